@@ -1,0 +1,1 @@
+"""Decisions: values and plain functions of them. Standard library only; no await, no clock, no log."""

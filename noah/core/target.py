@@ -1,0 +1,125 @@
+"""Names of targets: pod/CLUSTER/NAMESPACE/POD[/CONTAINER], host/HOST/APP, local/NAME.
+
+A Target names one JVM for good; a Wanted is what people type for a pod: `deploy/NAME` and `app=NAME` choose one,
+with or without a cluster and a namespace before them.
+"""
+
+import re
+from dataclasses import dataclass
+
+from noah.errors import BadInput
+
+# RFC 1123 as Kubernetes applies it; 253 is the longest name of an object.
+_PART = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", re.ASCII)
+# A label's value may also have upper case and '_'.
+_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", re.ASCII)
+
+HOW = "write pod/CLUSTER/NAMESPACE/POD[/CONTAINER], host/HOST/APP, local/NAME, deploy/NAME or app=NAME"
+
+
+@dataclass(frozen=True, slots=True)
+class PodTarget:
+    cluster: str
+    namespace: str
+    pod: str
+    container: str
+
+    def __str__(self) -> str:
+        return f"pod/{self.cluster}/{self.namespace}/{self.pod}/{self.container}"
+
+
+@dataclass(frozen=True, slots=True)
+class HostTarget:
+    host: str
+    app: str
+
+    def __str__(self) -> str:
+        return f"host/{self.host}/{self.app}"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalTarget:
+    name: str
+
+    def __str__(self) -> str:
+        return f"local/{self.name}"
+
+
+Target = PodTarget | HostTarget | LocalTarget
+
+
+@dataclass(frozen=True, slots=True)
+class WantedPod:
+    """A pod as people ask for one. Exactly one of pod, deploy and app is set; what is None, the gateway finds out."""
+
+    cluster: str | None = None
+    namespace: str | None = None
+    pod: str | None = None
+    deploy: str | None = None
+    app: str | None = None
+    container: str | None = None
+
+    def __str__(self) -> str:
+        name = self.pod or (f"deploy/{self.deploy}" if self.deploy else f"app={self.app}")
+        where = f"pod/{self.cluster}/{self.namespace}/" if self.cluster else ""
+        return where + name + (f"/{self.container}" if self.container else "")
+
+
+Wanted = WantedPod | HostTarget | LocalTarget
+
+
+def parse_wanted(text: str) -> Wanted:
+    """BadInput, with the forms that there are, when *text* names nothing."""
+    if len(text) > 800:
+        raise BadInput(f"A target's name has at most 800 characters, this one has {len(text)}.")
+    match text.split("/"):
+        case ["local", name]:
+            return LocalTarget(_checked(name, text))
+        case ["host", host, app]:
+            return HostTarget(_checked(host, text), _checked(app, text))
+        case ["pod", cluster, namespace, *rest]:
+            return _pod(_checked(cluster, text), _checked(namespace, text), rest, text)
+        case rest if rest[0] == "deploy" or rest[0].startswith("app="):
+            return _pod(None, None, rest, text)
+        case _:
+            raise BadInput(f"{_shown(text)} is no target: {HOW}.")
+
+
+def parse_target(text: str) -> Target:
+    """The inverse of str(); for what the store gives back."""
+    match parse_wanted(text):
+        case WantedPod(cluster=str(cluster), namespace=str(namespace), pod=str(pod), container=str(container)):
+            return PodTarget(cluster, namespace, pod, container)
+        case HostTarget() | LocalTarget() as target:
+            return target
+        case _:
+            raise BadInput(f"{_shown(text)} does not name one JVM.")
+
+
+def _pod(cluster: str | None, namespace: str | None, rest: list[str], text: str) -> WantedPod:
+    match rest:
+        case ["deploy", name, *container] if len(container) <= 1:
+            return WantedPod(cluster, namespace, deploy=_checked(name, text), container=_container(container, text))
+        case [label, *container] if label.startswith("app=") and len(container) <= 1:
+            app = label.removeprefix("app=")
+            if not _LABEL.fullmatch(app):
+                raise BadInput(f"{_shown(text)}: {_shown(app)} is no value of a label.")
+            return WantedPod(cluster, namespace, app=app, container=_container(container, text))
+        case [pod, *container] if cluster and len(container) <= 1:
+            return WantedPod(cluster, namespace, pod=_checked(pod, text), container=_container(container, text))
+        case _:
+            raise BadInput(f"{_shown(text)} is no target: {HOW}.")
+
+
+def _container(part: list[str], text: str) -> str | None:
+    return _checked(part[0], text) if part else None
+
+
+def _checked(part: str, text: str) -> str:
+    if not _PART.fullmatch(part):
+        raise BadInput(f"{_shown(text)}: {_shown(part)} is no name; a name is lower-case letters, digits, '-' and '.'.")
+    return part
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:57] + "...")

@@ -1,0 +1,74 @@
+"""What a developer may be shown. Each error is one sentence that says what to do, and knows its HTTP status.
+
+A class exists when somebody catches it or its status differs. Anything else that is raised is a bug.
+"""
+
+from typing import ClassVar
+
+
+class NoahError(Exception):
+    """Something went wrong that can be said in one sentence."""
+
+    http_status: ClassVar[int] = 500
+
+    def __init__(self, sentence: str = "") -> None:
+        super().__init__(sentence or (type(self).__doc__ or "").strip().splitlines()[0])
+
+    @property
+    def sentence(self) -> str:
+        return str(self.args[0])
+
+
+class BadInput(NoahError):
+    """That cannot be understood."""
+
+    http_status = 400
+
+
+class Forbidden(NoahError):
+    """That is not yours to do."""
+
+    http_status = 403
+
+
+class NotFound(NoahError):
+    """There is no such thing."""
+
+    http_status = 404
+
+
+class Conflict(NoahError):
+    """That cannot be done in the present state."""
+
+    http_status = 409
+
+
+class AlreadyDebugged(Conflict):
+    """Somebody is already debugging this target."""
+
+    def __init__(self, *, target: str, holder: str, session_id: str) -> None:
+        super().__init__(f"{holder} is already debugging {target} (session {session_id}): ask them to end it.")
+        self.holder = holder
+        self.session_id = session_id
+
+
+class PortsUsedUp(NoahError):
+    """All debug ports of the gateway are in use: end a session, or widen debug_ports in the configuration."""
+
+    http_status = 503
+
+
+class Unavailable(NoahError):
+    """Something that the gateway depends on does not answer."""
+
+    http_status = 503
+
+
+class CannotDebug(NoahError):
+    """This target cannot be debugged as it is."""
+
+    http_status = 422
+
+
+class BadSettings(NoahError):
+    """The configuration is wrong."""

@@ -1,0 +1,82 @@
+"""Numbered events, with a bounded history: who reconnects goes on where they were, or is told to reload.
+
+An event's number is EPOCH-N. The epoch is the process's: numbers of another one mean nothing here, so their watcher reloads.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+KEPT = 2000  # events; at 200 bytes each, nothing; at one event per second, half an hour
+BEHIND = 500  # events; a watcher further behind than this is told to reload
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    id: str
+    at: datetime
+    kind: str  # "session", "connection", "step", "warning", "target", "reload"
+    subject: str  # the target or the session it is about
+    data: Mapping[str, Any]  # JSON
+
+
+class Feed:
+    def __init__(self, *, epoch: str, clock: Callable[[], datetime]) -> None:
+        self._epoch = epoch
+        self._clock = clock
+        self._count = 0
+        self._events: deque[Event] = deque(maxlen=KEPT)
+        self._watchers: set[asyncio.Queue[Event | None]] = set()
+
+    def publish(self, kind: str, subject: str, data: Mapping[str, Any]) -> None:
+        self._count += 1
+        event = Event(f"{self._epoch}-{self._count}", self._clock(), kind, subject, data)
+        self._events.append(event)
+        for queue in self._watchers:
+            if queue.qsize() >= BEHIND:
+                # It is told to reload once, and goes on from here: what it had not read is in what it reads then.
+                while not queue.empty():
+                    queue.get_nowait()
+                queue.put_nowait(self._reload())
+            else:
+                queue.put_nowait(event)
+
+    async def watch(self, last_id: str | None = None) -> AsyncIterator[Event]:
+        """What came after *last_id*, then what comes; without one, only what comes. Ends when the feed is closed.
+
+        An event of kind "reload" says that some were missed and that the watcher should read everything anew.
+        """
+        queue: asyncio.Queue[Event | None] = asyncio.Queue(BEHIND + 1)  # the last place is for the None or the reload
+        self._watchers.add(queue)
+        try:
+            # From here to the first await nothing can be published, so nothing is missed and nothing comes twice.
+            missed = self._since(last_id) if last_id else []
+            for event in [self._reload()] if missed is None else missed:
+                yield event
+            while (next_event := await queue.get()) is not None:
+                yield next_event
+        finally:
+            self._watchers.discard(queue)
+
+    def close(self) -> None:
+        """Ends every watch."""
+        for queue in self._watchers:
+            while queue.full():
+                queue.get_nowait()
+            queue.put_nowait(None)
+
+    def _since(self, last_id: str) -> list[Event] | None:
+        """None when it is not known what came after."""
+        epoch, _, number = last_id.rpartition("-")
+        if epoch != self._epoch or not (number.isascii() and number.isdigit()):
+            return None
+        seen, oldest = int(number), self._count - len(self._events)
+        if not oldest <= seen <= self._count:
+            return None
+        return list(self._events)[seen - oldest :]
+
+    def _reload(self) -> Event:
+        return Event(f"{self._epoch}-{self._count}", self._clock(), "reload", "", {})

@@ -1,0 +1,189 @@
+"""One typed tree of settings, read once from a TOML file; every default stands here with its reason and unit.
+
+A key that nobody knows is an error that names it. Modules get the part they need, as an argument.
+"""
+
+import ipaddress
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from noah.duration import parse_duration
+from noah.errors import BadSettings
+
+DEFAULT_FILE = Path("config/noah.toml")
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
+
+
+def _name(text: str) -> str:
+    if not _NAME.fullmatch(text):
+        raise ValueError("a name is lower-case letters, digits, '-' and '.', at most 63 of them")
+    return text
+
+
+def _duration(value: object) -> object:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+def _address(text: str) -> str:
+    host, colon, port = text.rpartition(":")
+    if not (colon and host and port.isascii() and port.isdigit() and int(port) < 65536):
+        raise ValueError("write HOST:PORT, for example 127.0.0.1:7070")
+    return text
+
+
+def _port_range(text: str) -> str:
+    first, dash, last = text.partition("-")
+    numbers = first + last
+    if not (dash and numbers.isascii() and first.isdigit() and last.isdigit() and 1024 <= int(first) <= int(last) < 65536):
+        raise ValueError("write FIRST-LAST between 1024 and 65535, for example 20000-20999")
+    return text
+
+
+Name = Annotated[str, AfterValidator(_name)]
+Length = Annotated[timedelta, BeforeValidator(_duration)]
+Address = Annotated[str, AfterValidator(_address)]
+PortRange = Annotated[str, AfterValidator(_port_range)]
+TcpPort = Annotated[int, Field(ge=1, le=65535)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Gateway(_Part):
+    listen: Address = "127.0.0.1:7070"
+    # What an IDE is told to connect to; and the address that debug ports are bound at is listen's host.
+    advertised_host: str = "127.0.0.1"
+    debug_ports: PortRange = "20000-20999"
+    database: str = "sqlite:///noah.db"
+    # There is no login yet: whoever reaches the port is believed. Beyond loopback that has to be said on purpose.
+    insecure_listen: bool = False
+
+    @property
+    def host(self) -> str:
+        return self.listen.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        return int(self.listen.rpartition(":")[2])
+
+    @property
+    def ports(self) -> range:
+        first, _, last = self.debug_ports.partition("-")
+        return range(int(first), int(last) + 1)
+
+    @model_validator(mode="after")
+    def _stay_on_loopback(self) -> Self:
+        if not self.insecure_listen and not _is_loopback(self.host):
+            raise ValueError(
+                f"listen = {self.listen!r} is reachable from other machines and the gateway has no login yet: "
+                "set insecure_listen = true if that is what you want"
+            )
+        return self
+
+
+class Sessions(_Part):
+    default_length: Length = timedelta(hours=2)
+    # A working day with a margin; whoever needs more extends.
+    longest: Length = timedelta(hours=12)
+    # How long the whole VM may stand still before the gateway resumes it; none: as long as the developer likes.
+    pause_budget: Length | None = None
+
+
+class Cluster(_Part):
+    """One Kubernetes API: a kubeconfig's context, the pod that the gateway runs in, or a URL with a token."""
+
+    name: Name
+    kubeconfig: Path | None = None
+    context: str | None = None
+    in_cluster: bool = False
+    url: str | None = None  # may have a path, as the proxies of Rancher and KubeSphere have
+    token_file: Path | None = None
+    ca_file: Path | None = None
+    # pod: the gateway reaches pod addresses. api-server: it does not; each connection is an exec stream.
+    reach: Literal["pod", "api-server"] = "pod"
+    namespaces: tuple[str, ...] = ()  # none: all
+    selector: str = ""  # a label selector: pods that it leaves out do not exist for the gateway
+    app_label: str = "app"
+    jdwp_port: TcpPort = 50005  # where a JVM is expected to listen unless its options or annotations say otherwise
+    # Where the pods see the gateway come from, for socat's range=; none: the address that the kernel would use.
+    gateway_range: str | None = None
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> Self:
+        ways = [self.kubeconfig is not None, self.in_cluster, self.url is not None]
+        if sum(ways) != 1:
+            raise ValueError(f"cluster {self.name!r} needs exactly one of kubeconfig, in_cluster and url")
+        if self.url is None and (self.token_file or self.ca_file):
+            raise ValueError(f"cluster {self.name!r}: token_file and ca_file go with url")
+        if self.context is not None and self.kubeconfig is None:
+            raise ValueError(f"cluster {self.name!r}: context goes with kubeconfig")
+        return self
+
+
+class Local(_Part):
+    """Any JVM of this machine."""
+
+    name: Name
+    jdwp_port: TcpPort
+    checkurl: str | None = None
+
+
+class Settings(_Part):
+    gateway: Gateway = Gateway()
+    sessions: Sessions = Sessions()
+    clusters: tuple[Cluster, ...] = ()
+    local: tuple[Local, ...] = ()
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        for kind, names in (("clusters", [c.name for c in self.clusters]), ("local", [one.name for one in self.local])):
+            for name in names:
+                if names.count(name) > 1:
+                    raise ValueError(f"{kind}: the name {name!r} stands there twice")
+        return self
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def settings_file(given: str | None, environ: Mapping[str, str] = os.environ) -> Path:
+    return Path(given or environ.get("NOAH_CONFIG") or DEFAULT_FILE)
+
+
+def read_settings(file: Path) -> Settings:
+    """BadSettings names the file, and the key or the line that is wrong."""
+    try:
+        tree: dict[str, Any] = tomllib.loads(file.read_text())
+    except (OSError, UnicodeDecodeError) as e:
+        raise BadSettings(f"The configuration {file} cannot be read: {getattr(e, 'strerror', None) or e}.") from None
+    except tomllib.TOMLDecodeError as e:
+        raise BadSettings(f"The configuration {file} is not TOML: {e}.") from None
+    return parse_settings(tree, origin=str(file))
+
+
+def parse_settings(tree: Mapping[str, Any], *, origin: str) -> Settings:
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as e:
+        raise BadSettings(f"{origin}: " + "; ".join(_say(error) for error in e.errors())) from None
+
+
+def _say(error: Any) -> str:
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"nobody knows the key {key!r}"
+    reason = error["msg"].removeprefix("Value error, ")
+    return f"{key}: {reason}" if key else reason

@@ -1,0 +1,1 @@
+"""Ways to reach a JVM, one file each, the same few verbs (base.py)."""

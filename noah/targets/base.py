@@ -1,0 +1,76 @@
+"""What every kind of target can do. A kind knows how to find its targets; a Line is one session's way to one JVM.
+
+A kind never decides what happens to a session; the lifecycle does (core/lifecycle.py), from what look() says.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from noah.core.session import Presence, Session, Vm
+from noah.core.target import Target, Wanted
+from noah.proxy.relay import Dial
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetInfo:
+    """One target in a listing; made from what is in memory, never by asking the target."""
+
+    target: Target
+    app: str
+    workload: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    ready: bool
+    phase: str  # "Running", "Pending", "CrashLoopBackOff": what `kubectl get pods` would say
+    restarts: int = 0
+    version: str | None = None  # the image's tag
+    started_at: datetime | None = None
+    checkurl: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What one look at a target showed."""
+
+    presence: Presence
+    reason: str = ""
+    successor: Target | None = None
+    forwarder_alive: bool = False
+    reported: Vm | None = None
+    reported_until: datetime | None = None
+
+
+class Line(Protocol):
+    """One session's way to one JVM, and what it holds open there. Every verb may be called again after any failure."""
+
+    async def look(self, session: Session) -> Seen:
+        """What is true. Unavailable when the target cannot be asked; CannotDebug, with the one thing to do, when it
+        will not become debuggable by waiting."""
+
+    async def start(self, session: Session, *, vm: Vm, now: datetime) -> None:
+        """Bring up the forwarder, with its own deadline at the session's end, and the report."""
+
+    async def report(self, session: Session, *, vm: Vm, now: datetime) -> None:
+        """Tell the target's probe what the VM is doing, for as long as the session lasts."""
+
+    async def stop(self, session: Session) -> None:
+        """End the forwarder and its children, remove the report, and see that they are gone."""
+
+    @property
+    def dial(self) -> Dial: ...
+
+    async def close(self) -> None:
+        """Let go of what the gateway itself holds (streams, tasks); the target is left as it is."""
+
+
+class Kind(Protocol):
+    """All targets of one kind."""
+
+    def list(self) -> Iterable[TargetInfo]: ...
+
+    async def resolve(self, wanted: Wanted) -> TargetInfo:
+        """The one target that *wanted* means. NotFound, BadInput or CannotDebug, each with one sentence."""
+
+    def line(self, session: Session, *, changed: Callable[[], None]) -> Line:
+        """*changed* is called whenever a new look may show something else."""

@@ -1,0 +1,1 @@
+"""aiohttp: the HTTP API, its event stream and the pages."""
