@@ -4,7 +4,7 @@ A Session holds what people asked for and how it ended. What is true of the targ
 again each time, and is never stored. The status that people see is a function of the two.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -109,7 +109,9 @@ class Facts:
     # What was last written to the report in the target, and until when it is in force; None: nothing, or it is lost.
     reported: Vm | None = None
     reported_until: datetime | None = None
-    looked: bool = field(default=True)  # False: nobody has looked yet, nothing here is known
+    forwarder_stopped: bool = False  # stop was asked for at the session's end, and seen to be done
+    warned: bool = False  # the holder has been told that the pause budget ends soon
+    looked: bool = True  # False: nobody has looked yet; of the target nothing is known
 
 
 NOT_LOOKED = Facts(presence=Presence.NOT_READY, looked=False)

@@ -48,10 +48,10 @@ class Line(Protocol):
         """What is true. Unavailable when the target cannot be asked; CannotDebug, with the one thing to do, when it
         will not become debuggable by waiting."""
 
-    async def start(self, session: Session, *, vm: Vm, now: datetime) -> None:
+    async def start(self, session: Session, *, vm: Vm, now: datetime) -> Seen:
         """Bring up the forwarder, with its own deadline at the session's end, and the report."""
 
-    async def report(self, session: Session, *, vm: Vm, now: datetime) -> None:
+    async def report(self, session: Session, *, vm: Vm, now: datetime) -> Seen:
         """Tell the target's probe what the VM is doing, for as long as the session lasts."""
 
     async def stop(self, session: Session) -> None:
@@ -59,6 +59,10 @@ class Line(Protocol):
 
     @property
     def dial(self) -> Dial: ...
+
+    @property
+    def look_again(self) -> float:
+        """Seconds after which a look may show something that changed() did not tell."""
 
     async def close(self) -> None:
         """Let go of what the gateway itself holds (streams, tasks); the target is left as it is."""
@@ -72,5 +76,6 @@ class Kind(Protocol):
     async def resolve(self, wanted: Wanted) -> TargetInfo:
         """The one target that *wanted* means. NotFound, BadInput or CannotDebug, each with one sentence."""
 
-    def line(self, session: Session, *, changed: Callable[[], None]) -> Line:
-        """*changed* is called whenever a new look may show something else."""
+    def line(self, session: Session, *, changed: Callable[[], None], step: Callable[[str], None]) -> Line:
+        """*changed* is called whenever a new look may show something else, *step* with a sentence for each thing that
+        is done on the way."""
