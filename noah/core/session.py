@@ -103,6 +103,7 @@ class Facts:
     gone_since: datetime | None = None
     successor: Target | None = None  # with presence MOVED
     forwarder_alive: bool = False
+    taken: bool = False  # a debugger has the agent's only slot
     port_open: bool = False
     attached: Attachment | None = None
     vm: VmState | None = None
@@ -126,7 +127,7 @@ def status_of(session: Session, facts: Facts) -> Status:
         return Status.SUSPENDED if facts.vm is not None and facts.vm.vm is Vm.SUSPENDED else Status.ATTACHED
     if not facts.looked:
         return Status.PENDING
-    if facts.presence is not Presence.READY:
+    if facts.presence is not Presence.READY or facts.taken:
         return Status.WAITING
     if not (facts.forwarder_alive and facts.port_open):
         return Status.STARTING

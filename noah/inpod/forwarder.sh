@@ -3,6 +3,7 @@
 #
 #   start  SESSION NAME JDWP SECONDS STATE tcp GATEWAY PORT   socat on the first free TCP port from PORT, for GATEWAY only
 #   start  SESSION NAME JDWP SECONDS STATE unix               socat on a UNIX socket; connections come in by exec
+#   start  SESSION NAME JDWP SECONDS STATE none               the report only: the gateway has a way of its own
 #   look   SESSION NAME JDWP
 #   report SESSION NAME JDWP SECONDS STATE                    STATE is running, suspended or unknown
 #   stop   SESSION NAME JDWP
@@ -87,7 +88,12 @@ sockets() {
 # read, the JVM is the process that has the agent's socket; elsewhere it is the first java.
 jvm() {
   java='' agent=none
-  sockets "$jdwp"
+  # Between two debuggers the agent has no socket for some milliseconds.
+  for round in 1 2 3 4 5 6 7 8; do
+    sockets "$jdwp"
+    [ -z "$listening$taken" ] || break
+    pause
+  done
   [ -z "$taken" ] || agent=taken
   [ -z "$listening" ] || agent=free
   inode=${listening:-$taken} readable='' owner=''
@@ -128,9 +134,11 @@ show() {
   echo "agent $agent"
   [ -z "$java" ] || { echo "java $java"; stat "${java%% *}" && echo "java-age $((now - began / 100))"; }  # USER_HZ is 100
   stat 1 && echo "container-age $((now - began / 100))"
-  [ -z "$first" ] || { port_of "$first"; stat "$first" && echo "forwarder $first $began $port"; }
+  whose='- -'
+  if [ -n "$first" ]; then port_of "$first"; stat "$first" && whose="$first $began" && echo "forwarder $whose $port"; fi
   # A report is only worth something if it names the socat and the JVM that there are.
-  if read_report && [ -n "$first" ] && [ "$fpid $fstart" = "$first $began" ] && [ "$jpid $jstart" = "$java" ]; then
+  if read_report && [ "$fpid $fstart" = "$whose" ] && [ "$jpid $jstart" = "$java" ]; then
+    [ -n "$first" ] || echo "forwarder - - 0"
     echo "report $told $((until - now))"
   fi
   echo done
@@ -209,8 +217,9 @@ look)
 
 report)
   ours; jvm
-  if [ -n "$first" ] && stat "$first" && [ -n "$java" ]; then
-    write_report "$first" "$began" "$5" "$6" || fail report
+  if [ -z "$java" ]; then :
+  elif [ -n "$first" ] && stat "$first"; then write_report "$first" "$began" "$5" "$6" || fail report
+  elif read_report && [ "$fpid" = - ]; then write_report - - "$5" "$6" || fail report
   fi
   show ;;
 
@@ -221,21 +230,24 @@ stop)
   echo done ;;
 
 start)
-  seconds=$5 told=$6
-  command -v socat > /dev/null 2>&1 || fail no-socat
+  seconds=$5 state_told=$6 way=$7
+  [ "$way" = none ] || command -v socat > /dev/null 2>&1 || fail no-socat
   [ -w "$dir" ] || fail report
   ours; jvm
-  [ -n "$java" ] || { show; exit 0; }
-  [ "$agent" != none ] || { show; exit 0; }
+  if [ -z "$java" ] || [ "$agent" = none ]; then show; exit 0; fi
+  if [ "$way" = none ]; then
+    write_report - - "$seconds" "$state_told" || fail report
+    show; exit 0
+  fi
   if [ -n "$first" ]; then  # a start whose answer was lost
-    stat "$first" && write_report "$first" "$began" "$seconds" "$told" || fail report
+    stat "$first" && write_report "$first" "$began" "$seconds" "$state_told" || fail report
     show; exit 0
   fi
   shift 6
   forward "$@"
   stat "$first" || fail socat
   socat=$first
-  write_report "$first" "$began" "$seconds" "$told" || { kill "$socat"; wait "$socat"; fail report; }
+  write_report "$first" "$began" "$seconds" "$state_told" || { kill "$socat"; wait "$socat"; fail report; }
   show
   exec > /dev/null 2>&1 < /dev/null
   watchdog & dog=$!

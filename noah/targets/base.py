@@ -37,6 +37,7 @@ class Seen:
     reason: str = ""
     successor: Target | None = None
     forwarder_alive: bool = False
+    taken: bool = False  # a debugger has the agent's only slot, through the gateway or past it
     reported: Vm | None = None
     reported_until: datetime | None = None
 

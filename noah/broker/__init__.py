@@ -1,0 +1,256 @@
+"""The live sessions: enable, end, extend, resume; and one task for each (task.py).
+
+Whoever wants something of a session writes it into the store and wakes its task; the task alone touches the target.
+"""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime, timedelta
+
+from noah.broker.live import SETTLED, Live, Step
+from noah.broker.task import SessionTask
+from noah.core.session import EndReason, Session, Status
+from noah.core.target import HostTarget, LocalTarget, PodTarget, Target, Wanted, WantedPod
+from noah.duration import format_duration
+from noah.errors import AlreadyDebugged, BadInput, Conflict, NotFound
+from noah.feed import Feed
+from noah.settings import Settings
+from noah.store import Store
+from noah.targets.base import Kind, TargetInfo
+
+__all__ = ["Broker", "Live", "Step", "open_broker"]
+
+KIND_OF: Mapping[type[Wanted], str] = {WantedPod: "pod", PodTarget: "pod", HostTarget: "host", LocalTarget: "local"}
+ENDING_TAKES = 20.0  # seconds; how long an enable waits for the session before it to be cleared away
+
+
+class Broker:
+    def __init__(
+        self,
+        group: asyncio.TaskGroup,
+        *,
+        kinds: Mapping[str, Kind],
+        store: Store,
+        feed: Feed,
+        settings: Settings,
+        clock: Callable[[], datetime],
+        took: Callable[[float], None],
+    ) -> None:
+        self._group = group
+        self._kinds = kinds
+        self._store = store
+        self._feed = feed
+        self._settings = settings
+        self._clock = clock
+        self._took = took
+        self._live: dict[str, SessionTask] = {}
+        self._running: dict[str, asyncio.Task[None]] = {}
+
+    # -- what is there
+
+    def targets(self) -> Iterable[TargetInfo]:
+        for kind in self._kinds.values():
+            yield from kind.list()
+
+    async def resolve(self, wanted: Wanted) -> TargetInfo:
+        return await self._kind(wanted).resolve(wanted)
+
+    def live(self) -> list[Live]:
+        return [task.live for task in self._live.values()]
+
+    def holder(self, target: Target) -> Live | None:
+        return next((one for one in self.live() if one.session.target == target), None)
+
+    async def get(self, session_id: str) -> Live:
+        if task := self._live.get(session_id):
+            return task.live
+        session = await self._store.get(session_id)
+        if session is None:
+            raise NotFound(f"There is no session {session_id[:40]!r}: `noah sessions --all` lists them.")
+        return await self._past(session)
+
+    async def find(
+        self,
+        *,
+        owner: str | None = None,
+        target: str | None = None,
+        status: Status | None = None,
+        state: str = "live",
+        limit: int = 100,
+        after: str | None = None,
+    ) -> tuple[list[Live], str | None, int]:
+        """Newest first. *status* narrows the page that the store gives; live sessions are few."""
+        sessions, token, total = await self._store.find(
+            owner=owner, target_prefix=target, state=state, limit=limit, after=after
+        )
+        found = [self._live[s.id].live if s.id in self._live else await self._past(s) for s in sessions]
+        return [one for one in found if status in (None, one.status)], token, total
+
+    async def _past(self, session: Session) -> Live:
+        return Live(session, audit=await self._store.audit(session.id))
+
+    # -- what people ask for
+
+    async def enable(
+        self,
+        wanted: Wanted,
+        *,
+        owner: str,
+        length: timedelta | None = None,
+        allow: tuple[str, ...],
+        allow_exit: bool = False,
+        pause_budget: timedelta | None = None,
+        take_over: bool = False,
+    ) -> tuple[Live, bool]:
+        """The session and whether it is new: the same person asking again gets the one that there is.
+
+        *take_over*: end the debugger that is attached to it now, so that the next one gets the slot.
+        """
+        length = self._checked(length or self._settings.sessions.default_length)
+        info = await self.resolve(wanted)
+        while True:
+            try:
+                session = await self._store.add(
+                    id=f"s-{secrets.token_hex(4)}",
+                    target=info.target,
+                    workload=info.workload,
+                    app=info.app,
+                    owner=owner,
+                    length=length,
+                    allow=allow,
+                    allow_exit=allow_exit,
+                    pause_budget=pause_budget,
+                    ports=self._settings.gateway.ports,
+                )
+            except AlreadyDebugged as e:
+                task = self._live.get(e.session_id)
+                if task is None:
+                    raise
+                if task.live.session.is_over:
+                    await self._cleared(task.live)
+                    continue
+                if e.holder != owner:
+                    raise
+                if take_over and task.live.port is not None:
+                    await task.live.port.take_over()
+                return task.live, False
+            return self._spawn(session).live, True
+
+    async def extend(self, session_id: str, *, by: str, length: timedelta) -> Live:
+        task = self._task(await self.get(session_id))
+        await task.write(self._store.extend(session_id, until_from_now=self._checked(length)))
+        return task.live
+
+    async def end(self, session_id: str, *, by: str) -> Live:
+        live = await self.get(session_id)
+        if live.session.is_over:
+            return live
+        reason = EndReason.CLOSED if by == live.session.owner else EndReason.CANCELED
+        task = self._task(live)
+        await task.write(self._store.ask_end(session_id, reason=reason, detail=None, by=by))
+        return live
+
+    async def resume(self, session_id: str, *, by: str) -> Live:
+        """Close the debugger's connection, which resumes the whole VM."""
+        task = self._task(await self.get(session_id))
+        if task.live.port is None or task.live.port.attached is None:
+            raise Conflict(f"No debugger is attached through session {session_id}: there is nothing to resume.")
+        await task.live.port.detach(f"resumed by {by}")
+        return task.live
+
+    async def settled(self, session_id: str, *, within: float) -> Live:
+        """Once it is ready, in use or ended; or as it is after *within* seconds."""
+        live = await self.get(session_id)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                while live.status not in SETTLED:
+                    await live.change()
+        return live
+
+    async def ended(self, session_id: str, *, within: float) -> Live:
+        live = await self.get(session_id)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                while live.session.ended_at is None:
+                    await live.change()
+        return live
+
+    # -- inside
+
+    def _kind(self, target: Wanted) -> Kind:
+        name = KIND_OF[type(target)]
+        if name not in self._kinds:
+            raise NotFound(f"This gateway knows no {name} targets.")
+        return self._kinds[name]
+
+    def _task(self, live: Live) -> SessionTask:
+        task = self._live.get(live.session.id)
+        if task is None or live.session.is_over:
+            raise Conflict(f"Session {live.session.id} is over: enable debugging anew.")
+        return task
+
+    def _checked(self, length: timedelta) -> timedelta:
+        longest = self._settings.sessions.longest
+        if not timedelta(0) < length <= longest:
+            raise BadInput(f"A session lasts at most {format_duration(longest)}; it can be extended while it runs.")
+        return length
+
+    async def _cleared(self, live: Live) -> None:
+        await self.ended(live.session.id, within=ENDING_TAKES)
+        if live.session.ended_at is None:
+            raise Conflict(f"Session {live.session.id} of {live.session.owner} is still being ended: try again soon.")
+        # Its row lets go of the target before its task has left the dictionary.
+        self._live.pop(live.session.id, None)
+
+    def _spawn(self, session: Session) -> SessionTask:
+        task = SessionTask(
+            Live(session),
+            make_line=lambda session, changed, step: self._kind(session.target).line(
+                session, changed=changed, step=step
+            ),
+            store=self._store,
+            feed=self._feed,
+            gateway=self._settings.gateway,
+            clock=self._clock,
+            took=self._took,
+        )
+        self._live[session.id] = task
+        running = self._group.create_task(task.run(), name=f"session {session.id} {session.target}")
+        self._running[session.id] = running
+        running.add_done_callback(lambda _: self._forget(session.id))
+        return task
+
+    def _forget(self, session_id: str) -> None:
+        self._live.pop(session_id, None)
+        self._running.pop(session_id, None)
+
+    async def start(self) -> None:
+        """Goes on with the sessions that an earlier gateway left."""
+        for session in await self._store.live():
+            self._spawn(session)
+
+    def stop(self) -> None:
+        for running in self._running.values():
+            running.cancel()
+
+
+@asynccontextmanager
+async def open_broker(
+    *,
+    kinds: Mapping[str, Kind],
+    store: Store,
+    feed: Feed,
+    settings: Settings,
+    clock: Callable[[], datetime],
+    took: Callable[[float], None],
+) -> AsyncIterator[Broker]:
+    """Sessions live as long as this context; leaving it closes ports and lets the targets be."""
+    async with asyncio.TaskGroup() as group:
+        broker = Broker(group, kinds=kinds, store=store, feed=feed, settings=settings, clock=clock, took=took)
+        await broker.start()
+        try:
+            yield broker
+        finally:
+            broker.stop()

@@ -1,0 +1,88 @@
+"""One session as it is now: what was asked for, and what is true. Read by anybody, changed by its task only."""
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from noah.core.session import Facts, Presence, Session, Status, status_of
+from noah.proxy.port import DebugPort
+from noah.targets.base import Seen
+
+STEPS_KEPT = 100
+SETTLED = frozenset({Status.READY, Status.ATTACHED, Status.SUSPENDED, Status.ENDED})
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that happened to a session, in words for the developer."""
+
+    at: datetime
+    text: str
+
+
+class Live:
+    def __init__(self, session: Session, *, audit: Mapping[str, Any] | None = None) -> None:
+        self.session = session
+        self.seen: Seen | None = None
+        self.gone_since: datetime | None = None
+        self.forwarder_stopped = False
+        self.warned_of: datetime | None = None  # since when the VM stands, of the stop whose budget's end was announced
+        self.trouble: str | None = None  # why the last act failed
+        self.port: DebugPort | None = None
+        self.steps: deque[Step] = deque(maxlen=STEPS_KEPT)
+        self._audit = audit
+        self._bell = asyncio.Event()
+
+    def __repr__(self) -> str:
+        return f"<{self.session.target} {self.session.id} {self.status} of {self.session.owner}>"
+
+    @property
+    def facts(self) -> Facts:
+        seen, port = self.seen or Seen(presence=Presence.NOT_READY), self.port
+        vm = port.vm if port else None
+        return Facts(
+            looked=self.seen is not None,
+            presence=seen.presence,
+            reason=seen.reason,
+            successor=seen.successor,
+            forwarder_alive=seen.forwarder_alive,
+            taken=seen.taken,
+            reported=seen.reported,
+            reported_until=seen.reported_until,
+            gone_since=self.gone_since,
+            port_open=port is not None and port.is_open,
+            attached=port.attached if port else None,
+            vm=vm,
+            forwarder_stopped=self.forwarder_stopped,
+            warned=vm is not None and self.warned_of == vm.since,
+        )
+
+    @property
+    def status(self) -> Status:
+        return status_of(self.session, self.facts)
+
+    @property
+    def reason(self) -> str | None:
+        """One sentence, why it is not ready."""
+        if self.status in SETTLED:
+            return None
+        return self.trouble or (self.seen.reason if self.seen else None) or None
+
+    @property
+    def audit(self) -> Mapping[str, Any] | None:
+        """What the debuggers of this session did; of an ended one, what was kept of it."""
+        return self.port.audit() if self.port else self._audit
+
+    def keep_audit(self) -> None:
+        self._audit = self.audit
+
+    def changed(self) -> None:
+        self._bell.set()
+        self._bell = asyncio.Event()
+
+    async def change(self) -> None:
+        """Waits for the next change that people can see."""
+        await self._bell.wait()

@@ -1,0 +1,307 @@
+"""The task of one session: look, decide, act, and again.
+
+Nothing about the target is remembered over a failure: when an act fails, the next thing is a look. The task ends when
+nothing of the session is left anywhere, or with the gateway; then the session goes on when the next one starts.
+"""
+
+import asyncio
+import errno
+import ipaddress
+import logging
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from noah.broker.live import Live, Step
+from noah.core.lifecycle import (
+    Action,
+    ClosePort,
+    End,
+    Finish,
+    Follow,
+    OpenPort,
+    Report,
+    ResumeVm,
+    StartForwarder,
+    StopForwarder,
+    Wait,
+    WarnOfResume,
+    next_action,
+)
+from noah.core.session import EndReason, Presence, Session, Status
+from noah.errors import AlreadyDebugged, CannotDebug, NoahError, Unavailable
+from noah.feed import Feed
+from noah.proxy.port import DebugPort
+from noah.proxy.relay import Dial
+from noah.settings import Gateway
+from noah.store import Store
+from noah.targets.base import Line, Seen
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0  # seconds between attempts that fail
+
+MakeLine = Callable[[Session, Callable[[], None], Callable[[str], None]], Line]
+
+
+class SessionTask:
+    def __init__(
+        self,
+        live: Live,
+        *,
+        make_line: MakeLine,
+        store: Store,
+        feed: Feed,
+        gateway: Gateway,
+        clock: Callable[[], datetime],
+        took: Callable[[float], None],
+    ) -> None:
+        self.live = live
+        self._make_line = make_line
+        self._store = store
+        self._feed = feed
+        self._gateway = gateway
+        self._clock = clock
+        self._took = took  # seconds from enable to ready, once
+        self._line = self._new_line()
+        self._awake = asyncio.Event()
+        self._writing = asyncio.Lock()
+        self._look_at = 0.0  # of the loop's clock
+        self._pause = FIRST_PAUSE
+        self._told: tuple[object, ...] = ()
+        self._was_ready = False
+
+    def wake(self, *, look: bool = False) -> None:
+        if look:
+            self._look_at = 0.0
+        self._awake.set()
+
+    async def write(self, statement: Awaitable[Session]) -> None:
+        """One at a time, so that the row that was written last is the one that is kept here."""
+        async with self._writing:
+            self.live.session = await statement
+        self._awake.set()
+
+    async def run(self) -> None:
+        try:
+            while self.live.session.ended_at is None:
+                await self._once()
+        finally:
+            if self.live.port is not None:
+                await self.live.port.close("the gateway is stopping")
+            await self._line.close()
+
+    async def _once(self) -> None:
+        self._awake.clear()
+        try:
+            await self._look()
+            action = next_action(self.live.session, self.live.facts, self._clock())
+            self._tell()
+            if isinstance(action, Wait):
+                await self._sleep_until(action.until)
+            else:
+                await self._act(action)
+                self._pause = FIRST_PAUSE
+                self.live.trouble = None
+        except CannotDebug as e:
+            await self._give_up(e)
+        except NoahError as e:
+            await self._recover(e.sentence)
+        except Exception:  # noqa: BLE001  the task's outermost loop: whatever it is, the session goes on after a pause
+            log.exception("%s %s failed", self.live.session.target, self.live.session.id)
+            await self._recover("Something went wrong inside the gateway; its log has the details.")
+        finally:
+            self._tell()
+
+    async def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self.live.session.is_over or loop.time() < self._look_at:
+            return
+        self._look_at = loop.time() + self._line.look_again
+        try:
+            self._saw(await self._line.look(self.live.session))
+        except Unavailable as e:
+            # What was seen before still counts: a silent API server says nothing about the pod.
+            self.live.trouble = e.sentence
+            self._look_at = loop.time() + self._next_pause()
+
+    def _saw(self, seen: Seen) -> None:
+        before = self.live.seen
+        self.live.seen = seen
+        self.live.trouble = None
+        if seen.presence is not Presence.GONE:
+            self.live.gone_since = None
+        elif self.live.gone_since is None:
+            self.live.gone_since = self._clock()
+        if seen.reason and (before is None or before.reason != seen.reason):
+            self._step(seen.reason)
+
+    async def _act(self, action: Action) -> None:
+        live, session = self.live, self.live.session
+        match action:
+            case OpenPort():
+                await self._open_port()
+            case ClosePort():
+                assert live.port is not None
+                live.keep_audit()
+                await live.port.close(self._why_over())
+                live.keep_audit()
+                live.port = None
+            case StartForwarder(vm):
+                self._saw(await self._line.start(session, vm=vm, now=self._clock()))
+            case Report(vm):
+                self._saw(await self._line.report(session, vm=vm, now=self._clock()))
+            case StopForwarder():
+                await self._line.stop(session)
+                live.forwarder_stopped = True
+            case Follow(target):
+                await self._follow(target)
+            case WarnOfResume(at):
+                assert live.facts.vm is not None
+                live.warned_of = live.facts.vm.since
+                self._notice("warning", {"text": "The pause budget ends soon: the VM will be resumed.", "at": str(at)})
+            case ResumeVm():
+                assert live.port is not None
+                self._notice("warning", {"text": "The pause budget is used up: the VM is resumed."})
+                await live.port.detach("the pause budget is used up")
+            case End(reason, detail):
+                await self.write(self._store.ask_end(session.id, reason=reason, detail=detail, by=None))
+            case Finish():
+                await self.write(self._store.finish(session.id, audit=live.audit))
+
+    async def _open_port(self) -> None:
+        session = self.live.session
+        networks = [ipaddress.ip_network(one, strict=False) for one in session.allow]
+        port = DebugPort(
+            session_id=session.id,
+            host=self._gateway.host,
+            port=session.port,
+            dial=self._dial,
+            admits=lambda address: any(ipaddress.ip_address(address) in network for network in networks),
+            allow_exit=session.allow_exit,
+            clock=self._clock,
+            changed=self.wake,
+            noticed=self._notice,
+        )
+        try:
+            await port.open()
+        except OSError as e:
+            if e.errno not in (errno.EADDRINUSE, errno.EACCES):
+                raise Unavailable(f"Port {session.port} of the gateway cannot be opened: {e.strerror}.") from e
+            self._step(f"Port {session.port} is taken by another program of the gateway's machine; choosing another.")
+            await self.write(self._store.move_port(session.id, ports=self._gateway.ports, avoid={session.port}))
+        else:
+            self.live.port = port
+
+    async def _dial(self, factory: Callable[[], asyncio.BufferedProtocol]) -> asyncio.Transport:
+        facts = self.live.facts
+        if not facts.forwarder_alive:
+            raise Unavailable(self.live.reason or f"{self.live.session.target} is not ready yet: try again in a moment.")
+        dial: Dial = self._line.dial
+        return await dial(factory)
+
+    async def _follow(self, target: Any) -> None:
+        old = self.live.session.target
+        try:
+            await self.write(self._store.move(self.live.session.id, target=target))
+        except AlreadyDebugged:
+            self._look_at = 0.0  # somebody else was faster; there may be another successor
+            raise
+        await self._line.close()
+        self._line = self._new_line()
+        self.live.seen = None
+        self._look_at = 0.0
+        self._step(f"{old} is gone: following to {target}.")
+
+    async def _give_up(self, error: CannotDebug) -> None:
+        if self.live.session.is_over:
+            await self._recover(error.sentence)
+            return
+        self._step(error.sentence)
+        try:
+            await self.write(
+                self._store.ask_end(self.live.session.id, reason=EndReason.FAILED, detail=error.sentence, by=None)
+            )
+        except Unavailable as e:
+            await self._recover(e.sentence)
+
+    async def _recover(self, sentence: str) -> None:
+        if self.live.trouble != sentence:
+            self._step(sentence)
+        self.live.trouble = sentence
+        self._look_at = 0.0
+        self._tell()
+        was_over = self.live.session.is_over
+        until = asyncio.get_running_loop().time() + self._next_pause()
+        # An end or an expiry does not wait for what failed before.
+        while (left := until - asyncio.get_running_loop().time()) > 0 and self.live.session.is_over == was_over:
+            if not was_over:
+                left = min(left, max(0.0, (self.live.session.expires_at - self._clock()).total_seconds()))
+            if left <= 0:
+                break
+            await self._wait(left)
+
+    def _next_pause(self) -> float:
+        self._pause = min(self._pause * 2, LONGEST_PAUSE)
+        return self._pause * random.uniform(0.5, 1.0)  # noqa: S311  spreads attempts, keeps no secret
+
+    async def _sleep_until(self, until: datetime) -> None:
+        seconds = (until - self._clock()).total_seconds()
+        if not self.live.session.is_over:
+            seconds = min(seconds, self._look_at - asyncio.get_running_loop().time())
+        if seconds > 0:
+            await self._wait(seconds)
+
+    async def _wait(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._awake.wait()
+        except TimeoutError:
+            pass
+        self._awake.clear()
+
+    def _new_line(self) -> Line:
+        return self._make_line(self.live.session, lambda: self.wake(look=True), self._step)
+
+    def _why_over(self) -> str:
+        session = self.live.session
+        by = f" by {session.ended_by}" if session.ended_by and session.ended_by != session.owner else ""
+        return f"the session was {str(session.end_reason).replace('_', ' ')}{by}"
+
+    def _step(self, text: str) -> None:
+        self.live.steps.append(Step(self._clock(), text))
+        self._notice("step", {"text": text})
+
+    def _notice(self, kind: str, data: Mapping[str, Any]) -> None:
+        session = self.live.session
+        self._feed.publish(kind, str(session.target), {"session": session.id, "owner": session.owner, **data})
+
+    def _tell(self) -> None:
+        """One log line and one event per change that people can see."""
+        live, session = self.live, self.live.session
+        facts = live.facts
+        now = (live.status, live.reason, facts.attached, facts.vm, session)
+        if now == self._told:
+            return
+        before, self._told = self._told[:1], now
+        live.changed()
+        if live.status is Status.READY and not self._was_ready:
+            self._was_ready = True
+            self._took((self._clock() - session.created_at).total_seconds())
+        if before != (live.status,):
+            why = live.reason or (session.end_detail if session.is_over else None) or ""
+            log.info("%s %s %s -> %s %s", session.target, session.id, *(before or ("",)), live.status, why)
+            self._step(_said(live))
+        self._notice("session", {"status": live.status, "reason": live.reason})
+
+
+def _said(live: Live) -> str:
+    session = live.session
+    match live.status:
+        case Status.READY:
+            return f"Ready: point the debugger at port {session.port}."
+        case Status.ENDED:
+            return f"Ended: {str(session.end_reason).replace('_', ' ')}."
+        case status:
+            return f"{status.capitalize()}."
