@@ -108,7 +108,7 @@ class SessionTask:
             await self._give_up(e)
         except NoahError as e:
             await self._recover(e.sentence)
-        except Exception:  # noqa: BLE001  the task's outermost loop: whatever it is, the session goes on after a pause
+        except Exception:  # the task's outermost loop: whatever it is, the session goes on after a pause
             log.exception("%s %s failed", self.live.session.target, self.live.session.id)
             await self._recover("Something went wrong inside the gateway; its log has the details.")
         finally:

@@ -1,7 +1,7 @@
 """What to do next for a session: one function of what was asked for, what is true and the time.
 
-The rules stand in the order in which they are judged. Nothing here remembers anything: a restart of the gateway, a killed
-forwarder, a replaced pod are seen by the next look and need no code of their own.
+The rules stand in the order in which they are judged. Nothing here remembers anything: a restart of the gateway,
+a killed forwarder, a replaced pod are seen by the next look and need no code of their own.
 """
 
 from dataclasses import dataclass

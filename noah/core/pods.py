@@ -57,7 +57,7 @@ def app_of(pod: Pod, label: str) -> str:
 
 
 def choose_container(pod: Pod, wanted: str | None) -> str:
-    """The container that is meant: the one asked for, the annotated one, the one that publishes a JVM, the only one."""
+    """The container that is meant: the one asked for, the annotated one, the only one with a JVM, the only one."""
     names = [c["name"] for c in pod["spec"]["containers"]]
     if wanted is not None:
         if wanted not in names:
@@ -108,8 +108,10 @@ def is_ready(pod: Pod) -> bool:
 
 
 def not_running(pod: Pod, container: str) -> str | None:
-    """One sentence why the container does not run; None when it does. Readiness is not asked: a VM that stands at a
-    breakpoint is not ready, and is just what the session is about."""
+    """One sentence why the container does not run; None when it does.
+
+    Readiness is not asked: a VM that stands at a breakpoint is not ready, and is just what the session is about.
+    """
     where = f"container {container} of pod {name_of(pod)}"
     for status in pod["status"].get("containerStatuses") or ():
         if status["name"] == container:

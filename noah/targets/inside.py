@@ -45,7 +45,7 @@ def check(answer: Answer, *, where: str) -> None:
     """Raises what the script could not do."""
     match (answer.error or "").split():
         case ["no-socat"]:
-            raise CannotDebug(f"There is no socat in {where}: install it in the image (Debian and Alpine: package socat).")
+            raise CannotDebug(f"There is no socat in {where}: install it in the image (the package is called socat).")
         case ["report"]:
             raise CannotDebug(f"The report for the liveness probe cannot be written in {where}: is its /dev/shm full?")
         case ["port"]:
