@@ -67,10 +67,8 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
         clusters = {c.name: await stack.enter_async_context(Cluster(c)) for c in settings.clusters}
         metrics = Metrics()
         held: list[Broker] = []  # the broker comes after the kinds that ask it who holds what
-        kinds: Mapping[str, Kind] = {
-            "pod": Pods(clusters, held_targets=lambda: _held(held)),
-            "local": Locals(settings.local),
-        }
+        pods = Pods(clusters, held_targets=lambda: _held(held))
+        kinds: Mapping[str, Kind] = {"pod": pods, "local": Locals(settings.local)}
         broker = await stack.enter_async_context(
             open_broker(kinds=kinds, store=store, feed=feed, settings=settings, clock=clock, took=metrics.took)
         )
@@ -80,7 +78,7 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
             broker=broker,
             feed=feed,
             clusters=clusters,
-            doctor=Doctor(clusters),
+            doctor=Doctor(pods),
             settings=settings,
             store=store,
             metrics=metrics,

@@ -18,6 +18,8 @@ class Agent(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
+    tools: frozenset[str] = frozenset()  # which of socat, curl and wget the image has
+    writable: bool = False  # the place of reports
     agent: Agent = Agent.NONE
     java: int | None = None  # the JVM's process id
     java_age: int = 0  # seconds
@@ -43,8 +45,13 @@ def report_arguments(session: Session, vm: Vm, now: datetime) -> list[str]:
 def read_answer(text: str) -> Answer:
     """Lines that are not understood are skipped; an answer without its last line is not `complete`."""
     found: dict[str, object] = {}
+    tools = set[str]()
     for line in text.splitlines():
         match line.split():
+            case ["tool", name]:
+                tools.add(name)
+            case ["writable"]:
+                found["writable"] = True
             case ["agent", word] if word in list(Agent):
                 found["agent"] = Agent(word)
             case ["java", pid, _]:
@@ -61,4 +68,4 @@ def read_answer(text: str) -> Answer:
                 found |= {"error": " ".join(words), "complete": True}
             case ["done"]:
                 found["complete"] = True
-    return Answer(**found)  # type: ignore[arg-type]
+    return Answer(tools=frozenset(tools), **found)  # type: ignore[arg-type]

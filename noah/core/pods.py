@@ -173,6 +173,24 @@ def checkurl_of(pod: Pod, container: str) -> str | None:
     return next((word for word in words if word.startswith(("http://", "https://"))), None)
 
 
+def probe_verdict(pod: Pod, container: str) -> tuple[str, str]:
+    """("ok" | "warning" | "error", one sentence): would the kubelet kill this container at a breakpoint?"""
+    probe = _spec(pod, container).get("livenessProbe")
+    if probe is None:
+        return "warning", "There is no liveness probe: nothing kills it at a breakpoint, and nothing when it is dead."
+    command = (probe.get("exec") or {}).get("command") or []
+    if "noah-liveness" not in command[:4]:
+        kind = next((kind for kind in ("httpGet", "tcpSocket", "grpc", "exec") if kind in probe), "probe")
+        return "error", (
+            f"Its liveness probe ({kind}) kills it at a breakpoint: "
+            "put the one in its place that `noah probe-spec` prints."
+        )
+    seconds = probe.get("timeoutSeconds", 1)
+    if seconds < 2:
+        return "error", f"Its liveness probe has timeoutSeconds {seconds}, which checkurl alone can use up: set 3."
+    return "ok", "The liveness probe knows when the app is being debugged."
+
+
 def successor_of(
     pods: Iterable[Pod], *, workload: str, container: str, gone: str, node: str | None, held: frozenset[str]
 ) -> Pod | None:

@@ -131,6 +131,8 @@ write_report() {
 
 show() {
   uptime
+  for tool in socat curl wget; do ! command -v $tool > /dev/null 2>&1 || echo "tool $tool"; done
+  [ ! -w "$dir" ] || echo writable
   echo "agent $agent"
   [ -z "$java" ] || { echo "java $java"; stat "${java%% *}" && echo "java-age $((now - began / 100))"; }  # USER_HZ is 100
   stat 1 && echo "container-age $((now - began / 100))"

@@ -230,7 +230,7 @@ class Pods:
 
     async def resolve(self, wanted: Wanted) -> TargetInfo:
         assert isinstance(wanted, WantedPod)
-        cluster, pod = self._choose(wanted)
+        cluster, pod = self.choose(wanted)
         container = pods.choose_container(pod, wanted.container)
         if not pods.is_there(pod):
             raise CannotDebug(f"Pod {pods.name_of(pod)} is {pods.phase_of(pod)}: there is nothing to debug.")
@@ -243,7 +243,7 @@ class Pods:
         assert isinstance(target, PodTarget)
         key = (target.cluster, target.namespace)
         line = PodLine(
-            self._cluster(target.cluster),
+            self.cluster(target.cluster),
             session,
             held_targets=self._held_targets,
             changed=changed,
@@ -257,16 +257,16 @@ class Pods:
             if line.concerns(pod):
                 line.changed()
 
-    def _cluster(self, name: str) -> Cluster:
+    def cluster(self, name: str) -> Cluster:
         if name not in self._clusters:
             known = ", ".join(self._clusters) or "none"
             raise NotFound(f"The gateway knows no cluster {name!r}; it knows {known}.")
         return self._clusters[name]
 
-    def _choose(self, wanted: WantedPod) -> tuple[Cluster, Pod]:
+    def choose(self, wanted: WantedPod) -> tuple[Cluster, Pod]:
         if wanted.cluster is None or wanted.namespace is None:
             return self._choose_anywhere(wanted)
-        cluster = self._cluster(wanted.cluster)
+        cluster = self.cluster(wanted.cluster)
         if wanted.pod is not None:
             pod = cluster.pods.get(wanted.namespace, wanted.pod)
             if pod is None:
