@@ -47,6 +47,13 @@ def _port_range(text: str) -> str:
     return text
 
 
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 Name = Annotated[str, AfterValidator(_name)]
 Length = Annotated[timedelta, BeforeValidator(_duration)]
 Address = Annotated[str, AfterValidator(_address)]
@@ -150,13 +157,6 @@ class Settings(_Part):
                 if names.count(name) > 1:
                     raise ValueError(f"{kind}: the name {name!r} stands there twice")
         return self
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def settings_file(given: str | None, environ: Mapping[str, str] = os.environ) -> Path:
