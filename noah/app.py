@@ -10,9 +10,10 @@ import logging
 import secrets
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from aiohttp import web
 
@@ -141,6 +142,11 @@ async def _serve(settings: Settings) -> None:
         await stop.wait()
 
 
+def run_until_done(main: Coroutine[Any, Any, None]) -> None:
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(main)
+
+
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     """uvloop where it is installed: it moves bulk 10 % faster; everything works without it."""
     try:
@@ -157,8 +163,7 @@ def serve(config: str | None) -> int:
     )
     try:
         settings = read_settings(settings_file(config))
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_serve(settings))
+        run_until_done(_serve(settings))
     except NoahError as e:
         print(e.sentence, file=sys.stderr)
         return 5 if isinstance(e, Unavailable) else 2
