@@ -1,0 +1,49 @@
+# make demo    the point of it all, in half a minute, with nothing but a JDK; goes on serving until Ctrl-C
+# make test    everything that can be tested here; says at its end what it skipped and why
+# make soak    the long tests
+# make bench   the figures of README.md
+
+PY := .venv/bin/python
+JDK := java:openjdk-17-jdk-headless javac:openjdk-17-jdk-headless jdb:openjdk-17-jdk-headless curl:curl
+
+.PHONY: demo test check soak bench clean
+
+demo: .venv/installed
+	@scripts/need $(JDK)
+	@.venv/bin/noah demo $(ARGS)
+
+test: .venv/installed-dev check
+	@scripts/need $(JDK) wget:wget busybox:busybox-static socat:socat ip:iproute2 nft:nftables \
+		sshd:openssh-server chromium:chromium /usr/lib/postgresql:postgresql
+	$(PY) -m pytest -m "not soak" $(ARGS)
+
+check: .venv/installed-dev
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+soak: .venv/installed-dev
+	$(PY) -m pytest -m soak $(ARGS)
+
+bench: .venv/installed-dev
+	@scripts/need $(JDK) cc:gcc socat:socat nginx:nginx-light haproxy:haproxy /usr/lib/nginx/modules/ngx_stream_module.so:libnginx-mod-stream
+	$(PY) -m benchmarks $(ARGS)
+
+.venv/python:
+	@scripts/need python3:python3
+	@python3 -c 'import ensurepip' 2> /dev/null || scripts/need /usr/share/doc/python3-venv:python3-venv
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed."; exit 1; }
+	python3 -m venv .venv
+	@touch $@
+
+.venv/installed: .venv/python pyproject.toml
+	$(PY) -m pip install -q --disable-pip-version-check -e '.[fast]'
+	@touch $@
+
+.venv/installed-dev: .venv/installed
+	$(PY) -m pip install -q --disable-pip-version-check -e '.[fast,dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv build
