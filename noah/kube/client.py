@@ -1,0 +1,195 @@
+"""HTTP to one Kubernetes API: requests with a deadline, streams without one, and upgrades for exec.
+
+Requests and streams have connections of their own, so that no number of watches and execs makes a request wait.
+Every failure is raised as a sentence of errors.py.
+"""
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import json
+import os
+import socket
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import aiohttp
+from aiohttp.connector import AddrInfoType
+
+from noah import settings
+from noah.errors import Unavailable
+from noah.kube.access import Access, Way
+from noah.kube.errors import Asked, refused
+
+DEADLINE = 10.0  # seconds for a request, unless its caller knows better
+REQUESTS = 50  # connections for requests at once; more wait
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
+
+Params = Mapping[str, str] | Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    method: str
+    path: str  # quoted
+    params: Params
+    headers: Mapping[str, str] = field(default_factory=dict)
+    data: bytes | None = None
+
+
+class Client:
+    def __init__(self, cluster: settings.Cluster) -> None:
+        self.name = cluster.name
+        self._way = Way(cluster)
+        self._stack = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        self._requests = await self._stack.enter_async_context(_session(REQUESTS))
+        self._streams = await self._stack.enter_async_context(_session(0))
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._stack.aclose()
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+        timeout: float = DEADLINE,
+    ) -> dict[str, Any]:
+        """The answer's JSON; {} when there is none."""
+        asked = Asked.by(self.name, method, path, params)
+        data = None if body is None else json.dumps(body).encode()
+        headers = {} if body is None else {"Content-Type": content_type}
+        async with self._within(timeout):
+            answer = await self._send(self._requests, _Request(method, path, params or {}, headers, data))
+            async with answer:
+                got = await answer.read()
+        if answer.status >= 400:
+            raise refused(asked, answer.status, got)
+        try:
+            parsed = json.loads(got or b"{}")
+        except ValueError:
+            parsed = None
+        if not isinstance(parsed, dict):
+            raise Unavailable(f'Cluster "{self.name}" answers {asked} with something that is no JSON object.')
+        return parsed
+
+    @contextlib.asynccontextmanager
+    async def stream(self, path: str, params: Mapping[str, str]) -> AsyncIterator[aiohttp.StreamReader]:
+        """A GET whose answer comes over minutes. Only its beginning has a deadline; reading is the caller's to time."""
+        asked = Asked.by(self.name, "GET", path, params)
+        async with self._within(DEADLINE):
+            answer = await self._send(self._streams, _Request("GET", path, params))
+        try:
+            if answer.status >= 400:
+                async with self._within(DEADLINE):
+                    raise refused(asked, answer.status, await answer.read())
+            with self._translated():
+                yield answer.content
+        finally:
+            answer.close()
+
+    async def upgrade(self, path: str, params: Params, *, protocols: str, timeout: float) -> aiohttp.ClientResponse:
+        """A WebSocket handshake: an answer with status 101 whose connection is the caller's, or any other status."""
+        key = base64.b64encode(os.urandom(16))
+        headers = {
+            "Connection": "Upgrade",
+            "Upgrade": "websocket",
+            "Sec-WebSocket-Version": "13",
+            "Sec-WebSocket-Key": key.decode(),
+            "Sec-WebSocket-Protocol": protocols,
+        }
+        async with self._within(timeout):
+            answer = await self._send(self._streams, _Request("GET", path, params, headers))
+        proof = base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest()).decode()
+        if answer.status == 101 and answer.headers.get("Sec-WebSocket-Accept") != proof:
+            answer.close()
+            raise Unavailable(f'Cluster "{self.name}" does not speak WebSocket: its handshake has a wrong proof.')
+        return answer
+
+    async def _send(self, session: aiohttp.ClientSession, request: _Request) -> aiohttp.ClientResponse:
+        access = await self._way.access()
+        answer = await _sent(session, access, request)
+        if answer.status != 401:
+            return answer
+        # A token may have been replaced within the minute: once more, with what is there now.
+        answer.close()
+        self._way.distrust(access)
+        return await _sent(session, await self._way.access(), request)
+
+    @contextlib.asynccontextmanager
+    async def _within(self, seconds: float) -> AsyncIterator[None]:
+        late = f'Cluster "{self.name}" does not answer: nothing came within {seconds:g} s.'
+        async with within(seconds, late):
+            with self._translated():
+                yield
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except TimeoutError:
+            raise
+        except (aiohttp.ClientError, OSError) as e:
+            raise Unavailable(f'Cluster "{self.name}" does not answer: {_say(e)}.') from None
+
+
+@contextlib.asynccontextmanager
+async def within(seconds: float, late: str) -> AsyncIterator[None]:
+    """Unavailable with the sentence *late* when it takes longer than *seconds*."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise Unavailable(late) from None
+
+
+async def _sent(session: aiohttp.ClientSession, access: Access, request: _Request) -> aiohttp.ClientResponse:
+    sign = {"Authorization": access.authorization} if access.authorization else {}
+    return await session.request(
+        request.method,
+        access.base.joinpath(request.path.lstrip("/"), encoded=True),
+        params=request.params,
+        headers={"Accept": "application/json", "User-Agent": "noah", **request.headers, **sign},
+        data=request.data,
+        ssl=access.tls,
+        server_hostname=access.server_name,
+        proxy=access.proxy,
+        allow_redirects=False,
+    )
+
+
+def _session(limit: int) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=limit, socket_factory=_socket),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=DEADLINE),
+    )
+
+
+def _socket(address: AddrInfoType) -> socket.socket:
+    """A silent peer is noticed after 15 + 4 * 5 s, also by a stream that has nothing to say."""
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
+    return made
+
+
+def _say(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return f"its certificate is not trusted ({error.certificate_error})"
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return f"the proxy answers {error.status}"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

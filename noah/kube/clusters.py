@@ -1,0 +1,139 @@
+"""One Kubernetes cluster as the gateway knows it: requests, pods, commands, and whether it answers at all.
+
+Nothing here fails because a cluster is away, from the start or later: it is then not reachable, for a reason, and is
+asked again until it is.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Self
+
+from noah import settings
+from noah.errors import NoahError
+from noah.kube.client import DEADLINE, Client
+from noah.kube.exec import Exec
+from noah.kube.informer import Informer
+
+log = logging.getLogger(__name__)
+
+PING = 10.0  # seconds between two looks whether it answers
+
+# verb, API group, resource, subresource: what the gateway cannot do without; and what it only likes to have.
+NEEDED = (
+    ("list", "", "pods", ""),
+    ("watch", "", "pods", ""),
+    ("get", "", "pods", ""),
+    # A WebSocket's upgrade is a GET; from 1.35 on it needs create, as kubectl's POST always did.
+    ("get", "", "pods", "exec"),
+    ("create", "", "pods", "exec"),
+)
+WANTED = (("create", "events.k8s.io", "events", ""),)
+
+
+class Cluster:
+    """Lives while it is entered."""
+
+    def __init__(self, cluster: settings.Cluster, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self.settings = cluster
+        self.name = cluster.name
+        self.reachable = False
+        self.since = clock()  # when it began, or ceased, to be reachable
+        self._unreachable: str | None = f'Cluster "{self.name}" has not been asked yet.'
+        self._clock = clock
+        self._client = Client(cluster)
+        self._stack = contextlib.AsyncExitStack()
+        self.informer = Informer(self._client, namespaces=cluster.namespaces, selector=cluster.selector)
+        self.exec = Exec(self._client)
+
+    def __repr__(self) -> str:
+        return f"<Cluster {self.name} {'reachable' if self.reachable else 'unreachable'} since {self.since:%F %T}>"
+
+    async def __aenter__(self) -> Self:
+        await self._stack.enter_async_context(self._client)
+        group = await self._stack.enter_async_context(asyncio.TaskGroup())
+        for work, name in ((self.informer.run(), "informer"), (self._ping_for_ever(), "ping")):
+            self._stack.callback(group.create_task(work, name=f"{self.name} {name}").cancel)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._stack.aclose()
+
+    @property
+    def reason(self) -> str | None:
+        """One sentence, when something is wrong: it does not answer, or its pods cannot be watched."""
+        return self._unreachable or self.informer.trouble
+
+    @property
+    def watch_age(self) -> float | None:
+        return self.informer.watch_age
+
+    async def get(
+        self, path: str, *, params: Mapping[str, str] | None = None, timeout: float = DEADLINE
+    ) -> dict[str, Any]:
+        return await self._client.ask("GET", path, params=params, timeout=timeout)
+
+    async def post(self, path: str, body: Any, *, timeout: float = DEADLINE) -> dict[str, Any]:
+        return await self._client.ask("POST", path, body=body, timeout=timeout)
+
+    async def patch(
+        self, path: str, body: Any, *, content_type: str = "application/merge-patch+json", timeout: float = DEADLINE
+    ) -> dict[str, Any]:
+        return await self._client.ask("PATCH", path, body=body, content_type=content_type, timeout=timeout)
+
+    async def delete(self, path: str, *, timeout: float = DEADLINE) -> dict[str, Any]:
+        return await self._client.ask("DELETE", path, timeout=timeout)
+
+    async def missing_rights(self, namespace: str | None = None) -> list[str]:
+        """What the gateway needs and may not, as "create pods/exec"; in all of its namespaces when none is given."""
+        scopes: tuple[str | None, ...] = (namespace,) if namespace else self.settings.namespaces or (None,)
+        missing: list[str] = []
+        for scope in scopes:
+            inside = f" in namespace {scope}" if scope else ""
+            missing += [_named(right) + inside for right in NEEDED if not await self._may(right, scope)]
+            missing += [_named(right) + inside + " (optional)" for right in WANTED if not await self._may(right, scope)]
+        return missing
+
+    async def _may(self, right: tuple[str, str, str, str], namespace: str | None) -> bool:
+        verb, group, resource, subresource = right
+        attributes = {"verb": verb, "group": group, "resource": resource, "subresource": subresource}
+        if namespace:
+            attributes["namespace"] = namespace
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": attributes},
+        }
+        answer = await self.post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
+        return bool(answer["status"]["allowed"])
+
+    async def _ping_for_ever(self) -> None:
+        while True:
+            try:
+                await self.get("/version")
+            except NoahError as e:
+                self._answers(e.sentence)
+            except Exception:  # the task's outermost loop
+                log.exception("cluster %s: looking whether it answers failed", self.name)
+            else:
+                self._answers(None)
+            await asyncio.sleep(PING)
+
+    def _answers(self, unreachable: str | None) -> None:
+        self._unreachable = unreachable
+        if self.reachable is (unreachable is not None):
+            self.reachable = not self.reachable
+            self.since = self._clock()
+            log.log(
+                logging.INFO if self.reachable else logging.WARNING,
+                "cluster %s: %s",
+                self.name,
+                unreachable or "reachable",
+            )
+
+
+def _named(right: tuple[str, str, str, str]) -> str:
+    verb, group, resource, subresource = right
+    return f"{verb} {resource}" + (f".{group}" if group else "") + (f"/{subresource}" if subresource else "")

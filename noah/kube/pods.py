@@ -1,0 +1,147 @@
+"""The pods of a cluster that are held in memory: trimmed, indexed, and told to whoever listens."""
+
+import logging
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Literal
+
+log = logging.getLogger(__name__)
+
+Pod = dict[str, Any]  # a v1.Pod as JSON, trimmed; shared, so never changed
+Kind = Literal["added", "modified", "deleted"]
+Callback = Callable[[Pod, Kind], None]
+
+# What the gateway asks about. Volumes, managed fields, tolerations and the like are most of a pod's bytes.
+_METADATA = {
+    "name",
+    "namespace",
+    "uid",
+    "labels",
+    "annotations",
+    "ownerReferences",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "resourceVersion",
+}
+_SPEC = {
+    "containers",
+    "initContainers",
+    "ephemeralContainers",
+    "nodeName",
+    "shareProcessNamespace",
+    "hostNetwork",
+    "hostPID",
+    "securityContext",
+    "restartPolicy",
+    "serviceAccountName",
+    "terminationGracePeriodSeconds",
+}
+_NOT_OF_A_CONTAINER = {
+    "volumeMounts",
+    "volumeDevices",
+    "terminationMessagePath",
+    "terminationMessagePolicy",
+    "imagePullPolicy",
+    "resources",
+}
+_NOT_OF_ANNOTATIONS = "kubectl.kubernetes.io/last-applied-configuration"  # the whole pod once more, as text
+
+
+class Pods:
+    def __init__(self) -> None:
+        self._by_namespace: dict[str, dict[str, Pod]] = defaultdict(dict)
+        self._callbacks: dict[object, Callback] = {}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._by_namespace.values()))
+
+    def __iter__(self) -> Iterator[Pod]:
+        for pods in list(self._by_namespace.values()):
+            yield from list(pods.values())
+
+    def get(self, namespace: str, name: str) -> Pod | None:
+        return self._by_namespace.get(namespace, {}).get(name)
+
+    def in_namespace(self, namespace: str) -> Iterable[Pod]:
+        return list(self._by_namespace.get(namespace, {}).values())
+
+    def subscribe(self, callback: Callback) -> Callable[[], None]:
+        """*callback* is told of every change until the function that is returned is called."""
+        key = object()
+        self._callbacks[key] = callback
+        return lambda: self._callbacks.pop(key, None) and None
+
+    def put(self, pod: Pod) -> None:
+        """A pod as a list or a watch shows it, already trimmed."""
+        namespace, name = key_of(pod)
+        before = self._by_namespace[namespace].get(name)
+        if before is not None and _version(before) == _version(pod):
+            return
+        if before is not None and _uid(before) != _uid(pod):
+            # The watch was away while one pod was deleted and its namesake was made.
+            self.remove(before)
+            before = None
+        self._by_namespace[namespace][name] = pod
+        self._tell(pod, "modified" if before else "added")
+
+    def remove(self, pod: Pod) -> None:
+        namespace, name = key_of(pod)
+        pods = self._by_namespace.get(namespace, {})
+        if pods.pop(name, None) is None:
+            return
+        if not pods:
+            del self._by_namespace[namespace]
+        self._tell(pod, "deleted")
+
+    def replace(self, namespace: str | None, listed: Mapping[tuple[str, str], Pod]) -> None:
+        """*listed* is all that there is in *namespace*, or everywhere; the differences are told."""
+        held = self if namespace is None else self.in_namespace(namespace)
+        for pod in [pod for pod in held if key_of(pod) not in listed]:
+            self.remove(pod)
+        for pod in listed.values():
+            self.put(pod)
+
+    def _tell(self, pod: Pod, kind: Kind) -> None:
+        for callback in list(self._callbacks.values()):
+            try:
+                callback(pod, kind)
+            except Exception:  # one listener's bug must not end the watch that all live from
+                log.exception("pod %s/%s %s: a listener failed", *key_of(pod), kind)
+
+
+def key_of(pod: Pod) -> tuple[str, str]:
+    return pod["metadata"]["namespace"], pod["metadata"]["name"]
+
+
+def trimmed(pod: Pod) -> Pod:
+    """What is kept of a pod, with the strings that thousands of pods have in common stored once."""
+    metadata = {key: value for key, value in pod["metadata"].items() if key in _METADATA}
+    if annotations := metadata.get("annotations"):
+        annotations.pop(_NOT_OF_ANNOTATIONS, None)
+    spec = {key: value for key, value in pod.get("spec", {}).items() if key in _SPEC}
+    for kind in ("containers", "initContainers", "ephemeralContainers"):
+        if kind in spec:
+            spec[kind] = [_container(one) for one in spec[kind]]
+    kept: Pod = _shared({"metadata": metadata, "spec": spec, "status": pod.get("status", {})})
+    return kept
+
+
+def _container(container: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in container.items() if key not in _NOT_OF_A_CONTAINER}
+
+
+def _shared(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {sys.intern(key): _shared(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_shared(one) for one in value]
+    return sys.intern(value) if isinstance(value, str) else value
+
+
+def _version(pod: Pod) -> Any:
+    return pod["metadata"].get("resourceVersion")
+
+
+def _uid(pod: Pod) -> Any:
+    return pod["metadata"].get("uid")
