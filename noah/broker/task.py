@@ -197,7 +197,9 @@ class SessionTask:
     async def _dial(self, factory: Callable[[], asyncio.BufferedProtocol]) -> asyncio.Transport:
         facts = self.live.facts
         if not facts.forwarder_alive:
-            raise Unavailable(self.live.reason or f"{self.live.session.target} is not ready yet: try again in a moment.")
+            raise Unavailable(
+                self.live.reason or f"{self.live.session.target} is not ready yet: try again in a moment."
+            )
         dial: Dial = self._line.dial
         return await dial(factory)
 

@@ -1,11 +1,15 @@
 """What passes between the gateway and inpod/forwarder.sh: its arguments, and the lines it answers with."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from math import ceil
 
 from noah.core.session import Session, Vm
+
+
+LAST_LINE = "done"
 
 
 class Agent(StrEnum):
@@ -42,11 +46,11 @@ def report_arguments(session: Session, vm: Vm, now: datetime) -> list[str]:
     return [str(seconds), str(state)]
 
 
-def read_answer(text: str) -> Answer:
+def read_answer(lines: Iterable[str]) -> Answer:
     """Lines that are not understood are skipped; an answer without its last line is not `complete`."""
     found: dict[str, object] = {}
     tools = set[str]()
-    for line in text.splitlines():
+    for line in lines:
         match line.split():
             case ["tool", name]:
                 tools.add(name)
@@ -66,6 +70,6 @@ def read_answer(text: str) -> Answer:
                 found |= {"reported": Vm(word), "reported_for": int(seconds)}
             case ["error", *words]:
                 found |= {"error": " ".join(words), "complete": True}
-            case ["done"]:
+            case [word] if word == LAST_LINE:
                 found["complete"] = True
     return Answer(tools=frozenset(tools), **found)  # type: ignore[arg-type]

@@ -78,7 +78,9 @@ async def _goes_on(url: str, sample: Sample) -> None:
     say(f"\nNow it is your turn; both apps go on. The gateway serves {url} until Ctrl-C. In another terminal:\n")
     say("   noah targets")
     say(f"   noah enable local/{sample.name} --wait")
-    say(f"   jdb -attach 127.0.0.1:PORT      then: stop in OrderService.price, and: curl 127.0.0.1:{sample.port}/orders")
+    say(
+        f"   jdb -attach 127.0.0.1:PORT      then: stop in OrderService.price, and: curl 127.0.0.1:{sample.port}/orders"
+    )
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

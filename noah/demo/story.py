@@ -82,7 +82,9 @@ async def told(plain: Sample, wise: Sample, gateway: Gateway) -> None:
     """Unavailable when the story does not go as it should."""
     say(f"\n1. {plain.name}: the probe asks checkurl, every {PERIOD:.0f} s; {FAILURES} failures and it is killed.\n")
     await killed_at_a_breakpoint(plain)
-    say(f"\n2. {wise.name}: the probe is (checkurl == 200) || (debugging && java alive), and there is a debug session.\n")
+    say(
+        f"\n2. {wise.name}: the probe is (checkurl == 200) || (debugging && java alive), and there is a debug session.\n"
+    )
     await lives_at_a_breakpoint(wise, gateway)
 
 
@@ -97,7 +99,9 @@ async def killed_at_a_breakpoint(sample: Sample) -> None:
                 await sample.app.restarted.wait()
         except TimeoutError:
             raise Unavailable(f"{sample.name} was not killed within {KILLED_WITHIN:.0f} s.") from None
-        say(f"   ✗ killed after {asyncio.get_running_loop().time() - began:.0f} s, with everything that was on the screen.")
+        say(
+            f"   ✗ killed after {asyncio.get_running_loop().time() - began:.0f} s, with everything that was on the screen."
+        )
         order.cancel()
 
 

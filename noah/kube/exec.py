@@ -86,13 +86,14 @@ class Exec:
         container: Container,
         argv: Sequence[str],
         *,
+        stdin: bytes = b"",
         until: str,
         first_line_timeout: float,
         on_end: Callable[[int | NoahError], None] = lambda how: None,
     ) -> HeldExec:
         """Starts what goes on for hours, and returns when it has printed the line *until*, or has ended before that.
 
-        *on_end* is called when the stream ends, unless it was closed. The command's stdin is closed from the start.
+        *on_end* is called when the stream ends, unless it was closed. The command's stdin ends after *stdin*.
         """
         began = _now()
         with self._counted():
@@ -100,8 +101,11 @@ class Exec:
                 late = f"{argv[0]} in {container} did not say {until!r} within {first_line_timeout:g} s."
                 async with within(first_line_timeout - (_now() - began), late):
                     held = HeldExec(until, on_end)
-                    stream = await self._open(container, argv, held, stdin=False)
+                    stream = await self._open(container, argv, held, stdin=bool(stdin))
                     try:
+                        if stdin:
+                            stream.send(stdin)
+                            stream.close_stdin()
                         await held.begin(stream)
                     except BaseException:
                         stream.close()

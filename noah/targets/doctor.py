@@ -68,7 +68,7 @@ async def _of_cluster(cluster: Cluster) -> AsyncIterator[Finding]:
 
 
 async def _reaches_pods(cluster: Cluster) -> Finding:
-    ips = [pod["status"].get("podIP") for pod in cluster.pods.all() if pods.is_ready(pod)]
+    ips = [pod["status"].get("podIP") for pod in cluster.informer.pods() if pods.is_ready(pod)]
     if not ips:
         return Finding(Level.WARNING, "pod network", "No pod is ready, so whether pods can be reached is not known.")
     try:
@@ -119,7 +119,7 @@ async def _look(cluster: Cluster, pod: Pod, container: str, port: int) -> Answer
         stdin=script("forwarder").encode(),
         timeout=LOOK_TAKES,
     )
-    return read_answer(result.stdout.decode("utf-8", "replace"))
+    return read_answer(result.stdout.decode("utf-8", "replace").splitlines())
 
 
 def _inside(answer: Answer, where: str, port: int) -> list[Finding]:
@@ -127,7 +127,12 @@ def _inside(answer: Answer, where: str, port: int) -> list[Finding]:
         return Finding(Level.OK, check, good) if ok else Finding(level, check, bad)
 
     return [
-        found("socat" in answer.tools, "socat", "socat is there.", f"There is no socat in {where}: install it in the image."),
+        found(
+            "socat" in answer.tools,
+            "socat",
+            "socat is there.",
+            f"There is no socat in {where}: install it in the image.",
+        ),
         found(
             bool(answer.tools & {"curl", "wget"}),
             "checkurl",

@@ -66,7 +66,7 @@ class LocalLine:
             with suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
-        return read_answer(out.decode("utf-8", "replace"))
+        return read_answer(out.decode("utf-8", "replace").splitlines())
 
 
 class Locals:

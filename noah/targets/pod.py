@@ -13,14 +13,15 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from noah.core import pods
-from noah.core.forwarder import Answer, arguments, read_answer, report_arguments
+from noah.core.forwarder import LAST_LINE, Answer, arguments, read_answer, report_arguments
 from noah.core.pods import Pod
 from noah.core.session import Presence, Session, Vm
 from noah.core.target import PodTarget, Target, Wanted, WantedPod
 from noah.errors import BadInput, CannotDebug, NotFound, Unavailable
 from noah.inpod import script
 from noah.kube.clusters import Cluster
-from noah.kube.exec import Container, HeldExec
+from noah.kube.exec import Container
+from noah.kube.held import HeldExec
 from noah.proxy.relay import Dial
 from noah.targets import inside
 from noah.targets.base import Seen, TargetInfo
@@ -85,11 +86,11 @@ class PodLine:
             self._container(pod),
             argv,
             stdin=script("forwarder").encode(),
-            until=lambda lines: lines.endswith(b"done\n") or b"\nerror " in b"\n" + lines,
-            timeout=EXEC_TAKES,
-            ended=self.changed,
+            until=LAST_LINE,
+            first_line_timeout=EXEC_TAKES,
+            on_end=lambda _: self.changed(),
         )
-        answer = read_answer(held.lines.decode("utf-8", "replace"))
+        answer = read_answer([*held.lines, LAST_LINE] if held.how is None else held.lines)
         if answer.error or answer.forwarder_port is None:
             await held.close()
         else:
@@ -129,11 +130,12 @@ class PodLine:
 
     @property
     def _holds(self) -> bool:
-        return self._held is not None and not self._held.is_over
+        return self._held is not None and not self._held.ended.is_set()
 
     def _pod(self) -> Pod | None:
         """Unavailable when the cluster has never told which pods there are."""
-        return self._cluster.pods.get(self.target.namespace, self.target.pod)
+        told(self._cluster)
+        return self._cluster.informer.get(self.target.namespace, self.target.pod)
 
     def _there(self) -> Pod:
         pod = self._pod()
@@ -152,7 +154,7 @@ class PodLine:
             if isinstance(t, PodTarget) and (t.cluster, t.namespace) == (self.target.cluster, self.target.namespace)
         )
         successor = pods.successor_of(
-            self._cluster.pods.in_namespace(self.target.namespace),
+            self._cluster.informer.in_namespace(self.target.namespace),
             workload=session.workload,
             container=self.target.container,
             gone=self.target.pod,
@@ -179,7 +181,7 @@ class PodLine:
             timeout=timeout,
             limit=ANSWER_LIMIT,
         )
-        return read_answer(result.stdout.decode("utf-8", "replace"))
+        return read_answer(result.stdout.decode("utf-8", "replace").splitlines())
 
     def _argv(self, pod: Pod, verb: str, session: Session, *more: str) -> list[str]:
         # The script goes in by stdin: exec puts the command line into a URL, and proxies cut URLs at some kilobytes.
@@ -220,11 +222,11 @@ class Pods:
         self._held_targets = held_targets
         self._lines: dict[tuple[str, str], set[PodLine]] = {}
         for cluster in clusters.values():
-            cluster.pods.subscribe(lambda pod, _, name=cluster.name: self._pod_changed(name, pod))  # type: ignore[misc]
+            cluster.informer.subscribe(lambda pod, _, name=cluster.name: self._pod_changed(name, pod))  # type: ignore[misc]
 
     def list(self) -> Iterable[TargetInfo]:
         for cluster in self._clusters.values():
-            for pod in cluster.pods.all():
+            for pod in cluster.informer.pods():
                 if pods.is_there(pod):
                     yield from _infos(cluster, pod)
 
@@ -266,20 +268,20 @@ class Pods:
     def choose(self, wanted: WantedPod) -> tuple[Cluster, Pod]:
         if wanted.cluster is None or wanted.namespace is None:
             return self._choose_anywhere(wanted)
-        cluster = self.cluster(wanted.cluster)
+        cluster = told(self.cluster(wanted.cluster))
         if wanted.pod is not None:
-            pod = cluster.pods.get(wanted.namespace, wanted.pod)
+            pod = cluster.informer.get(wanted.namespace, wanted.pod)
             if pod is None:
                 raise NotFound(_no_such_pod(cluster, wanted))
             return cluster, pod
-        found = [pod for pod in cluster.pods.in_namespace(wanted.namespace) if _means(wanted, cluster, pod)]
+        found = [pod for pod in cluster.informer.in_namespace(wanted.namespace) if _means(wanted, cluster, pod)]
         return cluster, _oldest(found, wanted, f" in namespace {wanted.namespace} of cluster {cluster.name}")
 
     def _choose_anywhere(self, wanted: WantedPod) -> tuple[Cluster, Pod]:
         found = [
             (cluster, pod)
             for cluster in self._clusters.values()
-            for pod in cluster.pods.all()
+            for pod in cluster.informer.pods()
             if pods.is_there(pod) and _means(wanted, cluster, pod)
         ]
         places = sorted({f"{cluster.name}/{pod['metadata']['namespace']}" for cluster, pod in found})
@@ -292,6 +294,15 @@ class Pods:
         if not self._clusters:
             raise NotFound("The gateway knows no cluster: add [[clusters]] to its configuration.")
         return next(iter(self._clusters.values()))
+
+
+def told(cluster: Cluster) -> Cluster:
+    """Unavailable when it has not told yet which pods there are."""
+    if not cluster.informer.synced:
+        raise Unavailable(
+            cluster.reason or f"Cluster {cluster.name} has not listed its pods yet: try again in a moment."
+        )
+    return cluster
 
 
 def address_towards(ip: str) -> str:
@@ -330,7 +341,7 @@ def _oldest(found: list[Pod], wanted: WantedPod, where: str) -> Pod:
 
 def _no_such_pod(cluster: Cluster, wanted: WantedPod) -> str:
     assert wanted.namespace is not None
-    if not any(True for _ in cluster.pods.in_namespace(wanted.namespace)):
+    if not any(True for _ in cluster.informer.in_namespace(wanted.namespace)):
         return f"Cluster {cluster.name} has no namespace {wanted.namespace!r} with pods that the gateway may see."
     return f"Namespace {wanted.namespace} of cluster {cluster.name} has no pod {wanted.pod!r}."
 
