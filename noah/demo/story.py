@@ -1,7 +1,7 @@
 """The story that the gateway exists for, told with a real debugger on real JVMs of this machine.
 
-First an app whose probe only asks checkurl: a breakpoint gets it killed. Then the same app with the liveness expression and
-a debug session: it stands at the breakpoint for as long as one likes.
+First an app whose probe only asks checkurl: a breakpoint gets it killed. Then the same app with the liveness expression
+and a debug session: it stands at the breakpoint for as long as one likes.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 
 from noah.demo.debugger import Jdb, jdb
-from noah.demo.supervisor import FAILURES, PERIOD, TIMEOUT, Supervised
+from noah.demo.supervisor import FAILURES, PERIOD, Supervised
 from noah.errors import NoahError, Unavailable
 from noah.inpod import script
 
@@ -82,9 +82,7 @@ async def told(plain: Sample, wise: Sample, gateway: Gateway) -> None:
     """Unavailable when the story does not go as it should."""
     say(f"\n1. {plain.name}: the probe asks checkurl, every {PERIOD:.0f} s; {FAILURES} failures and it is killed.\n")
     await killed_at_a_breakpoint(plain)
-    say(
-        f"\n2. {wise.name}: the probe is (checkurl == 200) || (debugging && java alive), and there is a debug session.\n"
-    )
+    say(f"\n2. {wise.name}: the probe is (checkurl == 200) || (debugging && java alive); a session is on.\n")
     await lives_at_a_breakpoint(wise, gateway)
 
 
@@ -99,9 +97,8 @@ async def killed_at_a_breakpoint(sample: Sample) -> None:
                 await sample.app.restarted.wait()
         except TimeoutError:
             raise Unavailable(f"{sample.name} was not killed within {KILLED_WITHIN:.0f} s.") from None
-        say(
-            f"   ✗ killed after {asyncio.get_running_loop().time() - began:.0f} s, with everything that was on the screen."
-        )
+        after = asyncio.get_running_loop().time() - began
+        say(f"   ✗ killed after {after:.0f} s, with everything that was on the screen.")
         order.cancel()
 
 

@@ -1,4 +1,4 @@
-"""What a kubelet does for one container, on this machine: run it, probe it, kill and restart it when the probe fails."""
+"""What a kubelet does for one container: run it, probe it, kill and restart it when the probe fails."""
 
 import asyncio
 import os

@@ -83,7 +83,7 @@ async def _reaches_pods(cluster: Cluster) -> Finding:
         return Finding(
             Level.ERROR,
             "pod network",
-            f'The gateway does not reach pods ({ips[0]} is silent): set reach = "api-server" for cluster {cluster.name}.',
+            f'Pods are not reached ({ips[0]} is silent): set reach = "api-server" for cluster {cluster.name}.',
         )
     return Finding(Level.OK, "pod network", "The gateway reaches pods.")
 

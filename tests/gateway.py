@@ -1,0 +1,162 @@
+"""A real gateway for tests: `noah serve` as its own process, and its HTTP API as a developer's tools speak it."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+COMES_UP_WITHIN = 60.0  # seconds, on a busy machine
+
+
+class Refused(Exception):
+    """The API's answer was a problem (RFC 9457)."""
+
+    def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
+        super().__init__(f"{status}: {problem.get('detail')}")
+        self.status = status
+        self.problem = problem
+        self.detail = str(problem.get("detail"))
+
+
+class Api:
+    def __init__(self, http: aiohttp.ClientSession, url: str) -> None:
+        self.http = http
+        self.url = url
+
+    async def ask(self, method: str, path: str, body: Any = None, *, user: str = "ada") -> Any:
+        async with self.http.request(
+            method, f"{self.url}/api/v1/{path}", json=body, headers={"Noah-User": user}
+        ) as answer:
+            got = json.loads(await answer.text())
+            if answer.status >= 400:
+                raise Refused(answer.status, got)
+            return got
+
+    async def enable(self, target: str, *, user: str = "ada", wait: float = 60, **more: Any) -> dict[str, Any]:
+        body = {"target": target, "allow": ["127.0.0.0/8"], **more}
+        session: dict[str, Any] = await self.ask("POST", f"sessions?wait={wait}", body, user=user)
+        return session
+
+    async def ready(self, target: str, *, user: str = "ada", **more: Any) -> dict[str, Any]:
+        session = await self.enable(target, user=user, **more)
+        assert session["status"] == "ready", session
+        return session
+
+    async def show(self, session: Mapping[str, Any]) -> dict[str, Any]:
+        shown: dict[str, Any] = await self.ask("GET", f"sessions/{session['id']}")
+        return shown
+
+    async def end(self, session: Mapping[str, Any], *, user: str = "ada", wait: float = 60) -> dict[str, Any]:
+        ended: dict[str, Any] = await self.ask("DELETE", f"sessions/{session['id']}?wait={wait}", user=user)
+        return ended
+
+    async def until(self, session: Mapping[str, Any], *statuses: str, within: float = 60) -> dict[str, Any]:
+        """The session once its status is one of *statuses*."""
+        shown: dict[str, Any] = {}
+        try:
+            async with asyncio.timeout(within):
+                while (shown := await self.show(session))["status"] not in statuses:
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise AssertionError(f"never was {' or '.join(statuses)} within {within} s: {shown}") from None
+        return shown
+
+
+class Process:
+    """`noah serve`, which a test may kill and start again on the same database and port."""
+
+    def __init__(self, folder: Path, config: str, *, env: Mapping[str, str] | None = None) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = folder / "gateway.log"
+        self.database = folder / "noah.db"
+        self.file = folder / "noah.toml"
+        self.env = {**os.environ, **(env or {})}
+        first = free_ports(40)
+        head = (
+            f'[gateway]\nlisten = "127.0.0.1:{self.port}"\ndebug_ports = "{first}-{first + 39}"\n'
+            f'database = "sqlite:///{self.database}"\n'
+        )
+        self.file.write_text(head + config)
+        self.process: asyncio.subprocess.Process | None = None
+
+    async def noah(self, *argv: str) -> tuple[int, str]:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "noah",
+            *argv,
+            env=self.env,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        out, _ = await process.communicate()
+        return process.returncode or 0, out.decode()
+
+    async def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "noah", "serve", "--config", str(self.file), env=self.env, stdout=log, stderr=log
+            )
+        try:
+            async with asyncio.timeout(COMES_UP_WITHIN):
+                while not await self._is_ready():
+                    assert self.process.returncode is None, self.log.read_text()
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise AssertionError(f"the gateway is not ready: {self.log.read_text()}") from None
+
+    async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        assert self.process is not None
+        with suppress(ProcessLookupError):
+            self.process.send_signal(number)
+        return await self.process.wait()
+
+    async def _is_ready(self) -> bool:
+        try:
+            async with aiohttp.ClientSession() as http, http.get(f"{self.url}/readyz") as answer:
+                return answer.status == 200
+        except aiohttp.ClientError:
+            return False
+
+
+@asynccontextmanager
+async def serving(
+    folder: Path, config: str, *, env: Mapping[str, str] | None = None
+) -> AsyncIterator[tuple[Process, Api]]:
+    """A gateway on a fresh SQLite database in *folder*; *config* is what follows its [gateway]."""
+    process = Process(folder, config, env=env)
+    code, said = await process.noah("db", "upgrade", "--config", str(process.file))
+    assert code == 0, said
+    await process.start()
+    try:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=180)) as http:
+            yield process, Api(http, process.url)
+    finally:
+        if process.process is not None and process.process.returncode is None:
+            await process.stop()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def free_ports(count: int) -> int:
+    """The first of *count* ports in a row that nobody listens on, below the range of ephemeral ones."""
+    for first in range(21000 + os.getpid() % 100 * count, 32000, count):
+        with suppress(OSError):
+            for port in range(first, first + count):
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", port))
+            return first
+    raise AssertionError("no free ports")
