@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from noah.app import gateway, run_until_done
+from noah.demo.on_cluster import story
 from noah.demo.story import Sample, complain, say, talking_to, told
 from noah.demo.supervisor import supervised
 from noah.errors import BadSettings, NoahError, Unavailable
@@ -16,15 +17,14 @@ from noah.store import upgrade
 LISTEN = "127.0.0.1:7070"
 
 
-def run(*, once: bool, cluster: str | None) -> int:
-    """The exit code. *cluster*: tell it on this kubeconfig context's cluster; "" means the current context."""
+def run(*, once: bool, cluster: str | None, image: str) -> int:
+    """The exit code. *cluster*: tell it on this kubeconfig context's cluster; "" means the current context. *image*: has
+    java, socat, sh and curl."""
     try:
         needs("java", "javac", "jdb", "curl")
         with tempfile.TemporaryDirectory(prefix="noah-demo-") as folder:
             if cluster is not None:
-                from noah.demo.on_cluster import story
-
-                run_until_done(story(Path(folder), context=cluster or None))
+                run_until_done(_there(Path(folder), context=cluster or None, image=image))
             else:
                 run_until_done(_here(Path(folder), once=once))
     except NoahError as e:
@@ -53,6 +53,12 @@ async def compiled(folder: Path) -> Path:
     if process.returncode:
         raise BadSettings(f"javac does not compile the sample app: {err.decode(errors='replace').strip()[-300:]}")
     return folder
+
+
+async def _there(folder: Path, *, context: str | None, image: str) -> None:
+    classes = folder / "classes"
+    classes.mkdir()
+    await story(folder, classes=await compiled(classes), context=context, image=image)
 
 
 async def _here(folder: Path, *, once: bool) -> None:

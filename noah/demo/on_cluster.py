@@ -1,0 +1,166 @@
+"""The same story on a real cluster: a namespace of its own, two pods, a real kubelet; all of it is removed afterwards."""
+
+import asyncio
+import base64
+import contextlib
+import os
+import secrets
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from noah import settings
+from noah.app import gateway
+from noah.core import pods
+from noah.core.probe import probe_spec
+from noah.demo.debugger import Jdb, jdb
+from noah.demo.story import STANDS, Gateway, free_port, say, talking_to
+from noah.errors import BadSettings, NoahError, NotFound, Unavailable
+from noah.kube.clusters import Cluster
+from noah.kube.exec import Container
+from noah.store import upgrade
+
+CHECKURL = "http://127.0.0.1:8080/checkurl"
+AGENT = "-agentlib:jdwp=transport=dt_socket,server=y,suspend=n,address=127.0.0.1:50005,quiet=y"
+COMES_UP_WITHIN = 120.0  # seconds
+PLAIN = {"httpGet": {"path": "/checkurl", "port": 8080}, "periodSeconds": 2, "failureThreshold": 3}
+
+
+async def story(folder: Path, *, classes: Path, context: str | None, image: str) -> None:
+    kubeconfig = Path(os.environ.get("KUBECONFIG") or "~/.kube/config").expanduser()
+    if not kubeconfig.exists():
+        raise BadSettings(f"There is no kubeconfig at {kubeconfig}: set KUBECONFIG.")
+    known = settings.Cluster(name="demo", kubeconfig=kubeconfig, context=context)
+    tree = settings.Settings(
+        gateway=settings.Gateway(listen=f"127.0.0.1:{free_port()}", database=f"sqlite:///{folder}/noah.db"),
+        clusters=(known,),
+    )
+    await asyncio.to_thread(upgrade, tree.gateway.database)
+    async with gateway(tree) as url, talking_to(url) as api, Cluster(known) as cluster:
+        async with _namespace(cluster) as namespace:
+            say(f"Two pods in namespace {namespace} ...")
+            await _create(cluster, namespace, classes, image)
+            await _healthy(cluster, namespace)
+            await _told(cluster, namespace, api)
+
+
+async def _told(cluster: Cluster, namespace: str, api: Gateway) -> None:
+    say("\n1. orders-plain: the kubelet asks checkurl, every 2 s; 3 failures and it kills the container.\n")
+    async with _at_a_breakpoint(cluster, namespace, "orders-plain", api) as (session, _):
+        began = asyncio.get_running_loop().time()
+        await _until(cluster, namespace, "orders-plain", lambda pod: pods.restarts_of(pod) > 0)
+        say(f"   ✗ killed after {asyncio.get_running_loop().time() - began:.0f} s.")
+    await api.end(session["id"])
+
+    say("\n2. orders: the probe is the liveness expression.\n")
+    async with _at_a_breakpoint(cluster, namespace, "orders", api) as (session, debugger):
+        say(f"   {2 * STANDS:.0f} s of looking at variables ...")
+        await asyncio.sleep(2 * STANDS)
+        shown = await api.show(session["id"])
+        where = (shown.get("vm") or {}).get("location") or "a breakpoint"
+        say(f"   the gateway: {shown['status']} at {where}, held by {shown['owner']}")
+        debugger.type("clear OrderService.price")
+        debugger.type("cont")
+    ended = await api.end(session["id"])
+    restarts = pods.restarts_of(_pod(cluster, namespace, "orders"))
+    if restarts or shown["status"] != "suspended":
+        raise Unavailable(f"It should stand still and live: {shown['status']}, {restarts} restarts.")
+    say(f"   ✓ {restarts} restarts, the session {ended['status']}.")
+
+
+@contextlib.asynccontextmanager
+async def _at_a_breakpoint(
+    cluster: Cluster, namespace: str, pod: str, api: Gateway
+) -> AsyncIterator[tuple[dict[str, Any], Jdb]]:
+    session = await api.enable(f"pod/demo/{namespace}/{pod}")
+    if session["status"] != "ready":
+        raise Unavailable(f"The session is {session['status']}: {session.get('end_detail') or session.get('reason')}")
+    say(f"   noah enable {session['target']}   ->  {session['host']}:{session['port']}")
+    async with jdb(session["host"], session["port"]) as debugger, asyncio.TaskGroup() as group:
+        debugger.type("stop in OrderService.price")
+        await debugger.says("breakpoint")
+        order = group.create_task(_order(cluster, namespace, pod), name="an order")
+        await debugger.says("Breakpoint hit")
+        say("   jdb stops in OrderService.price: the whole VM stands still, and so does checkurl.")
+        yield session, debugger
+        order.cancel()
+
+
+async def _order(cluster: Cluster, namespace: str, pod: str) -> None:
+    """Somebody orders something; nobody waits for the answer."""
+    argv = ["curl", "-s", "http://127.0.0.1:8080/orders"]
+    with contextlib.suppress(NoahError):
+        await cluster.exec.run(Container(namespace, pod, "app"), argv, timeout=300)
+
+
+@contextlib.asynccontextmanager
+async def _namespace(cluster: Cluster) -> AsyncIterator[str]:
+    name = f"noah-demo-{secrets.token_hex(3)}"
+    labels = {"app.kubernetes.io/managed-by": "noah"}
+    body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+    await cluster.post("/api/v1/namespaces", body)
+    try:
+        yield name
+    finally:
+        with contextlib.suppress(NotFound):
+            await cluster.delete(f"/api/v1/namespaces/{name}")
+        say(f"   (namespace {name} is being removed)")
+
+
+async def _create(cluster: Cluster, namespace: str, classes: Path, image: str) -> None:
+    path = f"/api/v1/namespaces/{namespace}"
+    files = {file.name: base64.b64encode(file.read_bytes()).decode() for file in classes.glob("*.class")}
+    await cluster.post(
+        f"{path}/configmaps",
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "classes"}, "binaryData": files},
+    )
+    ours = probe_spec(checkurl=CHECKURL, timeout_seconds=2, period_seconds=2, failure_threshold=3)
+    for name, probe in (("orders-plain", PLAIN), ("orders", ours)):
+        await cluster.post(f"{path}/pods", _manifest(name, image, probe))
+
+
+def _manifest(name: str, image: str, probe: dict[str, Any]) -> dict[str, Any]:
+    app = {
+        "name": "app",
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["java", "-cp", "/demo", "OrderService"],
+        "env": [{"name": "JAVA_TOOL_OPTIONS", "value": AGENT}],
+        "volumeMounts": [{"name": "classes", "mountPath": "/demo"}],
+        "startupProbe": {"httpGet": PLAIN["httpGet"], "periodSeconds": 1, "failureThreshold": 60},
+        "readinessProbe": {"httpGet": PLAIN["httpGet"], "periodSeconds": 1},
+        "livenessProbe": probe,
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "labels": {"app": name, "app.kubernetes.io/managed-by": "noah"}},
+        "spec": {
+            "terminationGracePeriodSeconds": 1,
+            "containers": [app],
+            "volumes": [{"name": "classes", "configMap": {"name": "classes"}}],
+        },
+    }
+
+
+def _pod(cluster: Cluster, namespace: str, name: str) -> pods.Pod:
+    pod = cluster.informer.get(namespace, name)
+    if pod is None:
+        raise Unavailable(f"Pod {namespace}/{name} is gone.")
+    return pod
+
+
+async def _healthy(cluster: Cluster, namespace: str) -> None:
+    for name in ("orders-plain", "orders"):
+        await _until(cluster, namespace, name, pods.is_ready)
+
+
+async def _until(cluster: Cluster, namespace: str, name: str, true: Any) -> None:
+    try:
+        async with asyncio.timeout(COMES_UP_WITHIN):
+            while not ((pod := cluster.informer.get(namespace, name)) and true(pod)):  # noqa: ASYNC110
+                await asyncio.sleep(0.2)
+    except TimeoutError:
+        pod = cluster.informer.get(namespace, name)
+        phase = pods.phase_of(pod) if pod else "not there"
+        raise Unavailable(f"Pod {namespace}/{name} does not come up: {phase}.") from None
