@@ -1,0 +1,10 @@
+FROM python:3.13-slim AS build
+COPY . /src
+RUN pip install --no-cache-dir --prefix /noah '/src[fast]'
+
+FROM python:3.13-slim
+COPY --from=build /noah /usr/local
+RUN useradd --system --uid 10001 noah
+USER 10001
+ENTRYPOINT ["noah"]
+CMD ["serve"]
