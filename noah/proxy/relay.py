@@ -1,7 +1,312 @@
-"""Two sockets and the bytes between them."""
+"""Two connections and the bytes between them: a debugger's and its JVM's.
+
+What was read is written by the function that read it, before anything else happens. Reading stops on one side while the
+other does not take what is there, so at most one read's worth of bytes waits here for each direction, beside what the
+kernel holds. An end of stream is passed on as such; when one side is lost, the other is closed.
+
+The buffer that is read into is shared by all connections of an event loop, as nothing else runs between a read and its
+write: what a socket does not take at once, its transport is given as a copy.
+"""
 
 import asyncio
+import errno
+import os
 from collections.abc import Awaitable, Callable
+from typing import Final, cast
+from weakref import WeakKeyDictionary
+
+from noah.core.jdwp import HANDSHAKE
+from noah.core.observer import Observer, OversizedPacket
+from noah.proxy.handshake import Handshake
+from noah.proxy.keepalive import find_out_when_gone
 
 # Connects to the JVM's JDWP port: like loop.create_connection() with everything but the protocol factory filled in.
 Dial = Callable[[Callable[[], asyncio.BufferedProtocol]], Awaitable[asyncio.Transport]]
+
+READ_SIZE: Final = 256 * 1024  # bytes
+# One side has ended and nothing has passed for that long: the other will not end by itself.
+LINGER: Final = 10.0  # seconds
+
+_buffers: WeakKeyDictionary[asyncio.AbstractEventLoop, memoryview] = WeakKeyDictionary()
+
+
+def _shared_buffer(loop: asyncio.AbstractEventLoop) -> memoryview:
+    if loop not in _buffers:
+        _buffers[loop] = memoryview(bytearray(READ_SIZE))
+    return _buffers[loop]
+
+
+class NotGreeted(Exception):
+    """The JVM hung up before its handshake."""
+
+
+def _how(name: str, error: Exception | None) -> str:
+    match error:
+        case None:
+            return f"{name} closed the connection"
+        case TimeoutError() | OSError(errno=errno.EHOSTUNREACH | errno.ENETUNREACH):
+            return f"{name}'s machine stopped answering"
+        case ConnectionError():
+            return f"{name} broke the connection off"
+        case _:
+            return f"{name}'s connection failed: {error}"
+
+
+class Relay:
+    """The two ends of one connection, what passed between them, and how it ended.
+
+    *told* is called when the observer has made events; it must be quick and must not raise.
+    """
+
+    def __init__(self, *, observer: Observer, told: Callable[[], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.buffer = _shared_buffer(self._loop)
+        self.observer = observer
+        self.told = told
+        self.bytes_in = 0  # from the debugger
+        self.bytes_out = 0  # to it
+        self.why: str | None = None  # it has ended or is about to
+        self.over: asyncio.Future[None] = self._loop.create_future()
+        self.debugger = DebuggerEnd(self)
+        self.jvm = JvmEnd(self)
+        self._linger: asyncio.TimerHandle | None = None
+
+    def join(self, transport: asyncio.Transport) -> None:
+        """Lets bytes pass between the JVM, which has greeted, and *transport*, which is paused since its handshake."""
+        transport.set_protocol(self.debugger)
+        self.debugger.connection_made(transport)
+        self.jvm.release()
+        transport.resume_reading()
+
+    def end(self, why: str) -> None:
+        """Closes both connections at once, the JVM's first; what waits to be written is dropped."""
+        self._note(why)
+        self.jvm.abort()
+        self.debugger.abort()
+        if self.jvm.is_lost and self.debugger.is_lost:
+            self._finish()
+
+    def eof(self, end: "End") -> None:
+        self._note(f"{end.name} closed the connection")
+        other = self.other(end)
+        other.shut()
+        if other.has_ended:
+            other.close()
+            end.close()
+        self._watch_linger(-1)
+
+    def lost(self, end: "End", error: Exception | None) -> None:
+        self._note(_how(end.name, error))
+        other = self.other(end)
+        if other.is_lost:
+            self._finish()
+        elif end is self.debugger:
+            self.jvm.abort()
+        else:
+            other.close()  # it may still take what waits for it
+            self._watch_linger(-1)
+
+    def _note(self, why: str) -> None:
+        """The first reason is the reason."""
+        if self.why is None:
+            self.why = "the debugger detached" if self.observer.is_disposed else why
+
+    def other(self, end: "End") -> "End":
+        return self.jvm if end is self.debugger else self.debugger
+
+    def _watch_linger(self, passed: int) -> None:
+        now_passed = self.bytes_in + self.bytes_out
+        if now_passed == passed:
+            self.end("one side ended and the other did not")
+        elif self._linger is None or passed >= 0:
+            self._linger = self._loop.call_later(LINGER, self._watch_linger, now_passed)
+
+    def _finish(self) -> None:
+        if self._linger is not None:
+            self._linger.cancel()
+        if not self.over.done():
+            self.over.set_result(None)
+
+
+class End(asyncio.BufferedProtocol):
+    """One of the two connections."""
+
+    name: str
+
+    def __init__(self, relay: Relay) -> None:
+        self.relay = relay
+        self.is_lost = True  # or not made yet
+        self.has_ended = False  # will send nothing more
+        self._transport: asyncio.Transport | None = None
+        self._fd = -1  # the socket's, while bytes may be written to it past the transport
+        self._backlog = False  # the transport holds bytes that its far side does not take
+        self._buffer = relay.buffer
+        self._observer = relay.observer
+
+    @property
+    def _other(self) -> "End":
+        return self.relay.other(self)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # by what it does: uvloop's classes are their own
+        self.is_lost = False
+        # Any backlog at all stops the reading on the other side.
+        self._transport.set_write_buffer_limits(high=0)
+        find_out_when_gone(transport)
+        sock = transport.get_extra_info("socket")
+        self._fd = -1 if sock is None else sock.fileno()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def send(self, data: memoryview | bytes) -> None:
+        """One write(2) without a copy, past the transport where it has a socket: the same on every event loop."""
+        if self._fd >= 0 and not self._backlog:
+            try:
+                sent = os.write(self._fd, data)
+            except BlockingIOError:
+                sent = 0
+            except OSError as e:
+                self.relay.end(_how(self.name, e))
+                return
+            if sent == len(data):
+                return
+            data = data[sent:]
+        if self._transport is not None and not self.is_lost:
+            self._transport.write(bytes(data))
+
+    def pause_writing(self) -> None:
+        self._backlog = True
+        self._other.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._backlog = False
+        self._other.resume_reading()
+
+    def pause_reading(self) -> None:
+        # After its end of stream, asyncio would take resume_reading() as a wish to hear of that end again.
+        if self._transport is not None and not self.has_ended:
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._transport is not None and not self.has_ended:
+            self._transport.resume_reading()
+
+    def eof_received(self) -> bool:
+        self.has_ended = True
+        self.relay.eof(self)
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.is_lost = self.has_ended = True
+        self._fd = -1
+        self.relay.lost(self, exc)
+
+    def shut(self) -> None:
+        """Passes an end of stream on."""
+        if self._transport is None or self.is_lost:
+            return
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        else:
+            self.close()
+
+    def close(self) -> None:
+        """Once what waits has been written."""
+        self._fd = -1
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        self._fd = -1
+        if self._transport is not None:
+            self._transport.abort()
+
+
+class DebuggerEnd(End):
+    name = "the debugger"
+
+    def buffer_updated(self, nbytes: int) -> None:
+        relay, observer = self.relay, self._observer
+        relay.bytes_in += nbytes
+        try:
+            data = observer.from_debugger(self._buffer[:nbytes])
+        except OversizedPacket as e:
+            relay.told()
+            relay.end(str(e))
+            return
+        relay.jvm.send(data)
+        if observer.events:
+            relay.told()
+            self.answer()
+
+    def answer(self) -> None:
+        """What the gateway itself answers, once there is room and the JVM is between two packets."""
+        if not self._backlog and (answer := self._observer.answer()):
+            self.send(answer)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.answer()
+
+    def eof_received(self) -> bool:
+        self.relay.jvm.send(self._observer.take_held())
+        return super().eof_received()
+
+
+class JvmEnd(End):
+    name = "the JVM"
+
+    def __init__(self, relay: Relay) -> None:
+        super().__init__(relay)
+        self._handshake: Handshake | None = Handshake()
+        # Done when the JVM's handshake is here; failed when it will not come.
+        self.greeted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._early = bytearray()  # what came before there was a debugger to send it to
+        self._pass_on: Callable[[memoryview | bytes], object] = self._early.extend
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        # A JVM that is shown less than all 14 bytes at first refuses the debugger.
+        self.send(HANDSHAKE)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer if self._handshake is None else self._handshake.missing()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._handshake is not None:
+            self._greet(self._handshake, nbytes)
+            return
+        self.relay.bytes_out += nbytes
+        self._pass_on(self._observer.from_jvm(self._buffer[:nbytes]))
+        if self._observer.events:
+            self.relay.told()
+
+    def release(self) -> None:
+        """The debugger is there: what came early goes first, everything else as it comes."""
+        self._pass_on = self.relay.debugger.send
+        self._pass_on(HANDSHAKE + bytes(self._early))
+        self._early.clear()
+
+    def _greet(self, handshake: Handshake, nbytes: int) -> None:
+        handshake.took(nbytes)
+        if handshake.is_wrong:
+            self._fail(NotGreeted("What answered is no JVM's debug agent."))
+            self.abort()
+        elif handshake.is_complete:
+            self._handshake = None
+            if not self.greeted.done():
+                self.greeted.set_result(None)
+
+    def eof_received(self) -> bool:
+        self._fail(NotGreeted())
+        return super().eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._fail(NotGreeted())
+        super().connection_lost(exc)
+
+    def _fail(self, error: NotGreeted) -> None:
+        if not self.greeted.done():
+            self.greeted.set_exception(error)
+            self.greeted.exception()  # nobody may be waiting any more

@@ -1,0 +1,96 @@
+"""Who may come in: decided before a JVM is touched.
+
+A connection is admitted when its address is and when the 14 bytes of a debugger's handshake have arrived. Everything
+else (a scanner, a health check, a browser, half a handshake) is hung up on and counted, the moment that it shows.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from typing import Final, cast
+
+from noah.proxy.handshake import Handshake
+
+PATIENCE: Final = 5.0  # seconds for the handshake; a debugger sends it as soon as it is connected
+# Connections that have sent no handshake yet. When another comes, the one that has waited longest goes: a debugger
+# waits only for the time that one packet takes.
+MOST_WAITING: Final = 256
+
+Admitted = Callable[[asyncio.Transport, str], None]  # a paused transport and the client's address
+
+
+class Admission:
+    def __init__(self, *, admits: Callable[[str], bool], refused: Counter[str], admitted: Admitted) -> None:
+        self._admits = admits
+        self._refused = refused
+        self._admitted = admitted
+        self._waiting: dict[Caller, None] = {}  # in the order in which they came
+
+    def caller(self) -> "Caller":
+        return Caller(self)
+
+    def arrived(self, caller: "Caller") -> None:
+        if not self._admits(caller.host):
+            self._refuse(caller, "not_allowed")
+            return
+        if len(self._waiting) >= MOST_WAITING:
+            self.give_up(next(iter(self._waiting)))
+        self._waiting[caller] = None
+
+    def give_up(self, caller: "Caller") -> None:
+        if caller in self._waiting:
+            del self._waiting[caller]
+            self._refuse(caller, "no_handshake")
+
+    def greeted(self, caller: "Caller") -> None:
+        del self._waiting[caller]
+        self._admitted(caller.leave(), caller.address)
+
+    def close(self) -> None:
+        for caller in list(self._waiting):
+            self.give_up(caller)
+
+    def _refuse(self, caller: "Caller", reason: str) -> None:
+        self._refused[reason] += 1
+        caller.leave().abort()
+
+
+class Caller(asyncio.BufferedProtocol):
+    """A connection that is not admitted yet."""
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+        self._handshake = Handshake()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        # Whoever is gone already has no name any more.
+        host, port, *_ = transport.get_extra_info("peername") or ("", 0)
+        self.host = host.removeprefix("::ffff:")
+        self.address = f"[{self.host}]:{port}" if ":" in self.host else f"{self.host}:{port}"
+        self._timer = asyncio.get_running_loop().call_later(PATIENCE, self._admission.give_up, self)
+        self._admission.arrived(self)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._handshake.missing()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._handshake.took(nbytes)
+        if self._handshake.is_wrong:
+            self._admission.give_up(self)
+        elif self._handshake.is_complete:
+            self._admission.greeted(self)
+
+    def eof_received(self) -> None:
+        self._admission.give_up(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._admission.give_up(self)
+
+    def leave(self) -> asyncio.Transport:
+        """Not waiting any more: the transport is for others to go on with, paused."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._transport.pause_reading()
+        return self._transport

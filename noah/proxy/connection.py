@@ -1,0 +1,109 @@
+"""One debugger's connection through a port, from its admission to its end."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from noah.core.observer import Event, Observer
+from noah.errors import NoahError
+from noah.proxy.relay import Dial, NotGreeted, Relay
+
+DIALLING: Final = 10.0  # seconds for a connection and the JVM's handshake
+# A JVM that was let go of listens again after some milliseconds; until then it refuses, or its forwarder hangs up.
+LISTENS_AGAIN: Final = 3.0  # seconds
+TRY_EVERY: Final = 0.05  # seconds
+CLOSING: Final = 5.0  # seconds; a transport that takes longer to say that it is closed is not waited for
+
+
+class Unreachable(NoahError):
+    """The JVM could not be reached."""
+
+
+class Connection:
+    """Made in the task that carries it."""
+
+    def __init__(self, *, address: str, since: datetime) -> None:
+        self.address = address
+        self.since = since
+        self.until: datetime | None = None
+        self.ended: str | None = None  # why, once it has or is about to
+        self.debugger: str | None = None
+        self.over = asyncio.Event()
+        self._relay: Relay | None = None
+        self._task = asyncio.current_task()
+
+    async def reach(self, dial: Callable[[], Dial], *, allow_exit: bool, told: Callable[[], None]) -> Relay:
+        """A relay whose JVM has greeted and which is not joined to the debugger yet. Unreachable, and why."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + LISTENS_AGAIN
+        while True:
+            self._relay = relay = Relay(observer=Observer(allow_exit=allow_exit), told=told)
+            try:
+                await _greeting(relay, dial())
+                return relay
+            except (OSError, NotGreeted, NoahError) as e:
+                relay.end("the JVM could not be reached")
+                if not isinstance(e, ConnectionRefusedError | NotGreeted) or loop.time() >= deadline:
+                    raise Unreachable(_sentence(e)) from e
+            await asyncio.sleep(TRY_EVERY)
+
+    async def carry(self, relay: Relay, transport: asyncio.Transport) -> None:
+        """Lets the bytes pass until both sides are over."""
+        relay.join(transport)
+        await relay.over
+        self.ended = self.ended or relay.why
+
+    async def let_go(self) -> None:
+        """Whatever happened: nothing of it is open any more."""
+        if self._relay is not None:
+            self._relay.end(self.ended or "the gateway closed the connection")
+            await asyncio.wait([self._relay.over], timeout=CLOSING)
+
+    @property
+    def is_leaving(self) -> bool:
+        """Its debugger or its JVM has closed it, and the other has not yet."""
+        return self.ended is not None or (self._relay is not None and self._relay.why is not None)
+
+    async def end(self, why: str) -> None:
+        """Closes it, the JVM's side first, and waits until it is gone."""
+        self.ended = self.ended or (self._relay and self._relay.why) or why
+        if self._task is not None and not self._task.cancelling():
+            self._task.cancel()
+        await self.over.wait()
+
+    def take_events(self) -> list[Event]:
+        return self._relay.observer.take_events() if self._relay else []
+
+    def commands(self) -> Counter[str]:
+        return Counter(self._relay.observer.counts()) if self._relay else Counter()
+
+    def summary(self) -> Mapping[str, Any]:
+        return {
+            "address": self.address,
+            "debugger": self.debugger,
+            "since": self.since,
+            "until": self.until,
+            "bytes_in": self._relay.bytes_in if self._relay else 0,
+            "bytes_out": self._relay.bytes_out if self._relay else 0,
+            "ended": self.ended,
+        }
+
+
+async def _greeting(relay: Relay, dial: Dial) -> None:
+    async with asyncio.timeout(DIALLING):
+        await dial(lambda: relay.jvm)
+        await relay.jvm.greeted
+
+
+def _sentence(error: OSError | NotGreeted | NoahError) -> str:
+    match error:
+        case NoahError():
+            return error.sentence
+        case TimeoutError():
+            return f"The JVM did not answer within {DIALLING:.0f} s."
+        case NotGreeted() | ConnectionRefusedError():
+            return "The JVM takes no debugger: another is attached past the gateway, or its debug agent is not running."
+        case _:
+            return f"The JVM could not be reached: {error.strerror or error}."

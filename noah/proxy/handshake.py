@@ -1,0 +1,24 @@
+"""The 14 bytes that both sides of a JDWP connection begin with, as they arrive."""
+
+from noah.core.jdwp import HANDSHAKE
+
+
+class Handshake:
+    def __init__(self) -> None:
+        self._bytes = bytearray(len(HANDSHAKE))
+        self._have = 0
+
+    def missing(self) -> memoryview:
+        """Where to read into: what follows the handshake stays where it is."""
+        return memoryview(self._bytes)[self._have :]
+
+    def took(self, count: int) -> None:
+        self._have += count
+
+    @property
+    def is_wrong(self) -> bool:
+        return not HANDSHAKE.startswith(self._bytes[: self._have])
+
+    @property
+    def is_complete(self) -> bool:
+        return self._bytes == HANDSHAKE

@@ -1,0 +1,31 @@
+"""Finding out that the machine at the other end of a connection is gone, though nothing says so.
+
+A laptop that falls asleep sends no FIN. A JVM whose debugger is gone like that stands still for ever. So: 10 s after
+the last sign of life the kernel probes, every 5 s, and after 35 s without an answer it gives the connection up, with
+data on its way or without. A machine that answers may be quiet for days.
+"""
+
+import asyncio
+import socket
+from typing import Final
+
+IDLE: Final = 10  # seconds
+INTERVAL: Final = 5  # seconds
+PROBES: Final = 5
+SILENCE: Final = 35_000  # milliseconds; IDLE + PROBES * INTERVAL
+
+
+def find_out_when_gone(transport: asyncio.BaseTransport) -> None:
+    """Also when what we sent is never acknowledged, where the kernel does not probe. Not TCP: its transport has its own
+    heartbeat."""
+    sock = transport.get_extra_info("socket")
+    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (
+        (socket.TCP_KEEPIDLE, IDLE),
+        (socket.TCP_KEEPINTVL, INTERVAL),
+        (socket.TCP_KEEPCNT, PROBES),
+        (socket.TCP_USER_TIMEOUT, SILENCE),
+    ):
+        sock.setsockopt(socket.IPPROTO_TCP, option, value)

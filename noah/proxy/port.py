@@ -1,0 +1,198 @@
+"""The address that an IDE is pointed at: admits, lets one debugger at a time through, and tells what it does.
+
+A port outlives its connections, and its JVM: *dial* is looked up anew for each connection. Nothing is told from within
+the byte path: *changed* and *noticed* are called a moment later, and what they raise reaches no connection.
+"""
+
+import asyncio
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, Final
+
+from noah.core.observer import ExitRefused, Identified, PacketRefused, VmChanged
+from noah.core.session import Attachment, Vm, VmState
+from noah.proxy.admission import Admission
+from noah.proxy.connection import Connection, Unreachable
+from noah.proxy.relay import Dial
+
+log = logging.getLogger(__name__)
+
+REMEMBERED: Final = 50  # connections
+BACKLOG: Final = 1024  # connections that the kernel holds for us; a scanner opens hundreds at once
+
+
+class DebugPort:
+    def __init__(
+        self,
+        *,
+        session_id: str,
+        host: str,
+        port: int,
+        dial: Dial,
+        admits: Callable[[str], bool],
+        allow_exit: bool,
+        clock: Callable[[], datetime],
+        changed: Callable[[], None],
+        noticed: Callable[[str, Mapping[str, Any]], None],
+    ) -> None:
+        self.session_id = session_id
+        self.host = host
+        self.port = port
+        self.dial = dial  # may be replaced while open: the session followed its workload to another pod
+        self.refused: Counter[str] = Counter()
+        self.attached: Attachment | None = None
+        self.vm: VmState | None = None  # None: nobody is attached
+        self.last_stop: VmState | None = None
+        self._allow_exit = allow_exit
+        self._clock = clock
+        self._changed = changed
+        self._noticed = noticed
+        self._admission = Admission(admits=admits, refused=self.refused, admitted=self._admitted)
+        self._server: asyncio.Server | None = None
+        self._stack = AsyncExitStack()
+        self._tasks: asyncio.TaskGroup
+        self._holder: Connection | None = None  # of the one slot that a JVM has
+        self._next_takes_over = False
+        self._past: deque[Connection] = deque(maxlen=REMEMBERED)
+        self._commands: Counter[str] = Counter()  # of connections that are over
+        self._change_is_due = False
+
+    @property
+    def is_open(self) -> bool:
+        return self._server is not None
+
+    async def open(self) -> None:
+        """OSError when the address is taken."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(self._admission.caller, self.host, self.port, backlog=BACKLOG)
+        self.port = self._server.sockets[0].getsockname()[1]
+        # Its tasks never fail (see _serve), so it makes no difference whose task opens the port and whose closes it.
+        self._tasks = await self._stack.enter_async_context(asyncio.TaskGroup())
+
+    async def close(self, why: str) -> None:
+        """The listener first, then the connections; when it returns the JVM is free."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        self._admission.close()
+        await self.detach(why)
+        await self._stack.aclose()
+
+    async def detach(self, why: str) -> None:
+        """Closes the debugger's way to the JVM, which resumes the VM as a whole; returns when that is done."""
+        if self._holder is not None:
+            await self._holder.end(why)
+
+    async def take_over(self) -> None:
+        """The next debugger that is admitted ends the one that is attached now, if that is still there."""
+        self._next_takes_over = self._holder is not None
+
+    def audit(self) -> Mapping[str, Any]:
+        now = [self._holder] if self._holder else []
+        commands = sum((connection.commands() for connection in now), self._commands)
+        return {"commands": dict(commands), "connections": [c.summary() for c in [*self._past, *now]]}
+
+    # A connection's life
+
+    def _admitted(self, transport: asyncio.Transport, address: str) -> None:
+        task = self._tasks.create_task(self._serve(transport, address), name=f"{self.session_id}: debugger {address}")
+        # Also when it was canceled before it began.
+        task.add_done_callback(lambda _: transport.abort())
+
+    async def _serve(self, transport: asyncio.Transport, address: str) -> None:
+        try:
+            if await self._gets_slot(address):
+                await self._hold_slot(transport, address)
+        except Exception:  # the task's outermost: one connection's failure is not the port's
+            log.exception("%s: the connection of %s failed", self.session_id, address)
+
+    async def _gets_slot(self, address: str) -> bool:
+        holder = self._holder
+        if holder is not None and self._next_takes_over:
+            self._next_takes_over = False
+            await holder.end(f"taken over by {address}")
+        elif holder is not None and holder.is_leaving:
+            # Half closed, and this one is its successor: most often the same person, attaching again.
+            await holder.end("another debugger came")
+        if self._holder is not None:
+            self._refuse("slot_taken", address, holder=self._holder.address, since=self._holder.since)
+        return self._holder is None and self.is_open
+
+    async def _hold_slot(self, transport: asyncio.Transport, address: str) -> None:
+        self._holder = holder = Connection(address=address, since=self._clock())
+        try:
+            relay = await holder.reach(lambda: self.dial, allow_exit=self._allow_exit, told=self._told)
+            self._attach(holder)
+            await holder.carry(relay, transport)
+        except Unreachable as e:
+            holder.ended = e.sentence
+            self._refuse("upstream_failed", address, message=e.sentence)
+        finally:
+            try:
+                await holder.let_go()
+            finally:
+                self._detached(holder)
+
+    # What is told
+
+    def _attach(self, holder: Connection) -> None:
+        self.attached = Attachment(address=holder.address, since=holder.since)
+        self.vm = VmState(vm=Vm.RUNNING, since=self._clock())
+        self._change()
+        self._notice("attached", address=holder.address)
+        self._told()  # of what the JVM said before there was a debugger to say it to
+
+    def _detached(self, holder: Connection) -> None:
+        holder.until = self._clock()
+        self._commands += holder.commands()
+        self._past.append(holder)
+        self._holder = None
+        self._next_takes_over = False
+        if self.attached is not None:
+            self.attached = self.vm = None
+            self._change()
+            self._notice("detached", **holder.summary())
+        holder.over.set()
+
+    def _told(self) -> None:
+        if self._holder is None or self.attached is None:
+            return
+        for event in self._holder.take_events():
+            match event:
+                case VmChanged():
+                    self._vm_changed(event)
+                case Identified(debugger, vm_name):
+                    self._holder.debugger = debugger
+                    self.attached = replace(self.attached, debugger=debugger, vm_name=vm_name)
+                    self._change()
+                case ExitRefused():
+                    self._notice("exit_refused", address=self._holder.address)
+                case PacketRefused(length):
+                    self._notice("packet_refused", address=self._holder.address, length=length)
+
+    def _vm_changed(self, event: VmChanged) -> None:
+        since = self.vm.since if self.vm is not None and self.vm.vm is event.vm else self._clock()
+        self.vm = VmState(vm=event.vm, since=since, thread=event.thread, location=event.location)
+        if event.vm in (Vm.SUSPENDED, Vm.THREAD):
+            self.last_stop = self.vm
+        self._change()
+
+    def _refuse(self, reason: str, address: str, **more: Any) -> None:
+        self.refused[reason] += 1
+        self._notice("refused", address=address, reason=reason, **more)
+
+    def _notice(self, kind: str, **data: Any) -> None:
+        asyncio.get_running_loop().call_soon(self._noticed, kind, data)
+
+    def _change(self) -> None:
+        if not self._change_is_due:
+            self._change_is_due = True
+            asyncio.get_running_loop().call_soon(self._tell_change)
+
+    def _tell_change(self) -> None:
+        self._change_is_due = False
+        self._changed()
