@@ -1,0 +1,97 @@
+"""The command line. All but serve, demo and db speak HTTP to a gateway and import nothing of the server.
+
+A person reads the first line of what a command prints, a script its exit code and -o json; neither ever gets a
+traceback for what somebody typed, configured or switched off.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from noah.cli import completion, doctor, enable, events, ide, listing, offline, server, sessions
+from noah.cli.failure import exit_code_of
+from noah.errors import NoahError
+
+COMMANDS = (
+    *(enable.enable, listing.targets, listing.clusters),
+    *(sessions.sessions, sessions.extend, sessions.end, sessions.resume),
+    *(events.events, ide.ide, doctor.doctor, offline.probe_spec),
+    *(server.serve, server.demo, server.db, completion.completion, offline.version),
+)
+
+
+class _AsListed(click.Group):
+    """Commands in the order in which a developer meets them, not in the alphabet's."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(
+    cls=_AsListed,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="""
+\b
+Targets:
+  pod/CLUSTER/NAMESPACE/POD[/CONTAINER]   one pod, by its full name
+  deploy/NAME, app=NAME                   the oldest ready pod of that deployment or app
+  host/HOST/APP, local/NAME               an app on a host, a JVM on the gateway's machine
+  With --cluster and -n, pod/NAME, deploy/NAME and app=NAME are looked for there.
+
+\b
+Environment:
+  NOAH_URL      where the gateway is (default http://127.0.0.1:7070)
+  NOAH_USER     who you are (default: your login name)
+  NOAH_CONFIG   the gateway's configuration, for serve and db (default config/noah.toml)
+  NO_COLOR      no colours, when set
+
+\b
+Exit codes:
+  0  done
+  1  something unexpected: a bug, or an answer that no Noah gateway gives
+  2  the command or its input is wrong
+  3  no such cluster, target or session
+  4  somebody else holds it, or it is in the way
+  5  the gateway cannot be reached, or something that it needs is away
+  6  the target cannot be debugged as it is, or its session failed
+  7  not done in the time that --timeout gives it
+  8  not yours to do
+  130  interrupted
+""",
+)
+@click.pass_context
+def noah(ctx: click.Context) -> None:
+    """Debug Java in test environments: a breakpoint in seconds, and nothing gets killed.
+
+    \b
+      noah targets                        what can be debugged
+      noah enable deploy/shop --wait      debug it: prints the address for your IDE
+      noah end deploy/shop                and let go of it
+    """
+    if os.environ.get("NO_COLOR"):
+        ctx.color = False
+
+
+for command in COMMANDS:
+    noah.add_command(command)
+
+
+def run(args: list[str] | None = None) -> int:
+    """The exit code."""
+    try:
+        result = noah.main(args, prog_name=_called(), complete_var=completion.VARIABLE, standalone_mode=False)
+    except click.ClickException as e:
+        e.show()
+        return e.exit_code
+    except NoahError as e:
+        click.echo(f"Error: {e.sentence}", err=True)
+        return exit_code_of(e)
+    except click.Abort:
+        return 130  # 128 + SIGINT, as a shell says it
+    return result if isinstance(result, int) else 0
+
+
+def _called() -> str:
+    return "kubectl noah" if Path(sys.argv[0]).name.startswith("kubectl-noah") else "noah"

@@ -1,0 +1,105 @@
+"""`noah enable`: from a target's name to an address that an IDE connects to."""
+
+from datetime import timedelta
+
+import click
+
+from noah.cli.client import Json, connect
+from noah.cli.completion import complete_targets
+from noah.cli.length import LENGTH
+from noah.cli.names import full_name, place_options
+from noah.cli.output import clean, output_option, print_one
+from noah.cli.session import COLUMNS, address, name, step_line, until, why
+from noah.cli.waiting import USABLE, until_usable
+
+
+class _Budget(click.ParamType[timedelta | str]):
+    name = "length"
+
+    def convert(
+        self, value: timedelta | str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> timedelta | str:
+        return value if value == "off" else LENGTH.convert(value, param, ctx)
+
+
+@click.command()
+@click.argument("target", shell_complete=complete_targets)
+@place_options
+@click.option("--for", "length", type=LENGTH, help="How long the session lasts (default: the gateway's, 2h).")
+@click.option("--wait", is_flag=True, help="Until a debugger can attach.")
+@click.option("--timeout", type=LENGTH, default="2m", show_default=True, help="How long to --wait.")
+@click.option("--allow", multiple=True, metavar="CIDR", help="Where debuggers may also come from; repeatable.")
+@click.option("--allow-exit", is_flag=True, help="Let a debugger end the JVM (VirtualMachine.Exit).")
+@click.option(
+    "--pause-budget",
+    type=_Budget(),
+    metavar="LENGTH|off",
+    help="How long the JVM may stand still before it is resumed (default: the gateway's).",
+)
+@click.option("--take-over", is_flag=True, help="End the session of whoever debugs it now.")
+@output_option
+def enable(
+    *,
+    target: str,
+    cluster: str | None,
+    namespace: str | None,
+    length: timedelta | None,
+    wait: bool,
+    timeout: timedelta,
+    allow: tuple[str, ...],
+    allow_exit: bool,
+    pause_budget: timedelta | str | None,
+    take_over: bool,
+    output: str | None,
+) -> None:
+    """Start debugging TARGET: prints the address for your IDE.
+
+    Asking again for what is already yours gives the same session. Without --wait the answer comes at once, and the
+    session may still be on its way.
+    """
+    gateway = connect()
+    wanted: Json = {"target": full_name(gateway, target, cluster=cluster, namespace=namespace)}
+    if length is not None:
+        wanted["for"] = int(length.total_seconds())
+    if allow:
+        wanted["allow"] = list(allow)
+    if pause_budget is not None:
+        wanted["pause_budget"] = None if isinstance(pause_budget, str) else f"{int(pause_budget.total_seconds())}s"
+    wanted |= {flag: True for flag, given in (("allow_exit", allow_exit), ("take_over", take_over)) if given}
+    status, session = gateway.post("/sessions", wanted)
+    if status == 200:
+        click.echo(f"You have a session on {clean(session['target'])} already; it stays as it is.", err=True)
+    if wait:
+        session = until_usable(gateway, session, timeout, seen=_Steps())
+    print_one(session, output, COLUMNS, name=name, text=lambda: what_now(session))
+
+
+class _Steps:
+    """Shows each step once, on stderr."""
+
+    def __init__(self) -> None:
+        self._shown = 0
+
+    def __call__(self, session: Json) -> None:
+        steps = session.get("steps") or []
+        for step in steps[self._shown :]:
+            click.secho(step_line(step), dim=True, err=True)
+        self._shown = len(steps)
+
+
+def what_now(session: Json) -> str:
+    """The address first: it is what the developer came for."""
+    where, session_id = address(session), session["id"]
+    ready = session["status"] in USABLE
+    state = f"{session['target']} is {session['status']}" + (f": {why(session)}" if why(session) else "")
+    lines = [
+        clean(state) + ("" if ready else " - `noah enable --wait` waits until it is ready"),
+        "",
+        f"  {click.style(where or '-', bold=True)}",
+        "",
+        f"Attach with   jdb -attach {where}",
+        f"or your IDE   noah ide {session_id} --format intellij --write",
+        f"It is yours   {until(session)}; noah extend {session_id}",
+        f"End it with   noah end {session_id}",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,109 @@
+"""What people type to name a target or a session, and which one of the gateway's they mean.
+
+kubectl's habits hold: `deployment/shop` is `deploy/shop`, `-n` says where a short name is looked for. The one thing
+that the gateway has to be asked for is a cluster's name, when there is only one and nobody said it.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import click
+
+from noah.cli.client import SESSION_ID, Gateway, Json, session_path
+from noah.cli.completion import complete_clusters, complete_namespaces
+from noah.cli.failure import Code, Failure
+from noah.core.target import PodTarget, Wanted, WantedPod, parse_target, parse_wanted
+from noah.errors import BadInput
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+_SAME = {
+    **dict.fromkeys(("deployment", "deployments", "deployment.apps", "deployments.apps"), "deploy"),
+    **dict.fromkeys(("po", "pods"), "pod"),
+}
+
+
+def place_options(command: _Command) -> _Command:
+    """--cluster and -n of commands that take a target's name."""
+    namespace = click.option(
+        "-n", "--namespace", metavar="NAME", help="Where a short name is.", shell_complete=complete_namespaces
+    )
+    cluster = click.option("--cluster", metavar="NAME", help="Where a short name is.", shell_complete=complete_clusters)
+    return cluster(namespace(command))
+
+
+def full_name(gateway: Gateway, text: str, *, cluster: str | None, namespace: str | None) -> str:
+    """What the API takes for *text*."""
+    if namespace and not cluster:
+        cluster = only_cluster(gateway)
+    return str(parse_wanted(expand(text, cluster=cluster, namespace=namespace)))
+
+
+def only_cluster(gateway: Gateway) -> str:
+    names = [str(item.get("name")) for item in gateway.items("/clusters", {})["items"]]
+    if len(names) != 1:
+        known = f" The gateway knows {', '.join(names)}." if names else " The gateway knows none."
+        raise Failure(Code.USAGE, "Say in which cluster, with --cluster." + known)
+    return names[0]
+
+
+def expand(text: str, *, cluster: str | None, namespace: str | None) -> str:
+    """*text* with the cluster and the namespace that were given beside it. BadInput when the two do not go together."""
+    kind, *rest = text.split("/")
+    kind = _SAME.get(kind, kind)
+    if kind in ("host", "local") or (kind == "pod" and len(rest) >= 3):
+        if cluster or namespace:
+            raise BadInput(f"{text[:80]!r} says where it is: leave out --cluster and -n.")
+        return "/".join([kind, *rest])
+    if cluster and not namespace:
+        raise BadInput(f"Say in which namespace of {cluster}, with -n.")
+    if cluster:
+        name = rest if kind == "pod" else [kind, *rest]
+        return "/".join(["pod", cluster, str(namespace), *name])
+    if kind == "pod":
+        raise BadInput(f"Say where {text[:80]!r} is: with --cluster and -n, or as pod/CLUSTER/NAMESPACE/POD.")
+    return "/".join([kind, *rest])
+
+
+def find_session(gateway: Gateway, text: str, *, cluster: str | None, namespace: str | None) -> str:
+    """The ID of the session that *text* means: an ID, or a target that is being debugged."""
+    if SESSION_ID.fullmatch(text) and not (cluster or namespace):
+        return text
+    wanted = parse_wanted(full_name(gateway, text, cluster=cluster, namespace=namespace))
+    live = gateway.items("/sessions", {"state": "live"})["items"]
+    found = [session for session in live if means(wanted, session)]
+    return _one_of(found, text, gateway.user)
+
+
+def get_session(gateway: Gateway, text: str, *, cluster: str | None, namespace: str | None) -> Json:
+    return gateway.get(session_path(find_session(gateway, text, cluster=cluster, namespace=namespace)))
+
+
+def means(wanted: Wanted, session: Json) -> bool:
+    """Whether *session* is on *wanted*; for a deployment or an app: on any of its pods."""
+    target = parse_target(session["target"])
+    if not isinstance(wanted, WantedPod):
+        return target == wanted
+    return isinstance(target, PodTarget) and all(
+        asked in (None, there)
+        for asked, there in (
+            (wanted.cluster, target.cluster),
+            (wanted.namespace, target.namespace),
+            (wanted.pod, target.pod),
+            (wanted.container, target.container),
+            (wanted.deploy and f"Deployment/{wanted.deploy}", session.get("workload")),
+            (wanted.app, session.get("app")),
+        )
+    )
+
+
+def _one_of(sessions: Iterable[Json], text: str, user: str) -> str:
+    found = list(sessions)
+    mine = [session for session in found if session.get("owner") == user]
+    match [str(session["id"]) for session in (mine or found)]:
+        case [session_id]:
+            return session_id
+        case []:
+            raise Failure(Code.NOT_FOUND, f"Nobody is debugging {text[:80]}: `noah sessions` lists who debugs what.")
+        case several:
+            raise Failure(Code.USAGE, f"{text[:80]} means several sessions: say which of {', '.join(several)}.")

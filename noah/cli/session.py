@@ -1,0 +1,87 @@
+"""A session as a person reads it: a row, a paragraph, a sentence."""
+
+from noah.cli.client import Json
+from noah.cli.output import BAD, CARE, GOOD, QUIET, Column, age, clean, clock, short
+
+_STATUSES = {
+    **dict.fromkeys(("ready", "attached"), GOOD),
+    **dict.fromkeys(("pending", "starting", "waiting", "ending"), CARE),
+    "suspended": BAD,
+    "ended": QUIET,
+}
+
+
+def name(session: Json) -> str:
+    return str(session["id"])
+
+
+def address(session: Json) -> str | None:
+    return f"{session['host']}:{session['port']}" if session.get("port") else None
+
+
+def left(session: Json) -> str | None:
+    seconds = session.get("expires_in_seconds")
+    return short(seconds) if isinstance(seconds, int | float) and not session.get("end_reason") else None
+
+
+def until(session: Json) -> str:
+    return f"until {clock(session.get('expires_at'))}" + (f" ({left(session)})" if left(session) else "")
+
+
+def why(session: Json) -> str | None:
+    """The one thing to know about it now: why it ended, where it stands still, what it waits for."""
+    if reason := session.get("end_reason"):
+        by = session.get("ended_by")
+        said = session.get("end_detail") or (f"by {by}" if by and reason == "canceled" else "")
+        return f"{reason}: {said}" if said else str(reason)
+    vm = session.get("vm") or {}
+    if vm.get("state") == "suspended":
+        return f"stands still{_at(vm)} since {age(vm.get('since'))}"
+    return session.get("reason")
+
+
+def _at(vm: Json) -> str:
+    where = vm.get("location") or vm.get("thread")
+    return f" at {where}" if where else ""
+
+
+def describe(session: Json) -> str:
+    """All that a person may want to know about one session."""
+    facts = {
+        "Session": session["id"],
+        "Target": session["target"],
+        "Status": ": ".join(filter(None, [session["status"], why(session)])),
+        "Owner": session.get("owner"),
+        "Address": address(session),
+        "Lasts": None if session.get("ended_at") else until(session),
+        "Ended": session.get("ended_at") and clock(session["ended_at"]),
+        "Debugger": _debugger(session.get("attached")),
+        "Allowed": ", ".join(session.get("allow") or ()),
+    }
+    lines = [f"{label + ':':<10}{clean(str(fact))}" for label, fact in facts.items() if fact]
+    steps = [f"  {step_line(step)}" for step in session.get("steps") or ()]
+    return "\n".join(lines + (["Steps:", *steps] if steps else []))
+
+
+def step_line(step: Json) -> str:
+    return clean(f"{clock(step.get('at'), seconds=True)}  {step.get('text')}")
+
+
+def _debugger(attached: Json | None) -> str | None:
+    if attached is None:
+        return None
+    return (
+        f"{attached.get('debugger') or 'unknown'}, from {attached.get('address')} since {clock(attached.get('since'))}"
+    )
+
+
+COLUMNS = (
+    Column("ID", lambda s: s["id"]),
+    Column("TARGET", lambda s: s["target"]),
+    Column("OWNER", lambda s: s.get("owner")),
+    Column("STATUS", lambda s: s["status"], _STATUSES),
+    Column("ADDRESS", address),
+    Column("AGE", lambda s: age(s.get("created_at"))),
+    Column("LEFT", left),
+    Column("WHY", why),
+)
