@@ -1,0 +1,260 @@
+"""Every statement that touches the tables. What several gateways have to agree on is judged here, by constraints."""
+
+import base64
+import binascii
+from collections.abc import Mapping, Set
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Self
+
+from sqlalchemy import ColumnElement, Select, delete, func, insert, select, tuple_, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from noah.core.session import EndReason, Session
+from noah.core.target import Target
+from noah.errors import AlreadyDebugged, BadInput, Conflict, NotFound, PortsUsedUp, Unavailable
+from noah.store import revisions
+from noah.store.database import Database
+from noah.store.revisions import downgrade, upgrade
+from noah.store.tables import debug_ports, row_of, session_of, sessions
+
+__all__ = ["Store", "downgrade", "upgrade"]
+
+RACES = 20  # times that a port may be lost to somebody faster; each time another one is chosen
+
+_live = sessions.c.ended_at.is_(None)
+
+
+class Store:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @classmethod
+    def open(cls, url: str) -> Self:
+        """Nothing is connected yet. BadSettings for a URL that cannot be served."""
+        return cls(Database(url))
+
+    async def close(self) -> None:
+        await self._database.close()
+
+    async def check(self) -> None:
+        """Unavailable when the database is away; BadSettings, with what to run, when it is at another revision."""
+        async with self._database.reading() as connection:
+            await connection.run_sync(revisions.check)
+
+    async def ping(self) -> None:
+        async with self._database.reading() as connection:
+            await connection.execute(select(1))
+
+    async def now(self) -> datetime:
+        async with self._database.reading() as connection:
+            return await self._now(connection)
+
+    async def add(
+        self,
+        *,
+        id: str,
+        target: Target,
+        workload: str | None,
+        app: str,
+        owner: str,
+        length: timedelta,
+        allow: tuple[str, ...],
+        allow_exit: bool,
+        pause_budget: timedelta | None,
+        ports: range,
+    ) -> Session:
+        """A new session, with the port that this person had for this app. AlreadyDebugged (by whomever, the same person
+        included); PortsUsedUp."""
+        for _ in range(RACES):
+            try:
+                async with self._database.writing() as connection:
+                    await _raise_if_held(connection, target)
+                    now = await self._now(connection)
+                    session = Session(
+                        id=id,
+                        target=target,
+                        workload=workload,
+                        app=app,
+                        owner=owner,
+                        port=await _choose_port(connection, owner=owner, app=app, ports=ports, avoid=frozenset()),
+                        created_at=now,
+                        expires_at=now + length,
+                        allow=allow,
+                        allow_exit=allow_exit,
+                        pause_budget=pause_budget,
+                    )
+                    await connection.execute(insert(sessions).values(row_of(session)))
+                    await _keep_port(connection, session, now)
+                    return session
+            except IntegrityError:
+                # Somebody was faster. The next round sees whether it was the target or one port of many.
+                continue
+        raise Unavailable("Too many sessions begin at the same time: try again.")
+
+    async def get(self, id: str) -> Session | None:
+        async with self._database.reading() as connection:
+            row = (await connection.execute(select(sessions).where(sessions.c.id == id))).mappings().first()
+        return session_of(row) if row else None  # type: ignore[arg-type]
+
+    async def audit(self, id: str) -> Mapping[str, Any] | None:
+        async with self._database.reading() as connection:
+            found: Mapping[str, Any] | None = await connection.scalar(
+                select(sessions.c.audit).where(sessions.c.id == id)
+            )
+        return found
+
+    async def live(self) -> list[Session]:
+        async with self._database.reading() as connection:
+            rows = (await connection.execute(select(sessions).where(_live).order_by(sessions.c.created_at))).mappings()
+            return [session_of(row) for row in rows]  # type: ignore[arg-type]
+
+    async def find(
+        self,
+        *,
+        owner: str | None = None,
+        target_prefix: str | None = None,
+        state: str = "live",
+        limit: int,
+        after: str | None = None,
+    ) -> tuple[list[Session], str | None, int]:
+        """A page, newest first; what continues it; how many there are in all. *state*: live, ended or all."""
+        wanted: list[ColumnElement[bool]] = []
+        if owner is not None:
+            wanted.append(sessions.c.owner == owner)
+        if target_prefix is not None:
+            wanted.append(sessions.c.target.startswith(target_prefix, autoescape=True))
+        if state != "all":
+            wanted.append(_live if state == "live" else ~_live)
+        async with self._database.reading() as connection:
+            total = await connection.scalar(select(func.count()).select_from(sessions).where(*wanted)) or 0
+            rows = (await connection.execute(_page(select(sessions).where(*wanted), limit, after))).mappings().all()
+        found = [session_of(row) for row in rows[:limit]]  # type: ignore[arg-type]
+        return found, _token(found[-1]) if len(rows) > limit else None, total
+
+    async def extend(self, id: str, *, until_from_now: timedelta) -> Session:
+        async with self._database.writing() as connection:
+            session = await _there(connection, id)
+            if session.is_over:
+                raise Conflict(f"Session {id} is over: enable debugging anew.")
+            until = max(session.expires_at, await self._now(connection) + until_from_now)
+            return await _change(connection, replace(session, expires_at=until))
+
+    async def ask_end(self, id: str, *, reason: EndReason, detail: str | None, by: str | None) -> Session:
+        """The first reason stays."""
+        async with self._database.writing() as connection:
+            session = await _there(connection, id)
+            if session.is_over:
+                return session
+            detail = detail and detail[:2000]
+            return await _change(connection, replace(session, end_reason=reason, end_detail=detail, ended_by=by))
+
+    async def finish(self, id: str, *, audit: Mapping[str, Any] | None) -> Session:
+        """It has ended now; once."""
+        async with self._database.writing() as connection:
+            session = await _there(connection, id)
+            if session.ended_at is not None:
+                return session
+            if audit is not None:
+                await connection.execute(update(sessions).where(sessions.c.id == id).values(audit=audit))
+            return await _change(connection, replace(session, ended_at=await self._now(connection)))
+
+    async def save_audit(self, id: str, audit: Mapping[str, Any]) -> None:
+        async with self._database.writing() as connection:
+            await connection.execute(update(sessions).where(sessions.c.id == id).values(audit=audit))
+
+    async def move(self, id: str, *, target: Target) -> Session:
+        """AlreadyDebugged when another session is on *target*."""
+        try:
+            async with self._database.writing() as connection:
+                return await _change(connection, replace(await _there(connection, id), target=target))
+        except IntegrityError:
+            async with self._database.reading() as connection:
+                await _raise_if_held(connection, target)
+            raise
+
+    async def move_port(self, id: str, *, ports: range, avoid: Set[int]) -> Session:
+        """Another port, that is kept from now on; *avoid*: those that another program of the machine has."""
+        async with self._database.writing() as connection:
+            session = await _there(connection, id)
+            port = await _choose_port(connection, owner=session.owner, app=session.app, ports=ports, avoid=avoid)
+            moved = await _change(connection, replace(session, port=port))
+            await connection.execute(delete(debug_ports).where(debug_ports.c.port == session.port))
+            await _keep_port(connection, moved, await self._now(connection))
+            return moved
+
+    async def forget_before(self, age: timedelta) -> int:
+        """Deletes sessions that ended longer than *age* ago; how many."""
+        async with self._database.writing() as connection:
+            before = await self._now(connection) - age
+            return (await connection.execute(delete(sessions).where(sessions.c.ended_at < before))).rowcount
+
+    async def _now(self, connection: AsyncConnection) -> datetime:
+        if self._database.is_sqlite:
+            return datetime.now(UTC)  # the file's machine is this one
+        now: datetime | None = await connection.scalar(select(func.clock_timestamp()))
+        assert now is not None
+        return now.astimezone(UTC)
+
+
+async def _raise_if_held(connection: AsyncConnection, target: Target) -> None:
+    holding = select(sessions.c.owner, sessions.c.id).where(_live, sessions.c.target == str(target))
+    row = (await connection.execute(holding)).first()
+    if row is not None:
+        raise AlreadyDebugged(target=str(target), holder=row.owner, session_id=row.id)
+
+
+async def _there(connection: AsyncConnection, id: str) -> Session:
+    # FOR UPDATE: what is written afterwards is a function of what is read here. SQLite has locked everything already.
+    row = (await connection.execute(select(sessions).where(sessions.c.id == id).with_for_update())).mappings().first()
+    if row is None:
+        raise NotFound(f"There is no session {id[:40]!r}.")
+    return session_of(row)  # type: ignore[arg-type]
+
+
+async def _change(connection: AsyncConnection, session: Session) -> Session:
+    await connection.execute(update(sessions).where(sessions.c.id == session.id).values(row_of(session)))
+    return session
+
+
+async def _choose_port(connection: AsyncConnection, *, owner: str, app: str, ports: range, avoid: Set[int]) -> int:
+    """The one that they had; else one that nobody ever had; else the one whose last use is longest ago."""
+    busy = set((await connection.scalars(select(sessions.c.port).where(_live))).all()) | avoid
+    kept = (await connection.execute(select(debug_ports).order_by(debug_ports.c.used_at))).all()
+    free = [row for row in kept if row.port in ports and row.port not in busy]
+    for row in sorted(free, key=lambda row: int(row.port)):
+        if (row.owner, row.app) == (owner, app):
+            return int(row.port)
+    ever = {row.port for row in kept}
+    for port in ports:
+        if port not in ever and port not in busy:
+            return port
+    if not free:
+        raise PortsUsedUp()
+    return int(free[0].port)
+
+
+async def _keep_port(connection: AsyncConnection, session: Session, now: datetime) -> None:
+    await connection.execute(delete(debug_ports).where(debug_ports.c.port == session.port))
+    kept = {"port": session.port, "owner": session.owner, "app": session.app, "used_at": now}
+    await connection.execute(insert(debug_ports).values(kept))
+
+
+def _page(statement: Select[Any], limit: int, after: str | None) -> Select[Any]:
+    key = tuple_(sessions.c.created_at, sessions.c.id)
+    if after is not None:
+        statement = statement.where(key < tuple_(*_read_token(after)))
+    return statement.order_by(sessions.c.created_at.desc(), sessions.c.id.desc()).limit(limit + 1)
+
+
+def _token(last: Session) -> str:
+    return base64.urlsafe_b64encode(f"{last.created_at.isoformat()} {last.id}".encode()).decode().rstrip("=")
+
+
+def _read_token(token: str) -> tuple[datetime, str]:
+    try:
+        at, _, id = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode().partition(" ")
+        return datetime.fromisoformat(at), id
+    except (ValueError, binascii.Error):
+        raise BadInput("That is no token to continue with: take the one that the page before gave.") from None

@@ -1,0 +1,124 @@
+"""The tables. A row and a Session are functions of each other; there is no third shape of the same thing."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    TypeDecorator,
+)
+
+from noah.core.session import EndReason, Session
+from noah.core.target import parse_target
+
+# Names of constraints must not depend on the database: SQLite changes a table by copying it, and drops by name.
+NAMES = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+metadata = MetaData(naming_convention=NAMES)
+
+
+class Instant(TypeDecorator[datetime]):
+    """A moment. PostgreSQL keeps the zone; SQLite has none, so what is kept there is UTC."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return value if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("target", String(1000), nullable=False),
+    Column("workload", String(300)),
+    Column("app", String(300), nullable=False),
+    Column("owner", String(200), nullable=False),
+    Column("port", Integer, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+    Column("allow", JSON, nullable=False),
+    Column("allow_exit", Boolean, nullable=False),
+    Column("pause_budget", Float),  # seconds
+    Column("end_reason", String(20)),
+    Column("end_detail", String(2000)),
+    Column("ended_by", String(200)),
+    Column("ended_at", Instant),
+    Column("audit", JSON(none_as_null=True)),
+)
+_is_live = sessions.c.ended_at.is_(None)
+# The database judges who was first: one session per target, one per port, as long as it has not ended.
+Index("ux_sessions_live_target", sessions.c.target, unique=True, sqlite_where=_is_live, postgresql_where=_is_live)
+Index("ux_sessions_live_port", sessions.c.port, unique=True, sqlite_where=_is_live, postgresql_where=_is_live)
+Index("ix_sessions_created_at_id", sessions.c.created_at, sessions.c.id)
+
+debug_ports = Table(
+    "debug_ports",
+    metadata,
+    Column("port", Integer, primary_key=True, autoincrement=False),
+    Column("owner", String(200), nullable=False),
+    Column("app", String(300), nullable=False),
+    Column("used_at", Instant, nullable=False),
+)
+
+
+def row_of(session: Session) -> dict[str, Any]:
+    return {
+        "id": session.id,
+        "target": str(session.target),
+        "workload": session.workload,
+        "app": session.app,
+        "owner": session.owner,
+        "port": session.port,
+        "created_at": session.created_at,
+        "expires_at": session.expires_at,
+        "allow": list(session.allow),
+        "allow_exit": session.allow_exit,
+        "pause_budget": session.pause_budget and session.pause_budget.total_seconds(),
+        "end_reason": session.end_reason,
+        "end_detail": session.end_detail,
+        "ended_by": session.ended_by,
+        "ended_at": session.ended_at,
+    }
+
+
+def session_of(row: Mapping[str, Any]) -> Session:
+    return Session(
+        id=row["id"],
+        target=parse_target(row["target"]),
+        workload=row["workload"],
+        app=row["app"],
+        owner=row["owner"],
+        port=row["port"],
+        created_at=row["created_at"],
+        expires_at=row["expires_at"],
+        allow=tuple(row["allow"]),
+        allow_exit=row["allow_exit"],
+        pause_budget=None if row["pause_budget"] is None else timedelta(seconds=row["pause_budget"]),
+        end_reason=row["end_reason"] and EndReason(row["end_reason"]),
+        end_detail=row["end_detail"],
+        ended_by=row["ended_by"],
+        ended_at=row["ended_at"],
+    )
