@@ -100,6 +100,8 @@ class Client:
         """A WebSocket handshake: an answer with status 101 whose connection is the caller's, or any other status."""
         key = base64.b64encode(os.urandom(16))
         headers = {
+            # A kubelet's exec answers 406 to anybody who accepts JSON only.
+            "Accept": "*/*",
             "Connection": "Upgrade",
             "Upgrade": "websocket",
             "Sec-WebSocket-Version": "13",

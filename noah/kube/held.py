@@ -8,7 +8,8 @@ import contextlib
 from collections.abc import Callable
 
 from noah.errors import NoahError
-from noah.kube.stream import GOODBYE, STDOUT, ExecStream, Sink
+from noah.kube.stream import STDOUT, ExecStream, Sink
+from noah.kube.websocket import GOODBYE
 
 KEPT = 64 * 1024  # bytes of stdout before the line that is waited for, and of stderr
 

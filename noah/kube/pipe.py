@@ -8,7 +8,7 @@ from typing import Any
 
 from noah.errors import NoahError
 from noah.kube.errors import ExecCut
-from noah.kube.stream import STDOUT, V5, ExecStream, Sink
+from noah.kube.stream import STDOUT, ExecStream, Sink, Stream
 
 SAID = 2048  # bytes of stderr that are kept, for the reason of a failure
 
@@ -23,7 +23,7 @@ class Pipe(asyncio.Transport, Sink):
         self._eof_written = False
         self._error: Exception | None = None
 
-    def begin(self, stream: ExecStream, protocol: asyncio.BufferedProtocol) -> None:
+    def begin(self, stream: Stream, protocol: asyncio.BufferedProtocol) -> None:
         self._stream = stream
         self._protocol = protocol
         protocol.connection_made(self)
@@ -36,14 +36,14 @@ class Pipe(asyncio.Transport, Sink):
         if self._eof_written:
             raise RuntimeError("Cannot call write() after write_eof()")
         if not self._closing:
-            self._stream.send(data)
+            self._stream.write(data)
 
     def can_write_eof(self) -> bool:
-        return self._stream.protocol == V5
+        return self._stream.can_close_stdin
 
     def write_eof(self) -> None:
-        if not self.can_write_eof():
-            raise NotImplementedError("v4.channel.k8s.io cannot close stdin")
+        if not isinstance(self._stream, ExecStream) or not self.can_write_eof():
+            raise NotImplementedError("only v5.channel.k8s.io can close one direction")
         if not self._eof_written and not self._closing:
             self._eof_written = True
             self._stream.close_stdin()
@@ -72,7 +72,8 @@ class Pipe(asyncio.Transport, Sink):
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         if not self._stream.is_gone:
-            self._stream.transport.set_write_buffer_limits(high, low)
+            # asyncio's TLS says "pause" about an empty buffer when high is 0.
+            self._stream.transport.set_write_buffer_limits(1 if high == 0 else high, low)
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         assert isinstance(protocol, asyncio.BufferedProtocol)
