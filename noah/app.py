@@ -143,8 +143,15 @@ async def _serve(settings: Settings) -> None:
 
 
 def run_until_done(main: Coroutine[Any, Any, None]) -> None:
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(main)
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(main)
+    except BaseExceptionGroup as group:
+        # What goes wrong inside of a task group's block comes out of each group around it as a group of one.
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]
+        raise error from None
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -22,7 +22,12 @@ from noah.targets.base import Kind, TargetInfo
 
 __all__ = ["Broker", "Live", "Step", "open_broker"]
 
-KIND_OF: Mapping[type[Wanted], str] = {WantedPod: "pod", PodTarget: "pod", HostTarget: "host", LocalTarget: "local"}
+KIND_OF: Mapping[type[Wanted | Target], str] = {
+    WantedPod: "pod",
+    PodTarget: "pod",
+    HostTarget: "host",
+    LocalTarget: "local",
+}
 ENDING_TAKES = 20.0  # seconds; how long an enable waits for the session before it to be cleared away
 
 
@@ -179,7 +184,7 @@ class Broker:
 
     # -- inside
 
-    def _kind(self, target: Wanted) -> Kind:
+    def _kind(self, target: Wanted | Target) -> Kind:
         name = KIND_OF[type(target)]
         if name not in self._kinds:
             raise NotFound(f"This gateway knows no {name} targets.")

@@ -10,6 +10,7 @@ import ipaddress
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -40,6 +41,8 @@ from noah.targets.base import Line, Seen
 
 log = logging.getLogger(__name__)
 
+LOOK_WHILE_TAKEN = 2.0  # seconds
+TAKEN = "A debugger is attached to {} past the gateway: the session goes on when it detaches."
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0  # seconds between attempts that fail
 
 MakeLine = Callable[[Session, Callable[[], None], Callable[[str], None]], Line]
@@ -118,9 +121,11 @@ class SessionTask:
         loop = asyncio.get_running_loop()
         if self.live.session.is_over or loop.time() < self._look_at:
             return
-        self._look_at = loop.time() + self._line.look_again
+        # Whoever is attached past the gateway leaves without a word to us: ask often, and ask the target itself.
+        taken = self.live.facts.taken
+        self._look_at = loop.time() + (LOOK_WHILE_TAKEN if taken else self._line.look_again)
         try:
-            self._saw(await self._line.look(self.live.session))
+            self._saw(await self._line.look(self.live.session, ask=taken))
         except Unavailable as e:
             # What was seen before still counts: a silent API server says nothing about the pod.
             self.live.trouble = e.sentence
@@ -128,6 +133,11 @@ class SessionTask:
 
     def _saw(self, seen: Seen) -> None:
         before = self.live.seen
+        if self.live.port is not None and self.live.port.attached is not None:
+            seen = replace(seen, taken=False)  # it is by our own debugger
+        elif seen.taken:
+            self._look_at = asyncio.get_running_loop().time() + LOOK_WHILE_TAKEN
+            seen = replace(seen, reason=f"{TAKEN.format(self.live.session.target)}")
         self.live.seen = seen
         self.live.trouble = None
         if seen.presence is not Presence.GONE:

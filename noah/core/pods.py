@@ -58,12 +58,12 @@ def app_of(pod: Pod, label: str) -> str:
 
 def choose_container(pod: Pod, wanted: str | None) -> str:
     """The container that is meant: the one asked for, the annotated one, the only one with a JVM, the only one."""
-    names = [c["name"] for c in pod["spec"]["containers"]]
+    names: list[str] = [c["name"] for c in pod["spec"]["containers"]]
     if wanted is not None:
         if wanted not in names:
             raise NotFound(f"Pod {name_of(pod)} has no container {wanted!r}; it has {', '.join(names)}.")
         return wanted
-    annotated = annotations_of(pod).get(DEFAULT_CONTAINER)
+    annotated = annotations_of(pod).get(DEFAULT_CONTAINER, "")
     if annotated in names:
         return annotated
     jvms = [name for name in names if jdwp_options(pod, name) is not None or _published_port(pod, name)]

@@ -89,7 +89,7 @@ sockets() {
 jvm() {
   java='' agent=none
   # Between two debuggers the agent has no socket for some milliseconds.
-  for round in 1 2 3 4 5 6 7 8; do
+  for round in 1 2 3 4 5 6 7 8 9 10; do
     sockets "$jdwp"
     [ -z "$listening$taken" ] || break
     pause
@@ -152,7 +152,8 @@ fail() { echo "error $1"; exit 3; }
 # Sets all to what is left.
 end_all() {
   for signal in TERM KILL; do
-    for round in 1 2 3 4 5 6 7 8 9 10; do
+    round=0
+    while [ $((round += 1)) -le 40 ]; do
       ours
       [ -n "$all" ] || return 0
       others=
@@ -164,7 +165,7 @@ end_all() {
   ours
 }
 
-pause() { sleep 0.05 2>/dev/null || sleep 1; }
+pause() { sleep 0.02 2>/dev/null || sleep 1; }
 
 # watchdog: ends everything when the report is no longer in force. An extension is seen when it wakes.
 watchdog() {
@@ -182,7 +183,8 @@ watchdog() {
 listen_on() {
   # -t: how long the other direction may go on after one side has closed. -b: JDWP's big replies in few system calls.
   socat -lp "noah-$session" -t 5 -b 65536 "$1" "TCP4:127.0.0.1:$jdwp,nodelay" > /dev/null 2>&1 < /dev/null & first=$!
-  for round in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30; do
+  round=0
+  while [ $((round += 1)) -le 100 ]; do
     $2 && return 0
     running $first || break
     pause

@@ -80,11 +80,12 @@ class Connection:
         return Counter(self._relay.observer.counts()) if self._relay else Counter()
 
     def summary(self) -> Mapping[str, Any]:
+        """As JSON: it is kept with the session."""
         return {
             "address": self.address,
             "debugger": self.debugger,
-            "since": self.since,
-            "until": self.until,
+            "since": self.since.isoformat(),
+            "until": self.until and self.until.isoformat(),
             "bytes_in": self._relay.bytes_in if self._relay else 0,
             "bytes_out": self._relay.bytes_out if self._relay else 0,
             "ended": self.ended,

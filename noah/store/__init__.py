@@ -130,7 +130,7 @@ class Store:
         async with self._database.reading() as connection:
             total = await connection.scalar(select(func.count()).select_from(sessions).where(*wanted)) or 0
             rows = (await connection.execute(_page(select(sessions).where(*wanted), limit, after))).mappings().all()
-        found = [session_of(row) for row in rows[:limit]]  # type: ignore[arg-type]
+        found = [session_of(row) for row in rows[:limit]]
         return found, _token(found[-1]) if len(rows) > limit else None, total
 
     async def extend(self, id: str, *, until_from_now: timedelta) -> Session:

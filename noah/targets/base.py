@@ -45,9 +45,11 @@ class Seen:
 class Line(Protocol):
     """One session's way to one JVM, and what it holds open there. Every verb may be called again after any failure."""
 
-    async def look(self, session: Session) -> Seen:
-        """What is true. Unavailable when the target cannot be asked; CannotDebug, with the one thing to do, when it
-        will not become debuggable by waiting."""
+    async def look(self, session: Session, *, ask: bool = False) -> Seen:
+        """What is true, from what is known here unless *ask* says to ask the target itself.
+
+        Unavailable when it cannot be asked; CannotDebug, with the one thing to do, when waiting would not help.
+        """
 
     async def start(self, session: Session, *, vm: Vm, now: datetime) -> Seen:
         """Bring up the forwarder, with its own deadline at the session's end, and the report."""

@@ -29,11 +29,9 @@ def seen(answer: Answer, *, where: str, jdwp_port: int, now: datetime) -> Seen:
                 f"start it with {FLAG.format(port=jdwp_port)} (in JAVA_TOOL_OPTIONS, for example)."
             )
         return Seen(presence=Presence.NOT_READY, reason=f"The JVM in {where} does not listen for a debugger yet.")
-    taken = answer.agent is Agent.TAKEN
     return Seen(
         presence=Presence.READY,
-        reason=f"A debugger is attached to the JVM in {where} past the gateway; it must detach first." if taken else "",
-        taken=taken,
+        taken=answer.agent is Agent.TAKEN,
         forwarder_alive=answer.forwarder_port is not None,
         reported=answer.reported,
         # Whole seconds there, so the end is known to a second only; half of that is forgiven.

@@ -26,7 +26,7 @@ class LocalLine:
         self._local = local
         self._where = f"local/{local.name}"
 
-    async def look(self, session: Session) -> Seen:
+    async def look(self, session: Session, *, ask: bool = False) -> Seen:
         return self._seen(await self._run("look", session))
 
     async def start(self, session: Session, *, vm: Vm, now: datetime) -> Seen:

@@ -7,7 +7,7 @@ Two ways to the JVM, chosen per cluster. `pod`: socat listens on a TCP port of t
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -32,6 +32,7 @@ EXEC_TAKES = 15.0  # seconds at most; the script itself needs 50 ms, a busy kube
 STOP_TAKES = 30.0  # seconds at most; TERM and KILL are given a second each
 # While the forwarder's stream is held, its end tells us at once; a look now and then is for what it cannot tell.
 LOOK_AGAIN_HELD = 60.0  # seconds
+LOOK_WHILE_STARTING = 1.0  # seconds; the container runs and its JVM is not up: a second of a developer's time
 LOOK_AGAIN = 10.0  # seconds; a killed socat is back within 15
 ANSWER_LIMIT = 64 * 1024  # bytes
 
@@ -63,18 +64,22 @@ class PodLine:
 
     @property
     def look_again(self) -> float:
-        quiet = self._holds and self._last is not None and not self._last.taken
-        return LOOK_AGAIN_HELD if quiet else LOOK_AGAIN
+        if self._last is not None and self._last.presence is Presence.NOT_READY:
+            return LOOK_WHILE_STARTING
+        return LOOK_AGAIN_HELD if self._holds else LOOK_AGAIN
 
-    async def look(self, session: Session) -> Seen:
+    async def look(self, session: Session, *, ask: bool = False) -> Seen:
         pod = self._pod()
         if pod is None or not pods.is_there(pod):
             return self._gone(session, pod)
         if reason := pods.not_running(pod, self.target.container):
             await self._let_go()
             return Seen(presence=Presence.NOT_READY, reason=reason)
+        if self._last is None:
+            # Nobody has asked yet: start() finds out all the rest, and takes over a forwarder that is there already.
+            return Seen(presence=Presence.READY)
         fresh = asyncio.get_running_loop().time() - self._asked_at < self.look_again
-        if self._holds and fresh and self._last is not None and not self._last.taken:
+        if self._holds and fresh and not ask:
             return self._last
         return self._seen(pod, await self._ask(pod, "look", session))
 
@@ -329,7 +334,7 @@ def _means(wanted: WantedPod, cluster: Cluster, pod: Pod) -> bool:
     return pods.app_of(pod, cluster.settings.app_label) == wanted.app
 
 
-def _oldest(found: list[Pod], wanted: WantedPod, where: str) -> Pod:
+def _oldest(found: Sequence[Pod], wanted: WantedPod, where: str) -> Pod:
     if not found:
         raise NotFound(f"There is no pod of {wanted}{where}: `noah targets` lists what there is.")
     pod = pods.oldest_ready(found)
