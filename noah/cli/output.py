@@ -126,13 +126,13 @@ def _for_yaml(data: Any) -> Any:
 
     match data:
         case dict():
-            return {key: _for_yaml(value) for key, value in data.items()}
+            return {_for_yaml(key): _for_yaml(value) for key, value in data.items()}
         case list() | tuple():
             return [_for_yaml(value) for value in data]
         case str() if "\n" in data:
             return LiteralScalarString(data)
-        case str() if data.lower() in ("y", "n", "yes", "no", "on", "off"):
-            # Strings in YAML 1.2, which is written here; truth values in 1.1, which kubectl reads.
+        case str() if data.lower() in ("y", "n", "yes", "no", "on", "off") or data[:1] in tuple("0123456789+-."):
+            # Strings in YAML 1.2, which is written here; truth values and numbers (10:30!) in 1.1, which kubectl reads.
             return SingleQuotedScalarString(data)
         case _:
             return data

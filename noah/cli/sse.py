@@ -39,10 +39,11 @@ class EventReader:
             return None
         fields, self._fields = self._fields, {}
         new_id, kind = fields.get("id", [self.last_id])[-1], fields.get("event", ["message"])[-1]
-        is_double = "id" in fields and kind != "reload" and _is_before(new_id, self.last_id)
+        if "id" in fields and kind != "reload" and _is_before(new_id, self.last_id):
+            return None
         self.last_id = new_id
         # Without data it is a comment, the gateway's ping, or only an ID to go on from.
-        return ServerEvent(new_id, kind, "\n".join(fields["data"])) if "data" in fields and not is_double else None
+        return ServerEvent(new_id, kind, "\n".join(fields["data"])) if "data" in fields else None
 
 
 def _is_before(new: str | None, last: str | None) -> bool:

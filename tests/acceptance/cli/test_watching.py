@@ -1,0 +1,85 @@
+"""Events as they happen, the doctor, and IDE files."""
+
+import asyncio
+import json
+import os
+import signal
+from pathlib import Path
+
+from tests.acceptance.cli.command import TARGET, noah, ran, start
+from tests.acceptance.cli.scripted_gateway import ScriptedGateway, event, file, refuses, says, streams
+
+
+async def test_events_go_on_over_a_cut_without_gaps_and_doubles(gateway: ScriptedGateway) -> None:
+    gateway.on(
+        "GET /events",
+        streams(": ping\n\n", event("e-1", "step", text="one"), event("e-2", "step", text="two"), cut=True),
+        streams(event("e-2", "step", text="two"), event("e-3", "step", text="three")),
+        refuses(503, "The gateway is stopping."),
+        streams(event("e-4", "step", text="four"), forever=True),
+    )
+    process = await start(gateway.url, "events", "-f", "--target", "local/orders", "-o", "json")
+    assert process.stdout is not None
+    async with asyncio.timeout(30):
+        lines = [json.loads(await process.stdout.readline()) for _ in range(4)]
+    process.send_signal(signal.SIGINT)
+    said = await ran(process)
+    assert [line["text"] for line in lines] == ["one", "two", "three", "four"]
+    assert [asked.last_event_id for asked in gateway.asked] == [None, "e-2", "e-3", "e-3"]
+    assert all(asked.query == {"target": "local/orders"} for asked in gateway.asked)
+    assert (said.code, said.out) == (130, "")
+    assert said.err.split("\n")[:2] == ["The gateway is away (HTTP 503); waiting for it.", "The gateway is back."]
+
+
+async def test_the_doctors_errors_are_an_exit_code(gateway: ScriptedGateway) -> None:
+    gateway.on("GET /clusters", says({"items": [{"name": "dev"}, {"name": "test"}], "continue": None, "total": 2}))
+    fine = {"level": "ok", "check": "reachable", "message": "The API answers."}
+    missing = {"level": "error", "check": "exec", "message": "The right create on pods/exec is missing."}
+    gateway.on("GET /clusters/dev/doctor", says({"findings": [fine]}))
+    gateway.on("GET /clusters/test/doctor", says({"findings": [fine, missing]}))
+    said = await noah(gateway.url, "doctor")
+    assert said.code == 6
+    assert said.out.splitlines() == [
+        "dev",
+        "  ok       The API answers.",
+        "test",
+        "  ok       The API answers.",
+        "  error    The right create on pods/exec is missing.",
+    ]
+    assert (await noah(gateway.url, "doctor", "dev")).code == 0
+
+
+async def test_the_doctor_looks_at_a_pod_that_is_named_by_its_deployment(gateway: ScriptedGateway) -> None:
+    gateway.on("GET /targets/pod/dev/team-a/deploy/shop", says(TARGET))
+    gateway.on("GET /clusters/dev/doctor", says({"findings": []}))
+    await noah(gateway.url, "doctor", "deploy/shop", "--cluster", "dev", "-n", "team-a")
+    await noah(gateway.url, "doctor", "pod/dev/team-a/shop-1")
+    asked = [asked.query for asked in gateway.asked if asked.what.endswith("doctor")]
+    assert asked == [{"pod": "team-a/shop-1/app"}, {"pod": "team-a/shop-1"}]
+
+
+async def test_a_run_configuration_is_put_where_the_ide_looks_and_never_over_somebody_elses(
+    gateway: ScriptedGateway, tmp_path: Path
+) -> None:
+    gateway.on("GET /sessions/s-1/ide/intellij", file("../../noah shop.run.xml", "<component/>\n"))
+    intellij = ["ide", "s-1", "--format", "intellij"]
+    printed = await noah(gateway.url, *intellij, cwd=tmp_path)
+    assert (printed.out, os.listdir(tmp_path)) == ("<component/>\n", [])
+    written = await noah(gateway.url, *intellij, "--write", cwd=tmp_path)
+    assert written.out == "Wrote .run/noah shop.run.xml.\n"
+    configuration = tmp_path / ".run" / "noah shop.run.xml"
+    assert configuration.read_text() == "<component/>\n"
+    assert "up to date" in (await noah(gateway.url, *intellij, "--write", cwd=tmp_path)).out
+    configuration.write_text("<mine/>")
+    refused = await noah(gateway.url, *intellij, "--write", cwd=tmp_path)
+    assert (refused.code, configuration.read_text()) == (4, "<mine/>")
+    forced = await noah(gateway.url, *intellij, "--write", "--force", cwd=tmp_path)
+    assert (forced.code, configuration.read_text()) == (0, "<component/>\n")
+
+
+async def test_the_launch_json_of_vs_code_is_never_written(gateway: ScriptedGateway, tmp_path: Path) -> None:
+    gateway.on("GET /sessions/s-1/ide/vscode", file("launch.json", '{"type": "java"}'))
+    said = await noah(gateway.url, "ide", "s-1", "--format", "vscode", "--write", cwd=tmp_path)
+    assert (said.code, said.out) == (0, '{"type": "java"}\n')
+    assert "Nothing was written: put this into .vscode/launch.json" in said.err
+    assert os.listdir(tmp_path) == []
