@@ -1,6 +1,7 @@
 """Numbered events, with a bounded history: who reconnects goes on where they were, or is told to reload.
 
-An event's number is EPOCH-N. The epoch is the process's: numbers of another one mean nothing here, so their watcher reloads.
+An event's number is EPOCH-N. The epoch is the process's: numbers of another one mean nothing here, so their watcher
+reloads.
 """
 
 import asyncio

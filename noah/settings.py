@@ -42,7 +42,9 @@ def _address(text: str) -> str:
 def _port_range(text: str) -> str:
     first, dash, last = text.partition("-")
     numbers = first + last
-    if not (dash and numbers.isascii() and first.isdigit() and last.isdigit() and 1024 <= int(first) <= int(last) < 65536):
+    if not (
+        dash and numbers.isascii() and first.isdigit() and last.isdigit() and 1024 <= int(first) <= int(last) < 65536
+    ):
         raise ValueError("write FIRST-LAST between 1024 and 65535, for example 20000-20999")
     return text
 

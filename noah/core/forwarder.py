@@ -8,7 +8,6 @@ from math import ceil
 
 from noah.core.session import Session, Vm
 
-
 LAST_LINE = "done"
 
 

@@ -37,7 +37,7 @@ def labels_of(pod: Pod) -> Mapping[str, str]:
 def workload_of(pod: Pod) -> str | None:
     """ "Deployment/shop", from the controller that owns it; None for a pod on its own.
 
-    A ReplicaSet of a Deployment is named NAME-HASH, and its pods carry the hash as a label: no second look-up is needed.
+    A ReplicaSet of a Deployment is named NAME-HASH, and its pods carry the hash as a label: no look-up is needed.
     """
     for owner in pod["metadata"].get("ownerReferences") or ():
         if owner.get("controller"):
@@ -57,7 +57,7 @@ def app_of(pod: Pod, label: str) -> str:
 
 
 def choose_container(pod: Pod, wanted: str | None) -> str:
-    """The container that is meant: the one asked for, the annotated one, the only one with a JVM, the only one."""
+    """The container that is meant: the one asked for, the annotated one, the only JVM, the only one."""
     names: list[str] = [c["name"] for c in pod["spec"]["containers"]]
     if wanted is not None:
         if wanted not in names:

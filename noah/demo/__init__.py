@@ -18,8 +18,11 @@ LISTEN = "127.0.0.1:7070"
 
 
 def run(*, once: bool, cluster: str | None, image: str) -> int:
-    """The exit code. *cluster*: tell it on this kubeconfig context's cluster; "" means the current context. *image*: has
-    java, socat, sh and curl."""
+    """The exit code.
+
+    *cluster*: tell it on this kubeconfig context's cluster; "" means the current context. *image*: has java, socat, sh
+    and curl.
+    """
     try:
         needs("java", "javac", "jdb", "curl")
         with tempfile.TemporaryDirectory(prefix="noah-demo-") as folder:
@@ -56,9 +59,9 @@ async def compiled(folder: Path) -> Path:
 
 
 async def _there(folder: Path, *, context: str | None, image: str) -> None:
-    classes = folder / "classes"
-    classes.mkdir()
-    await story(folder, classes=await compiled(classes), context=context, image=image)
+    await compiled(folder)
+    classes = await asyncio.to_thread(lambda: {file.name: file.read_bytes() for file in folder.glob("*.class")})
+    await story(folder, classes=classes, context=context, image=image)
 
 
 async def _here(folder: Path, *, once: bool) -> None:

@@ -1,11 +1,11 @@
-"""The same story on a real cluster: a namespace of its own, two pods, a real kubelet; all of it is removed afterwards."""
+"""The same story on a real cluster: a namespace of its own, two pods, a real kubelet; all is removed afterwards."""
 
 import asyncio
 import base64
 import contextlib
 import os
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,22 +26,31 @@ COMES_UP_WITHIN = 120.0  # seconds
 PLAIN = {"httpGet": {"path": "/checkurl", "port": 8080}, "periodSeconds": 2, "failureThreshold": 3}
 
 
-async def story(folder: Path, *, classes: Path, context: str | None, image: str) -> None:
-    kubeconfig = Path(os.environ.get("KUBECONFIG") or "~/.kube/config").expanduser()
-    if not kubeconfig.exists():
-        raise BadSettings(f"There is no kubeconfig at {kubeconfig}: set KUBECONFIG.")
-    known = settings.Cluster(name="demo", kubeconfig=kubeconfig, context=context)
+async def story(folder: Path, *, classes: Mapping[str, bytes], context: str | None, image: str) -> None:
+    """*classes*: the sample app's class files by name."""
+    known = settings.Cluster(name="demo", kubeconfig=_kubeconfig(), context=context)
     tree = settings.Settings(
         gateway=settings.Gateway(listen=f"127.0.0.1:{free_port()}", database=f"sqlite:///{folder}/noah.db"),
         clusters=(known,),
     )
     await asyncio.to_thread(upgrade, tree.gateway.database)
-    async with gateway(tree) as url, talking_to(url) as api, Cluster(known) as cluster:
-        async with _namespace(cluster) as namespace:
-            say(f"Two pods in namespace {namespace} ...")
-            await _create(cluster, namespace, classes, image)
-            await _healthy(cluster, namespace)
-            await _told(cluster, namespace, api)
+    async with (
+        gateway(tree) as url,
+        talking_to(url) as api,
+        Cluster(known) as cluster,
+        _namespace(cluster) as namespace,
+    ):
+        say(f"Two pods in namespace {namespace} ...")
+        await _create(cluster, namespace, classes, image)
+        await _healthy(cluster, namespace)
+        await _told(cluster, namespace, api)
+
+
+def _kubeconfig() -> Path:
+    file = Path(os.environ.get("KUBECONFIG") or "~/.kube/config").expanduser()
+    if not file.exists():
+        raise BadSettings(f"There is no kubeconfig at {file}: set KUBECONFIG.")
+    return file
 
 
 async def _told(cluster: Cluster, namespace: str, api: Gateway) -> None:
@@ -107,9 +116,9 @@ async def _namespace(cluster: Cluster) -> AsyncIterator[str]:
         say(f"   (namespace {name} is being removed)")
 
 
-async def _create(cluster: Cluster, namespace: str, classes: Path, image: str) -> None:
+async def _create(cluster: Cluster, namespace: str, classes: Mapping[str, bytes], image: str) -> None:
     path = f"/api/v1/namespaces/{namespace}"
-    files = {file.name: base64.b64encode(file.read_bytes()).decode() for file in classes.glob("*.class")}
+    files = {name: base64.b64encode(content).decode() for name, content in classes.items()}
     await cluster.post(
         f"{path}/configmaps",
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "classes"}, "binaryData": files},

@@ -1,4 +1,4 @@
-"""What runs in somebody else's container: POSIX sh, handed over as one argument of `sh -c`, never put together from names."""
+"""What runs in somebody else's container: POSIX sh that takes arguments, never put together from names."""
 
 from importlib.resources import files
 
