@@ -22,13 +22,28 @@ def version(output: str | None) -> None:
 
 @click.command("probe-spec")
 @click.option("--checkurl", metavar="URL", required=True, help="What says 200 when the app is healthy.")
-@click.option("--timeout", type=LENGTH, help="Of one run.")
-@click.option("--period", type=LENGTH, help="Between two runs.")
-@click.option("--failure-threshold", type=click.IntRange(min=1), help="Failed runs until the container is killed.")
+@click.option("--timeout", type=LENGTH, default="3s", show_default=True, help="Of one run.")
+@click.option("--period", type=LENGTH, default="10s", show_default=True, help="From one run to the next.")
+@click.option("--failure-threshold", type=int, default=3, show_default=True, help="Failed runs until it is killed.")
+@click.option("--initial-delay", type=LENGTH, help="Before the first run.")
 def probe_spec(
-    checkurl: str, timeout: timedelta | None, period: timedelta | None, failure_threshold: int | None
+    *, checkurl: str, timeout: timedelta, period: timedelta, failure_threshold: int, initial_delay: timedelta | None
 ) -> None:
-    """Print a livenessProbe that spares breakpoints."""
+    """Print a livenessProbe that spares breakpoints.
+
+    It is YAML for a container in a pod's manifest. Keep the rhythm of the probe that it replaces.
+    """
     from noah.core.probe import probe_spec as spec_of
 
-    click.echo(to_yaml({"livenessProbe": spec_of(checkurl)}), nl=False)
+    spec = spec_of(
+        checkurl=checkurl,
+        timeout_seconds=_seconds(timeout),
+        period_seconds=_seconds(period),
+        failure_threshold=failure_threshold,
+        initial_delay_seconds=None if initial_delay is None else _seconds(initial_delay),
+    )
+    click.echo(to_yaml({"livenessProbe": spec}), nl=False)
+
+
+def _seconds(length: timedelta) -> int:
+    return int(length.total_seconds())
