@@ -19,7 +19,7 @@ from noah.kube.held import HeldExec
 from noah.kube.pipe import Pipe
 from noah.kube.places import WAIT, Places
 from noah.kube.stream import STDOUT, V4, V5, ExecStream, PortStream, Sink
-from noah.kube.websocket import BUFFER, Counts
+from noah.kube.websocket import BEAT, BUFFER, Counts
 
 HANDSHAKE = 10.0  # seconds
 
@@ -51,11 +51,12 @@ class Exec:
     program), ExecCut (nobody knows how it ended), Unavailable (all else).
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, *, handshake: float = HANDSHAKE, beat: float = BEAT) -> None:
         self.counts = Counts()
         self._client = client
+        self._handshake = handshake
         self._places = Places(client.name)
-        self._buffer = memoryview(bytearray(BUFFER))
+        self._shared = {"buffer": memoryview(bytearray(BUFFER)), "counts": self.counts, "beat": beat}
 
     async def run(
         self, container: Container, argv: Sequence[str], *, stdin: bytes = b"", timeout: float, limit: int = 1 << 20
@@ -141,12 +142,12 @@ class Exec:
         with self._counted():
             name = f"port {port} of pod {container.namespace}/{container.pod}"
             answer = await self._client.upgrade(
-                _path(container, "portforward"), {"ports": str(port)}, protocols=V4, timeout=HANDSHAKE
+                _path(container, "portforward"), {"ports": str(port)}, protocols=V4, timeout=self._handshake
             )
             if answer.status != 101:
                 raise await self._why(answer, container, "portforward")
             pipe = Pipe()
-            pipe.begin(PortStream(answer, pipe, name=name, buffer=self._buffer, counts=self.counts), factory())
+            pipe.begin(PortStream(answer, pipe, name=name, **self._shared), factory())
             return pipe
 
     async def _open(
@@ -163,12 +164,12 @@ class Exec:
         if stdin:
             params.append(("stdin", "true"))
         for offer in offers:
-            answer = await self._client.upgrade(_path(container, "exec"), params, protocols=offer, timeout=HANDSHAKE)
+            answer = await self._client.upgrade(
+                _path(container, "exec"), params, protocols=offer, timeout=self._handshake
+            )
             if answer.status == 101 and answer.headers.get("Sec-WebSocket-Protocol") in (V5, V4):
-                return ExecStream(
-                    answer, sink, container=str(container), program=argv[0], buffer=self._buffer, counts=self.counts
-                )
-            if _has_a_reason(answer):
+                return ExecStream(answer, sink, container=str(container), program=argv[0], **self._shared)
+            if _has_a_reason(answer) or offer == offers[-1]:
                 break
             answer.close()
         raise await self._why(answer, container, argv[0])
@@ -179,8 +180,8 @@ class Exec:
         if answer.status < 400:
             answer.close()
             return Unavailable(f'Cluster "{cluster}" has no {subresource} over WebSocket (it answers {answer.status}).')
-        late = f"Why the {subresource} in {container} was refused did not come within {HANDSHAKE:g} s."
-        async with answer, within(HANDSHAKE, late):
+        late = f"Why the {subresource} in {container} was refused did not come within {self._handshake:g} s."
+        async with answer, within(self._handshake, late):
             body = await answer.read()
         if answer.status >= 500 and "container" in message_of(body):
             return not_started(message_of(body), str(container), program)

@@ -7,8 +7,10 @@ and no event: after a list, what has changed meanwhile is told as if it had been
 import asyncio
 import json
 import logging
+import math
 import random
 from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
@@ -23,20 +25,28 @@ log = logging.getLogger(__name__)
 
 PAGE = 500  # pods; decoding one blocks the loop for about 30 ms
 LIST = 60.0  # seconds for a page
-WATCH = 240.0  # seconds, up to half more, that the server keeps a watch: all gateways must not come back at once
-MARGIN = 15.0  # seconds after which a watch that should have been ended by the server counts as lost
-FIRST_WAIT = 0.5  # seconds; doubles with each failure
-LONGEST_WAIT = 30.0  # seconds
-STEADY = 5.0  # seconds; a watch that lasted this long is no failure, however it ended
 EVENT = 16 << 20  # bytes; etcd refuses objects of a tenth of this
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """Seconds."""
+
+    watch: float = 240.0  # that the server is asked to keep a watch, and up to half more: not all come back at once
+    margin: float = 15.0  # after which a watch that the server should have ended counts as lost
+    first_wait: float = 0.5  # after a failure; doubles with each
+    longest_wait: float = 30.0
+    steady: float = 5.0  # a watch that lasted this long is no failure, however it ended
 
 
 class Informer:
     """Holds pods while run() runs. What it gives away is shared: look, do not change."""
 
-    def __init__(self, client: Client, *, namespaces: Iterable[str] = (), selector: str = "") -> None:
+    def __init__(
+        self, client: Client, *, namespaces: Iterable[str] = (), selector: str = "", pace: Pace = Pace()
+    ) -> None:
         self._pods = Pods()
-        self._watches = [_Watch(client, self._pods, namespace, selector) for namespace in namespaces or (None,)]
+        self._watches = [_Watch(client, self._pods, namespace, selector, pace) for namespace in namespaces or (None,)]
 
     async def run(self) -> None:
         """Until it is cancelled."""
@@ -91,7 +101,7 @@ class Informer:
 class _Watch:
     """One list and watch: of one namespace, or of all."""
 
-    def __init__(self, client: Client, pods: Pods, namespace: str | None, selector: str) -> None:
+    def __init__(self, client: Client, pods: Pods, namespace: str | None, selector: str, pace: Pace) -> None:
         self.name = client.name + (f"/{namespace}" if namespace else "")
         self.listed = asyncio.Event()
         self.heard: float | None = None  # the event loop's time
@@ -101,14 +111,15 @@ class _Watch:
         self._namespace = namespace
         self._path = f"/api/v1/namespaces/{quote(namespace, safe='')}/pods" if namespace else "/api/v1/pods"
         self._selected = {"labelSelector": selector} if selector else {}
-        self._wait = FIRST_WAIT
+        self._pace = pace
+        self._wait = pace.first_wait
         self._version: str | None = None  # where the next watch begins; None: list first
 
     async def run(self) -> None:
         while True:
             if not await self._once():
                 await asyncio.sleep(self._wait * random.uniform(0.5, 1))  # noqa: S311 - not a secret
-                self._wait = min(2 * self._wait, LONGEST_WAIT)
+                self._wait = min(2 * self._wait, self._pace.longest_wait)
 
     async def _once(self) -> bool:
         """Whether it ended as watches do: when the server's time was over."""
@@ -128,7 +139,9 @@ class _Watch:
             self._version = None
         else:
             # A proxy that ends each watch at once must not make this a busy loop.
-            return _now() - began > STEADY
+            if _now() - began > self._pace.steady:
+                self._wait = self._pace.first_wait
+                return True
         return False
 
     async def _list(self) -> str:
@@ -147,23 +160,23 @@ class _Watch:
         return str(page["metadata"]["resourceVersion"])
 
     async def _watch(self, version: str) -> None:
-        lasts = WATCH * random.uniform(1, 1.5)  # noqa: S311 - not a secret
+        lasts = self._pace.watch * random.uniform(1, 1.5)  # noqa: S311 - not a secret
         params = {
             "watch": "true",
             "allowWatchBookmarks": "true",
             "resourceVersion": version,
-            "timeoutSeconds": str(int(lasts)),
+            "timeoutSeconds": str(math.ceil(lasts)),
             **self._selected,
         }
         late = f'Cluster "{self._client.name}" does not answer: it neither feeds nor ends a watch.'
-        async with self._client.stream(self._path, params) as stream, within(lasts + MARGIN, late):
+        async with self._client.stream(self._path, params) as stream, within(lasts + self._pace.margin, late):
             self._heard()
             began = _now()
             async for line in _lines(stream):
                 self._take(json.loads(line))
                 self._heard()
-                if _now() - began > STEADY:
-                    self._wait = FIRST_WAIT
+                if _now() - began > self._pace.steady:
+                    self._wait = self._pace.first_wait
 
     def _take(self, event: dict[str, Any]) -> None:
         told = event["object"]

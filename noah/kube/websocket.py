@@ -37,7 +37,9 @@ class Counts:
 class WebSocket(asyncio.BufferedProtocol):
     """Begins paused: nothing is told before resume_reading()."""
 
-    def __init__(self, answer: aiohttp.ClientResponse, *, name: str, buffer: memoryview, counts: Counts) -> None:
+    def __init__(
+        self, answer: aiohttp.ClientResponse, *, name: str, buffer: memoryview, counts: Counts, beat: float = BEAT
+    ) -> None:
         """Takes over the connection of *answer*, a 101. *name* stands in sentences.
 
         *buffer* may be shared by all of an event loop: nothing stays in it between two calls.
@@ -48,6 +50,7 @@ class WebSocket(asyncio.BufferedProtocol):
         self._answer = answer
         self._buffer = buffer
         self._counts = counts
+        self._every = beat
         self._rest = b""  # what came and was not taken: half a header, or all that came after a pause
         self._left = 0  # bytes of the present frame's payload that have not come
         self._opcode = _BINARY
@@ -72,7 +75,7 @@ class WebSocket(asyncio.BufferedProtocol):
         self.transport.set_protocol(self)
         self._counts.in_flight += 1
         self._loop = asyncio.get_running_loop()
-        self._timer = self._loop.call_later(BEAT, self._beat)
+        self._timer = self._loop.call_later(self._every, self._beat)
 
     # -- what a derived class makes of it
 
@@ -243,11 +246,11 @@ class WebSocket(asyncio.BufferedProtocol):
     def _beat(self) -> None:
         # While nobody reads, nothing can be heard from the peer.
         if self._missed >= MISSED and not self._paused:
-            self._fail(f"{self._name} was cut: not a byte came for {MISSED * BEAT:g} s.")
+            self._fail(f"{self._name} was cut: not a byte came for {MISSED * self._every:g} s.")
             return
         self._missed += 1
         self._write(_frame(_PING, b"", b""))
-        self._timer = self._loop.call_later(BEAT, self._beat)
+        self._timer = self._loop.call_later(self._every, self._beat)
 
     def _write(self, frame: bytes) -> None:
         if not self._closing and not self.is_gone and not self.transport.is_closing():

@@ -1,0 +1,254 @@
+"""What becomes of an exec when the other side does not do its part."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from noah.errors import BadInput, NoahError, Unavailable
+from noah.kube.client import Client
+from noah.kube.errors import ExecCut, MissingRight
+from noah.kube.exec import Container, Exec, ExecResult
+from noah.kube.stream import V4, V5
+from tests.unit.kube.fake_api import Answer, Call, FakeApi, frame, status
+
+POD = Container("shop", "orders-1", "app", node="node-a")
+
+
+class Ends:
+    """An exec that prints what it was asked to run, and ends when the test says so."""
+
+    def __init__(self) -> None:
+        self.running = 0
+        self.most = 0
+        self.may_end = asyncio.Event()
+
+    async def __call__(self, call: Call) -> None:
+        call.upgrade()
+        self.running += 1
+        self.most = max(self.most, self.running)
+        await self.may_end.wait()
+        self.running -= 1
+        call.writer.write(frame(b"\x01" + (call.param("command") or "").encode()) + status())
+        await call.until_closed()
+
+
+async def test_argv_goes_word_by_word_whatever_it_contains(api: FakeApi, client: Client) -> None:
+    words = ["sh", "-c", "echo $1; ls ../..", "a b&container=other", "ü\n+%2e"]
+    api.on_exec = answers(status())
+    await Exec(client).run(POD, words, timeout=5)
+    (call,) = api.asked("exec")
+    assert [value for name, value in call.params if name == "command"] == words
+    assert call.param("container") == "app"
+
+
+async def test_a_stream_cut_in_the_middle_is_no_success(api: FakeApi, client: Client) -> None:
+    async def cut(call: Call) -> None:
+        call.upgrade(then=frame(b"\x01half of it"))
+
+    api.on_exec = cut
+    with pytest.raises(ExecCut, match='The exec stream to container "app" of pod shop/orders-1 was cut'):
+        await Exec(client).run(POD, ["true"], timeout=5)
+
+
+async def test_a_status_that_cannot_be_understood_is_no_success(api: FakeApi, client: Client) -> None:
+    api.on_exec = answers(frame(b"\x03{}"))
+    with pytest.raises(ExecCut, match="cannot be understood"):
+        await Exec(client).run(POD, ["true"], timeout=5)
+
+
+async def test_a_handshake_that_hangs_has_a_deadline(api: FakeApi, client: Client) -> None:
+    api.on_exec = Call.hang
+    exec_ = Exec(client, handshake=0.1)
+    with pytest.raises(Unavailable, match='Cluster "fake" does not answer: nothing came within 0'):
+        await exec_.run(POD, ["true"], timeout=5)
+    assert (exec_.counts.started, exec_.counts.failed, exec_.counts.in_flight) == (1, 1, 0)
+
+
+async def test_a_command_that_does_not_end_is_let_go_of(api: FakeApi, client: Client) -> None:
+    api.on_exec = Ends()
+    exec_ = Exec(client)
+    with pytest.raises(Unavailable, match='sleep in container "app" of pod shop/orders-1 did not end within 0'):
+        await exec_.run(POD, ["sleep", "9"], timeout=0.1)
+
+
+async def test_a_server_that_knows_no_v5_is_spoken_to_in_v4(api: FakeApi, client: Client) -> None:
+    async def old(call: Call) -> None:
+        if V5 in call.headers["sec-websocket-protocol"]:
+            # As golang.org/x/net/websocket refuses protocols: no body.
+            call.writer.write(b"HTTP/1.1 403 Forbidden\r\nConnection: close\r\n\r\n")
+        else:
+            call.upgrade(V4, then=frame(b"\x01old") + status())
+            await call.until_closed()
+
+    api.on_exec = old
+    assert await Exec(client).run(POD, ["true"], timeout=5) == ExecResult(0, b"old", b"")
+
+
+async def test_a_server_that_chooses_no_protocol_is_no_exec_api(api: FakeApi, client: Client) -> None:
+    async def careless(call: Call) -> None:
+        call.upgrade(None)
+
+    api.on_exec = careless
+    with pytest.raises(Unavailable, match="has no exec over WebSocket"):
+        await Exec(client).run(POD, ["true"], timeout=5)
+
+
+async def test_a_refused_handshake_says_why(api: FakeApi, client: Client) -> None:
+    who = "system:serviceaccount:noah:gateway"
+    message = (
+        f'pods "orders-1" is forbidden: User "{who}" cannot create resource "pods/exec" in API group "" in the ...'
+    )
+
+    async def forbid(call: Call) -> None:
+        call.refuse(403, message)
+
+    api.on_exec = forbid
+    with pytest.raises(MissingRight) as refused:
+        await Exec(client).run(POD, ["true"], timeout=5)
+    assert refused.value.sentence == (
+        f'The gateway may not create pods/exec in namespace "shop" of cluster "fake": grant that to {who}.'
+    )
+    assert len(api.asked("exec")) == 1
+
+
+async def test_a_proxy_that_refuses_in_html_is_no_reason_to_guess(api: FakeApi, client: Client) -> None:
+    async def proxy(call: Call) -> None:
+        call.writer.write(
+            b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n<h1>no</h1>"
+        )
+
+    api.on_exec = proxy
+    with pytest.raises(BadInput, match='get pods/exec in namespace "shop" of cluster "fake"'):
+        await Exec(client).run(POD, ["true"], timeout=5)
+
+
+async def test_a_node_gets_eight_at_a_time_and_does_not_keep_others_waiting(api: FakeApi, client: Client) -> None:
+    api.on_exec = ends = Ends()
+    exec_ = Exec(client)
+    async with asyncio.TaskGroup() as group:
+        for _ in range(20):
+            group.create_task(exec_.run(POD, ["true"], timeout=5))
+        await until(lambda: ends.running == 8)
+        with pytest.raises(Unavailable, match='8 commands running on node "node-a" of cluster "fake"'):
+            await exec_.run(POD, ["true"], timeout=0.1)
+        elsewhere = group.create_task(exec_.run(Container("shop", "orders-2", "app", node="node-b"), ["x"], timeout=5))
+        await until(lambda: ends.running == 9)
+        ends.may_end.set()
+    assert elsewhere.result().stdout == b"x"
+    assert ends.most == 9
+    assert exec_.counts.started == 22
+    assert exec_.counts.failed == 1
+
+
+async def test_a_cluster_gets_32_at_a_time(api: FakeApi, client: Client) -> None:
+    api.on_exec = ends = Ends()
+    exec_ = Exec(client)
+    async with asyncio.TaskGroup() as group:
+        for number in range(50):
+            pod = Container("shop", f"orders-{number}", "app", node=f"node-{number}")
+            group.create_task(exec_.run(pod, ["true"], timeout=5))
+        await until(lambda: ends.running == 32)
+        with pytest.raises(Unavailable, match='32 commands running on cluster "fake"'):
+            await exec_.run(Container("shop", "late", "app"), ["true"], timeout=0.1)
+        ends.may_end.set()
+    assert ends.most == 32
+
+
+async def test_a_canceled_run_leaves_nothing(api: FakeApi, client: Client) -> None:
+    api.on_exec = ends = Ends()
+    exec_ = Exec(client)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(exec_.run(POD, ["true"], timeout=5))
+        await until(lambda: ends.running == 1)
+        task.cancel()
+    ends.may_end.set()
+    await until(lambda: exec_.counts.in_flight == 0)
+
+
+async def test_a_held_command_tells_its_end_and_takes_no_place(api: FakeApi, client: Client) -> None:
+    end = asyncio.Event()
+
+    async def forwarder(call: Call) -> None:
+        call.upgrade(then=frame(b"\x01port 25") + frame(b"\x01005\ndone\n") + frame(b"\x02a warning"))
+        await end.wait()
+        call.writer.write(status(7))
+        await call.until_closed()
+
+    api.on_exec = forwarder
+    exec_ = Exec(client)
+    told: list[int | NoahError] = []
+    held = [await exec_.hold(POD, ["sh"], until="done", first_line_timeout=5, on_end=told.append) for _ in range(8 + 1)]
+    assert {one.lines for one in held} == {("port 25005",)}
+    assert exec_.counts.in_flight == 9
+    end.set()
+    for one in held:
+        await asyncio.wait_for(one.ended.wait(), 5)
+        assert one.how == 7
+        assert one.stderr == "a warning"
+    assert told == [7] * 9
+    await until(lambda: exec_.counts.in_flight == 0)
+
+
+async def test_a_held_stream_that_is_cut_says_that_nobody_knows(api: FakeApi, client: Client) -> None:
+    async def gateway_loses_it(call: Call) -> None:
+        call.upgrade(then=frame(b"\x01done\n"))
+
+    api.on_exec = gateway_loses_it
+    told: list[int | NoahError] = []
+    held = await Exec(client).hold(POD, ["sh"], until="done", first_line_timeout=5, on_end=told.append)
+    await asyncio.wait_for(held.ended.wait(), 5)
+    assert isinstance(held.how, ExecCut)
+    assert told == [held.how]
+
+
+async def test_a_command_that_ends_before_its_first_lines_tells_what_it_said(api: FakeApi, client: Client) -> None:
+    api.on_exec = answers(frame(b"\x01error no-socat\nunfinished") + status(1))
+    held = await Exec(client).hold(POD, ["sh"], until="done", first_line_timeout=5)
+    assert (held.how, held.lines) == (1, ("error no-socat", "unfinished"))
+
+
+async def test_a_command_without_its_first_lines_is_not_waited_for(api: FakeApi, client: Client) -> None:
+    async def mumble(call: Call) -> None:
+        call.upgrade(then=frame(b"\x01not yet done\n"))
+        await call.until_closed()
+
+    api.on_exec = mumble
+    exec_ = Exec(client)
+    with pytest.raises(Unavailable, match=r"sh in .* did not say 'done' within 0"):
+        await exec_.hold(POD, ["sh"], until="done", first_line_timeout=0.1)
+    await until(lambda: exec_.counts.in_flight == 0)
+
+
+async def test_closing_a_held_stream_tells_nobody(api: FakeApi, client: Client) -> None:
+    api.on_exec = answers(frame(b"\x01done\n"))
+    told: list[int | NoahError] = []
+    exec_ = Exec(client)
+    held = await exec_.hold(POD, ["sh"], until="done", first_line_timeout=5, on_end=told.append)
+    await held.close()
+    await held.close()
+    assert told == []
+    assert exec_.counts.in_flight == 0
+
+
+async def test_streams_end_with_their_client(api: FakeApi) -> None:
+    api.on_exec = answers(frame(b"\x01done\n"))
+    async with Client(api.settings) as client:
+        exec_ = Exec(client)
+        held = await exec_.hold(POD, ["sh"], until="done", first_line_timeout=5)
+    assert isinstance(held.how, ExecCut)
+    assert exec_.counts.in_flight == 0
+
+
+def answers(wire: bytes) -> Answer:
+    async def answer(call: Call) -> None:
+        call.upgrade(then=wire)
+        await call.until_closed()
+
+    return answer
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not true():
+            await asyncio.sleep(0.005)

@@ -1,0 +1,138 @@
+"""Frames as a misbehaving peer may send them."""
+
+import asyncio
+
+import pytest
+
+from noah.errors import Unavailable
+from noah.kube.client import Client
+from noah.kube.errors import ExecCut
+from noah.kube.exec import Container, Exec, ExecResult
+from tests.unit.kube.fake_api import BINARY, CLOSE, PONG, Answer, Call, FakeApi, frame, status
+
+POD = Container("shop", "orders-1", "app")
+
+
+def sends(*segments: bytes) -> Answer:
+    """An exec that sends these segments, the first together with the 101, and then waits to be closed."""
+
+    async def answer(call: Call) -> None:
+        call.upgrade(then=segments[0])
+        for segment in segments[1:]:
+            await call.writer.drain()
+            await asyncio.sleep(0.001)
+            call.writer.write(segment)
+        await call.until_closed()
+
+    return answer
+
+
+async def run(client: Client, **more: float) -> ExecResult:
+    return await Exec(client, **more).run(POD, ["cat"], timeout=5)
+
+
+async def test_frames_that_come_with_the_handshake_are_not_lost(api: FakeApi, client: Client) -> None:
+    api.on_exec = sends(frame(b"\x01hello") + status())
+    assert await run(client) == ExecResult(0, b"hello", b"")
+
+
+async def test_a_byte_at_a_time_gives_the_same(api: FakeApi, client: Client) -> None:
+    wire = frame(b"\x01one ") + frame(b"\x02oops") + frame(b"\x01" + b"x" * 300) + status(3)
+    api.on_exec = sends(b"", *(bytes((byte,)) for byte in wire))
+    assert await run(client) == ExecResult(3, b"one " + b"x" * 300, b"oops")
+
+
+async def test_a_message_in_fragments_with_a_ping_between_is_one_message(api: FakeApi, client: Client) -> None:
+    wire = frame(b"\x01a", 0x02) + frame(b"are you there", 0x89) + frame(b"b", 0x00) + frame(b"c", 0x80) + status()
+    api.on_exec = sends(wire)
+    assert (await run(client)).stdout == b"abc"
+
+
+@pytest.mark.parametrize("size", [124, 125, 126, 65534, 65535, 70000])
+async def test_each_form_of_a_length_is_understood_both_ways(api: FakeApi, client: Client, size: int) -> None:
+    async def echo(call: Call) -> None:
+        call.upgrade()
+        first, payload = await call.frame()
+        assert (first, payload[0]) == (BINARY, 0)
+        call.writer.write(frame(b"\x01" + payload[1:]) + status())
+        await call.until_closed()
+
+    api.on_exec = echo
+    result = await Exec(client).run(POD, ["cat"], stdin=b"y" * size, timeout=5)
+    assert result.stdout == b"y" * size
+
+
+async def test_a_ping_is_answered_with_what_it_said(api: FakeApi, client: Client) -> None:
+    async def ping(call: Call) -> None:
+        call.upgrade()
+        call.writer.write(frame(b"are you there", 0x89))
+        assert await call.frame() == (PONG, b"are you there")
+        call.writer.write(status())
+        await call.until_closed()
+
+    api.on_exec = ping
+    assert (await run(client)).code == 0
+
+
+async def test_a_close_is_answered_and_is_no_success(api: FakeApi, client: Client) -> None:
+    answered = asyncio.Event()
+
+    async def close(call: Call) -> None:
+        call.upgrade()
+        call.writer.write(frame(b"\x03\xe8", CLOSE))
+        assert await call.frame() == (CLOSE, b"\x03\xe8")
+        answered.set()
+
+    api.on_exec = close
+    with pytest.raises(ExecCut, match="without a status"):
+        await run(client)
+    await asyncio.wait_for(answered.wait(), 5)
+
+
+async def test_a_close_with_a_reason_tells_it(api: FakeApi, client: Client) -> None:
+    api.on_exec = sends(frame(b"\x03\xf3the node is full", CLOSE))
+    with pytest.raises(ExecCut, match="the node is full"):
+        await run(client)
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"HTTP/1.1 502 Bad Gateway", bytes((0xC2, 1, 1)), bytes((0x82, 0x81, 0, 0, 0, 0, 1))]
+)
+async def test_what_is_no_frame_ends_the_stream(api: FakeApi, client: Client, garbage: bytes) -> None:
+    api.on_exec = sends(frame(b"\x01fine so far"), garbage)
+    with pytest.raises(ExecCut):
+        await run(client)
+
+
+async def test_a_peer_that_says_nothing_is_given_up(api: FakeApi, client: Client) -> None:
+    async def freeze(call: Call) -> None:
+        call.upgrade()
+        await call.hang()
+
+    api.on_exec = freeze
+    with pytest.raises(ExecCut, match="not a byte came"):
+        await run(client, beat=0.05)
+
+
+async def test_a_peer_that_only_answers_pings_is_kept(api: FakeApi, client: Client) -> None:
+    async def patient(call: Call) -> None:
+        call.upgrade()
+        for _ in range(8):
+            first, _ = await call.frame()
+            assert first == 0x89
+            call.writer.write(frame(b"", PONG))
+        call.writer.write(status())
+        await call.until_closed()
+
+    api.on_exec = patient
+    assert (await run(client, beat=0.05)).code == 0
+
+
+async def test_a_wrong_proof_in_the_handshake_is_refused(api: FakeApi, client: Client) -> None:
+    async def pretend(call: Call) -> None:
+        call.headers["sec-websocket-key"] = "another"
+        call.upgrade()
+
+    api.on_exec = pretend
+    with pytest.raises(Unavailable, match="does not speak WebSocket"):
+        await run(client)
