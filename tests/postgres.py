@@ -1,0 +1,101 @@
+"""A PostgreSQL server of the tests' own: a temporary folder, one port of loopback, gone afterwards."""
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.gateway import free_port
+
+COMES_UP_WITHIN = 30.0  # seconds
+
+
+class Postgres:
+    def __init__(self, binaries: Path, folder: Path) -> None:
+        self._binaries = binaries
+        self._data = folder / "data"
+        self._log = folder / "log"
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = free_port()
+
+    def url(self, database: str = "postgres") -> str:
+        return f"postgresql://noah@127.0.0.1:{self.port}/{database}"
+
+    def create(self) -> None:
+        self._run("initdb", "-D", str(self._data), "-U", "noah", "-A", "trust", "-E", "UTF8", "--no-sync")
+
+    def start(self) -> None:
+        options = {"port": self.port, "listen_addresses": "127.0.0.1", "unix_socket_directories": "", "fsync": "off"}
+        argv = [str(self._binaries / "postgres"), "-D", str(self._data)]
+        for name, value in options.items():
+            argv += ["-c", f"{name}={value}"]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(argv, stdout=log, stderr=log, user=_unprivileged(), start_new_session=True)
+        deadline = time.monotonic() + COMES_UP_WITHIN
+        while not self._answers():
+            assert self._process.poll() is None, self._log.read_text()
+            assert time.monotonic() < deadline, self._log.read_text()
+            time.sleep(0.05)
+
+    def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """The server and its children at once, as when the machine goes away."""
+        assert self._process is not None
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
+        self._process.wait()
+        (self._data / "postmaster.pid").unlink(missing_ok=True)
+
+    def execute(self, *statements: str) -> None:
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            for statement in statements:
+                connection.execute(statement.encode())
+
+    def _answers(self) -> bool:
+        try:
+            psycopg.connect(self.url(), connect_timeout=2).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def _run(self, command: str, *argv: str) -> None:
+        subprocess.run([self._binaries / command, *argv], check=True, capture_output=True, user=_unprivileged())
+
+
+def _unprivileged() -> int | None:
+    """initdb and postgres refuse root."""
+    return None if os.getuid() else pwd.getpwnam("nobody").pw_uid
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not found:
+        pytest.skip("PostgreSQL's server is not installed (Debian: postgresql)")
+    folder = Path(tempfile.mkdtemp(prefix="noah-postgres-"))
+    if (user := _unprivileged()) is not None:
+        os.chown(folder, user, -1)
+    server = Postgres(found[-1].parent, folder)
+    try:
+        server.create()
+        server.start()
+        yield server
+        server.kill(signal.SIGINT)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def postgres_url(postgres: Postgres) -> str:
+    """An empty database of the test's own."""
+    name = f"t{time.monotonic_ns()}"
+    postgres.execute(f"CREATE DATABASE {name}")
+    return postgres.url(name)
