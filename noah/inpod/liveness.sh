@@ -95,8 +95,10 @@ ask() {
   elif command -v wget > /dev/null 2>&1; then
     # Only options that GNU's and busybox's both have. Both follow redirects, so the first answer is what counts.
     case $url in https:*) set -- --no-check-certificate ;; *) set -- ;; esac
-    said=$(timed wget -q -S -O /dev/null -t 1 -T "$whole" "$@" -- "$url" 2>&1)
+    said=$(timed wget -q -S -O /dev/null -t 1 "$@" -- "$url" 2>&1)
     status=$?
+    # An old busybox: its exit code is all that there is, and it takes a redirect's end for the answer.
+    case $status$said in 1*" option "*) said=$(timed wget -q -O /dev/null "$url" 2>&1 && echo 'HTTP/ 200'); status=$? ;; esac
   else
     ask_with_bash
   fi
