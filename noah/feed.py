@@ -6,7 +6,7 @@ reloads.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -32,9 +32,14 @@ class Feed:
         self._events: deque[Event] = deque(maxlen=KEPT)
         self._watchers: set[asyncio.Queue[Event | None]] = set()
 
+    @property
+    def last_id(self) -> str:
+        """To watch from here."""
+        return f"{self._epoch}-{self._count}"
+
     def publish(self, kind: str, subject: str, data: Mapping[str, Any]) -> None:
         self._count += 1
-        event = Event(f"{self._epoch}-{self._count}", self._clock(), kind, subject, data)
+        event = Event(self.last_id, self._clock(), kind, subject, data)
         self._events.append(event)
         for queue in self._watchers:
             if queue.qsize() >= BEHIND:
@@ -45,7 +50,7 @@ class Feed:
             else:
                 queue.put_nowait(event)
 
-    async def watch(self, last_id: str | None = None) -> AsyncIterator[Event]:
+    async def watch(self, last_id: str | None = None) -> AsyncGenerator[Event, None]:
         """What came after *last_id*, then what comes; without one, only what comes. Ends when the feed is closed.
 
         An event of kind "reload" says that some were missed and that the watcher should read everything anew.
@@ -80,4 +85,4 @@ class Feed:
         return list(self._events)[seen - oldest :]
 
     def _reload(self) -> Event:
-        return Event(f"{self._epoch}-{self._count}", self._clock(), "reload", "", {})
+        return Event(self.last_id, self._clock(), "reload", "", {})

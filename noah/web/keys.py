@@ -1,0 +1,19 @@
+"""What the site's handlers may ask for, by type; what is the site's own has its key beside it."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+from aiohttp import web
+
+from noah.broker import Broker
+from noah.feed import Feed
+from noah.kube.clusters import Cluster
+from noah.settings import Settings
+from noah.targets.doctor import Doctor
+
+BROKER = web.AppKey("broker", Broker)
+FEED = web.AppKey("feed", Feed)
+CLUSTERS = web.AppKey("clusters", Mapping[str, Cluster])
+DOCTOR = web.AppKey("doctor", Doctor)
+SETTINGS = web.AppKey("settings", Settings)
+CLOCK: web.AppKey[Callable[[], datetime]] = web.AppKey("clock")

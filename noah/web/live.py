@@ -1,0 +1,104 @@
+"""What happens, as it happens: the feed as server-sent events.
+
+Who was cut off comes back with the last ID that they have and misses nothing; "reload" says when that is not possible.
+A quiet stream says something every 15 seconds, so that both ends and all between know that it lives.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable
+from contextlib import aclosing
+from typing import Any
+
+from aiohttp import web
+from pydantic import Field
+
+from noah.core.target import WantedPod, parse_wanted
+from noah.errors import Unavailable
+from noah.feed import Event
+from noah.web.health import HEALTH
+from noah.web.keys import BROKER, FEED
+from noah.web.route import read_query
+from noah.web.wire import Model, Text, moment, plain
+
+PING = 15.0  # seconds; load balancers cut what is quiet for a minute
+RETRY = 2000  # milliseconds after which a browser connects again
+
+Concerns = Callable[[Event], bool]
+
+
+class EventsQuery(Model):
+    target: Text | None = None
+    session: Text | None = None
+    last_event_id: Text | None = Field(None, description="where to go on, for who cannot send Last-Event-ID")
+
+
+async def events(request: web.Request) -> web.StreamResponse:
+    query = read_query(request, EventsQuery)
+    concerns = await _concerning(request, query)
+    if request.app[HEALTH].stopping():
+        raise Unavailable("The gateway is stopping.")
+    feed = request.app[FEED]
+    stream = _Stream(request.headers.get("Last-Event-ID") or query.last_event_id or feed.last_id)
+    response = await stream.begin(request)
+    try:
+        async with asyncio.TaskGroup() as group:
+            pinging = group.create_task(stream.ping_for_ever(), name=f"ping {request.remote}")
+            async with aclosing(feed.watch(stream.last_id)) as watched:
+                async for event in watched:
+                    await stream.send(event, concerns)
+            pinging.cancel()
+    except* ConnectionResetError:
+        pass  # they went away, which is how most streams end
+    return response
+
+
+class _Stream:
+    def __init__(self, last_id: str) -> None:
+        self.last_id = last_id  # of the last event that was looked at, sent or not
+
+    async def begin(self, request: web.Request) -> web.StreamResponse:
+        # Proxies like nginx would otherwise collect an answer before they pass it on.
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        self._response = web.StreamResponse(headers=headers)
+        self._response.content_type = "text/event-stream"
+        await self._response.prepare(request)
+        # The ID alone: who is cut off before the first event comes back to here.
+        await self._response.write(f"retry: {RETRY}\nid: {self.last_id}\n\n".encode())
+        return self._response
+
+    async def send(self, event: Event, concerns: Concerns) -> None:
+        self.last_id = event.id
+        if event.kind == "reload" or concerns(event):
+            await self._response.write(_written(event))
+
+    async def ping_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(PING)
+            await self._response.write(f": ping\nid: {self.last_id}\n\n".encode())
+
+
+def _written(event: Event) -> bytes:
+    data = {**event.data, "at": moment(event.at), "kind": event.kind, "subject": event.subject}
+    # JSON escapes line ends, so the data is one line whatever is in it.
+    text = json.dumps(data, ensure_ascii=False, default=plain, separators=(",", ":"))
+    return f"id: {event.id}\nevent: {event.kind}\ndata: {text}\n\n".encode()
+
+
+async def _concerning(request: web.Request, query: EventsQuery) -> Concerns:
+    names: tuple[str, ...] = ()
+    if query.target is not None:
+        wanted = parse_wanted(query.target)
+        chooses = isinstance(wanted, WantedPod) and wanted.pod is None
+        # deploy/NAME and app=NAME mean the one target that they choose now.
+        name = str((await request.app[BROKER].resolve(wanted)).target if chooses else wanted)
+        names = (name, name + "/")  # a pod's name without a container stands for all of them
+
+    def concerns(event: Event) -> bool:
+        about: dict[str, Any] = dict(event.data)
+        return (not names or event.subject == names[0] or event.subject.startswith(names[1])) and query.session in (
+            None,
+            about.get("session"),
+        )
+
+    return concerns

@@ -1,0 +1,114 @@
+"""What Prometheus scrapes. All but one is read from the objects themselves, at the moment of the scrape."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from noah.broker import Live
+from noah.core.session import Status
+from noah.kube.clusters import Cluster
+from noah.web.health import HEALTH, Health
+from noah.web.route import read_query
+from noah.web.wire import Nothing
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+# seconds; a warm pod takes below one, an image that is pulled or a JVM that starts takes minutes
+BUCKETS = (0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60, 300)
+
+
+class Metrics:
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._ready = Histogram(
+            "noah_enable_to_ready_seconds",
+            "From the wish to debug to an open port with a JVM behind it.",
+            buckets=BUCKETS,
+            registry=self._registry,
+        )
+        ProcessCollector(registry=self._registry)
+
+    def took(self, seconds: float) -> None:
+        self._ready.observe(seconds)
+
+    def read_from(self, *, live: Callable[[], Iterable[Live]], clusters: Mapping[str, Cluster], health: Health) -> None:
+        self._registry.register(_Reader(live, clusters, health))
+
+    def text(self) -> bytes:
+        return generate_latest(self._registry)
+
+
+METRICS = web.AppKey("metrics", Metrics)
+
+
+async def scrape(request: web.Request) -> web.Response:
+    read_query(request, Nothing)
+    await request.app[HEALTH].look()
+    return web.Response(body=request.app[METRICS].text(), headers={"Content-Type": CONTENT_TYPE})
+
+
+class _Reader(Collector):
+    def __init__(self, live: Callable[[], Iterable[Live]], clusters: Mapping[str, Cluster], health: Health) -> None:
+        self._live = live
+        self._clusters = clusters
+        self._health = health
+
+    def describe(self) -> Iterable[Metric]:
+        return ()  # else the registry would collect once to find the names out
+
+    def collect(self) -> Iterator[Metric]:
+        live = list(self._live())
+        yield _sessions(live)
+        yield from _ports(live)
+        yield from _clusters(self._clusters)
+        yield GaugeMetricFamily("noah_database_up", "Whether the database answers.", self._health.database is None)
+
+
+def _sessions(live: Iterable[Live]) -> Metric:
+    count = Counter(one.status for one in live)
+    family = GaugeMetricFamily("noah_sessions", "Live sessions.", labels=["status"])
+    for status in Status:
+        if status is not Status.ENDED:
+            family.add_metric([status], count[status])
+    return family
+
+
+def _ports(live: Iterable[Live]) -> Iterator[Metric]:
+    """Of the ports that are open now: what a session carried leaves with it, so these are no counters."""
+    carried: Counter[str] = Counter({"in": 0, "out": 0})
+    refused: Counter[str] = Counter()
+    for port in [one.port for one in live if one.port is not None]:
+        refused += port.refused
+        for connection in port.audit()["connections"]:
+            carried.update({"in": connection["bytes_in"], "out": connection["bytes_out"]})
+    yield _family("noah_open_ports_bytes", "Bytes carried by the ports that are open now.", "direction", carried)
+    yield _family("noah_open_ports_refused", "Connections that the open ports refused.", "reason", refused)
+
+
+def _clusters(clusters: Mapping[str, Cluster]) -> Iterator[Metric]:
+    def gauge(name: str, about: str, value: Callable[[Cluster], float | None]) -> Metric:
+        return _family(name, about, "cluster", {c.name: value(c) for c in clusters.values()})
+
+    yield gauge("noah_cluster_reachable", "Whether the cluster's API answers.", lambda c: c.reachable)
+    yield gauge("noah_cluster_pods", "Pods that are held in memory.", lambda c: len(c.informer))
+    yield gauge("noah_cluster_watch_age_seconds", "Since the watch last said something.", lambda c: c.watch_age)
+    yield gauge("noah_execs_in_flight", "Exec streams that are open.", lambda c: c.exec.counts.in_flight)
+    for name, about, value in (
+        ("noah_execs_started", "Commands that were started in containers.", lambda c: c.exec.counts.started),
+        ("noah_execs_failed", "Commands that did not begin or whose end is unknown.", lambda c: c.exec.counts.failed),
+    ):
+        family = CounterMetricFamily(name, about, labels=["cluster"])  # type: ignore[no-untyped-call]
+        for cluster in clusters.values():
+            family.add_metric([cluster.name], value(cluster))
+        yield family
+
+
+def _family(name: str, about: str, label: str, values: Mapping[str, float | None]) -> Metric:
+    family = GaugeMetricFamily(name, about, labels=[label])
+    for key, value in values.items():
+        if value is not None:
+            family.add_metric([key], value)
+    return family

@@ -1,0 +1,89 @@
+"""What goes wrong, as RFC 9457 says it: each error becomes its JSON here and nowhere else."""
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any, NotRequired
+
+from aiohttp import web
+from pydantic import ValidationError
+from typing_extensions import TypedDict
+
+from noah.errors import AlreadyDebugged, BadInput, NoahError
+
+CONTENT_TYPE = "application/problem+json"
+BUG = "Something went wrong inside the gateway; its log has the details (request {id})."
+# Sentences for what aiohttp itself refuses.
+_REFUSALS = {
+    404: "There is nothing at {path}; /openapi.json says what there is.",
+    405: "{path} has no {method}.",
+    413: "The body of a request has at most 64 KiB.",
+}
+
+
+class Problem(TypedDict):
+    type: str
+    title: str
+    status: int
+    detail: str  # one sentence
+    instance: str
+    holder: NotRequired[str]  # who debugs the target already
+    session: NotRequired[str]
+
+
+class UnsupportedType(NoahError):
+    """A body is JSON: set Content-Type: application/json."""
+
+    http_status = 415
+
+
+def problem_of(request: web.Request, error: NoahError) -> Problem:
+    problem = _problem(request, error.http_status, error.sentence)
+    if isinstance(error, AlreadyDebugged):
+        problem |= {"holder": error.holder, "session": error.session_id}
+    return problem
+
+
+def refusal_of(request: web.Request, error: web.HTTPException) -> Problem:
+    sentence = _REFUSALS.get(error.status, f"{error.reason}.")
+    return _problem(request, error.status, sentence.format(path=request.path[:200], method=request.method))
+
+
+def bug_of(request: web.Request, request_id: str) -> Problem:
+    return _problem(request, 500, BUG.format(id=request_id))
+
+
+def _problem(request: web.Request, status: int, detail: str) -> Problem:
+    return {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "instance": request.rel_url.raw_path[:200],
+    }
+
+
+def bad_input(error: ValidationError, *, known: Sequence[str]) -> BadInput:
+    """One sentence about the first thing that is wrong."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    field = ".".join(str(part) for part in first["loc"][:1])
+    match first["type"]:
+        case "json_invalid":
+            return BadInput(f"The body is not JSON ({first['msg'].removeprefix('Invalid JSON: ')}).")
+        case "extra_forbidden":
+            takes = f"there are {', '.join(known)}" if known else "there are none"
+            return BadInput(f"Nobody knows the parameter {_shown(field)}: {takes}.")
+        case "missing":
+            return BadInput(f"{field} is missing.")
+        case "model_type" | "model_attributes_type":
+            return BadInput("The body is not a JSON object.")
+        case _:
+            return BadInput(f"{field}: {_said(first)}.")
+
+
+def _said(error: Any) -> str:
+    message: str = error["msg"].removeprefix("Value error, ").rstrip(".")
+    return message[:1].lower() + message[1:] if message.startswith("Input ") else message
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:57] + "...")

@@ -1,0 +1,103 @@
+"""One call of the API: its path, what it takes, what it answers; the site and openapi.json are made from the same."""
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from aiohttp import hdrs, web
+from pydantic import ValidationError
+
+from noah.errors import BadInput, NoahError
+from noah.web.problems import UnsupportedType, bad_input
+from noah.web.wire import Model, Nothing, plain
+
+Q = TypeVar("Q", bound=Model)
+B = TypeVar("B", bound=Model)
+A = TypeVar("A")
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[Q, B]):
+    request: web.Request
+    query: Q
+    body: B
+
+    def path(self, name: str) -> str:
+        return self.request.match_info[name]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[A]):
+    json: A
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route(Generic[Q, B, A]):
+    """*answer* is the type of the JSON that the handler gives. The path's names are aiohttp's and OpenAPI's."""
+
+    method: str
+    path: str
+    handler: Callable[[Call[Q, B]], Awaitable[Answer[A]]]
+    summary: str
+    query: type[Q]
+    body: type[B]
+    answer: type[A]
+    statuses: tuple[int, ...] = (200,)  # that come with an answer
+    errors: tuple[type[NoahError], ...] = ()
+
+    async def serve(self, request: web.Request) -> web.Response:
+        call = Call(request, read_query(request, self.query), await _read_body(request, self.body))
+        answer = await self.handler(call)
+        return web.Response(
+            body=json.dumps(answer.json, ensure_ascii=False, default=plain, separators=(",", ":")).encode(),
+            status=answer.status,
+            headers=answer.headers,
+            content_type="application/json",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Raw:
+    """A GET whose answer is no JSON: a file, a stream. It reads its own query, by the model that stands here."""
+
+    path: str
+    handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    summary: str
+    content_type: str
+    query: type[Model] = Nothing
+    errors: tuple[type[NoahError], ...] = ()
+
+
+def read_query(request: web.Request, model: type[Q]) -> Q:
+    several = {name for name, one in model.model_fields.items() if "list" in str(one.annotation)}
+    given: dict[str, Any] = {}
+    for name in request.query:
+        values = request.query.getall(name)
+        if name not in several and len(values) > 1:
+            raise BadInput(f"{name[:60]!r} can be given once only.")
+        given[name] = values if name in several else values[0]
+    try:
+        return model.model_validate(given)
+    except ValidationError as e:
+        raise bad_input(e, known=_names(model)) from None
+
+
+async def _read_body(request: web.Request, model: type[B]) -> B:
+    sent = await request.read()
+    if not sent and model is Nothing:
+        return model()
+    if sent and request.content_type != "application/json":
+        raise UnsupportedType()
+    if not sent or hdrs.CONTENT_TYPE not in request.headers:
+        raise BadInput(f"The body is missing: JSON, with {', '.join(_names(model))}.")
+    try:
+        return model.model_validate_json(sent)
+    except ValidationError as e:
+        raise bad_input(e, known=_names(model)) from None
+
+
+def _names(model: type[Model]) -> list[str]:
+    return [one.alias or name for name, one in model.model_fields.items()]

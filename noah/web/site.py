@@ -1,0 +1,313 @@
+"""The gateway's site: every route and every middleware, in one place."""
+
+import json
+import logging
+import re
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from noah.broker import Broker
+from noah.errors import CannotDebug, Conflict, Forbidden, NoahError, NotFound, Unavailable
+from noah.feed import Feed
+from noah.kube.clusters import Cluster
+from noah.settings import Settings
+from noah.store import Store
+from noah.targets.doctor import Doctor
+from noah.web import clusters, health, live, openapi, sessions, targets
+from noah.web.identity import claimed, refuse_other_sites
+from noah.web.keys import BROKER, CLOCK, CLUSTERS, DOCTOR, FEED, SETTINGS
+from noah.web.metrics import METRICS, Metrics, scrape
+from noah.web.openapi import AnyRoute
+from noah.web.patience import PATIENCE, Patience
+from noah.web.problems import CONTENT_TYPE, Problem, bug_of, problem_of, refusal_of
+from noah.web.route import Raw, Route, read_query
+from noah.web.wire import Nothing, Wait
+
+log = logging.getLogger(__name__)
+access = logging.getLogger("noah.web.access")
+
+LONGEST_BODY = 64 * 1024  # bytes; the longest sensible one is some hundred
+QUIET = frozenset({"/livez", "/readyz", "/metrics"})  # asked every few seconds by machines
+
+REQUEST_ID = web.RequestKey("request_id", str)
+SENTENCE = web.RequestKey("sentence", str)  # what a problem said, for the log
+
+# For answers that are no pages. A JSON is never to be run, framed, guessed or kept.
+SECURITY = {
+    "Server": "noah",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+V1 = "/api/v1"
+ONE = V1 + "/sessions/{id}"
+
+
+async def _openapi(request: web.Request) -> web.Response:
+    read_query(request, Nothing)
+    return web.Response(body=_document(), content_type="application/json")
+
+
+ROUTES: tuple[AnyRoute, ...] = (
+    Route(
+        method="GET",
+        path=V1 + "/clusters",
+        handler=clusters.list_clusters,
+        summary="The clusters that the gateway knows, and whether it reaches them.",
+        query=Nothing,
+        body=Nothing,
+        answer=clusters.ClustersJson,
+    ),
+    Route(
+        method="GET",
+        path=V1 + "/clusters/{name}/doctor",
+        handler=clusters.examine,
+        summary="What stands in the way of debugging in a cluster, or in one of its pods.",
+        query=clusters.DoctorQuery,
+        body=Nothing,
+        answer=clusters.FindingsJson,
+        errors=(NotFound, CannotDebug, Unavailable),
+    ),
+    Route(
+        method="GET",
+        path=V1 + "/apps",
+        handler=targets.list_apps,
+        summary="The apps that there are targets of.",
+        query=targets.AppsQuery,
+        body=Nothing,
+        answer=targets.AppsJson,
+    ),
+    Route(
+        method="GET",
+        path=V1 + "/targets",
+        handler=targets.list_targets,
+        summary="What can be debugged, and who is debugging it.",
+        query=targets.TargetsQuery,
+        body=Nothing,
+        answer=targets.TargetsJson,
+    ),
+    Route(
+        method="GET",
+        path=V1 + "/targets/{target:(?s:.+)}",
+        handler=targets.show_target,
+        summary="One target; deploy/NAME and app=NAME choose their oldest ready pod.",
+        query=Nothing,
+        body=Nothing,
+        answer=targets.TargetJson,
+        errors=(NotFound, CannotDebug, Unavailable),
+    ),
+    Route(
+        method="POST",
+        path=V1 + "/sessions",
+        handler=sessions.enable,
+        summary="Enable debugging: 201 when the session is new, 200 when the same person has it already.",
+        query=Wait,
+        body=sessions.EnableBody,
+        answer=sessions.SessionJson,
+        statuses=(200, 201),
+        errors=(Forbidden, NotFound, Conflict, CannotDebug, Unavailable),
+    ),
+    Route(
+        method="GET",
+        path=V1 + "/sessions",
+        handler=sessions.list_sessions,
+        summary="Sessions, the newest first.",
+        query=sessions.SessionsQuery,
+        body=Nothing,
+        answer=sessions.SessionsJson,
+        errors=(Unavailable,),
+    ),
+    Route(
+        method="GET",
+        path=ONE,
+        handler=sessions.show_session,
+        summary="One session; with wait, once it is on its way no longer.",
+        query=Wait,
+        body=Nothing,
+        answer=sessions.SessionJson,
+        errors=(NotFound, Unavailable),
+    ),
+    Route(
+        method="DELETE",
+        path=ONE,
+        handler=sessions.end,
+        summary="End a session; with wait, once nothing of it is left.",
+        query=Wait,
+        body=Nothing,
+        answer=sessions.SessionJson,
+        errors=(Forbidden, NotFound, Conflict, Unavailable),
+    ),
+    Route(
+        method="POST",
+        path=ONE + "/extend",
+        handler=sessions.extend,
+        summary="Let a session last for so long from now, if that is later than it lasts already.",
+        query=Nothing,
+        body=sessions.ExtendBody,
+        answer=sessions.SessionJson,
+        errors=(Forbidden, NotFound, Conflict, Unavailable),
+    ),
+    Route(
+        method="POST",
+        path=ONE + "/resume",
+        handler=sessions.resume,
+        summary="Resume the whole VM by closing the debugger's connection.",
+        query=Nothing,
+        body=Nothing,
+        answer=sessions.SessionJson,
+        errors=(Forbidden, NotFound, Conflict, Unavailable),
+    ),
+    Raw(
+        path=ONE + "/ide/{format}",
+        handler=sessions.ide_file,
+        summary="A run configuration for intellij, vscode or eclipse; the command line for jdb.",
+        content_type="text/plain",
+        errors=(NotFound, Unavailable),
+    ),
+    Raw(
+        path=V1 + "/events",
+        handler=live.events,
+        summary="What happens, as server-sent events; Last-Event-ID goes on from there.",
+        content_type="text/event-stream",
+        query=live.EventsQuery,
+        errors=(NotFound, CannotDebug, Unavailable),
+    ),
+    Raw(path="/openapi.json", handler=_openapi, summary="This document.", content_type="application/json"),
+    Route(
+        method="GET",
+        path="/livez",
+        handler=health.livez,
+        summary="Whether the gateway lives.",
+        query=Nothing,
+        body=Nothing,
+        answer=health.HealthJson,
+    ),
+    Route(
+        method="GET",
+        path="/readyz",
+        handler=health.readyz,
+        summary="Whether the gateway should be sent requests: not while it stops or its database is away.",
+        query=Nothing,
+        body=Nothing,
+        answer=health.HealthJson,
+        statuses=(200, 503),
+    ),
+    Raw(path="/metrics", handler=scrape, summary="For Prometheus.", content_type="text/plain"),
+)
+
+
+def make_site(
+    *,
+    broker: Broker,
+    feed: Feed,
+    clusters: Mapping[str, Cluster],
+    doctor: Doctor,
+    settings: Settings,
+    store: Store,
+    metrics: Metrics,
+    clock: Callable[[], datetime],
+    stopping: Callable[[], bool],
+) -> web.Application:
+    site = web.Application(client_max_size=LONGEST_BODY, middlewares=[_log, _explain, _guard])
+    site[BROKER], site[FEED], site[CLUSTERS], site[DOCTOR] = broker, feed, clusters, doctor
+    site[SETTINGS], site[CLOCK], site[PATIENCE] = settings, clock, Patience()
+    site[health.HEALTH] = health.Health(store=store, stopping=stopping)
+    site[METRICS] = metrics
+    metrics.read_from(live=broker.live, clusters=clusters, health=site[health.HEALTH])
+    for route in ROUTES:
+        if isinstance(route, Raw):
+            site.router.add_get(route.path, route.handler)
+        elif route.method == "GET":
+            site.router.add_get(route.path, route.serve)
+        else:
+            site.router.add_route(route.method, route.path, route.serve)
+    site.on_response_prepare.append(_sign)
+    site.on_shutdown.append(_let_go)
+    return site
+
+
+@cache
+def _document() -> bytes:
+    return json.dumps(openapi.document(ROUTES), ensure_ascii=False).encode()
+
+
+async def _let_go(site: web.Application) -> None:
+    site[PATIENCE].end()
+
+
+async def _sign(request: web.Request, response: web.StreamResponse) -> None:
+    """On every answer, event streams and refusals included."""
+    for name, value in SECURITY.items():
+        response.headers[name] = value
+    response.headers["X-Request-Id"] = request[REQUEST_ID]
+
+
+@web.middleware
+async def _log(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """One line per request, when it is over."""
+    began = time.perf_counter()
+    request[REQUEST_ID] = _request_id(request.headers.get("X-Request-Id", ""))
+    status = 499  # nginx's: the client was gone before there was an answer
+    try:
+        response = await handler(request)
+        status = response.status
+        return response
+    finally:
+        access.log(
+            logging.DEBUG if request.path in QUIET and status < 400 else logging.INFO,
+            "%s %s %d %.1f ms %s %s %s %s",
+            request.method,
+            request.rel_url.raw_path_qs[:300],
+            status,
+            (time.perf_counter() - began) * 1000,
+            ascii(request.headers.get("Noah-User", "-")[:128]),
+            request.remote,
+            request[REQUEST_ID],
+            request.get(SENTENCE, ""),
+        )
+
+
+def _request_id(given: str) -> str:
+    """A proxy's, so that one number goes through all logs; else our own."""
+    return given if re.fullmatch(r"[A-Za-z0-9._-]{8,64}", given, re.ASCII) else secrets.token_hex(8)
+
+
+@web.middleware
+async def _explain(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Whatever is raised becomes a problem that says one sentence."""
+    try:
+        return await handler(request)
+    except NoahError as e:
+        return _answer(request, problem_of(request, e))
+    except web.HTTPException as e:
+        if e.status < 400:
+            raise
+        headers = {"Allow": e.headers["Allow"]} if "Allow" in e.headers else {}
+        return _answer(request, refusal_of(request, e), headers)
+    except Exception:  # the request's outermost: a bug is one request's, and its traceback is in the log
+        log.exception("%s %s failed (request %s)", request.method, request.rel_url.raw_path, request[REQUEST_ID])
+        return _answer(request, bug_of(request, request[REQUEST_ID]))
+
+
+def _answer(request: web.Request, problem: Problem, headers: Mapping[str, str] | None = None) -> web.Response:
+    request[SENTENCE] = problem["detail"]
+    body: Any = json.dumps(problem, ensure_ascii=False).encode()
+    return web.Response(body=body, status=problem["status"], content_type=CONTENT_TYPE, headers=headers)
+
+
+@web.middleware
+async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+    refuse_other_sites(request)
+    claimed(request)
+    return await handler(request)

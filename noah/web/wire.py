@@ -1,0 +1,108 @@
+"""Values as they stand in JSON and in queries, and the pages that lists come in."""
+
+import base64
+import binascii
+import bisect
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from operator import itemgetter
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from noah.duration import parse_duration
+from noah.errors import BadInput
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+LONGEST_WAIT = 120.0  # seconds; whoever wants to wait longer asks again
+MOST = 1000  # items of a page
+_LONGEST_LENGTH = 10**9  # seconds; a timedelta can hold it. What a session may last is said elsewhere.
+
+
+def _printable(text: str) -> str:
+    # A NUL or half a surrogate can be sent to no database.
+    if not text.isprintable():
+        raise ValueError("has characters that cannot be printed")
+    return text
+
+
+def _length(value: object) -> timedelta:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ValueError("write a length of time: 90s, 45m, 2h, 1h30m, or a number of seconds")
+    if isinstance(value, str):
+        return parse_duration(value)
+    if not 0 < value <= _LONGEST_LENGTH:
+        raise ValueError(f"{value if abs(value) <= _LONGEST_LENGTH else 'that'} is no number of seconds to last")
+    return timedelta(seconds=value)
+
+
+# Names in queries; no name that the gateway knows is longer.
+Text = Annotated[str, Field(max_length=1000), AfterValidator(_printable)]
+Length = Annotated[
+    timedelta,
+    BeforeValidator(_length),
+    WithJsonSchema(
+        {
+            "description": "a length of time: 2h, 45m, 90s, 1h30m, or a number of seconds",
+            "anyOf": [{"type": "string", "examples": ["2h"]}, {"type": "integer", "minimum": 1}],
+        }
+    ),
+]
+Moment = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
+
+
+class Model(BaseModel):
+    """What people send: a query or a body. A key that nobody knows is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=False)
+
+
+class Nothing(Model):
+    pass
+
+
+class Wait(Model):
+    wait: float = Field(0, ge=0, le=LONGEST_WAIT, allow_inf_nan=False, description="seconds to wait for it, at most")
+
+
+class Paged(Model):
+    limit: int = Field(100, ge=1, le=MOST)
+    after: Text | None = Field(None, alias="continue", description="what the page before gave as `continue`")
+
+
+def moment(at: datetime) -> str:
+    """RFC 3339, UTC, milliseconds."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def maybe(make: Callable[[_T], _R], value: _T | None) -> _R | None:
+    return None if value is None else make(value)
+
+
+def plain(value: Any) -> Any:
+    """For json.dumps: what is no JSON."""
+    if isinstance(value, datetime):
+        return moment(value)
+    raise TypeError(f"{type(value).__name__} is no JSON")
+
+
+def page(rows: Iterable[tuple[str, _T]], *, after: str | None, limit: int) -> tuple[list[_T], str | None, int]:
+    """The *limit* rows that come after the token, in the order of their keys; the token that continues; how many."""
+    ordered = sorted(rows, key=itemgetter(0))
+    first = bisect.bisect_right(ordered, _read(after), key=itemgetter(0)) if after else 0
+    shown = ordered[first : first + limit]
+    token = _token(shown[-1][0]) if first + limit < len(ordered) else None
+    return [row for _, row in shown], token, len(ordered)
+
+
+def _token(key: str) -> str:
+    return base64.urlsafe_b64encode(key.encode()).decode().rstrip("=")
+
+
+def _read(token: str) -> str:
+    try:
+        return base64.b64decode(token + "=" * (-len(token) % 4), altchars="-_", validate=True).decode()
+    except (ValueError, binascii.Error):
+        raise BadInput("continue: that is no token; take the one that the page before gave.") from None
