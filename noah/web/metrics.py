@@ -96,14 +96,14 @@ def _clusters(clusters: Mapping[str, Cluster]) -> Iterator[Metric]:
     yield gauge("noah_cluster_pods", "Pods that are held in memory.", lambda c: len(c.informer))
     yield gauge("noah_cluster_watch_age_seconds", "Since the watch last said something.", lambda c: c.watch_age)
     yield gauge("noah_execs_in_flight", "Exec streams that are open.", lambda c: c.exec.counts.in_flight)
-    for name, about, value in (
-        ("noah_execs_started", "Commands that were started in containers.", lambda c: c.exec.counts.started),
-        ("noah_execs_failed", "Commands that did not begin or whose end is unknown.", lambda c: c.exec.counts.failed),
-    ):
-        family = CounterMetricFamily(name, about, labels=["cluster"])  # type: ignore[no-untyped-call]
-        for cluster in clusters.values():
-            family.add_metric([cluster.name], value(cluster))
-        yield family
+    started = CounterMetricFamily("noah_execs_started", "Commands started in containers.", labels=["cluster"])
+    failed = CounterMetricFamily(
+        "noah_execs_failed", "Those that did not begin, or ended nobody knows how.", labels=["cluster"]
+    )
+    for cluster in clusters.values():
+        started.add_metric([cluster.name], cluster.exec.counts.started)
+        failed.add_metric([cluster.name], cluster.exec.counts.failed)
+    yield from (started, failed)
 
 
 def _family(name: str, about: str, label: str, values: Mapping[str, float | None]) -> Metric:
