@@ -63,6 +63,7 @@ class Way:
 
     def __init__(self, cluster: settings.Cluster) -> None:
         self._name = cluster.name
+        self._cluster = cluster
         self._read = _reader(cluster)
         self._lock = asyncio.Lock()
         self._access: Access | None = None
@@ -87,6 +88,7 @@ class Way:
         """*access* was refused: read everything again before the next request."""
         if self._access is access:
             self._access = None
+            self._read = _reader(self._cluster)  # a plugin's credentials may be refused long before they expire
 
     async def _load(self) -> Access:
         try:

@@ -1,0 +1,224 @@
+"""A cluster that is away, half configured, or changes its credentials: a reason, and no failure of anything else."""
+
+import asyncio
+import json
+import stat
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from noah import settings
+from noah.errors import BadInput, Conflict, NotFound, Unavailable
+from noah.kube.clusters import Cluster
+from noah.kube.errors import MissingRight
+from tests.unit.kube.fake_api import Call, FakeApi
+
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+
+
+class Guarded:
+    """An API that accepts one token, and tells which were tried."""
+
+    def __init__(self, api: FakeApi, token: str) -> None:
+        self.token = token
+        self.tried: list[str] = []
+        api.on_anything = api.on_list = api.on_watch = self
+
+    async def __call__(self, call: Call) -> None:
+        self.tried.append(call.headers.get("authorization", ""))
+        if self.tried[-1] != f"Bearer {self.token}":
+            call.refuse(401, "Unauthorized")
+        elif call.param("watch"):
+            call.begin_watch()
+            await call.writer.drain()
+            await call.hang()
+        else:
+            call.json(200, {"gitVersion": "v1.34", "metadata": {"resourceVersion": "1"}, "items": []})
+
+
+async def test_a_broken_configuration_is_a_reason_until_it_is_mended(api: FakeApi, tmp_path: Path) -> None:
+    file = tmp_path / "kubeconfig"
+    async with Cluster(settings.Cluster(name="broken", kubeconfig=file), clock=lambda: NOW) as cluster:
+        await until(lambda: cluster.reason is not None and "No such file" in cluster.reason)
+        assert not cluster.reachable
+        for text, reason in (
+            ("]", "not YAML"),
+            ("a: b", "Expected key current-context"),
+            (kubeconfig("http://x", context="other"), "Expected object with name other"),
+            (kubeconfig("gopher://x"), "no http or https URL"),
+            (kubeconfig("http://x", proxy="socks5://x"), "proxy-url has to be http or https"),
+        ):
+            file.write_text(text)
+            with pytest.raises(Unavailable, match=reason):
+                await cluster.get("/version")
+        api.on_anything = api.on_list = api.on_watch = yes
+        file.write_text(kubeconfig(api.url))
+        assert (await cluster.get("/version"))["gitVersion"] == "v1.34"
+
+
+async def test_a_cluster_that_does_not_answer_is_not_reachable_and_comes_back(api: FakeApi) -> None:
+    times = iter([NOW, NOW + timedelta(seconds=5)])
+    api.on_anything = api.on_list = api.on_watch = yes
+    async with Cluster(api.settings, clock=lambda: next(times)) as cluster:
+        assert (cluster.reachable, cluster.since) == (False, NOW)
+        await until(lambda: cluster.reachable)
+        assert cluster.since == NOW + timedelta(seconds=5)
+        assert cluster.reason is None
+        assert await cluster.informer.wait_synced(5)
+    nobody = settings.Cluster(name="away", url="http://127.0.0.1:1")
+    async with Cluster(nobody) as cluster:
+        with pytest.raises(Unavailable, match='Cluster "away" does not answer: '):
+            await cluster.get("/version")
+        await until(lambda: cluster.reason is not None and "does not answer" in cluster.reason)
+        assert not cluster.reachable
+
+
+async def test_a_cluster_that_hangs_takes_no_longer_than_asked_for(api: FakeApi) -> None:
+    api.on_anything = api.on_list = Call.hang
+    async with Cluster(api.settings) as cluster:
+        with pytest.raises(Unavailable, match='Cluster "fake" does not answer: nothing came within 0'):
+            await cluster.get("/version", timeout=0.05)
+
+
+async def test_a_token_file_is_read_again_when_its_token_is_refused(api: FakeApi, tmp_path: Path) -> None:
+    guarded = Guarded(api, "first")
+    file = tmp_path / "token"
+    file.write_text("first\n")
+    async with Cluster(settings.Cluster(name="rotates", url=api.url, token_file=file)) as cluster:
+        await cluster.get("/version")
+        guarded.token = "second"
+        file.write_text("second")
+        await cluster.get("/version")
+        guarded.token = "third"
+        with pytest.raises(Unavailable, match="does not accept the gateway's credentials"):
+            await cluster.get("/version")
+        file.write_text("")
+        with pytest.raises(Unavailable, match="token is empty"):
+            await cluster.get("/version")
+
+
+async def test_an_exec_plugin_gives_credentials_and_gives_new_ones(api: FakeApi, tmp_path: Path) -> None:
+    guarded = Guarded(api, "token-1")
+    count, plugin, file = tmp_path / "count", tmp_path / "plugin", tmp_path / "kubeconfig"
+    plugin.write_text(f"#!{sys.executable}\n{PLUGIN}")
+    plugin.chmod(plugin.stat().st_mode | stat.S_IXUSR)
+    command = {"apiVersion": "client.authentication.k8s.io/v1", "command": str(plugin), "args": [str(count)]}
+    file.write_text(kubeconfig(api.url, user={"exec": command}))
+    async with Cluster(settings.Cluster(name="cloud", kubeconfig=file)) as cluster:
+        await cluster.get("/version")
+        guarded.token = "token-2"
+        await cluster.get("/version")
+        assert "Bearer token-2" in guarded.tried
+        count.write_text("broken")
+        guarded.token = "token-3"
+        with pytest.raises(Unavailable, match="configuration cannot be used: exec: process returned 1"):
+            await cluster.get("/version")
+
+
+async def test_a_base_path_is_kept(api: FakeApi) -> None:
+    api.on_anything = yes
+    async with Cluster(settings.Cluster(name="rancher", url=api.url + "/k8s/clusters/c-1/")) as cluster:
+        await cluster.get("/version")
+    assert {call.path for call in api.calls} >= {"/k8s/clusters/c-1/version"}
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "sentence"),
+    [
+        (400, BadInput, 'No (create events.events.k8s.io in namespace "shop" of cluster "fake").'),
+        (
+            403,
+            MissingRight,
+            'The gateway may not create events.events.k8s.io in namespace "shop" of cluster "fake": no.',
+        ),
+        (404, NotFound, 'No in namespace "shop" of cluster "fake".'),
+        (409, Conflict, 'No (create events.events.k8s.io in namespace "shop" of cluster "fake").'),
+        (
+            503,
+            Unavailable,
+            'Cluster "fake" answers 503 to create events.events.k8s.io in namespace "shop" of cluster "fake": no.',
+        ),
+    ],
+)
+async def test_every_refusal_is_one_sentence(api: FakeApi, status: int, error: type[Exception], sentence: str) -> None:
+    async def refuse(call: Call) -> None:
+        call.refuse(status, "no")
+
+    api.on_anything = refuse
+    async with Cluster(api.settings) as cluster:
+        with pytest.raises(error) as raised:
+            await cluster.post("/apis/events.k8s.io/v1/namespaces/shop/events", {"kind": "Event"})
+    assert str(raised.value) == sentence
+
+
+async def test_an_answer_that_is_no_json_is_not_taken_for_one(api: FakeApi) -> None:
+    async def portal(call: Call) -> None:
+        call.writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 17\r\nConnection: close\r\n\r\n<h1>Log in</h1>\r\n")
+
+    api.on_anything = portal
+    async with Cluster(api.settings) as cluster:
+        with pytest.raises(Unavailable, match="something that is no JSON object"):
+            await cluster.get("/version")
+
+
+async def test_missing_rights_are_named(api: FakeApi) -> None:
+    reviewed: list[dict[str, Any]] = []
+
+    async def review(call: Call) -> None:
+        if not call.path.endswith("selfsubjectaccessreviews"):
+            await yes(call)
+            return
+        asked = json.loads(call.body)["spec"]["resourceAttributes"]
+        reviewed.append(asked)
+        call.json(201, {"status": {"allowed": asked["verb"] in ("list", "watch", "get")}})
+
+    api.on_anything = review
+    api.on_list = api.on_watch = yes
+    async with Cluster(api.settings) as cluster:
+        assert await cluster.missing_rights() == ["create pods/exec", "create events.events.k8s.io (optional)"]
+        assert "namespace" not in reviewed[0]
+        assert await cluster.missing_rights("shop") == [
+            "create pods/exec in namespace shop",
+            "create events.events.k8s.io in namespace shop (optional)",
+        ]
+        assert reviewed[-1]["namespace"] == "shop"
+
+
+PLUGIN = """
+import json, pathlib, sys
+count = pathlib.Path(sys.argv[1])
+number = int(count.read_text()) + 1 if count.exists() else 1
+count.write_text(str(number))
+status = {"token": f"token-{number}", "expirationTimestamp": "2099-01-01T00:00:00Z"}
+print(json.dumps({"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": status}))
+"""
+
+
+def kubeconfig(server: str, *, context: str = "here", proxy: str = "", user: dict[str, Any] | None = None) -> str:
+    cluster = {"server": server, **({"proxy-url": proxy} if proxy else {})}
+    return json.dumps(
+        {
+            "current-context": context,
+            "contexts": [{"name": "here", "context": {"cluster": "c", "user": "u"}}],
+            "clusters": [{"name": "c", "cluster": cluster}],
+            "users": [{"name": "u", "user": user or {"token": "x"}}],
+        }
+    )
+
+
+async def yes(call: Call) -> None:
+    if call.param("watch"):
+        call.begin_watch()
+        await call.writer.drain()
+        await call.hang()
+    call.json(200, {"gitVersion": "v1.34", "metadata": {"resourceVersion": "1"}, "items": []})
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not true():
+            await asyncio.sleep(0.005)

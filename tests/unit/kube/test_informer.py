@@ -1,0 +1,286 @@
+"""A watch that stops, lies, is too old, or never comes: what is held stays true, and what changed is told once."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from noah.kube.client import Client
+from noah.kube.informer import Informer, Pace
+from noah.kube.pods import Kind, Pod
+from tests.unit.kube.fake_api import Call, FakeApi
+
+QUICK = Pace(first_wait=0.01, longest_wait=0.05, steady=0.0)
+
+
+def pod(name: str, version: int, *, uid: str = "", namespace: str = "shop") -> dict[str, Any]:
+    return {
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "uid": uid or f"uid-{name}",
+            "resourceVersion": str(version),
+            "managedFields": [{"manager": "kubelet"}],
+            "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}", "team": "blue"},
+        },
+        "spec": {
+            "nodeName": "node-a",
+            "volumes": [{"name": "token"}],
+            "containers": [{"name": "app", "env": [{"name": "A", "value": "b"}], "volumeMounts": [{"name": "token"}]}],
+        },
+        "status": {"phase": "Running"},
+    }
+
+
+class Story:
+    """Lists and watches, one after the other; the last list is repeated, and after the last watch the next hangs."""
+
+    def __init__(self, api: FakeApi) -> None:
+        self.lists: list[tuple[list[dict[str, Any]], int]] = []
+        self.watches: list[list[tuple[str, dict[str, Any]]]] = []
+        self.from_versions: list[str | None] = []
+        self.listed = 0
+        api.on_list, api.on_watch = self.on_list, self.on_watch
+
+    async def on_list(self, call: Call) -> None:
+        items, version = self.lists[min(self.listed, len(self.lists) - 1)]
+        self.listed += 1
+        call.json(200, {"metadata": {"resourceVersion": str(version)}, "items": items})
+
+    async def on_watch(self, call: Call) -> None:
+        self.from_versions.append(call.param("resourceVersion"))
+        call.begin_watch()
+        if not self.watches:
+            await call.writer.drain()
+            await call.hang()
+        for kind, what in self.watches.pop(0):
+            call.event(kind, what)
+
+
+@pytest.fixture
+def story(api: FakeApi) -> Story:
+    return Story(api)
+
+
+class Watching:
+    def __init__(self, informer: Informer) -> None:
+        self.informer = informer
+        self.told: list[tuple[Kind, str]] = []
+        informer.subscribe(self._note)
+
+    def _note(self, pod: Pod, kind: Kind) -> None:
+        self.told.append((kind, pod["metadata"]["name"]))
+
+    async def until(self, true: Callable[[], bool]) -> None:
+        async with asyncio.timeout(5):
+            while not true():
+                await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def watching(client: Client, **more: Any) -> AsyncIterator[Watching]:
+    informer = Informer(client, **{"pace": QUICK, **more})
+    watching = Watching(informer)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(informer.run())
+        yield watching
+        task.cancel()
+
+
+async def test_pods_are_listed_then_watched(story: Story, client: Client) -> None:
+    story.lists = [([pod("a", 1), pod("b", 2)], 10)]
+    story.watches = [[("ADDED", pod("c", 11)), ("MODIFIED", pod("a", 12)), ("DELETED", pod("b", 13))]]
+    async with watching(client) as seen:
+        assert not seen.informer.synced
+        assert await seen.informer.wait_synced(5)
+        await seen.until(lambda: len(seen.told) == 5)
+        assert seen.told == [("added", "a"), ("added", "b"), ("added", "c"), ("modified", "a"), ("deleted", "b")]
+        assert {one["metadata"]["name"] for one in seen.informer.pods()} == {"a", "c"}
+        assert seen.informer.get("shop", "b") is None
+        # The watch ended as watches do: it goes on from its last event, with no list.
+        await seen.until(lambda: len(story.from_versions) == 2)
+        assert story.from_versions == ["10", "13"]
+        assert story.listed == 1
+
+
+async def test_only_what_is_asked_about_is_kept(story: Story, client: Client) -> None:
+    story.lists = [([pod("a", 1)], 10)]
+    async with watching(client) as seen:
+        await seen.informer.wait_synced(5)
+        kept = seen.informer.get("shop", "a")
+    assert kept is not None
+    assert kept["metadata"]["annotations"] == {"team": "blue"}
+    assert "managedFields" not in kept["metadata"]
+    assert kept["spec"] == {
+        "nodeName": "node-a",
+        "containers": [{"name": "app", "env": [{"name": "A", "value": "b"}]}],
+    }
+
+
+async def test_bookmarks_move_the_watch_on(story: Story, client: Client) -> None:
+    story.lists = [([], 10)]
+    story.watches = [[("BOOKMARK", {"kind": "Pod", "metadata": {"resourceVersion": "77"}})]]
+    async with watching(client) as seen:
+        await seen.until(lambda: len(story.from_versions) == 2)
+        assert story.from_versions == ["10", "77"]
+        assert seen.told == []
+
+
+async def test_a_list_comes_in_pages(api: FakeApi, story: Story, client: Client) -> None:
+    async def pages(call: Call) -> None:
+        after = call.param("continue")
+        number = int(after or 0)
+        more = {"continue": str(number + 1)} if number < 2 else {}
+        call.json(200, {"metadata": {"resourceVersion": "10", **more}, "items": [pod(f"pod-{number}", number)]})
+
+    api.on_list = pages
+    async with watching(client, selector="team=blue") as seen:
+        await seen.informer.wait_synced(5)
+        assert len(seen.informer) == 3
+    assert all((call.param("limit"), call.param("labelSelector")) == ("500", "team=blue") for call in api.calls[:3])
+
+
+async def test_a_list_that_gets_too_old_between_pages_is_begun_again(
+    api: FakeApi, story: Story, client: Client
+) -> None:
+    async def too_old_once(call: Call) -> None:
+        if call.param("continue") and len(api.asked("pods")) == 2:
+            call.refuse(410, "The provided continue parameter is too old")
+        elif call.param("continue"):
+            call.json(200, {"metadata": {"resourceVersion": "10"}, "items": [pod("b", 2)]})
+        else:
+            page = {"metadata": {"resourceVersion": "10", "continue": "x"}, "items": [pod("a", 1)]}
+            call.json(200, page)
+
+    api.on_list = too_old_once
+    async with watching(client) as seen:
+        await seen.informer.wait_synced(5)
+        assert seen.told == [("added", "a"), ("added", "b")]
+
+
+@pytest.mark.parametrize("as_event", [True, False], ids=["as an event", "as an answer"])
+async def test_what_changed_while_the_watch_was_away_is_told_once(
+    api: FakeApi, story: Story, client: Client, as_event: bool
+) -> None:
+    story.lists = [
+        ([pod("stays", 1), pod("changes", 2), pod("goes", 3), pod("is-replaced", 4, uid="old")], 10),
+        ([pod("stays", 1), pod("changes", 22), pod("comes", 23), pod("is-replaced", 24, uid="new")], 30),
+    ]
+    went_on = story.on_watch
+
+    async def gone(call: Call) -> None:
+        api.on_watch = went_on
+        if as_event:
+            call.begin_watch()
+            call.event("ERROR", {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"})
+        else:
+            call.refuse(410, "too old resource version")
+
+    api.on_watch = gone
+    async with watching(client) as seen:
+        await seen.until(lambda: len(seen.told) >= 4 + 5)
+        await seen.until(lambda: story.from_versions == ["30"])
+    assert sorted(seen.told[4:]) == [
+        ("added", "comes"),
+        ("added", "is-replaced"),
+        ("deleted", "goes"),
+        ("deleted", "is-replaced"),
+        ("modified", "changes"),
+    ]
+    assert seen.told.index(("deleted", "is-replaced")) < seen.told.index(("added", "is-replaced"), 4)
+
+
+async def test_a_watch_cut_in_the_middle_of_an_event_goes_on_from_the_last_whole_one(
+    api: FakeApi, story: Story, client: Client
+) -> None:
+    story.lists = [([], 10)]
+    went_on = story.on_watch
+
+    async def cut(call: Call) -> None:
+        api.on_watch = went_on
+        call.begin_watch()
+        call.event("ADDED", pod("a", 11))
+        call.writer.write(b'{"type": "ADDED", "object": {"metada')
+        await call.writer.drain()
+        call.writer.transport.abort()
+
+    api.on_watch = cut
+    async with watching(client) as seen:
+        await seen.until(lambda: story.from_versions == ["11"])
+        assert seen.told == [("added", "a")]
+        assert story.listed == 1
+
+
+async def test_a_watch_that_says_nothing_is_given_up_and_begun_again(story: Story, client: Client) -> None:
+    story.lists = [([], 10)]
+    late = 'Cluster "fake" does not answer: it neither feeds nor ends a watch.'
+    async with watching(client, pace=Pace(watch=0.05, margin=0.05, first_wait=0.1)) as seen:
+        await seen.until(lambda: seen.informer.trouble == late)
+        await seen.until(lambda: len(story.from_versions) == 2 and seen.informer.trouble is None)
+
+
+async def test_a_cluster_that_refuses_is_asked_until_it_does_not(api: FakeApi, story: Story, client: Client) -> None:
+    story.lists = [([pod("a", 1)], 10)]
+    may_list = story.on_list
+
+    async def forbid(call: Call) -> None:
+        call.refuse(403, "no")
+
+    api.on_list = forbid
+    async with watching(client) as seen:
+        await seen.until(lambda: len(api.calls) > 5)
+        assert not seen.informer.synced
+        assert not await seen.informer.wait_synced(0.01)
+        assert seen.informer.watch_age is None
+        assert seen.informer.trouble == 'The gateway may not list pods in cluster "fake": no.'
+        api.on_list = may_list
+        assert await seen.informer.wait_synced(5)
+        assert seen.informer.trouble is None
+        assert seen.informer.watch_age is not None
+
+
+async def test_waits_grow_while_it_fails(api: FakeApi, client: Client) -> None:
+    at: list[float] = []
+
+    async def fail(call: Call) -> None:
+        at.append(asyncio.get_running_loop().time())
+        call.refuse(500, "etcd is away")
+
+    api.on_list = fail
+    async with watching(client, pace=Pace(first_wait=0.02, longest_wait=0.2)) as seen:
+        await seen.until(lambda: len(at) == 8)
+    # Half of 20, 40, 80, 160, 200, 200 and 200 ms at least; without growth, it would be 140.
+    assert at[-1] - at[0] >= 0.45
+
+
+async def test_each_namespace_has_a_watch_of_its_own(api: FakeApi, story: Story, client: Client) -> None:
+    async def by_path(call: Call) -> None:
+        namespace = call.path.split("/")[4]
+        call.json(200, {"metadata": {"resourceVersion": "1"}, "items": [pod("a", 1, namespace=namespace)]})
+
+    api.on_list = by_path
+    async with watching(client, namespaces=("shop", "bank")) as seen:
+        await seen.informer.wait_synced(5)
+        assert seen.informer.get("shop", "a") is not seen.informer.get("bank", "a")
+        assert [one["metadata"]["namespace"] for one in seen.informer.in_namespace("bank")] == ["bank"]
+        assert len(seen.informer) == 2
+
+
+async def test_a_listener_that_raises_ends_nothing(
+    story: Story, client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    story.lists = [([pod("a", 1)], 10)]
+    story.watches = [[("ADDED", pod("b", 11))]]
+
+    def raises(pod: Pod, kind: Kind) -> None:
+        raise RuntimeError("a bug")
+
+    with caplog.at_level(logging.CRITICAL, logger="noah"):
+        async with watching(client) as seen:
+            unsubscribe = seen.informer.subscribe(raises)
+            await seen.until(lambda: len(seen.told) == 2)
+            unsubscribe()
+            unsubscribe()
