@@ -1,4 +1,4 @@
-"""The probe's script with real processes and a real server, in each shell, with each tool, and as a manifest carries it.
+"""The probe's script with real processes and a real server: in each shell, with each tool, as a manifest carries it.
 
 Each case is run with the script as it is and without its comments: what they do must not differ.
 """
@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ import pytest
 from noah import inpod
 from noah.core.probe import inlined
 from tests.unit.inpod.checkurls import Checkurls
-from tests.unit.inpod.containers import SHELLS, Process, path_with, process, running, uptime, zombie
+from tests.unit.inpod.containers import SHELLS, Process, path_with, running, uptime, zombie
 
 FORMS = {"whole": inpod.script("liveness"), "inlined": inlined()}
 AS_USER = 61234  # who has no process: a limit on processes does not hold for root
@@ -70,7 +71,7 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     root = tmp_path_factory.mktemp("tools")
     old = root / "old-busybox-wget"
     old.write_text(
-        "#!/bin/sh\ncase $2 in -S) echo \"wget: invalid option -- 'S'\" >&2; exit 1 ;; esac\nexec busybox wget \"$@\"\n"
+        '#!/bin/sh\ncase $2 in -S) echo "wget: invalid option -- \'S\'" >&2; exit 1 ;; esac\nexec busybox wget "$@"\n'
     )
     old.chmod(0o755)
     return {
@@ -136,7 +137,7 @@ def java(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
         yield jvm
 
 
-# The stories about reports ---------------------------------------------------------------------------------------------
+# About reports
 
 
 @pytest.mark.parametrize(
@@ -291,7 +292,7 @@ def test_a_suspended_java_costs_no_fork(
     assert running_on is None or running_on.returncode != 0, "the limit does not limit: this test could not fail"
 
 
-# The stories about checkurl --------------------------------------------------------------------------------------------
+# About checkurl
 
 
 async def outcomes(containers: list[Container], url: str, *more: str) -> list[tuple[Container, int, str]]:
@@ -369,7 +370,7 @@ async def test_a_breakpoint_that_was_hit_while_checkurl_hung_spares_the_app(
 ) -> None:
     line = f"1 {socat} {java} {uptime() + 30} suspended 0"
     for container in (c for c in with_each_tool if c.shell == SHELLS["dash"]):
-        with checkurls.when_asked(lambda container=container: container.report(line)):
+        with checkurls.when_asked(partial(container.report, line)):
             assert await container.probe(checkurls.url("/hang"), "1") == (
                 0,
                 f"noah: a debugger has suspended java ({java.pid}), which is alive\n",
@@ -402,5 +403,3 @@ def test_no_process_is_left_to_a_pid_1_that_does_not_reap(
         argv = [sys.executable, "-c", program, *container.argv(checkurls.url(path), "1")]
         done = subprocess.run(argv, env=container.env, capture_output=True, check=False)
         assert (done.returncode, done.stderr) == (0, b""), container
-
-

@@ -1,0 +1,138 @@
+"""The liveness probe, run by a real kubelet in images with curl, with wget only, and with neither."""
+
+import json
+import subprocess
+import time
+import urllib.request
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+import pytest
+
+from noah.core.probe import inlined, probe_spec
+from noah.inpod import script
+from tests.cluster.conftest import Kubectl, until
+
+pytestmark = [pytest.mark.cluster, pytest.mark.jvm]
+
+IMAGES = ("java17", "java8", "bare")  # curl; wget; bash only
+# The kubelet would expand these if they were handed over as they are.
+CHECKURL = "http://127.0.0.1:8080/checkurl?a=$(JAVA_TOOL_OPTIONS)&b=$$"
+SESSION = 15  # seconds; without a report the kubelet would have killed it after 3 failures of 1 s each
+
+
+def sh(kubectl: Kubectl, pod: str, *argv: str) -> tuple[int, str]:
+    done = subprocess.run(
+        ["kubectl", "--kubeconfig", kubectl.kubeconfig, "-n", kubectl.namespace, "exec", pod, "--", "sh", "-c", *argv],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    return done.returncode, done.stdout
+
+
+def report(kubectl: Kubectl, pod: str, *, state: str, seconds: int) -> datetime:
+    """Has the forwarder's script write a report; when it ends, by this machine's clock, which is the node's."""
+    code, said = sh(kubectl, pod, script("forwarder"), "noah-forwarder", *start(str(seconds), state, "none"))
+    assert (code, f"report {state} {seconds}" in said) == (0, True), said
+    return datetime.fromtimestamp(time.time() + seconds).astimezone()
+
+
+def start(seconds: str, state: str, *way: str) -> tuple[str, ...]:
+    return ("start", "s1", "jvm", "50005", seconds, state, *way)
+
+
+def probe(kubectl: Kubectl, pod: str, url: str) -> tuple[int, str]:
+    return sh(kubectl, pod, inlined(), "noah-liveness", url, "1")
+
+
+def app_container(kubectl: Kubectl, pod: str) -> dict[str, Any]:
+    found: dict[str, Any] = kubectl.get("pod", pod)["status"]["containerStatuses"][0]
+    return found
+
+
+def restarts(kubectl: Kubectl, pod: str) -> int:
+    return int(app_container(kubectl, pod)["restartCount"])
+
+
+def let_checkurl_hang(kubectl: Kubectl, pod: str) -> None:
+    address = kubectl.get("pod", pod)["status"]["podIP"]
+    with urllib.request.urlopen(f"http://{address}:8080/hang", timeout=10) as answer:
+        assert answer.status == 200
+
+
+def test_the_kubelet_spares_it_until_the_report_ends_and_kills_it_then(kubectl: Kubectl) -> None:
+    ours = probe_spec(checkurl=CHECKURL, timeout_seconds=2, period_seconds=1, failure_threshold=3)
+    ends: dict[str, datetime] = {}
+    for image in IMAGES:
+        kubectl.run(f"spared-{image}", image=image, livenessProbe=ours)
+    for image in IMAGES:
+        ends[image] = report(kubectl, f"spared-{image}", state="suspended", seconds=SESSION)
+        let_checkurl_hang(kubectl, f"spared-{image}")
+    for image, end in ends.items():
+        pod = f"spared-{image}"
+        until(partial(restarts, kubectl, pod), within=60)
+        killed = datetime.fromisoformat(app_container(kubectl, pod)["lastState"]["terminated"]["finishedAt"])
+        # Kubernetes has whole seconds.
+        assert -1 <= (killed - end).total_seconds() < 2 * 3 * 2, image
+        events = json.loads(kubectl("get", "events", "-o", "json", f"--field-selector=involvedObject.name={pod}"))
+        said = [event["message"] for event in events["items"] if event["reason"] == "Unhealthy"]
+        sentence = f"noah: checkurl {CHECKURL} gave no answer (within 1 s) and nobody is debugging"
+        assert any(sentence in message for message in said), said
+
+
+@pytest.fixture(scope="module", params=IMAGES)
+def pod(request: pytest.FixtureRequest, kubectl: Kubectl) -> str:
+    kubectl.run(f"asked-{request.param}", image=request.param)
+    return f"asked-{request.param}"
+
+
+def test_each_image_has_something_to_ask_checkurl_with(kubectl: Kubectl, pod: str) -> None:
+    good, bad = "http://localhost:8080/checkurl", "http://localhost:8080/nowhere"
+    assert probe(kubectl, pod, good) == (0, f"noah: checkurl {good} answered 200\n")
+    assert probe(kubectl, pod, bad) == (1, f"noah: checkurl {bad} answered 404 and nobody is debugging\n")
+
+
+@pytest.mark.parametrize("pod", ["java17"], indirect=True)
+def test_a_session_that_nobody_has_suspended_hides_no_dead_app(kubectl: Kubectl, pod: str) -> None:
+    dead = "http://127.0.0.1:1/"
+    report(kubectl, pod, state="suspended", seconds=60)
+    assert probe(kubectl, pod, dead)[0] == 0
+    report(kubectl, pod, state="running", seconds=60)
+    code, said = probe(kubectl, pod, dead)
+    assert (code, "has let java" in said) == (0, True), "a moment's grace after a long stop"
+    until(lambda: probe(kubectl, pod, dead)[0] == 1, within=20)
+    assert probe(kubectl, pod, dead)[1].endswith("and no debugger has suspended it\n")
+
+
+def test_a_socat_that_java_as_pid_1_left_as_a_zombie_speaks_for_nobody(kubectl: Kubectl) -> None:
+    kubectl.run("zombie", image="java17")
+    argv = ["kubectl", "--kubeconfig", str(kubectl.kubeconfig), "-n", kubectl.namespace, "exec", "zombie", "--"]
+    started = subprocess.Popen(
+        [*argv, "sh", "-c", script("forwarder"), "noah-forwarder", *start("60", "suspended", "unix")],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert started.stdout is not None
+        said = ""
+        while "done" not in said:
+            said += started.stdout.readline()
+        socat = said.partition("forwarder ")[2].split()[0]
+        assert probe(kubectl, "zombie", "http://127.0.0.1:1/")[0] == 0
+
+        # Its parent first, and the parent's watchdog, so that nobody is left to reap it but java.
+        sh(kubectl, "zombie", "kill -9 $(pgrep -f '^sh -c .* noah-forwarder')")
+        sh(kubectl, "zombie", f"kill -9 {socat}")
+        until(lambda: ") Z " in sh(kubectl, "zombie", f"cat /proc/{socat}/stat")[1])
+        assert probe(kubectl, "zombie", "http://127.0.0.1:1/") == (
+            1,
+            "noah: checkurl http://127.0.0.1:1/ gave no answer (within 1 s) and nobody is debugging\n",
+        )
+    finally:
+        started.kill()
+        started.wait()
+        assert started.stdout is not None
+        started.stdout.close()
