@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from aiohttp import hdrs, web
+from aiohttp import web
 from pydantic import ValidationError
 
 from noah.errors import BadInput, NoahError
@@ -91,7 +91,7 @@ async def _read_body(request: web.Request, model: type[B]) -> B:
         return model()
     if sent and request.content_type != "application/json":
         raise UnsupportedType()
-    if not sent or hdrs.CONTENT_TYPE not in request.headers:
+    if not sent:
         raise BadInput(f"The body is missing: JSON, with {', '.join(_names(model))}.")
     try:
         return model.model_validate_json(sent)

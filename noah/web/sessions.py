@@ -243,12 +243,20 @@ def _audit_json(audit: Mapping[str, Any]) -> AuditJson:
 
 
 def _connection_json(summary: Mapping[str, Any]) -> ConnectionJson:
-    """Moments of a live connection are datetimes; of one that the store kept, they are text already."""
-    times = {key: moment(at) if isinstance(at, datetime) else at for key, at in summary.items() if key in _TIMES}
-    return {**summary, **times}  # type: ignore[typeddict-item]
+    return {
+        "address": summary["address"],
+        "debugger": summary["debugger"],
+        "since": _reread(summary["since"]),
+        "until": maybe(_reread, summary["until"]),
+        "bytes_in": summary["bytes_in"],
+        "bytes_out": summary["bytes_out"],
+        "ended": summary["ended"],
+    }
 
 
-_TIMES = frozenset({"since", "until"})
+def _reread(at: str) -> Moment:
+    """An audit's moments are text already, as the database keeps them."""
+    return moment(datetime.fromisoformat(at))
 
 
 def _shown(request: web.Request, live: Live) -> SessionJson:

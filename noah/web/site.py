@@ -227,7 +227,7 @@ def make_site(
     metrics.read_from(live=broker.live, clusters=clusters, health=site[health.HEALTH])
     for route in ROUTES:
         if isinstance(route, Raw):
-            site.router.add_get(route.path, route.handler)
+            site.router.add_get(route.path, route.handler, allow_head=False)
         elif route.method == "GET":
             site.router.add_get(route.path, route.serve)
         else:
