@@ -166,6 +166,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 def serve(config: str | None) -> int:
     """`noah serve`: until SIGTERM or Ctrl-C. The exit code."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
         settings = read_settings(settings_file(config))
         run_until_done(_serve(settings))

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from noah.core.session import Facts, Presence, Session, Status, status_of
+from noah.core.lifecycle import STANDS_AFTER
+from noah.core.session import Facts, Presence, Session, Status, VmState, status_of
 from noah.proxy.port import DebugPort
 from noah.targets.base import Seen
 
@@ -34,6 +35,8 @@ class Live:
         self.port: DebugPort | None = None
         self.steps: deque[Step] = deque(maxlen=STEPS_KEPT)
         self._audit = audit
+        self._vm: VmState | None = None
+        self._stood_until: datetime | None = None
         self._bell = asyncio.Event()
 
     def __repr__(self) -> str:
@@ -56,6 +59,7 @@ class Live:
             port_open=port is not None and port.is_open,
             attached=port.attached if port else None,
             vm=vm,
+            stood_until=self._stood_until,
             forwarder_stopped=self.forwarder_stopped,
             warned=vm is not None and self.warned_of == vm.since,
         )
@@ -75,6 +79,14 @@ class Live:
     def audit(self) -> Mapping[str, Any] | None:
         """What the debuggers of this session did; of an ended one, what was kept of it."""
         return self.port.audit() if self.port else self._audit
+
+    def note_vm(self) -> None:
+        """Called at each change of what the VM does, many of which the task never sees."""
+        before, self._vm = self._vm, self.port.vm if self.port else None
+        if before is None or self._vm is None or not before.stands or self._vm.stands:
+            return
+        if self._vm.since - before.since >= STANDS_AFTER:
+            self._stood_until = self._vm.since
 
     def keep_audit(self) -> None:
         self._audit = self.audit

@@ -191,7 +191,7 @@ class SessionTask:
             admits=lambda address: any(ipaddress.ip_address(address) in network for network in networks),
             allow_exit=session.allow_exit,
             clock=self._clock,
-            changed=self.wake,
+            changed=self._port_changed,
             noticed=self._notice,
         )
         try:
@@ -203,6 +203,10 @@ class SessionTask:
             await self.write(self._store.move_port(session.id, ports=self._gateway.ports, avoid={session.port}))
         else:
             self.live.port = port
+
+    def _port_changed(self) -> None:
+        self.live.note_vm()
+        self.wake()
 
     async def _dial(self, factory: Callable[[], asyncio.BufferedProtocol]) -> asyncio.Transport:
         facts = self.live.facts

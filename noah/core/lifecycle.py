@@ -12,8 +12,12 @@ from noah.core.target import Target
 
 # A rollout has its successor within seconds; a Recreate rollout or a node that is drained needs a moment.
 GONE_AFTER = timedelta(seconds=60)
-# Stepping resumes and stops many times a second; only a VM that has run for so long is reported as running. The report
-# goes on saying suspended meanwhile, which errs on the side of the person who debugs.
+# Debuggers stop the VM for a moment and resume it by themselves: an exception that nobody waits for, a condition that
+# does not hold. Only a stop that lasts is reported; the probe looks twice, with checkurl's deadline between, so that is
+# in time.
+STANDS_AFTER = timedelta(seconds=0.25)
+# Stepping resumes and stops again and again; the report goes on saying suspended until the last lasting stop is so long
+# ago, which errs on the side of the person who debugs.
 RUNNING_AFTER = timedelta(seconds=3)
 # What a forwarder that cannot be reached at a session's end needs to end by its own deadline, its clock a bit off.
 FORWARDER_ENDS_ITSELF = timedelta(seconds=30)
@@ -118,10 +122,11 @@ def vm_to_report(facts: Facts, now: datetime) -> Vm:
     if facts.attached is None or facts.vm is None:
         # A debugger that has gone took its suspends with it; the report lags behind it by the same grace.
         return Vm.RUNNING
-    if facts.vm.vm is Vm.THREAD:
-        return Vm.SUSPENDED
-    if facts.vm.vm is Vm.RUNNING and facts.reported is Vm.SUSPENDED and now < facts.vm.since + RUNNING_AFTER:
-        return Vm.SUSPENDED
+    if facts.vm.stands:
+        lasts = now >= facts.vm.since + STANDS_AFTER
+        return Vm.SUSPENDED if lasts or facts.reported is Vm.SUSPENDED else Vm.RUNNING
+    if facts.vm.vm is Vm.RUNNING and facts.reported is Vm.SUSPENDED and facts.stood_until is not None:
+        return Vm.SUSPENDED if now < facts.stood_until + RUNNING_AFTER else Vm.RUNNING
     return facts.vm.vm
 
 
@@ -150,9 +155,16 @@ def _while_ready(session: Session, facts: Facts, now: datetime) -> Action:
     paused = _over_budget(session, facts, now)
     if not isinstance(paused, Wait):
         return paused
-    if facts.vm is not None and facts.vm.vm is Vm.RUNNING and facts.reported is Vm.SUSPENDED:
-        return Wait(min(paused.until, facts.vm.since + RUNNING_AFTER))
-    return paused
+    return Wait(min(paused.until, _report_changes(session, facts)))
+
+
+def _report_changes(session: Session, facts: Facts) -> datetime:
+    """When vm_to_report() would say something else, with nothing else changed."""
+    if facts.vm is not None and facts.vm.stands and facts.reported is not Vm.SUSPENDED:
+        return facts.vm.since + STANDS_AFTER
+    if facts.vm is not None and facts.reported is Vm.SUSPENDED and facts.stood_until is not None:
+        return facts.stood_until + RUNNING_AFTER if not facts.vm.stands else session.expires_at
+    return session.expires_at
 
 
 def _over_budget(session: Session, facts: Facts, now: datetime) -> Action:

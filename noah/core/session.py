@@ -74,6 +74,11 @@ class VmState:
     thread: str | None = None  # the thread of the stop
     location: str | None = None  # "OrderService.compute:88", as much of it as is known
 
+    @property
+    def stands(self) -> bool:
+        """A thread that is held may hold the lock that checkurl wants: for the probe that is a VM that stands."""
+        return self.vm in (Vm.SUSPENDED, Vm.THREAD)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attachment:
@@ -107,6 +112,7 @@ class Facts:
     port_open: bool = False
     attached: Attachment | None = None
     vm: VmState | None = None
+    stood_until: datetime | None = None  # the end of the last stop that lasted (lifecycle.STANDS_AFTER)
     # What was last written to the report in the target, and until when it is in force; None: nothing, or it is lost.
     reported: Vm | None = None
     reported_until: datetime | None = None

@@ -57,10 +57,7 @@ async def jdb(host: str, port: int) -> AsyncIterator[Jdb]:
         await debugger.says("> ")
         yield debugger
     finally:
-        with suppress(ProcessLookupError, ConnectionError):
-            debugger.type("exit")
-            async with asyncio.timeout(3):
-                await debugger.ended()
+        # SIGTERM lets jdb's JVM close its connection, which resumes the other one.
         with suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
+            process.terminate()
+        await debugger.ended()

@@ -88,8 +88,7 @@ async def told(plain: Sample, wise: Sample, gateway: Gateway) -> None:
 
 async def killed_at_a_breakpoint(sample: Sample) -> None:
     async with jdb("127.0.0.1", sample.jdwp) as debugger, asyncio.TaskGroup() as group:
-        order = group.create_task(stop_at_breakpoint(debugger, sample), name="an order")
-        await debugger.says("Breakpoint hit")
+        order = await stopped_at_a_breakpoint(debugger, sample, group)
         began = asyncio.get_running_loop().time()
         say("   jdb stops in OrderService.price. The whole VM stands still, and so does checkurl ...")
         try:
@@ -108,15 +107,15 @@ async def lives_at_a_breakpoint(sample: Sample, gateway: Gateway) -> None:
         raise Unavailable(f"The session did not become ready: {session.get('end_detail') or session.get('reason')}")
     say(f"   noah enable local/{sample.name}   ->  {session['host']}:{session['port']}")
     async with jdb(session["host"], session["port"]) as debugger, asyncio.TaskGroup() as group:
-        order = group.create_task(stop_at_breakpoint(debugger, sample), name="an order")
-        await debugger.says("Breakpoint hit")
+        order = await stopped_at_a_breakpoint(debugger, sample, group)
         say(f"   jdb stops in OrderService.price; now {STANDS:.0f} s of looking at variables ...")
         await asyncio.sleep(STANDS)
         shown = await gateway.show(session["id"])
         where = (shown.get("vm") or {}).get("location") or "a breakpoint"
         say(f"   the gateway: {shown['status']} at {where}, held by {shown['owner']}")
         if sample.app.restarts or shown["status"] != "suspended":
-            raise Unavailable(f"It should stand still and live: {shown['status']}, {sample.app.restarts} restarts.")
+            why = shown["end_detail"] or shown["reason"] or f"{sample.app.restarts} restarts"
+            raise Unavailable(f"It should stand still and live, and is {shown['status']}: {why}")
         debugger.type("clear OrderService.price")
         debugger.type("cont")
         await order
@@ -126,10 +125,13 @@ async def lives_at_a_breakpoint(sample: Sample, gateway: Gateway) -> None:
     say(f"   ✓ {sample.app.restarts} restarts, the order was answered, the session {ended['status']}.")
 
 
-async def stop_at_breakpoint(debugger: Jdb, sample: Sample) -> None:
+async def stopped_at_a_breakpoint(debugger: Jdb, sample: Sample, group: asyncio.TaskGroup) -> asyncio.Task[None]:
+    """The order that hit it."""
     debugger.type("stop in OrderService.price")
     await debugger.says("breakpoint")
-    await sample.order()
+    order = group.create_task(sample.order(), name="an order")
+    await debugger.says("Breakpoint hit")
+    return order
 
 
 def free_port() -> int:

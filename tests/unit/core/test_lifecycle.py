@@ -8,6 +8,7 @@ import pytest
 from noah.core.lifecycle import (
     GONE_AFTER,
     RUNNING_AFTER,
+    STANDS_AFTER,
     Action,
     ClosePort,
     End,
@@ -90,7 +91,7 @@ RULES = {
     ),
     "a killed socat at a breakpoint is started as suspended": (
         ASKED,
-        attached(Vm.SUSPENDED, forwarder_alive=False),
+        attached(Vm.SUSPENDED, ago=1, forwarder_alive=False),
         StartForwarder(Vm.SUSPENDED),
     ),
     "all is well": (ASKED, READY, Wait(NOW + HOUR)),
@@ -100,17 +101,32 @@ RULES = {
         READY,
         Report(Vm.RUNNING),
     ),
-    "a breakpoint is reported at once": (ASKED, attached(Vm.SUSPENDED), Report(Vm.SUSPENDED)),
-    "a held thread may hold checkurl's lock": (ASKED, attached(Vm.THREAD), Report(Vm.SUSPENDED)),
+    "a breakpoint that lasts is reported": (ASKED, attached(Vm.SUSPENDED, ago=1), Report(Vm.SUSPENDED)),
+    "a stop that a debugger resumes by itself is not": (
+        ASKED,
+        attached(Vm.SUSPENDED, ago=0.05),
+        Wait(NOW - timedelta(seconds=0.05) + STANDS_AFTER),
+    ),
+    "such stops do not keep the report at suspended": (
+        ASKED,
+        attached(Vm.SUSPENDED, ago=0.05, reported=Vm.SUSPENDED, stood_until=NOW - timedelta(seconds=60)),
+        Wait(NOW + HOUR),
+    ),
+    "nor does running between them": (
+        ASKED,
+        attached(Vm.RUNNING, ago=0.05, reported=Vm.SUSPENDED, stood_until=NOW - timedelta(seconds=60)),
+        Report(Vm.RUNNING),
+    ),
+    "a held thread may hold checkurl's lock": (ASKED, attached(Vm.THREAD, ago=1), Report(Vm.SUSPENDED)),
     "an unknown state is reported as such": (ASKED, attached(Vm.UNKNOWN), Report(Vm.UNKNOWN)),
     "a step does not write": (
         ASKED,
-        attached(Vm.RUNNING, ago=1, reported=Vm.SUSPENDED),
+        attached(Vm.RUNNING, ago=1, reported=Vm.SUSPENDED, stood_until=NOW - timedelta(seconds=1)),
         Wait(NOW - timedelta(seconds=1) + RUNNING_AFTER),
     ),
     "a VM that has run for a while is reported as running": (
         ASKED,
-        attached(Vm.RUNNING, ago=4, reported=Vm.SUSPENDED),
+        attached(Vm.RUNNING, ago=4, reported=Vm.SUSPENDED, stood_until=NOW - timedelta(seconds=4)),
         Report(Vm.RUNNING),
     ),
     "a debugger that left at a breakpoint is reported": (
