@@ -10,18 +10,17 @@ import contextlib
 import hashlib
 import json
 import os
-import socket
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 import aiohttp
-from aiohttp.connector import AddrInfoType
 
 from noah import settings
 from noah.errors import Unavailable
 from noah.kube.access import Access, Way
 from noah.kube.errors import Asked, refused
+from noah.kube.sockets import Sockets
 
 DEADLINE = 10.0  # seconds for a request, unless its caller knows better
 REQUESTS = 50  # connections for requests at once; more wait
@@ -46,8 +45,10 @@ class Client:
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        self._requests = await self._stack.enter_async_context(_session(REQUESTS))
-        self._streams = await self._stack.enter_async_context(_session(0))
+        sockets = Sockets()
+        self._stack.push_async_callback(sockets.close)
+        self._requests = await self._stack.enter_async_context(_session(sockets, REQUESTS))
+        self._streams = await self._stack.enter_async_context(_session(sockets, 0))
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -168,23 +169,12 @@ async def _sent(session: aiohttp.ClientSession, access: Access, request: _Reques
     )
 
 
-def _session(limit: int) -> aiohttp.ClientSession:
+def _session(sockets: Sockets, limit: int) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=limit, socket_factory=_socket),
+        connector=aiohttp.TCPConnector(limit=limit, socket_factory=sockets),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=DEADLINE),
     )
-
-
-def _socket(address: AddrInfoType) -> socket.socket:
-    """A silent peer is noticed after 15 + 4 * 5 s, also by a stream that has nothing to say."""
-    family, kind, protocol, _, _ = address
-    made = socket.socket(family, kind, protocol)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15)
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5)
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
-    return made
 
 
 def _say(error: Exception) -> str:

@@ -30,6 +30,9 @@ _VERBS = {"GET": "get", "POST": "create", "PATCH": "patch", "PUT": "update", "DE
 # server's own words are surer than the path, since what an upgrade needs has changed between versions.
 _REFUSED = re.compile(r'User "([^"]*)" cannot (\S+) resource "([^"]*)" in API group "([^"]*)"')
 
+# In the words of kubelets, of containerd and of CRI-O.
+_NOT_RUNNING = re.compile(r"container not found|not running|task \S+ not found|is not created")
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -117,7 +120,7 @@ def not_started(message: str, container: str, program: str) -> NoahError:
         return CannotDebug(f"{_capital(container)} has no {program}.")
     if "permission denied" in message:
         return CannotDebug(f"{_capital(container)} does not let {program} be executed: permission denied.")
-    if "container not found" in message or "not running" in message:
+    if _NOT_RUNNING.search(message):
         return Unavailable(f"{_capital(container)} is not running.")
     return Unavailable(f"The exec in {container} failed: {' '.join(message.split())[:500]}.")
 
