@@ -42,11 +42,17 @@ def _schemas(routes: Iterable[AnyRoute]) -> tuple[Mapping[Any, Json], Json]:
     for route in routes:
         types["query", route.query] = (route.query, "validation")
         if isinstance(route, Route):
-            types["body", route.body] = (route.body, "validation")
             types["answer", route.answer] = (route.answer, "serialization")
+            if route.body is not Nothing:
+                types["body", route.body] = (route.body, "validation")
     adapters = [(key, mode, TypeAdapter(type_)) for key, (type_, mode) in types.items()]
     found, definitions = TypeAdapter.json_schemas(adapters, ref_template=REFS)
-    return {key: schema for (key, _), schema in found.items()}, definitions.get("$defs", {})
+    components = definitions["$defs"]
+    schemas = {key: schema for (key, _), schema in found.items()}
+    for role, query in [key for key in schemas if key[0] == "query"]:
+        # A query is no object on the wire: its properties are parameters.
+        schemas[role, query] = components.pop(query.__name__)
+    return schemas, components
 
 
 def _operation(route: AnyRoute, schemas: Mapping[Any, Json]) -> Json:

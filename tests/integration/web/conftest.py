@@ -1,0 +1,132 @@
+"""The real site on a real socket: real feed, store and sessions, and JVMs of this machine. Only the app's own wiring is
+not there, so that a test can stop the gateway, take its database away, and look inside."""
+
+import asyncio
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp.test_utils import TestServer
+
+from noah.broker import Broker, open_broker
+from noah.feed import Feed
+from noah.kube.clusters import Cluster
+from noah.settings import Cluster as ClusterSettings
+from noah.settings import Gateway as GatewaySettings
+from noah.settings import Local, Settings
+from noah.store import Store, upgrade
+from noah.targets.doctor import Doctor
+from noah.targets.local import Locals
+from noah.targets.pod import Pods
+from noah.web.metrics import Metrics
+from noah.web.site import make_site
+from tests.gateway import Api, free_port, free_ports
+
+PORTS = 10
+
+
+@pytest.fixture(scope="session")
+def jvm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The JDWP port of a running shop."""
+    classes, port = tmp_path_factory.mktemp("classes"), free_port()
+    subprocess.run(["javac", "-d", str(classes), "tests/apps/Shop.java"], check=True)
+    agent = f"-agentlib:jdwp=transport=dt_socket,server=y,suspend=n,address=127.0.0.1:{port},quiet=y"
+    argv = ["java", agent, "-Xshare:auto", "-cp", str(classes), "Shop"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as java:
+        assert java.stdout is not None
+        assert java.stdout.readline() == "open\n"
+        yield port
+        java.kill()
+
+
+@dataclass
+class Gateway:
+    api: Api
+    http: aiohttp.ClientSession
+    url: str
+    feed: Feed
+    store: Store
+    broker: Broker
+    server: TestServer
+    database: Path
+    is_stopping: bool = False
+
+    async def stop(self) -> None:
+        """In the order of the app: readyz, event streams, the site."""
+        self.is_stopping = True
+        self.feed.close()
+        await self.server.close()
+
+
+@pytest.fixture
+async def gateway(jvm: int, tmp_path: Path) -> AsyncIterator[Gateway]:
+    async with serving(jvm, tmp_path) as gateway:
+        yield gateway
+
+
+@asynccontextmanager
+async def serving(jvm: int, folder: Path) -> AsyncIterator[Gateway]:
+    first = free_ports(PORTS)
+    settings = Settings(
+        gateway=GatewaySettings(debug_ports=f"{first}-{first + PORTS - 1}"),
+        local=(
+            Local(name="shop", jdwp_port=jvm, checkurl="http://127.0.0.1:1/checkurl"),
+            Local(name="nobody", jdwp_port=free_port()),
+        ),
+        # A cluster that does not answer, and fails at once.
+        clusters=(ClusterSettings(name="away", url=f"http://127.0.0.1:{free_port()}"),),
+    )
+    database = folder / "noah.db"
+    await asyncio.to_thread(upgrade, f"sqlite:///{database}")
+    async with AsyncExitStack() as stack:
+        store = Store.open(f"sqlite:///{database}")
+        stack.push_async_callback(store.close)
+        feed = Feed(epoch="e", clock=_now)
+        clusters = {c.name: await stack.enter_async_context(Cluster(c)) for c in settings.clusters}
+        pods, metrics = Pods(clusters, held_targets=list), Metrics()
+        broker = await stack.enter_async_context(
+            open_broker(
+                kinds={"pod": pods, "local": Locals(settings.local)},
+                store=store,
+                feed=feed,
+                settings=settings,
+                clock=_now,
+                took=metrics.took,
+            )
+        )
+        site = make_site(
+            broker=broker,
+            feed=feed,
+            clusters=clusters,
+            doctor=Doctor(pods),
+            settings=settings,
+            store=store,
+            metrics=metrics,
+            clock=_now,
+            stopping=lambda: served.is_stopping,
+        )
+        server = TestServer(site)
+        await server.start_server()
+        stack.push_async_callback(server.close)
+        http = await stack.enter_async_context(aiohttp.ClientSession())
+        url = str(server.make_url("")).rstrip("/")
+        served = Gateway(Api(http, url), http, url, feed, store, broker, server, database)
+        yield served
+        await _end_all(served)
+
+
+async def _end_all(gateway: Gateway) -> None:
+    """The JVM is free for the next test."""
+    for live in gateway.broker.live():
+        await gateway.broker.end(live.session.id, by="test")
+        await gateway.broker.ended(live.session.id, within=20)
+        assert live.session.ended_at is not None, live
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,127 @@
+"""Every call of the table answers as openapi.json says, in the good case and in bad ones."""
+
+import json
+import re
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from pydantic import TypeAdapter
+
+from noah.web.openapi import AnyRoute
+from noah.web.problems import Problem
+from noah.web.route import Raw, Route
+from noah.web.site import ROUTES
+from tests.integration.web.conftest import Gateway, serving
+
+pytestmark = [pytest.mark.jvm, pytest.mark.asyncio(loop_scope="module")]
+
+JSON_ROUTES = [route for route in ROUTES if isinstance(route, Route)]
+BODIES: Mapping[str, Any] = {
+    "POST /api/v1/sessions": {"target": "local/shop"},
+    "POST /api/v1/sessions/{id}/extend": {"for": "2h"},
+}
+# What cannot be had here: nobody is attached.
+REFUSED = {"/api/v1/sessions/{id}/resume": 409}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def running(jvm: int, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gateway]:
+    folder: Path = tmp_path_factory.mktemp("web")
+    async with serving(jvm, folder) as gateway:
+        yield gateway
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def document(running: Gateway) -> dict[str, Any]:
+    async with running.http.get(f"{running.url}/openapi.json") as answer:
+        read: dict[str, Any] = await answer.json()
+        return read
+
+
+def _name(route: AnyRoute) -> str:
+    return f"{route.method if isinstance(route, Route) else 'GET'} {route.path}"
+
+
+def _has_type(body: str, type_: Any) -> Any:
+    """Whatever is in *body* beyond the type, or is only like it, would not come back."""
+    assert TypeAdapter(type_).validate_json(body) == json.loads(body)
+    return json.loads(body)
+
+
+async def _url(gateway: Gateway, route: AnyRoute) -> str:
+    session = await gateway.api.enable("local/shop", wait=20) if "{id}" in route.path else {"id": ""}
+    values = {"id": session["id"], "name": "away", "target": "local/shop", "format": "eclipse"}
+    return gateway.url + re.sub(r"{(\w+)(:.*)?}", lambda match: values[match[1]], route.path)
+
+
+@pytest.mark.parametrize("route", JSON_ROUTES, ids=_name)
+async def test_a_calls_answer_is_of_its_own_type(running: Gateway, route: Route[Any, Any, Any]) -> None:
+    async with running.http.request(
+        route.method,
+        await _url(running, route),
+        json=BODIES.get(_name(route)),
+        headers={"Noah-User": "ada"},
+    ) as answer:
+        body = await answer.text()
+    if route.path in REFUSED:
+        assert answer.status == REFUSED[route.path]
+        assert answer.status in {error.http_status for error in route.errors}
+        _has_type(body, Problem)
+    else:
+        assert answer.status in route.statuses, body
+        _has_type(body, route.answer)
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=_name)
+async def test_a_parameter_that_nobody_knows_is_named(running: Gateway, route: AnyRoute) -> None:
+    method = route.method if isinstance(route, Route) else "GET"
+    url = await _url(running, route)
+    async with running.http.request(
+        method, url, params={"colour": "red"}, json=BODIES.get(_name(route)), headers={"Noah-User": "ada"}
+    ) as answer:
+        problem = _has_type(await answer.text(), Problem)
+    assert answer.status == 400
+    assert answer.content_type == "application/problem+json"
+    assert "'colour'" in problem["detail"]
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=_name)
+async def test_every_answer_says_what_a_browser_may_do_with_it(running: Gateway, route: AnyRoute) -> None:
+    method = route.method if isinstance(route, Route) else "GET"
+    async with running.http.request(method, await _url(running, route), headers={"X-Request-Id": "0123abcd"}) as answer:
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["Content-Security-Policy"] == "default-src 'none'; frame-ancestors 'none'"
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert answer.headers["X-Request-Id"] == "0123abcd"
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=_name)
+async def test_every_call_is_documented(document: dict[str, Any], route: AnyRoute) -> None:
+    path = re.sub(r":.*}", "}", route.path)
+    operation = document["paths"][path][route.method.lower() if isinstance(route, Route) else "get"]
+    assert operation["summary"]
+    assert {p["name"] for p in operation["parameters"] if p["in"] == "path"} == set(re.findall(r"{(\w+)}", path))
+    assert ("requestBody" in operation) == (_name(route) in BODIES)
+    assert "400" in operation["responses"]
+    if isinstance(route, Raw):
+        assert route.content_type in operation["responses"]["200"]["content"]
+
+
+async def test_the_document_refers_only_to_what_is_in_it(document: dict[str, Any]) -> None:
+    assert document["openapi"] == "3.1.0"
+    names = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(document)))
+    assert names == set(document["components"]["schemas"])
+    assert {"SessionJson", "TargetJson", "EnableBody", "Problem"} <= names
+    operations = [one["operationId"] for path in document["paths"].values() for one in path.values()]
+    assert len(operations) == len(set(operations))
+
+
+async def test_the_document_says_for_and_continue_as_they_are_sent(document: dict[str, Any]) -> None:
+    assert set(document["components"]["schemas"]["EnableBody"]["properties"]) == {
+        "target", "for", "allow", "allow_exit", "pause_budget", "take_over",
+    }  # fmt: skip
+    names = [p["name"] for p in document["paths"]["/api/v1/targets"]["get"]["parameters"]]
+    assert "continue" in names
