@@ -231,7 +231,8 @@ class SessionTask:
         self._step(f"{old} is gone: following to {target}.")
 
     async def _give_up(self, error: CannotDebug) -> None:
-        if self.live.session.is_over:
+        attached = self.live.port is not None and self.live.port.attached is not None
+        if self.live.session.is_over or attached:  # whatever a look said, a debugger that works is left alone
             await self._recover(error.sentence)
             return
         self._step(error.sentence)

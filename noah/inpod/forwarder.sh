@@ -103,7 +103,9 @@ jvm() {
     case $comm in java*) ;; *) continue ;; esac
     : "${java:=$p $began}"
     [ -n "$inode" ] || continue
-    fds=$(ls -l "/proc/$p/fd" 2>/dev/null) || continue
+    # ls also fails when one of many descriptors is closed meanwhile, and then has listed the others.
+    fds=$(ls -l "/proc/$p/fd" 2>/dev/null)
+    [ -n "$fds" ] || continue
     readable=yes
     case $fds in *"socket:[$inode]"*) owner="$p $began" ;; esac
   done
