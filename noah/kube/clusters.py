@@ -19,7 +19,7 @@ from noah.kube.informer import Informer
 
 log = logging.getLogger(__name__)
 
-PING = 10.0  # seconds between two looks whether it answers
+PING = 10.0  # seconds between two looks whether it answers, and for the answer
 
 # verb, API group, resource, subresource: what the gateway cannot do without; and what it only likes to have.
 NEEDED = (
@@ -36,13 +36,20 @@ WANTED = (("create", "events.k8s.io", "events", ""),)
 class Cluster:
     """Lives while it is entered."""
 
-    def __init__(self, cluster: settings.Cluster, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(
+        self,
+        cluster: settings.Cluster,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        ping: float = PING,
+    ) -> None:
         self.settings = cluster
         self.name = cluster.name
         self.reachable = False
         self.since = clock()  # when it began, or ceased, to be reachable
         self._unreachable: str | None = f'Cluster "{self.name}" has not been asked yet.'
         self._clock = clock
+        self._ping = ping
         self._client = Client(cluster)
         self._stack = contextlib.AsyncExitStack()
         self.informer = Informer(self._client, namespaces=cluster.namespaces, selector=cluster.selector)
@@ -54,7 +61,7 @@ class Cluster:
     async def __aenter__(self) -> Self:
         await self._stack.enter_async_context(self._client)
         group = await self._stack.enter_async_context(asyncio.TaskGroup())
-        for work, name in ((self.informer.run(), "informer"), (self._ping_for_ever(), "ping")):
+        for work, name in ((self.informer.run(), "informer"), (self._look(), "look")):
             self._stack.callback(group.create_task(work, name=f"{self.name} {name}").cancel)
         return self
 
@@ -83,8 +90,10 @@ class Cluster:
     ) -> dict[str, Any]:
         return await self._client.ask("PATCH", path, body=body, content_type=content_type, timeout=timeout)
 
-    async def delete(self, path: str, *, timeout: float = DEADLINE) -> dict[str, Any]:
-        return await self._client.ask("DELETE", path, timeout=timeout)
+    async def delete(
+        self, path: str, *, params: Mapping[str, str] | None = None, timeout: float = DEADLINE
+    ) -> dict[str, Any]:
+        return await self._client.ask("DELETE", path, params=params, timeout=timeout)
 
     async def missing_rights(self, namespace: str | None = None) -> list[str]:
         """What the gateway needs and may not, as "create pods/exec"; in all of its namespaces when none is given."""
@@ -109,17 +118,17 @@ class Cluster:
         answer = await self.post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
         return bool(answer["status"]["allowed"])
 
-    async def _ping_for_ever(self) -> None:
+    async def _look(self) -> None:
         while True:
             try:
-                await self.get("/version")
+                await self.get("/version", timeout=self._ping)
             except NoahError as e:
                 self._answers(e.sentence)
             except Exception:  # the task's outermost loop
                 log.exception("cluster %s: looking whether it answers failed", self.name)
             else:
                 self._answers(None)
-            await asyncio.sleep(PING)
+            await asyncio.sleep(self._ping)
 
     def _answers(self, unreachable: str | None) -> None:
         self._unreachable = unreachable

@@ -86,13 +86,14 @@ async def test_a_wrong_name_says_which(cluster: Cluster, pod: Container) -> None
 
 
 async def test_a_container_that_is_not_running_says_so(cluster: Cluster, kubectl: Kubectl) -> None:
-    crashes = java_app("crashes", command=["false"], readinessProbe=None)
-    kubectl.apply({"apiVersion": "v1", "kind": "Pod", **crashes})
-    kubectl.wait("pod/crashes", "jsonpath={.status.containerStatuses[0].restartCount}=1")
-    kubectl.wait("pod/crashes", "jsonpath={.status.containerStatuses[0].state.waiting.reason}=CrashLoopBackOff")
+    pod = java_app("half-over", readinessProbe=None)
+    over = {"name": "over", "image": "noah.test/java17:1", "imagePullPolicy": "Never", "command": ["true"]}
+    pod["spec"].update(restartPolicy="Never", containers=[*pod["spec"]["containers"], over])
+    kubectl.apply({"apiVersion": "v1", "kind": "Pod", **pod})
+    kubectl.wait("pod/half-over", "jsonpath={.status.containerStatuses[?(@.name=='over')].state.terminated.exitCode}=0")
     with pytest.raises(Unavailable) as raised:
-        await cluster.exec.run(Container(kubectl.namespace, "crashes", "app"), ["true"], timeout=10)
-    assert raised.value.sentence == f'Container "app" of pod {kubectl.namespace}/crashes is not running.'
+        await cluster.exec.run(Container(kubectl.namespace, "half-over", "over"), ["true"], timeout=10)
+    assert raised.value.sentence == f'Container "over" of pod {kubectl.namespace}/half-over is not running.'
 
 
 async def test_a_missing_right_is_named(kubeconfig: Path, kubectl: Kubectl, pod: Container, tmp_path: Path) -> None:

@@ -77,6 +77,19 @@ async def test_a_cluster_that_does_not_answer_is_not_reachable_and_comes_back(ap
         assert not cluster.reachable
 
 
+async def test_a_cluster_that_stops_answering_is_noticed_by_itself(api: FakeApi) -> None:
+    api.on_anything = api.on_list = api.on_watch = yes
+    async with Cluster(api.settings, ping=0.05) as cluster:
+        await until(lambda: cluster.reachable)
+        api.on_anything = Call.hang
+        await until(lambda: not cluster.reachable)
+        assert cluster.reason is not None
+        assert cluster.reason.startswith('Cluster "fake" does not answer')
+        api.on_anything = yes
+        await until(lambda: cluster.reachable)
+        assert cluster.reason is None
+
+
 async def test_a_cluster_that_hangs_takes_no_longer_than_asked_for(api: FakeApi) -> None:
     api.on_anything = api.on_list = Call.hang
     async with Cluster(api.settings) as cluster:
