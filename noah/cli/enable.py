@@ -88,12 +88,11 @@ class _Steps:
 
 
 def what_now(session: Json) -> str:
-    """The address first: it is what the developer came for."""
     where, session_id = address(session), session["id"]
-    ready = session["status"] in USABLE
     state = f"{session['target']} is {session['status']}" + (f": {why(session)}" if why(session) else "")
     lines = [
-        clean(state) + ("" if ready else " - `noah enable --wait` waits until it is ready"),
+        clean(state),
+        *([] if session["status"] in USABLE else ["The same command with --wait waits until it is ready."]),
         "",
         f"  {click.style(where or '-', bold=True)}",
         "",

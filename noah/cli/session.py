@@ -1,7 +1,10 @@
 """A session as a person reads it: a row, a paragraph, a sentence."""
 
+from datetime import timedelta
+
 from noah.cli.client import Json
-from noah.cli.output import BAD, CARE, GOOD, QUIET, Column, age, clean, clock, short
+from noah.cli.output import BAD, CARE, GOOD, QUIET, Column, age, clean, clock
+from noah.duration import format_duration
 
 _STATUSES = {
     **dict.fromkeys(("ready", "attached"), GOOD),
@@ -21,7 +24,9 @@ def address(session: Json) -> str | None:
 
 def left(session: Json) -> str | None:
     seconds = session.get("expires_in_seconds")
-    return short(seconds) if isinstance(seconds, int | float) and not session.get("end_reason") else None
+    if not isinstance(seconds, int | float) or session.get("end_reason"):
+        return None
+    return format_duration(timedelta(seconds=seconds))
 
 
 def until(session: Json) -> str:
