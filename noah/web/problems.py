@@ -81,8 +81,11 @@ def bad_input(error: ValidationError, *, known: Sequence[str]) -> BadInput:
 
 
 def _said(error: Any) -> str:
-    message: str = error["msg"].removeprefix("Value error, ").rstrip(".")
-    return message[:1].lower() + message[1:] if message.startswith("Input ") else message
+    message: str = error["msg"].rstrip(".")
+    # Sentences of pydantic's begin with a capital; what our own validators say goes on after the colon.
+    return (
+        message.removeprefix("Value error, ") if error["type"] == "value_error" else message[:1].lower() + message[1:]
+    )
 
 
 def _shown(text: str) -> str:

@@ -86,7 +86,10 @@ def read_query(request: web.Request, model: type[Q]) -> Q:
 
 
 async def _read_body(request: web.Request, model: type[B]) -> B:
-    sent = await request.read()
+    try:
+        sent = await request.read()
+    except web.RequestPayloadError:
+        raise BadInput("The body cannot be read: it is cut, or not compressed as its header says.") from None
     if not sent and model is Nothing:
         return model()
     if sent and request.content_type != "application/json":
