@@ -118,17 +118,19 @@ async def _namespace(cluster: Cluster) -> AsyncIterator[str]:
 
 async def _create(cluster: Cluster, namespace: str, classes: Mapping[str, bytes], image: str) -> None:
     path = f"/api/v1/namespaces/{namespace}"
-    files = {name: base64.b64encode(content).decode() for name, content in classes.items()}
+    # A ConfigMap's keys have no '$', as the names of inner classes do: they are keys by number, and get their names back.
+    files = {f"c{n}": base64.b64encode(content).decode() for n, content in enumerate(classes.values())}
+    items = [{"key": f"c{n}", "path": name} for n, name in enumerate(classes)]
     await cluster.post(
         f"{path}/configmaps",
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "classes"}, "binaryData": files},
     )
     ours = probe_spec(checkurl=CHECKURL, timeout_seconds=2, period_seconds=2, failure_threshold=3)
     for name, probe in (("orders-plain", PLAIN), ("orders", ours)):
-        await cluster.post(f"{path}/pods", _manifest(name, image, probe))
+        await cluster.post(f"{path}/pods", _manifest(name, image, probe, items))
 
 
-def _manifest(name: str, image: str, probe: dict[str, Any]) -> dict[str, Any]:
+def _manifest(name: str, image: str, probe: dict[str, Any], files: list[dict[str, str]]) -> dict[str, Any]:
     app = {
         "name": "app",
         "image": image,
@@ -147,7 +149,7 @@ def _manifest(name: str, image: str, probe: dict[str, Any]) -> dict[str, Any]:
         "spec": {
             "terminationGracePeriodSeconds": 1,
             "containers": [app],
-            "volumes": [{"name": "classes", "configMap": {"name": "classes"}}],
+            "volumes": [{"name": "classes", "configMap": {"name": "classes", "items": files}}],
         },
     }
 
