@@ -12,7 +12,8 @@ Pod = dict[str, Any]  # a v1.Pod as JSON, trimmed; shared, so never changed
 Kind = Literal["added", "modified", "deleted"]
 Callback = Callable[[Pod, Kind], None]
 
-# What the gateway asks about. Volumes, managed fields, tolerations and the like are most of a pod's bytes.
+# What the gateway asks about; the rest is most of a pod's bytes, and some of it is nobody's business.
+_POD = {"metadata", "spec", "status"}
 _METADATA = {
     "name",
     "namespace",
@@ -37,15 +38,32 @@ _SPEC = {
     "serviceAccountName",
     "terminationGracePeriodSeconds",
 }
-_NOT_OF_A_CONTAINER = {
-    "volumeMounts",
-    "volumeDevices",
-    "terminationMessagePath",
-    "terminationMessagePolicy",
-    "imagePullPolicy",
-    "resources",
+_CONTAINER = {
+    "name",
+    "image",
+    "command",
+    "args",
+    "env",
+    "ports",
+    "livenessProbe",
+    "readinessProbe",
+    "startupProbe",
+    "securityContext",
 }
-_NOT_OF_ANNOTATIONS = "kubectl.kubernetes.io/last-applied-configuration"  # the whole pod once more, as text
+_STATUS = {
+    "phase",
+    "reason",
+    "message",
+    "conditions",
+    "containerStatuses",
+    "initContainerStatuses",
+    "podIP",
+    "hostIP",
+    "startTime",
+}
+_OF_A_CONTAINER = {"name", "ready", "started", "restartCount", "state", "lastState", "containerID"}
+_CONDITION = {"type", "status", "reason", "message"}
+_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"  # the whole pod once more, as text
 
 
 class Pods:
@@ -116,19 +134,34 @@ def key_of(pod: Pod) -> tuple[str, str]:
 
 def trimmed(pod: Pod) -> Pod:
     """What is kept of a pod, with the strings that thousands of pods have in common stored once."""
-    metadata = {key: value for key, value in pod["metadata"].items() if key in _METADATA}
-    if annotations := metadata.get("annotations"):
-        annotations.pop(_NOT_OF_ANNOTATIONS, None)
-    spec = {key: value for key, value in pod.get("spec", {}).items() if key in _SPEC}
+    kept = _only(_POD, pod)
+    metadata, spec, status = kept["metadata"], kept.get("spec", {}), kept.get("status", {})
+    metadata.get("annotations", {}).pop(_LAST_APPLIED, None)
+    kept["metadata"] = _only(_METADATA, metadata)
+    kept["spec"] = spec = _only(_SPEC, spec)
+    kept["status"] = status = _only(_STATUS, status)
     for kind in ("containers", "initContainers", "ephemeralContainers"):
         if kind in spec:
             spec[kind] = [_container(one) for one in spec[kind]]
-    kept: Pod = _shared({"metadata": metadata, "spec": spec, "status": pod.get("status", {})})
-    return kept
+    for kind in ("containerStatuses", "initContainerStatuses"):
+        if kind in status:
+            status[kind] = [_only(_OF_A_CONTAINER, one) for one in status[kind]]
+    if "conditions" in status:
+        status["conditions"] = [_only(_CONDITION, one) for one in status["conditions"]]
+    shared: Pod = _shared(kept)
+    return shared
 
 
 def _container(container: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in container.items() if key not in _NOT_OF_A_CONTAINER}
+    kept = _only(_CONTAINER, container)
+    if "env" in kept:
+        # JAVA_TOOL_OPTIONS, CATALINA_OPTS and the like: where a debug agent is asked for. The others may be secrets.
+        kept["env"] = [one for one in kept["env"] if "OPT" in one["name"] or "JAVA" in one["name"]]
+    return kept
+
+
+def _only(keys: set[str], tree: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in tree.items() if key in keys}
 
 
 def _shared(value: Any) -> Any:

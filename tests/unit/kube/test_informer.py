@@ -29,9 +29,21 @@ def pod(name: str, version: int, *, uid: str = "", namespace: str = "shop") -> d
         "spec": {
             "nodeName": "node-a",
             "volumes": [{"name": "token"}],
-            "containers": [{"name": "app", "env": [{"name": "A", "value": "b"}], "volumeMounts": [{"name": "token"}]}],
+            "containers": [
+                {
+                    "name": "app",
+                    "image": "shop:1",
+                    "env": [{"name": "JAVA_TOOL_OPTIONS", "value": "-Xmx1g"}, {"name": "PASSWORD", "value": "secret"}],
+                    "volumeMounts": [{"name": "token"}],
+                }
+            ],
         },
-        "status": {"phase": "Running"},
+        "status": {
+            "phase": "Running",
+            "qosClass": "Burstable",
+            "conditions": [{"type": "Ready", "status": "True", "lastProbeTime": None}],
+            "containerStatuses": [{"name": "app", "ready": True, "imageID": "sha256:0", "state": {"running": {}}}],
+        },
     }
 
 
@@ -116,7 +128,12 @@ async def test_only_what_is_asked_about_is_kept(story: Story, client: Client) ->
     assert "managedFields" not in kept["metadata"]
     assert kept["spec"] == {
         "nodeName": "node-a",
-        "containers": [{"name": "app", "env": [{"name": "A", "value": "b"}]}],
+        "containers": [{"name": "app", "image": "shop:1", "env": [{"name": "JAVA_TOOL_OPTIONS", "value": "-Xmx1g"}]}],
+    }
+    assert kept["status"] == {
+        "phase": "Running",
+        "conditions": [{"type": "Ready", "status": "True"}],
+        "containerStatuses": [{"name": "app", "ready": True, "state": {"running": {}}}],
     }
 
 
@@ -140,7 +157,7 @@ async def test_a_list_comes_in_pages(api: FakeApi, story: Story, client: Client)
     async with watching(client, selector="team=blue") as seen:
         await seen.informer.wait_synced(5)
         assert len(seen.informer) == 3
-    assert all((call.param("limit"), call.param("labelSelector")) == ("500", "team=blue") for call in api.calls[:3])
+    assert all((call.param("limit"), call.param("labelSelector")) == ("250", "team=blue") for call in api.calls[:3])
 
 
 async def test_a_list_that_gets_too_old_between_pages_is_begun_again(
