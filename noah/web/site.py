@@ -266,7 +266,7 @@ async def _log(request: web.Request, handler: Handler) -> web.StreamResponse:
     finally:
         access.log(
             logging.DEBUG if request.path in QUIET and status < 400 else logging.INFO,
-            "%s %s %d %.1f ms %s %s %s %s",
+            "%s %s %d %.1f ms %s %s %s%s",
             request.method,
             request.rel_url.raw_path_qs[:300],
             status,
@@ -274,7 +274,7 @@ async def _log(request: web.Request, handler: Handler) -> web.StreamResponse:
             ascii(request.headers.get("Noah-User", "-")[:128]),
             request.remote,
             request[REQUEST_ID],
-            request.get(SENTENCE, ""),
+            f" {request[SENTENCE]}" if SENTENCE in request else "",
         )
 
 

@@ -56,6 +56,12 @@ class Gateway:
     database: Path
     is_stopping: bool = False
 
+    @property
+    def requests(self) -> int:
+        """That are being answered."""
+        assert self.server.handler is not None
+        return sum(connection._current_request is not None for connection in self.server.handler.connections)
+
     async def stop(self) -> None:
         """In the order of the app: readyz, event streams, the site."""
         self.is_stopping = True

@@ -1,0 +1,143 @@
+"""The feed as server-sent events, read by the reader of the command line."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import pytest
+
+from noah.cli.sse import EventReader
+from noah.web.live import PING
+from tests.integration.web.conftest import Gateway
+
+pytestmark = pytest.mark.jvm
+
+
+class Stream:
+    def __init__(self, answer: aiohttp.ClientResponse, last_id: str | None) -> None:
+        self.answer = answer
+        self.raw = b""
+        self.reader = EventReader(last_id)
+        self._events: list[dict[str, Any]] = []
+
+    async def next(self) -> dict[str, Any]:
+        async with asyncio.timeout(20):
+            while not self._events:
+                piece = await self.answer.content.readany()
+                if not piece and self.answer.content.at_eof():
+                    raise EOFError
+                self.raw += piece
+                self._events += [json.loads(event.data) for event in self.reader.feed(piece)]
+        return self._events.pop(0)
+
+    async def until(self, **wanted: Any) -> list[dict[str, Any]]:
+        """The events up to the first that has what is wanted."""
+        seen = [await self.next()]
+        while {**seen[-1], **wanted} != seen[-1]:
+            seen.append(await self.next())
+        return seen
+
+
+@asynccontextmanager
+async def watching(gateway: Gateway, last_id: str | None = None, **query: str) -> AsyncIterator[Stream]:
+    headers = {"Last-Event-ID": last_id} if last_id else {}
+    async with gateway.http.get(f"{gateway.url}/api/v1/events", params=query, headers=headers) as answer:
+        assert (answer.status, answer.content_type) == (200, "text/event-stream")
+        yield Stream(answer, last_id)
+
+
+async def test_a_session_is_told_from_its_beginning_to_its_end(gateway: Gateway) -> None:
+    async with watching(gateway) as stream:
+        session = await gateway.api.ready("local/shop")
+        await gateway.api.end(session)
+        seen = await stream.until(kind="session", status="ended")
+    assert {event["subject"] for event in seen} == {"local/shop"}
+    assert {event["session"] for event in seen} == {session["id"]}
+    statuses = [event["status"] for event in seen if event["kind"] == "session"]
+    assert statuses.index("ready") < statuses.index("ending") < statuses.index("ended")
+    assert stream.raw.startswith(b"retry: 2000\nid: e-0\n\n")
+
+
+async def test_who_was_cut_off_misses_nothing_and_sees_nothing_twice(gateway: Gateway) -> None:
+    async with watching(gateway) as stream:
+        gateway.feed.publish("step", "local/shop", {"n": 1})
+        assert (await stream.next())["n"] == 1
+        last_id = stream.reader.last_id
+    for n in (2, 3):
+        gateway.feed.publish("step", "local/shop", {"n": n})
+    async with watching(gateway, last_id) as stream:
+        assert [(await stream.next())["n"] for _ in range(2)] == [2, 3]
+    async with watching(gateway, last_event_id=str(last_id)) as stream:
+        assert (await stream.next())["n"] == 2
+
+
+async def test_who_was_cut_off_before_the_first_event_misses_nothing(gateway: Gateway) -> None:
+    async with watching(gateway) as stream:
+        gateway.feed.publish("step", "local/other", {})
+        await stream.answer.content.readany()
+        at_connect = "e-0"
+    gateway.feed.publish("step", "local/shop", {"n": 1})
+    async with watching(gateway, at_connect, target="local/shop") as stream:
+        assert (await stream.next())["n"] == 1
+
+
+async def test_who_comes_from_another_process_is_told_to_read_anew(gateway: Gateway) -> None:
+    async with watching(gateway, "earlier-7", target="local/shop") as stream:
+        gateway.feed.publish("step", "local/shop", {"n": 1})
+        assert [(await stream.next())["kind"] for _ in range(2)] == ["reload", "step"]
+
+
+async def test_a_stream_tells_only_of_the_target_or_session_that_was_asked_for(gateway: Gateway) -> None:
+    async with watching(gateway, target="pod/a/ns/shop") as target, watching(gateway, session="s-2") as session:
+        for subject, about in (
+            ("pod/a/ns/shop-1/app", "s-1"),
+            ("pod/a/ns/shop/app", "s-2"),
+            ("pod/a/ns/shop/sidecar", "s-3"),
+            ("local/shop", "s-2"),
+        ):
+            gateway.feed.publish("step", subject, {"session": about})
+        assert [(await target.next())["session"] for _ in range(2)] == ["s-2", "s-3"]
+        assert [(await session.next())["subject"] for _ in range(2)] == ["pod/a/ns/shop/app", "local/shop"]
+
+
+async def test_what_an_event_says_cannot_end_its_line(gateway: Gateway) -> None:
+    nasty = "a\nid: 9\r\n\ndata: {}\u2028\0</script>"
+    async with watching(gateway) as stream:
+        gateway.feed.publish("step", "local/shop", {"text": nasty})
+        assert (await stream.next())["text"] == nasty
+
+
+async def test_streams_end_when_the_gateway_stops(gateway: Gateway) -> None:
+    async with watching(gateway) as one, watching(gateway) as other:
+        stopping = asyncio.get_running_loop().time()
+        await gateway.stop()
+        for stream in (one, other):
+            with pytest.raises(EOFError):
+                await stream.next()
+        assert asyncio.get_running_loop().time() - stopping < 5
+
+
+async def test_a_quiet_stream_says_that_it_lives_and_how_far_it_is(gateway: Gateway) -> None:
+    async with watching(gateway, target="local/shop") as stream:
+        gateway.feed.publish("step", "local/other", {})
+        async with asyncio.timeout(PING + 10):
+            while b": ping" not in stream.raw:
+                stream.raw += await stream.answer.content.readany()
+    # Events of others count: who comes back to here is not sent through them again.
+    assert stream.raw.endswith(b": ping\nid: e-1\n\n")
+
+
+async def test_a_watcher_that_is_gone_is_let_go_of(gateway: Gateway) -> None:
+    async with watching(gateway):
+        assert len(_watchers(gateway)) == 1
+    async with asyncio.timeout(10):
+        while _watchers(gateway):
+            gateway.feed.publish("step", "local/shop", {})
+            await asyncio.sleep(0.05)
+
+
+def _watchers(gateway: Gateway) -> list[asyncio.Task[Any]]:
+    return [task for task in asyncio.all_tasks() if task.get_name().startswith("ping ")]
