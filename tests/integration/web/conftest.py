@@ -3,7 +3,7 @@ not there, so that a test can stop the gateway, take its database away, and look
 
 import asyncio
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -52,6 +52,7 @@ class Gateway:
     feed: Feed
     store: Store
     broker: Broker
+    clusters: Mapping[str, Cluster]
     server: TestServer
     database: Path
     is_stopping: bool = False
@@ -76,7 +77,7 @@ async def gateway(jvm: int, tmp_path: Path) -> AsyncIterator[Gateway]:
 
 
 @asynccontextmanager
-async def serving(jvm: int, folder: Path) -> AsyncIterator[Gateway]:
+async def serving(jvm: int, folder: Path, *more_clusters: ClusterSettings) -> AsyncIterator[Gateway]:
     first = free_ports(PORTS)
     settings = Settings(
         gateway=GatewaySettings(debug_ports=f"{first}-{first + PORTS - 1}"),
@@ -85,7 +86,7 @@ async def serving(jvm: int, folder: Path) -> AsyncIterator[Gateway]:
             Local(name="nobody", jdwp_port=free_port()),
         ),
         # A cluster that does not answer, and fails at once.
-        clusters=(ClusterSettings(name="away", url=f"http://127.0.0.1:{free_port()}"),),
+        clusters=(ClusterSettings(name="away", url=f"http://127.0.0.1:{free_port()}"), *more_clusters),
     )
     database = folder / "noah.db"
     await asyncio.to_thread(upgrade, f"sqlite:///{database}")
@@ -121,7 +122,7 @@ async def serving(jvm: int, folder: Path) -> AsyncIterator[Gateway]:
         stack.push_async_callback(server.close)
         http = await stack.enter_async_context(aiohttp.ClientSession())
         url = str(server.make_url("")).rstrip("/")
-        served = Gateway(Api(http, url), http, url, feed, store, broker, server, database)
+        served = Gateway(Api(http, url), http, url, feed, store, broker, clusters, server, database)
         yield served
         await _end_all(served)
 
