@@ -249,7 +249,9 @@ class WebSocket(asyncio.BufferedProtocol):
             self._fail(f"{self._name} was cut: not a byte came for {MISSED * self._every:g} s.")
             return
         self._missed += 1
-        self._write(_frame(_PING, b"", b""))
+        # Container runtimes end streams that are idle for some hours, and to them pings are nothing: an empty message
+        # to channel 0, which is stdin or the port, is no byte there and yet something.
+        self._write(_frame(_PING, b"", b"") + _frame(_BINARY, bytes((0,)), b""))
         self._timer = self._loop.call_later(self._every, self._beat)
 
     def _write(self, frame: bytes) -> None:

@@ -118,9 +118,10 @@ async def test_a_peer_that_only_answers_pings_is_kept(api: FakeApi, client: Clie
     async def patient(call: Call) -> None:
         call.upgrade()
         for _ in range(8):
-            first, _ = await call.frame()
-            assert first == 0x89
+            assert await call.frame() == (0x89, b"")
             call.writer.write(frame(b"", PONG))
+            # Not for us, but for the container runtime, which does not count pings as traffic.
+            assert await call.frame() == (BINARY, b"\x00")
         call.writer.write(status())
         await call.until_closed()
 
