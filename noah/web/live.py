@@ -8,7 +8,6 @@ import asyncio
 import json
 from collections.abc import Callable
 from contextlib import aclosing
-from typing import Any
 
 from aiohttp import web
 from pydantic import Field
@@ -18,8 +17,8 @@ from noah.errors import Unavailable
 from noah.feed import Event
 from noah.web.health import HEALTH
 from noah.web.keys import BROKER, FEED
-from noah.web.route import read_query
-from noah.web.wire import Model, Text, moment, plain
+from noah.web.route import Call
+from noah.web.wire import Model, Nothing, Text, moment, plain
 
 PING = 15.0  # seconds; load balancers cut what is quiet for a minute
 RETRY = 2000  # milliseconds after which a browser connects again
@@ -33,8 +32,8 @@ class EventsQuery(Model):
     last_event_id: Text | None = Field(None, description="where to go on, for who cannot send Last-Event-ID")
 
 
-async def events(request: web.Request) -> web.StreamResponse:
-    query = read_query(request, EventsQuery)
+async def events(call: Call[EventsQuery, Nothing]) -> web.StreamResponse:
+    request, query = call.request, call.query
     concerns = await _concerning(request, query)
     if request.app[HEALTH].stopping():
         raise Unavailable("The gateway is stopping.")
@@ -59,12 +58,11 @@ class _Stream:
 
     async def begin(self, request: web.Request) -> web.StreamResponse:
         # Proxies like nginx would otherwise collect an answer before they pass it on.
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        self._response = web.StreamResponse(headers=headers)
+        self._response = web.StreamResponse(headers={"X-Accel-Buffering": "no"})
         self._response.content_type = "text/event-stream"
         await self._response.prepare(request)
         # The ID alone: who is cut off before the first event comes back to here.
-        await self._response.write(f"retry: {RETRY}\nid: {self.last_id}\n\n".encode())
+        await self._response.write(f"retry: {RETRY}\nid: {self.last_id}\n\n".encode(errors="replace"))
         return self._response
 
     async def send(self, event: Event, concerns: Concerns) -> None:
@@ -75,7 +73,7 @@ class _Stream:
     async def ping_for_ever(self) -> None:
         while True:
             await asyncio.sleep(PING)
-            await self._response.write(f": ping\nid: {self.last_id}\n\n".encode())
+            await self._response.write(f": ping\nid: {self.last_id}\n\n".encode(errors="replace"))
 
 
 def _written(event: Event) -> bytes:
@@ -86,19 +84,19 @@ def _written(event: Event) -> bytes:
 
 
 async def _concerning(request: web.Request, query: EventsQuery) -> Concerns:
-    names: tuple[str, ...] = ()
-    if query.target is not None:
-        wanted = parse_wanted(query.target)
-        chooses = isinstance(wanted, WantedPod) and wanted.pod is None
-        # deploy/NAME and app=NAME mean the one target that they choose now.
-        name = str((await request.app[BROKER].resolve(wanted)).target if chooses else wanted)
-        names = (name, name + "/")  # a pod's name without a container stands for all of them
+    name = None if query.target is None else await _full_name(request, query.target)
 
     def concerns(event: Event) -> bool:
-        about: dict[str, Any] = dict(event.data)
-        return (not names or event.subject == names[0] or event.subject.startswith(names[1])) and query.session in (
-            None,
-            about.get("session"),
-        )
+        # A pod's name without a container stands for all of them.
+        about_target = name is None or f"{event.subject}/".startswith(f"{name}/")
+        return about_target and query.session in (None, event.data.get("session"))
 
     return concerns
+
+
+async def _full_name(request: web.Request, target: str) -> str:
+    """deploy/NAME and app=NAME mean the one target that they choose now."""
+    wanted = parse_wanted(target)
+    if isinstance(wanted, WantedPod) and wanted.pod is None:
+        return str((await request.app[BROKER].resolve(wanted)).target)
+    return str(wanted)

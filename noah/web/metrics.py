@@ -12,7 +12,7 @@ from noah.broker import Live
 from noah.core.session import Status
 from noah.kube.clusters import Cluster
 from noah.web.health import HEALTH, Health
-from noah.web.route import read_query
+from noah.web.route import Call
 from noah.web.wire import Nothing
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -44,10 +44,10 @@ class Metrics:
 METRICS = web.AppKey("metrics", Metrics)
 
 
-async def scrape(request: web.Request) -> web.Response:
-    read_query(request, Nothing)
-    await request.app[HEALTH].look()
-    return web.Response(body=request.app[METRICS].text(), headers={"Content-Type": CONTENT_TYPE})
+async def scrape(call: Call[Nothing, Nothing]) -> web.Response:
+    app = call.request.app
+    await app[HEALTH].look()
+    return web.Response(body=app[METRICS].text(), headers={"Content-Type": CONTENT_TYPE})
 
 
 class _Reader(Collector):

@@ -16,7 +16,7 @@ from noah.web.route import Raw, Route
 from noah.web.wire import Nothing
 
 Json = dict[str, Any]
-AnyRoute = Route[Any, Any, Any] | Raw
+AnyRoute = Route[Any, Any, Any] | Raw[Any]
 
 REFS = "#/components/schemas/{model}"
 
@@ -74,7 +74,8 @@ def _operation(route: AnyRoute, schemas: Mapping[Any, Json]) -> Json:
 
 def _answers(route: AnyRoute, schemas: Mapping[Any, Json]) -> Json:
     if isinstance(route, Raw):
-        return {"200": {"description": "OK", "content": {route.content_type: {"schema": {"type": "string"}}}}}
+        content = {kind: {"schema": {"type": "string"}} for kind in route.content_types}
+        return {"200": {"description": "OK", "content": content}}
     content = {"application/json": {"schema": schemas["answer", route.answer]}}
     return {str(status): {"description": HTTPStatus(status).phrase, "content": content} for status in route.statuses}
 

@@ -3,14 +3,14 @@
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, get_origin
 
 from aiohttp import web
 from pydantic import ValidationError
 
 from noah.errors import BadInput, NoahError
 from noah.web.problems import UnsupportedType, bad_input
-from noah.web.wire import Model, Nothing, plain
+from noah.web.wire import Model, Nothing
 
 Q = TypeVar("Q", bound=Model)
 B = TypeVar("B", bound=Model)
@@ -49,10 +49,10 @@ class Route(Generic[Q, B, A]):
     errors: tuple[type[NoahError], ...] = ()
 
     async def serve(self, request: web.Request) -> web.Response:
-        call = Call(request, read_query(request, self.query), await _read_body(request, self.body))
+        call = Call(request, _read_query(request, self.query), await _read_body(request, self.body))
         answer = await self.handler(call)
         return web.Response(
-            body=json.dumps(answer.json, ensure_ascii=False, default=plain, separators=(",", ":")).encode(),
+            body=json.dumps(answer.json, ensure_ascii=False, separators=(",", ":")).encode(),
             status=answer.status,
             headers=answer.headers,
             content_type="application/json",
@@ -60,19 +60,22 @@ class Route(Generic[Q, B, A]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Raw:
-    """A GET whose answer is no JSON: a file, a stream. It reads its own query, by the model that stands here."""
+class Raw(Generic[Q]):
+    """A GET whose handler writes the answer itself: a file, a stream."""
 
     path: str
-    handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    handler: Callable[[Call[Q, Nothing]], Awaitable[web.StreamResponse]]
     summary: str
-    content_type: str
-    query: type[Model] = Nothing
+    query: type[Q]
+    content_types: tuple[str, ...]
     errors: tuple[type[NoahError], ...] = ()
 
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        return await self.handler(Call(request, _read_query(request, self.query), Nothing()))
 
-def read_query(request: web.Request, model: type[Q]) -> Q:
-    several = {name for name, one in model.model_fields.items() if "list" in str(one.annotation)}
+
+def _read_query(request: web.Request, model: type[Q]) -> Q:
+    several = {name for name, one in model.model_fields.items() if get_origin(one.annotation) is list}
     given: dict[str, Any] = {}
     for name in request.query:
         values = request.query.getall(name)

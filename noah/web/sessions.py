@@ -18,7 +18,7 @@ from noah.errors import BadInput, NotFound
 from noah.web.identity import who
 from noah.web.keys import BROKER, CLOCK, SETTINGS
 from noah.web.patience import PATIENCE
-from noah.web.route import Answer, Call, read_query
+from noah.web.route import Answer, Call
 from noah.web.wire import Length, Model, Moment, Nothing, Paged, Text, Wait, maybe, moment
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,40}", re.ASCII)
@@ -178,9 +178,8 @@ async def end(call: Call[Wait, Nothing]) -> Answer[SessionJson]:
     return Answer(_shown(call.request, live))
 
 
-async def ide_file(request: web.Request) -> web.Response:
-    read_query(request, Nothing)
-    kind = request.match_info["format"]
+async def ide_file(call: Call[Nothing, Nothing]) -> web.Response:
+    request, kind = call.request, call.path("format")
     if kind not in ide.FORMATS:
         raise NotFound(f"There are no files for {kind[:40]!r}; there are {', '.join(ide.FORMATS)}.")
     session = (await _of_path(request)).session

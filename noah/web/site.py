@@ -14,6 +14,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from noah.broker import Broker
+from noah.core import ide
 from noah.errors import CannotDebug, Conflict, Forbidden, NoahError, NotFound, Unavailable
 from noah.feed import Feed
 from noah.kube.clusters import Cluster
@@ -27,7 +28,7 @@ from noah.web.metrics import METRICS, Metrics, scrape
 from noah.web.openapi import AnyRoute
 from noah.web.patience import PATIENCE, Patience
 from noah.web.problems import CONTENT_TYPE, Problem, bug_of, problem_of, refusal_of
-from noah.web.route import Raw, Route, read_query
+from noah.web.route import Call, Raw, Route
 from noah.web.wire import Nothing, Wait
 
 log = logging.getLogger(__name__)
@@ -39,9 +40,8 @@ QUIET = frozenset({"/livez", "/readyz", "/metrics"})  # asked every few seconds 
 REQUEST_ID = web.RequestKey("request_id", str)
 SENTENCE = web.RequestKey("sentence", str)  # what a problem said, for the log
 
-# For answers that are no pages. A JSON is never to be run, framed, guessed or kept.
+# Unless an answer says otherwise: nothing here is to be run, framed, guessed or kept.
 SECURITY = {
-    "Server": "noah",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
@@ -54,8 +54,7 @@ V1 = "/api/v1"
 ONE = V1 + "/sessions/{id}"
 
 
-async def _openapi(request: web.Request) -> web.Response:
-    read_query(request, Nothing)
+async def _openapi(_: Call[Nothing, Nothing]) -> web.Response:
     return web.Response(body=_document(), content_type="application/json")
 
 
@@ -172,18 +171,25 @@ ROUTES: tuple[AnyRoute, ...] = (
         path=ONE + "/ide/{format}",
         handler=sessions.ide_file,
         summary="A run configuration for intellij, vscode or eclipse; the command line for jdb.",
-        content_type="text/plain",
+        query=Nothing,
+        content_types=tuple(sorted({one.content_type for one in ide.FORMATS.values()})),
         errors=(NotFound, Unavailable),
     ),
     Raw(
         path=V1 + "/events",
         handler=live.events,
         summary="What happens, as server-sent events; Last-Event-ID goes on from there.",
-        content_type="text/event-stream",
         query=live.EventsQuery,
+        content_types=("text/event-stream",),
         errors=(NotFound, CannotDebug, Unavailable),
     ),
-    Raw(path="/openapi.json", handler=_openapi, summary="This document.", content_type="application/json"),
+    Raw(
+        path="/openapi.json",
+        handler=_openapi,
+        summary="This document.",
+        query=Nothing,
+        content_types=("application/json",),
+    ),
     Route(
         method="GET",
         path="/livez",
@@ -203,7 +209,7 @@ ROUTES: tuple[AnyRoute, ...] = (
         answer=health.HealthJson,
         statuses=(200, 503),
     ),
-    Raw(path="/metrics", handler=scrape, summary="For Prometheus.", content_type="text/plain"),
+    Raw(path="/metrics", handler=scrape, summary="For Prometheus.", query=Nothing, content_types=("text/plain",)),
 )
 
 
@@ -227,7 +233,7 @@ def make_site(
     metrics.read_from(live=broker.live, clusters=clusters, health=site[health.HEALTH])
     for route in ROUTES:
         if isinstance(route, Raw):
-            site.router.add_get(route.path, route.handler, allow_head=False)
+            site.router.add_get(route.path, route.serve, allow_head=False)
         elif route.method == "GET":
             site.router.add_get(route.path, route.serve)
         else:
@@ -249,7 +255,8 @@ async def _let_go(site: web.Application) -> None:
 async def _sign(request: web.Request, response: web.StreamResponse) -> None:
     """On every answer, event streams and refusals included."""
     for name, value in SECURITY.items():
-        response.headers[name] = value
+        response.headers.setdefault(name, value)
+    response.headers["Server"] = "noah"  # aiohttp would tell its version, and Python's
     response.headers["X-Request-Id"] = request[REQUEST_ID]
 
 
