@@ -19,6 +19,8 @@ NOT_IMPLEMENTED: Final = 99
 
 # The header with command set and command read as one number; for a reply that number is the error code.
 header = struct.Struct(">IIBH").unpack_from
+command_header = struct.Struct(">I4xBH").unpack_from  # without the ID
+reply_header = struct.Struct(">IIB").unpack_from  # without the error code
 
 
 def command(command_set: int, number: int) -> int:

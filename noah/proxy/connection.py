@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from noah.core.observer import Event, Observer
+from noah.core.conversation import Event
+from noah.core.observer import Observer
 from noah.errors import NoahError
 from noah.proxy.relay import Dial, NotGreeted, Relay
 
@@ -74,10 +75,10 @@ class Connection:
         await self.over.wait()
 
     def take_events(self) -> list[Event]:
-        return self._relay.observer.take_events() if self._relay else []
+        return self._relay.conversation.take_events() if self._relay else []
 
     def commands(self) -> Counter[str]:
-        return Counter(self._relay.observer.counts()) if self._relay else Counter()
+        return Counter(self._relay.conversation.counts()) if self._relay else Counter()
 
     def summary(self) -> Mapping[str, Any]:
         """As JSON: it is kept with the session."""
@@ -86,8 +87,8 @@ class Connection:
             "debugger": self.debugger,
             "since": self.since.isoformat(),
             "until": self.until and self.until.isoformat(),
-            "bytes_in": self._relay.bytes_in if self._relay else 0,
-            "bytes_out": self._relay.bytes_out if self._relay else 0,
+            "bytes_in": self._relay.debugger.bytes if self._relay else 0,
+            "bytes_out": self._relay.jvm.bytes if self._relay else 0,
             "ended": self.ended,
         }
 

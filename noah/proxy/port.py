@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
-from noah.core.observer import ExitRefused, Identified, PacketRefused, VmChanged
+from noah.core.conversation import ExitRefused, Identified, PacketRefused, VmChanged
 from noah.core.session import Attachment, Vm, VmState
 from noah.proxy.admission import Admission
 from noah.proxy.connection import Connection, Unreachable

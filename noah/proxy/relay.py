@@ -10,13 +10,14 @@ write: what a socket does not take at once, its transport is given as a copy.
 
 import asyncio
 import errno
-import os
 from collections.abc import Awaitable, Callable
+from os import write
 from typing import Final, cast
 from weakref import WeakKeyDictionary
 
 from noah.core.jdwp import HANDSHAKE
 from noah.core.observer import Observer, OversizedPacket
+from noah.errors import NoahError
 from noah.proxy.handshake import Handshake
 from noah.proxy.keepalive import find_out_when_gone
 
@@ -30,7 +31,8 @@ LINGER: Final = 10.0  # seconds
 _buffers: WeakKeyDictionary[asyncio.AbstractEventLoop, memoryview] = WeakKeyDictionary()
 
 
-def _shared_buffer(loop: asyncio.AbstractEventLoop) -> memoryview:
+def _shared_buffer() -> memoryview:
+    loop = asyncio.get_running_loop()
     if loop not in _buffers:
         _buffers[loop] = memoryview(bytearray(READ_SIZE))
     return _buffers[loop]
@@ -38,6 +40,10 @@ def _shared_buffer(loop: asyncio.AbstractEventLoop) -> memoryview:
 
 class NotGreeted(Exception):
     """The JVM hung up before its handshake."""
+
+
+class NoJvm(NoahError):
+    """What answered is no JVM's debug agent."""
 
 
 def _how(name: str, error: Exception | None) -> str:
@@ -53,22 +59,20 @@ def _how(name: str, error: Exception | None) -> str:
 
 
 class Relay:
-    """The two ends of one connection, what passed between them, and how it ended.
+    """The two ends of one connection, and how it ended.
 
     *told* is called when the observer has made events; it must be quick and must not raise.
     """
 
     def __init__(self, *, observer: Observer, told: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
-        self.buffer = _shared_buffer(self._loop)
-        self.observer = observer
+        self.conversation = observer.conversation
         self.told = told
-        self.bytes_in = 0  # from the debugger
-        self.bytes_out = 0  # to it
         self.why: str | None = None  # it has ended or is about to
         self.over: asyncio.Future[None] = self._loop.create_future()
-        self.debugger = DebuggerEnd(self)
-        self.jvm = JvmEnd(self)
+        self.debugger = DebuggerEnd(self, observer)
+        self.jvm = JvmEnd(self, observer)
+        self.debugger.other, self.jvm.other = self.jvm, self.debugger
         self._linger: asyncio.TimerHandle | None = None
 
     def join(self, transport: asyncio.Transport) -> None:
@@ -88,34 +92,29 @@ class Relay:
 
     def eof(self, end: "End") -> None:
         self._note(f"{end.name} closed the connection")
-        other = self.other(end)
-        other.shut()
-        if other.has_ended:
-            other.close()
+        end.other.shut()
+        if end.other.has_ended:
+            end.other.close()
             end.close()
         self._watch_linger(-1)
 
     def lost(self, end: "End", error: Exception | None) -> None:
         self._note(_how(end.name, error))
-        other = self.other(end)
-        if other.is_lost:
+        if end.other.is_lost:
             self._finish()
         elif end is self.debugger:
             self.jvm.abort()
         else:
-            other.close()  # it may still take what waits for it
+            self.debugger.close()  # it may still take what waits for it
             self._watch_linger(-1)
 
     def _note(self, why: str) -> None:
         """The first reason is the reason."""
         if self.why is None:
-            self.why = "the debugger detached" if self.observer.is_disposed else why
-
-    def other(self, end: "End") -> "End":
-        return self.jvm if end is self.debugger else self.debugger
+            self.why = "the debugger detached" if self.conversation.is_disposed else why
 
     def _watch_linger(self, passed: int) -> None:
-        now_passed = self.bytes_in + self.bytes_out
+        now_passed = self.debugger.bytes + self.jvm.bytes
         if now_passed == passed:
             self.end("one side ended and the other did not")
         elif self._linger is None or passed >= 0:
@@ -131,21 +130,31 @@ class Relay:
 class End(asyncio.BufferedProtocol):
     """One of the two connections."""
 
+    __slots__ = (
+        "_backlog",
+        "_buffer",
+        "_events",
+        "_fd",
+        "_transport",
+        "bytes",
+        "has_ended",
+        "is_lost",
+        "other",
+        "relay",
+    )
+
     name: str
 
-    def __init__(self, relay: Relay) -> None:
+    def __init__(self, relay: Relay, observer: Observer) -> None:
         self.relay = relay
+        self.other: End
+        self.bytes = 0  # that came from here
         self.is_lost = True  # or not made yet
         self.has_ended = False  # will send nothing more
         self._transport: asyncio.Transport | None = None
         self._fd = -1  # the socket's, while bytes may be written to it past the transport
-        self._backlog = False  # the transport holds bytes that its far side does not take
-        self._buffer = relay.buffer
-        self._observer = relay.observer
-
-    @property
-    def _other(self) -> "End":
-        return self.relay.other(self)
+        self._buffer = _shared_buffer()
+        self._events = observer.conversation.events
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # by what it does: uvloop's classes are their own
@@ -153,17 +162,16 @@ class End(asyncio.BufferedProtocol):
         # Any backlog at all stops the reading on the other side.
         self._transport.set_write_buffer_limits(high=0)
         find_out_when_gone(transport)
-        sock = transport.get_extra_info("socket")
-        self._fd = -1 if sock is None else sock.fileno()
+        self._write_directly()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._buffer
 
     def send(self, data: memoryview | bytes) -> None:
         """One write(2) without a copy, past the transport where it has a socket: the same on every event loop."""
-        if self._fd >= 0 and not self._backlog:
+        if self._fd >= 0:
             try:
-                sent = os.write(self._fd, data)
+                sent = write(self._fd, data)
             except BlockingIOError:
                 sent = 0
             except OSError as e:
@@ -176,12 +184,16 @@ class End(asyncio.BufferedProtocol):
             self._transport.write(bytes(data))
 
     def pause_writing(self) -> None:
-        self._backlog = True
-        self._other.pause_reading()
+        self._fd = -1
+        self.other.pause_reading()
 
     def resume_writing(self) -> None:
-        self._backlog = False
-        self._other.resume_reading()
+        self._write_directly()
+        self.other.resume_reading()
+
+    def _write_directly(self) -> None:
+        sock = self._transport and not self._transport.is_closing() and self._transport.get_extra_info("socket")
+        self._fd = sock.fileno() if sock else -1
 
     def pause_reading(self) -> None:
         # After its end of stream, asyncio would take resume_reading() as a wish to hear of that end again.
@@ -224,41 +236,50 @@ class End(asyncio.BufferedProtocol):
 
 
 class DebuggerEnd(End):
+    __slots__ = ("_from_debugger", "_from_jvm")
+
     name = "the debugger"
 
-    def buffer_updated(self, nbytes: int) -> None:
-        relay, observer = self.relay, self._observer
-        relay.bytes_in += nbytes
-        try:
-            data = observer.from_debugger(self._buffer[:nbytes])
-        except OversizedPacket as e:
-            relay.told()
-            relay.end(str(e))
-            return
-        relay.jvm.send(data)
-        if observer.events:
-            relay.told()
-            self.answer()
+    def __init__(self, relay: Relay, observer: Observer) -> None:
+        super().__init__(relay, observer)
+        self._from_debugger = observer.from_debugger
+        self._from_jvm = observer.from_jvm
 
-    def answer(self) -> None:
-        """What the gateway itself answers, once there is room and the JVM is between two packets."""
-        if not self._backlog and (answer := self._observer.answer()):
+    def buffer_updated(self, nbytes: int) -> None:
+        self.bytes += nbytes
+        try:
+            data = self._from_debugger.feed(self._buffer[:nbytes])
+        except OversizedPacket as e:
+            self.relay.told()
+            self.relay.end(str(e))
+            return
+        self.other.send(data)
+        if self._events:
+            self.relay.told()
+            self._answer()
+
+    def _answer(self) -> None:
+        """What the gateway answers itself, once there is room and the JVM is between two packets."""
+        if self._fd >= 0 and (answer := self._from_jvm.answer()):
             self.send(answer)
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self.answer()
+        self._answer()
 
     def eof_received(self) -> bool:
-        self.relay.jvm.send(self._observer.take_held())
+        self.other.send(self._from_debugger.take_held())
         return super().eof_received()
 
 
 class JvmEnd(End):
+    __slots__ = ("_early", "_from_jvm", "_handshake", "_pass_on", "greeted")
+
     name = "the JVM"
 
-    def __init__(self, relay: Relay) -> None:
-        super().__init__(relay)
+    def __init__(self, relay: Relay, observer: Observer) -> None:
+        super().__init__(relay, observer)
+        self._from_jvm = observer.from_jvm
         self._handshake: Handshake | None = Handshake()
         # Done when the JVM's handshake is here; failed when it will not come.
         self.greeted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -267,8 +288,11 @@ class JvmEnd(End):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        # A JVM that is shown less than all 14 bytes at first refuses the debugger.
-        self.send(HANDSHAKE)
+        if self.relay.why is not None:
+            self.abort()  # nobody waits for it any more
+        else:
+            # A JVM that is shown less than all 14 bytes at first refuses the debugger.
+            self.send(HANDSHAKE)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._buffer if self._handshake is None else self._handshake.missing()
@@ -277,21 +301,21 @@ class JvmEnd(End):
         if self._handshake is not None:
             self._greet(self._handshake, nbytes)
             return
-        self.relay.bytes_out += nbytes
-        self._pass_on(self._observer.from_jvm(self._buffer[:nbytes]))
-        if self._observer.events:
+        self.bytes += nbytes
+        self._pass_on(self._from_jvm.feed(self._buffer[:nbytes]))
+        if self._events:
             self.relay.told()
 
     def release(self) -> None:
         """The debugger is there: what came early goes first, everything else as it comes."""
-        self._pass_on = self.relay.debugger.send
+        self._pass_on = self.other.send
         self._pass_on(HANDSHAKE + bytes(self._early))
         self._early.clear()
 
     def _greet(self, handshake: Handshake, nbytes: int) -> None:
         handshake.took(nbytes)
         if handshake.is_wrong:
-            self._fail(NotGreeted("What answered is no JVM's debug agent."))
+            self._fail(NoJvm())
             self.abort()
         elif handshake.is_complete:
             self._handshake = None
@@ -306,7 +330,7 @@ class JvmEnd(End):
         self._fail(NotGreeted())
         super().connection_lost(exc)
 
-    def _fail(self, error: NotGreeted) -> None:
+    def _fail(self, error: Exception) -> None:
         if not self.greeted.done():
             self.greeted.set_exception(error)
             self.greeted.exception()  # nobody may be waiting any more
