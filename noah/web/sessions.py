@@ -132,9 +132,9 @@ async def enable(call: Call[Wait, EnableBody]) -> Answer[SessionJson]:
         pause_budget=body.pause_budget if told_budget else app[SETTINGS].sessions.pause_budget,
         take_over=body.take_over,
     )
-    live = await _settled(call.request, live, call.query.wait)
+    live = await _settled(call, live)
     location = {"Location": f"/api/v1/sessions/{live.session.id}"} if new else {}
-    return Answer(_shown(call.request, live), 201 if new else 200, location)
+    return Answer(_json(call.request, live), 201 if new else 200, location)
 
 
 async def list_sessions(call: Call[SessionsQuery, Nothing]) -> Answer[SessionsJson]:
@@ -147,42 +147,37 @@ async def list_sessions(call: Call[SessionsQuery, Nothing]) -> Answer[SessionsJs
         limit=query.limit,
         after=query.after,
     )
-    return Answer({"items": [_shown(call.request, live) for live in found], "continue": token, "total": total})
+    return Answer({"items": [_json(call.request, live) for live in found], "continue": token, "total": total})
 
 
 async def show_session(call: Call[Wait, Nothing]) -> Answer[SessionJson]:
-    live = await _settled(call.request, await _of_path(call.request), call.query.wait)
-    return Answer(_shown(call.request, live))
+    live = await call.request.app[BROKER].get(_id(call.request))
+    return Answer(_json(call.request, await _settled(call, live)))
 
 
 async def extend(call: Call[Nothing, ExtendBody]) -> Answer[SessionJson]:
-    live = await _of_path(call.request)
-    broker = call.request.app[BROKER]
-    return Answer(
-        _shown(call.request, await broker.extend(live.session.id, by=who(call.request), length=call.body.length))
-    )
+    extended = call.request.app[BROKER].extend(_id(call.request), by=who(call.request), length=call.body.length)
+    return Answer(_json(call.request, await extended))
 
 
 async def resume(call: Call[Nothing, Nothing]) -> Answer[SessionJson]:
-    live = await _of_path(call.request)
-    return Answer(_shown(call.request, await call.request.app[BROKER].resume(live.session.id, by=who(call.request))))
+    resumed = call.request.app[BROKER].resume(_id(call.request), by=who(call.request))
+    return Answer(_json(call.request, await resumed))
 
 
 async def end(call: Call[Wait, Nothing]) -> Answer[SessionJson]:
-    app, user = call.request.app, who(call.request)
-    live = await _of_path(call.request)
-    live = await app[BROKER].end(live.session.id, by=user)
-    if call.query.wait:
-        waited = app[BROKER].ended
-        live = await app[PATIENCE].lasts(lambda: waited(live.session.id, within=call.query.wait)) or live
-    return Answer(_shown(call.request, live))
+    app, session_id, wait = call.request.app, _id(call.request), call.query.wait
+    live = await app[BROKER].end(session_id, by=who(call.request))
+    if wait:
+        live = await app[PATIENCE].lasts(lambda: app[BROKER].ended(session_id, within=wait)) or live
+    return Answer(_json(call.request, live))
 
 
 async def ide_file(call: Call[Nothing, Nothing]) -> web.Response:
     request, kind = call.request, call.path("format")
     if kind not in ide.FORMATS:
         raise NotFound(f"There are no files for {kind[:40]!r}; there are {', '.join(ide.FORMATS)}.")
-    session = (await _of_path(request)).session
+    session = (await request.app[BROKER].get(_id(request))).session
     name = session.app
     if isinstance(session.target, PodTarget):
         name += f" ({session.target.namespace})"
@@ -258,23 +253,24 @@ def _reread(at: str) -> Moment:
     return moment(datetime.fromisoformat(at))
 
 
-def _shown(request: web.Request, live: Live) -> SessionJson:
+def _json(request: web.Request, live: Live) -> SessionJson:
     app = request.app
     return session_json(live, host=app[SETTINGS].gateway.advertised_host, now=app[CLOCK]())
 
 
-async def _of_path(request: web.Request) -> Live:
+def _id(request: web.Request) -> str:
+    """What cannot be an ID is never shown to the database: it may have a NUL in it."""
     session_id = request.match_info["id"]
     if not _ID.fullmatch(session_id):
         raise NotFound(f"There is no session {session_id[:40]!r}.")
-    return await request.app[BROKER].get(session_id)
+    return session_id
 
 
-async def _settled(request: web.Request, live: Live, wait: float) -> Live:
+async def _settled(call: Call[Wait, Any], live: Live) -> Live:
+    broker, wait = call.request.app[BROKER], call.query.wait
     if not wait:
         return live
-    broker = request.app[BROKER]
-    return await request.app[PATIENCE].lasts(lambda: broker.settled(live.session.id, within=wait)) or live
+    return await call.request.app[PATIENCE].lasts(lambda: broker.settled(live.session.id, within=wait)) or live
 
 
 def _own_address(request: web.Request) -> list[str]:
