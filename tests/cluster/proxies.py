@@ -73,10 +73,12 @@ async def _join(
     up_reader: asyncio.StreamReader,
     up_writer: asyncio.StreamWriter,
 ) -> None:
-    with contextlib.closing(up_writer):
+    try:
         async with asyncio.TaskGroup() as group:
             group.create_task(_pump(reader, up_writer))
             group.create_task(_pump(up_reader, writer))
+    finally:
+        up_writer.transport.abort()  # a goodbye of TLS might outlast the test
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
