@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -46,13 +46,42 @@ class Postgres:
             assert time.monotonic() < deadline, self._log.read_text()
             time.sleep(0.05)
 
-    def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGINT)
+            self._process.wait()
+
+    def kill(self) -> None:
         """The server and its children at once, as when the machine goes away."""
         assert self._process is not None
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, number)
+        family = self._signal(signal.SIGKILL)
         self._process.wait()
+        # A child that is still there holds the shared memory, and no new server would start.
+        deadline = time.monotonic() + COMES_UP_WITHIN
+        while any(Path(f"/proc/{pid}").exists() for pid in family):
+            assert time.monotonic() < deadline, family
+            time.sleep(0.02)
         (self._data / "postmaster.pid").unlink(missing_ok=True)
+
+    @contextmanager
+    def hanging(self) -> Iterator[None]:
+        """Its sockets stay open and nothing is answered."""
+        self._signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> list[int]:
+        """To the server and its children, each of which is in a process group of its own."""
+        assert self._process is not None
+        server = self._process.pid
+        children = Path(f"/proc/{server}/task/{server}/children").read_text().split()
+        family = [server, *map(int, children)]
+        for pid in family:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+        return family
 
     def execute(self, *statements: str) -> None:
         with psycopg.connect(self.url(), autocommit=True) as connection:
@@ -88,8 +117,8 @@ def postgres() -> Iterator[Postgres]:
         server.create()
         server.start()
         yield server
-        server.kill(signal.SIGINT)
     finally:
+        server.stop()
         shutil.rmtree(folder, ignore_errors=True)
 
 

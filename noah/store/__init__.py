@@ -1,7 +1,6 @@
 """Every statement that touches the tables. What several gateways have to agree on is judged here, by constraints."""
 
 import base64
-import binascii
 from collections.abc import Mapping, Set
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -13,17 +12,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from noah.core.session import EndReason, Session
 from noah.core.target import Target
-from noah.errors import AlreadyDebugged, BadInput, Conflict, NotFound, PortsUsedUp, Unavailable
+from noah.errors import AlreadyDebugged, BadInput, Conflict, NotFound, Unavailable
 from noah.store import revisions
 from noah.store.database import Database
+from noah.store.ports import choose_port, give_up_port, keep_port, place_of, touch_port
 from noah.store.revisions import downgrade, upgrade
-from noah.store.tables import debug_ports, row_of, session_of, sessions
+from noah.store.tables import is_live, row_of, session_of, sessions
 
 __all__ = ["Store", "downgrade", "upgrade"]
 
-RACES = 20  # times that a port may be lost to somebody faster; each time another one is chosen
-
-_live = sessions.c.ended_at.is_(None)
+ROUNDS = 3  # of a race that is lost: the second sees who won, the third is for a winner who has ended meanwhile
 
 
 class Store:
@@ -67,10 +65,12 @@ class Store:
     ) -> Session:
         """A new session, with the port that this person had for this app. AlreadyDebugged (by whomever, the same person
         included); PortsUsedUp."""
-        for _ in range(RACES):
+        for _ in range(ROUNDS):
             try:
                 async with self._database.writing() as connection:
                     await _raise_if_held(connection, target)
+                    place = place_of(target, workload)
+                    port = await choose_port(connection, owner, app, place, ports=ports, avoid=frozenset())
                     now = await self._now(connection)
                     session = Session(
                         id=id,
@@ -78,7 +78,7 @@ class Store:
                         workload=workload,
                         app=app,
                         owner=owner,
-                        port=await _choose_port(connection, owner=owner, app=app, ports=ports, avoid=frozenset()),
+                        port=port,
                         created_at=now,
                         expires_at=now + length,
                         allow=allow,
@@ -86,17 +86,16 @@ class Store:
                         pause_budget=pause_budget,
                     )
                     await connection.execute(insert(sessions).values(row_of(session)))
-                    await _keep_port(connection, session, now)
+                    await keep_port(connection, port, owner, app, now)
                     return session
             except IntegrityError:
-                # Somebody was faster. The next round sees whether it was the target or one port of many.
-                continue
-        raise Unavailable("Too many sessions begin at the same time: try again.")
+                continue  # somebody was faster: the next round sees who
+        raise Unavailable(f"{target} is wanted by many at the same time: try again.")
 
     async def get(self, id: str) -> Session | None:
         async with self._database.reading() as connection:
             row = (await connection.execute(select(sessions).where(sessions.c.id == id))).mappings().first()
-        return session_of(row) if row else None  # type: ignore[arg-type]
+        return session_of(row) if row else None
 
     async def audit(self, id: str) -> Mapping[str, Any] | None:
         async with self._database.reading() as connection:
@@ -107,8 +106,10 @@ class Store:
 
     async def live(self) -> list[Session]:
         async with self._database.reading() as connection:
-            rows = (await connection.execute(select(sessions).where(_live).order_by(sessions.c.created_at))).mappings()
-            return [session_of(row) for row in rows]  # type: ignore[arg-type]
+            rows = (
+                await connection.execute(select(sessions).where(is_live).order_by(sessions.c.created_at))
+            ).mappings()
+            return [session_of(row) for row in rows]
 
     async def find(
         self,
@@ -126,7 +127,7 @@ class Store:
         if target_prefix is not None:
             wanted.append(sessions.c.target.startswith(target_prefix, autoescape=True))
         if state != "all":
-            wanted.append(_live if state == "live" else ~_live)
+            wanted.append(is_live if state == "live" else ~is_live)
         async with self._database.reading() as connection:
             total = await connection.scalar(select(func.count()).select_from(sessions).where(*wanted)) or 0
             rows = (await connection.execute(_page(select(sessions).where(*wanted), limit, after))).mappings().all()
@@ -147,7 +148,7 @@ class Store:
             session = await _there(connection, id)
             if session.is_over:
                 return session
-            detail = detail and detail[:2000]
+            detail = detail and _kept(detail)
             return await _change(connection, replace(session, end_reason=reason, end_detail=detail, ended_by=by))
 
     async def finish(self, id: str, *, audit: Mapping[str, Any] | None) -> Session:
@@ -158,7 +159,9 @@ class Store:
                 return session
             if audit is not None:
                 await connection.execute(update(sessions).where(sessions.c.id == id).values(audit=audit))
-            return await _change(connection, replace(session, ended_at=await self._now(connection)))
+            now = await self._now(connection)
+            await touch_port(connection, session.port, now)
+            return await _change(connection, replace(session, ended_at=now))
 
     async def save_audit(self, id: str, audit: Mapping[str, Any]) -> None:
         async with self._database.writing() as connection:
@@ -166,23 +169,25 @@ class Store:
 
     async def move(self, id: str, *, target: Target) -> Session:
         """AlreadyDebugged when another session is on *target*."""
-        try:
-            async with self._database.writing() as connection:
-                return await _change(connection, replace(await _there(connection, id), target=target))
-        except IntegrityError:
-            async with self._database.reading() as connection:
-                await _raise_if_held(connection, target)
-            raise
+        for _ in range(ROUNDS):
+            try:
+                async with self._database.writing() as connection:
+                    return await _change(connection, replace(await _there(connection, id), target=target))
+            except IntegrityError:
+                async with self._database.reading() as connection:
+                    await _raise_if_held(connection, target)
+        raise Unavailable(f"{target} is wanted by many at the same time: try again.")
 
     async def move_port(self, id: str, *, ports: range, avoid: Set[int]) -> Session:
         """Another port, that is kept from now on; *avoid*: those that another program of the machine has."""
         async with self._database.writing() as connection:
             session = await _there(connection, id)
-            port = await _choose_port(connection, owner=session.owner, app=session.app, ports=ports, avoid=avoid)
-            moved = await _change(connection, replace(session, port=port))
-            await connection.execute(delete(debug_ports).where(debug_ports.c.port == session.port))
-            await _keep_port(connection, moved, await self._now(connection))
-            return moved
+            owner, app, place = session.owner, session.app, place_of(session.target, session.workload)
+            port = await choose_port(connection, owner, app, place, ports=ports, avoid=avoid | {session.port})
+            now = await self._now(connection)
+            await give_up_port(connection, session.port, now)
+            await keep_port(connection, port, owner, app, now)
+            return await _change(connection, replace(session, port=port))
 
     async def forget_before(self, age: timedelta) -> int:
         """Deletes sessions that ended longer than *age* ago; how many."""
@@ -199,7 +204,7 @@ class Store:
 
 
 async def _raise_if_held(connection: AsyncConnection, target: Target) -> None:
-    holding = select(sessions.c.owner, sessions.c.id).where(_live, sessions.c.target == str(target))
+    holding = select(sessions.c.owner, sessions.c.id).where(is_live, sessions.c.target == str(target))
     row = (await connection.execute(holding)).first()
     if row is not None:
         raise AlreadyDebugged(target=str(target), holder=row.owner, session_id=row.id)
@@ -210,7 +215,7 @@ async def _there(connection: AsyncConnection, id: str) -> Session:
     row = (await connection.execute(select(sessions).where(sessions.c.id == id).with_for_update())).mappings().first()
     if row is None:
         raise NotFound(f"There is no session {id[:40]!r}.")
-    return session_of(row)  # type: ignore[arg-type]
+    return session_of(row)
 
 
 async def _change(connection: AsyncConnection, session: Session) -> Session:
@@ -218,27 +223,9 @@ async def _change(connection: AsyncConnection, session: Session) -> Session:
     return session
 
 
-async def _choose_port(connection: AsyncConnection, *, owner: str, app: str, ports: range, avoid: Set[int]) -> int:
-    """The one that they had; else one that nobody ever had; else the one whose last use is longest ago."""
-    busy = set((await connection.scalars(select(sessions.c.port).where(_live))).all()) | avoid
-    kept = (await connection.execute(select(debug_ports).order_by(debug_ports.c.used_at))).all()
-    free = [row for row in kept if row.port in ports and row.port not in busy]
-    for row in sorted(free, key=lambda row: int(row.port)):
-        if (row.owner, row.app) == (owner, app):
-            return int(row.port)
-    ever = {row.port for row in kept}
-    for port in ports:
-        if port not in ever and port not in busy:
-            return port
-    if not free:
-        raise PortsUsedUp()
-    return int(free[0].port)
-
-
-async def _keep_port(connection: AsyncConnection, session: Session, now: datetime) -> None:
-    await connection.execute(delete(debug_ports).where(debug_ports.c.port == session.port))
-    kept = {"port": session.port, "owner": session.owner, "app": session.app, "used_at": now}
-    await connection.execute(insert(debug_ports).values(kept))
+def _kept(text: str) -> str:
+    """What somebody's container said, as far as a database holds it: no NUL, no half of a surrogate pair."""
+    return text.replace("\0", "").encode(errors="replace").decode()[:2000]
 
 
 def _page(statement: Select[Any], limit: int, after: str | None) -> Select[Any]:
@@ -255,6 +242,6 @@ def _token(last: Session) -> str:
 def _read_token(token: str) -> tuple[datetime, str]:
     try:
         at, _, id = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode().partition(" ")
-        return datetime.fromisoformat(at), id
-    except (ValueError, binascii.Error):
+        return datetime.fromisoformat(at).astimezone(UTC), id
+    except (ValueError, OverflowError):
         raise BadInput("That is no token to continue with: take the one that the page before gave.") from None

@@ -1,57 +1,97 @@
 """The connection to the database: how each kind is opened, and the one place where its failures become a sentence."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-from sqlalchemy import event
-from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
+import psycopg
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.engine import URL, ExceptionContext, make_url
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from noah.errors import BadSettings, Unavailable
+from noah.errors import BadInput, BadSettings, Unavailable
 
 TAKES = 10.0  # seconds at most, for a whole transaction; the longest here is a page of sessions
 BUSY = 5.0  # seconds that SQLite waits for another writer
 READ_ONLY = "25006"  # SQLSTATE of a write to what has become a standby
 
 
-def plain_url(url: str) -> str:
-    """The URL with its driver, for Alembic: the same drivers serve it and the gateway."""
-    if url.startswith("sqlite:///"):
-        return url
-    for scheme in ("postgresql://", "postgres://"):
-        if url.startswith(scheme):
-            return "postgresql+psycopg://" + url.removeprefix(scheme)
-    shown = url.rpartition("@")[2][:60]
-    raise BadSettings(f"database = {shown!r} is neither sqlite:///FILE nor postgresql://USER:PASSWORD@HOST/DATABASE.")
+def parse_url(text: str) -> URL:
+    """BadSettings, with the forms that there are; what is shown of *text* has no password."""
+    scheme, separator, rest = text.partition("://")
+    drivers = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
+    try:
+        url = make_url(drivers[scheme] + separator + rest)
+        # SQLite's in-memory database would be another one for each connection, and for `noah db upgrade`.
+        if scheme == "sqlite" and (url.host or url.database in {None, "", ":memory:"}):
+            raise ArgumentError("no file")
+    except (KeyError, ValueError, ArgumentError):
+        shown = text.rpartition("@")[2][:60]
+        raise BadSettings(
+            f"database = {shown!r} is neither sqlite:///FILE nor postgresql://USER:PASSWORD@HOST/DATABASE."
+        ) from None
+    return url
 
 
-def open_engine(url: str) -> AsyncEngine:
-    plain = plain_url(url)
-    if plain.startswith("sqlite"):
-        engine = create_async_engine(
-            plain.replace("sqlite://", "sqlite+aiosqlite://", 1), connect_args={"timeout": BUSY}
-        )
-        event.listen(engine.sync_engine, "connect", _sqlite_connected)
-        event.listen(engine.sync_engine, "begin", _sqlite_begins)
+def open_engine(text: str) -> AsyncEngine:
+    url = parse_url(text)
+    if url.drivername == "sqlite":
+        engine = create_async_engine(url.set(drivername="sqlite+aiosqlite"), connect_args={"timeout": BUSY})
+        _set_up_sqlite(engine.sync_engine)
         return engine
     engine = create_async_engine(
-        plain,
+        url,
         pool_pre_ping=True,
         pool_timeout=TAKES,
-        connect_args={"connect_timeout": 5, "options": f"-c statement_timeout={int(TAKES * 1000)} -c timezone=UTC"},
+        connect_args={**_postgres_args(url), "async_creator_fn": _Connection.connect},
     )
     event.listen(engine.sync_engine, "handle_error", _switched_over)
     return engine
 
 
+def open_plain_engine(text: str) -> Engine:
+    """For Alembic, which knows no asyncio. All its transactions write, and may take as long as a migration takes."""
+    url = parse_url(text)
+    if url.drivername == "sqlite":
+        engine = create_engine(url, connect_args={"timeout": BUSY}, execution_options={"writes": True})
+        _set_up_sqlite(engine)
+        return engine
+    return create_engine(url, connect_args={"connect_timeout": 5})
+
+
+def _postgres_args(url: URL) -> dict[str, Any]:
+    milliseconds = int(TAKES * 1000)
+    return {
+        "connect_timeout": 5,
+        # A machine that is gone without a word, in either direction: ours is told by the kernel, and what a gateway
+        # that died had begun is rolled back by the server, locks and all.
+        "tcp_user_timeout": milliseconds,
+        "options": f"{url.query.get('options', '')} -c timezone=UTC -c statement_timeout={milliseconds}"
+        f" -c idle_in_transaction_session_timeout={milliseconds}",
+    }
+
+
+class _Connection(psycopg.AsyncConnection[Any]):
+    async def cancel_safe(self, *, timeout: float = 0) -> None:
+        """psycopg asks the server to cancel what is interrupted, and waits 10 s for a server that may be the reason
+        for the interruption. SQLAlchemy throws the connection away in any case."""
+        self.pgconn.finish()
+
+
+def _set_up_sqlite(engine: Engine) -> None:
+    event.listen(engine, "connect", _sqlite_connected)
+    event.listen(engine, "begin", _sqlite_begins)
+
+
 def _sqlite_connected(connection: Any, _: Any) -> None:
-    # SQLAlchemy says when a transaction begins (below); the driver's own rule would begin it at the first write.
+    # SQLAlchemy says when a transaction begins (below); the driver's own rule would begin it at the first write, and
+    # never for a change of the tables.
     connection.isolation_level = None
     cursor = connection.cursor()
+    # With a WAL, NORMAL loses nothing when the gateway is killed; the last moments when the power goes.
     for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
@@ -71,7 +111,6 @@ def _switched_over(context: ExceptionContext) -> None:
 
 class Database:
     def __init__(self, url: str) -> None:
-        self.url = url
         self._engine = open_engine(url)
         self._writing = self._engine.execution_options(writes=True)
 
@@ -84,25 +123,36 @@ class Database:
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
-        async with _translated(), self._engine.begin() as connection:
-            yield connection
+        with translated():
+            async with asyncio.timeout(TAKES), self._engine.begin() as connection:
+                yield connection
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
         """One transaction; committed when the block ends well. IntegrityError passes: it is an answer."""
-        async with _translated(), self._writing.begin() as connection:
-            yield connection
+        with translated():
+            async with asyncio.timeout(TAKES), self._writing.begin() as connection:
+                yield connection
 
 
-@asynccontextmanager
-async def _translated() -> AsyncIterator[None]:
+@contextmanager
+def translated() -> Iterator[None]:
     try:
-        async with asyncio.timeout(TAKES):
-            yield
+        yield
     except TimeoutError:
         raise Unavailable(f"The database does not answer: nothing came within {TAKES:.0f} s.") from None
-    except (OperationalError, InterfaceError, InternalError, PoolTimeout) as e:
-        reason = str(getattr(e, "orig", None) or e).strip().splitlines() or ["no reason given"]
-        raise Unavailable(f"The database does not answer: {reason[0].rstrip('.')}.") from e
-    except OSError as e:
-        raise Unavailable(f"The database does not answer: {e.strerror or e}.") from e
+    except IntegrityError:
+        raise
+    except (DataError, UnicodeEncodeError) as e:
+        # A NUL or half a surrogate pair in what somebody looks for.
+        raise BadInput(f"The database cannot hold that: {_first_line(e)}.") from e
+    except ProgrammingError as e:
+        # A right that is missing, a table that is not there.
+        raise Unavailable(f"The database refuses: {_first_line(e)}.") from e
+    except (DBAPIError, PoolTimeout, OSError) as e:
+        raise Unavailable(f"The database does not answer: {_first_line(e)}.") from e
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(getattr(error, "orig", None) or error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

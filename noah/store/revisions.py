@@ -1,17 +1,21 @@
 """The database's revision: which one it is at, which one this gateway needs, and the way there (migrations/)."""
 
 import sysconfig
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine
-from sqlalchemy.exc import OperationalError
+from alembic.util import CommandError
+from sqlalchemy import Connection, func, select
 
-from noah.errors import BadSettings, Unavailable
-from noah.store.database import plain_url
+from noah.errors import BadSettings
+from noah.store.database import open_plain_engine, translated
+
+UPGRADING = 0x6E6F6168_00000001  # PostgreSQL's advisory lock for who migrates; "noah" and a number
 
 
 def upgrade(url: str, revision: str = "head") -> None:
@@ -23,24 +27,39 @@ def downgrade(url: str, revision: str) -> None:
 
 
 def check(connection: Connection) -> None:
-    """BadSettings, with what to run, unless the database is at the revision that this gateway was made for."""
-    needed = ScriptDirectory.from_config(_config()).get_current_head()
+    """BadSettings, with what to do, unless the database is at the revision that this gateway was made for."""
+    needed, *older = _known()
     found = MigrationContext.configure(connection).get_current_revision()
-    if found != needed:
-        at = f"at revision {found}" if found else "empty"
-        raise BadSettings(f"The database is {at}, this gateway needs revision {needed}: run `noah db upgrade`.")
+    if found == needed:
+        return
+    if found is not None and found not in older:
+        raise BadSettings(
+            f"The database is at revision {found}, which this gateway does not know (it needs {needed}): "
+            "a newer gateway made it, so run that one."
+        )
+    at = f"at revision {found}" if found else "empty"
+    raise BadSettings(f"The database is {at}, this gateway needs revision {needed}: run `noah db upgrade`.")
 
 
-def _run(url: str, what: object, revision: str) -> None:
-    engine = create_engine(plain_url(url))
+@cache
+def _known() -> tuple[str, ...]:
+    """All revisions, the newest first."""
+    return tuple(script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions())
+
+
+def _run(url: str, what: Callable[[Config, str], None], revision: str) -> None:
+    engine = open_plain_engine(url)
     try:
-        # The one transaction of all steps: a migration that fails leaves the database as it was.
-        with engine.begin() as connection:
+        # One transaction for all steps: a migration that fails leaves the database as it was.
+        with translated(), engine.begin() as connection:
+            if connection.dialect.name == "postgresql":
+                # Of two that upgrade at once, the second finds the work done. SQLite lets one write at a time.
+                connection.execute(select(func.pg_advisory_xact_lock(UPGRADING)))
             config = _config()
             config.attributes["connection"] = connection
-            what(config, revision)  # type: ignore[operator]
-    except OperationalError as e:
-        raise Unavailable(f"The database does not answer: {str(e.orig).strip().splitlines()[0]}.") from e
+            what(config, revision)
+    except CommandError as e:
+        raise BadSettings(f"The database cannot be brought to revision {revision}: {e}.") from e
     finally:
         engine.dispose()
 

@@ -1,6 +1,5 @@
 """The tables. A row and a Session are functions of each other; there is no third shape of the same thing."""
 
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,6 +13,7 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
+    RowMapping,
     String,
     Table,
     TypeDecorator,
@@ -68,10 +68,10 @@ sessions = Table(
     Column("ended_at", Instant),
     Column("audit", JSON(none_as_null=True)),
 )
-_is_live = sessions.c.ended_at.is_(None)
+is_live = sessions.c.ended_at.is_(None)
 # The database judges who was first: one session per target, one per port, as long as it has not ended.
-Index("ux_sessions_live_target", sessions.c.target, unique=True, sqlite_where=_is_live, postgresql_where=_is_live)
-Index("ux_sessions_live_port", sessions.c.port, unique=True, sqlite_where=_is_live, postgresql_where=_is_live)
+Index("ux_sessions_live_target", sessions.c.target, unique=True, sqlite_where=is_live, postgresql_where=is_live)
+Index("ux_sessions_live_port", sessions.c.port, unique=True, sqlite_where=is_live, postgresql_where=is_live)
 Index("ix_sessions_created_at_id", sessions.c.created_at, sessions.c.id)
 
 debug_ports = Table(
@@ -104,7 +104,7 @@ def row_of(session: Session) -> dict[str, Any]:
     }
 
 
-def session_of(row: Mapping[str, Any]) -> Session:
+def session_of(row: RowMapping) -> Session:
     return Session(
         id=row["id"],
         target=parse_target(row["target"]),

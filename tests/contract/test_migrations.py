@@ -1,26 +1,20 @@
 """The migrations lead to the tables that the store uses, up and down, on both databases."""
 
-from pathlib import Path
+import asyncio
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import create_engine, inspect
+from sqlalchemy import inspect
 
+from noah.errors import Unavailable
 from noah.store import downgrade, upgrade
-from noah.store.database import plain_url
+from noah.store.database import open_plain_engine
 from noah.store.tables import metadata
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "postgres":
-        return str(request.getfixturevalue("postgres_url"))
-    return f"sqlite:///{tmp_path}/noah.db"
-
-
 def tables(url: str) -> set[str]:
-    engine = create_engine(plain_url(url))
+    engine = open_plain_engine(url)
     try:
         return set(inspect(engine).get_table_names())
     finally:
@@ -39,7 +33,22 @@ def test_up_down_and_up_again(url: str) -> None:
 
 def test_the_migrations_make_what_the_store_declares(url: str) -> None:
     upgrade(url)
-    engine = create_engine(plain_url(url))
+    engine = open_plain_engine(url)
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
     engine.dispose()
+
+
+async def test_two_who_upgrade_at_once_do_not_disturb_each_other(url: str) -> None:
+    await asyncio.gather(*(asyncio.to_thread(upgrade, url) for _ in range(4)))
+    assert tables(url) == {*metadata.tables, "alembic_version"}
+
+
+def test_a_migration_that_fails_leaves_the_database_as_it_was(url: str) -> None:
+    engine = open_plain_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE debug_ports (x integer)")  # the second table that 0001 makes
+    engine.dispose()
+    with pytest.raises(Unavailable, match=r"debug_ports.* already exists"):
+        upgrade(url)
+    assert tables(url) == {"debug_ports"}

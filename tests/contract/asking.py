@@ -1,0 +1,30 @@
+"""Asking a store for sessions, in few words."""
+
+from datetime import timedelta
+from typing import Any
+
+from noah.core.session import EndReason, Session
+from noah.core.target import LocalTarget, Target
+from noah.store import Store
+
+HOUR = timedelta(hours=1)
+PORTS = range(20000, 20010)
+
+
+async def add(store: Store, id: str, target: Target | None = None, **changes: Any) -> Session:
+    asked = {
+        "workload": None,
+        "app": "shop",
+        "owner": "ada",
+        "length": HOUR,
+        "allow": ("127.0.0.1/32",),
+        "allow_exit": False,
+        "pause_budget": None,
+        "ports": PORTS,
+    }
+    return await store.add(id=id, target=target or LocalTarget(id), **{**asked, **changes})
+
+
+async def end(store: Store, session: Session) -> Session:
+    await store.ask_end(session.id, reason=EndReason.CLOSED, detail=None, by=session.owner)
+    return await store.finish(session.id, audit=None)
