@@ -66,6 +66,12 @@ class Gateway:
             items += _listed(page, self.url)
         return {"items": items, "continue": page.get("continue"), "total": page.get("total", len(items))}
 
+    def clusters(self) -> Json:
+        """{"items"}; there is one page of them."""
+        answer = self.get("/clusters")
+        _listed(answer, self.url)
+        return answer
+
     def file(self, path: str) -> tuple[str, str]:
         """A file's name, as the gateway suggests it ("" if it does not), and its text."""
         response = self._send("GET", path)

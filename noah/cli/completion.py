@@ -52,7 +52,7 @@ def complete_sessions(gateway: Gateway, _: click.Context, typed: str) -> Iterabl
 
 @_asks_gateway
 def complete_clusters(gateway: Gateway, _: click.Context, typed: str) -> Iterable[tuple[str, str]]:
-    items = gateway.items("/clusters", {})["items"]
+    items = gateway.clusters()["items"]
     return [(item["name"], "reachable" if item["reachable"] else "cannot be reached") for item in items]
 
 

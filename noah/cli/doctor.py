@@ -41,7 +41,7 @@ def doctor(what: str | None, cluster: str | None, namespace: str | None, output:
     elif what or cluster:
         findings = _ask(gateway, str(what or cluster))
     else:
-        findings = [f for c in gateway.items("/clusters", {})["items"] for f in _ask(gateway, str(c["name"]))]
+        findings = [f for c in gateway.clusters()["items"] for f in _ask(gateway, str(c["name"]))]
     if output is None:
         _tell(findings)
     else:

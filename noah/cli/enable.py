@@ -36,7 +36,7 @@ class _Budget(click.ParamType[timedelta | str]):
     metavar="LENGTH|off",
     help="How long the JVM may stand still before it is resumed (default: the gateway's).",
 )
-@click.option("--take-over", is_flag=True, help="End the session of whoever debugs it now.")
+@click.option("--take-over", is_flag=True, help="Let your next debugger end the one that is attached.")
 @output_option
 def enable(
     *,

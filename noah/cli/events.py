@@ -16,6 +16,8 @@ from noah.cli.sse import EventReader
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0  # seconds between two attempts to connect again
 
+_PROSE = ("status", "text", "reason")
+_SHOWN = frozenset({"at", "kind", "subject", *_PROSE})
 _COLOURS = {"warning": CARE, "reload": BAD, "step": QUIET}
 
 
@@ -47,7 +49,8 @@ def events(
         "target": target and full_name(gateway, target, cluster=cluster, namespace=namespace),
         "session": session and find_session(gateway, session, cluster=cluster, namespace=namespace),
     }
-    for event in watch(gateway, query):
+    watched = watch(gateway, query)
+    for event in _for_people(watched) if output in (None, "table") else watched:
         click.echo(_printed(event, output), nl=output != "yaml")
 
 
@@ -90,6 +93,17 @@ def _again(gateway: Gateway, query: Query, last_id: str | None) -> Iterator[byte
             return pieces
 
 
+def _for_people(events: Iterator[Json]) -> Iterator[Json]:
+    """A change of a session's status is told by its step; what the step does not say is the reason."""
+    reasons: dict[object, object] = {}
+    for event in events:
+        session, reason = event.get("session"), event.get("reason")
+        if event.get("kind") != "session" or (reason and reasons.get(session) != reason):
+            yield event
+        if event.get("kind") == "session":
+            reasons[session] = reason
+
+
 def _printed(event: Json, output: str | None) -> str:
     match output:
         case "json":
@@ -106,12 +120,11 @@ def _line(event: Json) -> str:
     at, kind, subject = clock(event.get("at"), seconds=True), str(event.get("kind")), str(event.get("subject") or "-")
     if kind == "reload":
         subject = "some events were missed: look with `noah sessions`"
-    rest = "  ".join(_said(key, value) for key, value in event.items() if key not in ("at", "kind", "subject"))
+    prose = ": ".join(str(event[key]) for key in _PROSE if event.get(key))
+    rest = "  ".join(_pair(key, value) for key, value in event.items() if key not in _SHOWN and value is not None)
     mark = click.style(clean(f"{kind:<10}"), fg=_COLOURS.get(kind))
-    return f"{at}  {mark}  {clean(f'{subject}  {rest}'.rstrip())}"
+    return f"{at}  {mark}  " + clean("  ".join(filter(None, [subject, prose, rest])))
 
 
-def _said(key: str, value: object) -> str:
-    if key in ("text", "status", "reason"):
-        return str(value)
+def _pair(key: str, value: object) -> str:
     return f"{key}={value if isinstance(value, str | int | float) else json.dumps(value, ensure_ascii=False)}"

@@ -58,7 +58,7 @@ def targets(
 @output_option
 def clusters(output: str | None) -> None:
     """List the gateway's clusters, and whether it reaches them."""
-    found = connect().items("/clusters", {})
+    found = connect().clusters()
     print_list(found, output, CLUSTERS, name=lambda c: str(c["name"]), nothing="The gateway knows no clusters.")
 
 

@@ -40,7 +40,7 @@ def full_name(gateway: Gateway, text: str, *, cluster: str | None, namespace: st
 
 
 def only_cluster(gateway: Gateway) -> str:
-    names = [str(item.get("name")) for item in gateway.items("/clusters", {})["items"]]
+    names = [str(item.get("name")) for item in gateway.clusters()["items"]]
     if len(names) != 1:
         known = f" The gateway knows {', '.join(names)}." if names else " The gateway knows none."
         raise Failure(Code.USAGE, "Say in which cluster, with --cluster." + known)

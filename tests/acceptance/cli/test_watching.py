@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -56,6 +57,32 @@ async def test_the_doctor_looks_at_a_pod_that_is_named_by_its_deployment(gateway
     await noah(gateway.url, "doctor", "pod/dev/team-a/shop-1")
     asked = [asked.query for asked in gateway.asked if asked.what.endswith("doctor")]
     assert asked == [{"pod": "team-a/shop-1/app"}, {"pod": "team-a/shop-1"}]
+
+
+async def test_a_person_reads_each_change_once(gateway: ScriptedGateway) -> None:
+    about = {"at": "2026-01-01T10:00:00.000Z", "subject": "local/orders", "session": "s-1"}
+    gateway.on(
+        "GET /events",
+        streams(
+            event("e-1", "step", **about, text="Ready."),
+            event("e-2", "session", **about, status="ready", reason=None),
+            event("e-3", "session", **about, status="waiting", reason="The pod is\x1b[2J gone."),
+            event("e-4", "session", **about, status="waiting", reason="The pod is\x1b[2J gone."),
+            event("e-5", "reload", at=about["at"], subject=""),
+            forever=True,
+        ),
+    )
+    process = await start(gateway.url, "events", "-f")
+    assert process.stdout is not None
+    async with asyncio.timeout(30):
+        lines = [(await process.stdout.readline()).decode() for _ in range(3)]
+    process.terminate()
+    await ran(process)
+    assert [re.split("  +", line.rstrip())[1:] for line in lines] == [
+        ["step", "local/orders", "Ready.", "session=s-1"],
+        ["session", "local/orders", "waiting: The pod is\ufffd[2J gone.", "session=s-1"],
+        ["reload", "some events were missed: look with `noah sessions`"],
+    ]
 
 
 async def test_a_run_configuration_is_put_where_the_ide_looks_and_never_over_somebody_elses(
