@@ -55,7 +55,7 @@ class FromDebugger:
         if self._held:
             data = memoryview(self._held + data)
         size, at = len(data), self._rest
-        begin = min(at, size) if self._leaving_out else 0  # of what is passed on
+        begin = at if self._leaving_out else 0  # of what is passed on
         pieces: list[memoryview] = []
         while at + HEADER_SIZE <= size:
             length, packet_id, flags, number = header(data, at)
@@ -128,7 +128,7 @@ class FromJvm:
 
     def _feed(self, data: memoryview) -> memoryview | bytes:
         size, at = len(data), self._rest
-        gap = at if self._answers and not self._gathered else FOREVER
+        gap = at if not self._gathered else FOREVER  # the first place between two packets
         if self._gathered:
             at = self._gather(data, at)
         while at + HEADER_SIZE <= size:
@@ -142,6 +142,10 @@ class FromJvm:
             at = size
         self._rest = at - size
         self._between = at == size and not self._gathered
+        if not self._answers:
+            return data
+        if gap > size and self._between:
+            gap = size
         return data if gap > size else bytes(data[:gap]) + self._take_answers() + data[gap:]
 
     def answer(self) -> bytes:

@@ -38,7 +38,7 @@ class Places:
     def learn_lines(self, type_id: int, method: int, lines: Mapping[int, int]) -> None:
         """*lines*: from a code index to the line that begins there."""
         ordered = sorted(lines.items())
-        table = array("q", [index for index, _ in ordered]), array("q", [line for _, line in ordered])
+        table = array("Q", [index for index, _ in ordered]), array("Q", [line for _, line in ordered])
         _keep(self._lines, (type_id, method), table, MOST_LINE_TABLES)
 
     def learn_thread(self, thread: int, name: str) -> None:
