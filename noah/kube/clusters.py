@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Self
 
 from noah import settings
-from noah.errors import NoahError
+from noah.errors import NoahError, Unavailable
 from noah.kube.client import DEADLINE, Client
 from noah.kube.exec import Exec
 from noah.kube.informer import Informer
@@ -122,8 +122,10 @@ class Cluster:
         while True:
             try:
                 await self.get("/version", timeout=self._ping)
-            except NoahError as e:
+            except Unavailable as e:
                 self._answers(e.sentence)
+            except NoahError:
+                self._answers(None)  # it refuses to say its version, so it is there
             except Exception:  # the task's outermost loop
                 log.exception("cluster %s: looking whether it answers failed", self.name)
             else:

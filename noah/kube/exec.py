@@ -63,8 +63,7 @@ class Exec:
     ) -> ExecResult:
         """Runs *argv* to its end. After *timeout* seconds, or more than *limit* bytes of output, it is let go of.
 
-        A command that reads all of *stdin* to its end does not work with API servers before 1.30, which cannot tell
-        it where the end is.
+        API servers before 1.30 cannot tell a command where *stdin* ends: one that reads on waits until *timeout*.
         """
         began = _now()
         with self._counted():
@@ -95,7 +94,8 @@ class Exec:
     ) -> HeldExec:
         """Starts what goes on for hours, and returns when it has printed the line *until*, or has ended before that.
 
-        *on_end* is called when the stream ends, unless it was closed. The command's stdin ends after *stdin*.
+        *on_end* is called when the stream ends, unless it was closed; it may be before this returns. The command's
+        stdin ends after *stdin*, except as run() says.
         """
         began = _now()
         with self._counted():

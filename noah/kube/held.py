@@ -21,6 +21,7 @@ class HeldExec(Sink):
         self.ended = asyncio.Event()
         self._until = until.encode()
         self._on_end = on_end
+        self._failed: NoahError | None = None  # before the line *until* came
         self._begun = asyncio.Event()
         self._lost = asyncio.Event()
         self._printed = bytearray()
@@ -31,8 +32,8 @@ class HeldExec(Sink):
         self._stream = stream
         stream.resume_reading()
         await self._begun.wait()
-        if isinstance(self.how, NoahError):
-            raise self.how
+        if self._failed is not None:
+            raise self._failed
 
     @property
     def stderr(self) -> str:
@@ -64,13 +65,14 @@ class HeldExec(Sink):
 
     def done(self, how: int | NoahError) -> None:
         self.how = how
-        begun = self._begun.is_set()
-        if not begun:
-            self._first(bytes(self._printed).splitlines())
         self.ended.set()
         self._stream.close()
-        if begun:
+        if self._begun.is_set():
             self._on_end(how)
+            return
+        if isinstance(how, NoahError):
+            self._failed = how
+        self._first(bytes(self._printed).splitlines())
 
     def lost(self) -> None:
         self._lost.set()

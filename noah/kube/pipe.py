@@ -1,6 +1,7 @@
 """An exec stream as an asyncio.Transport: the command's stdin and stdout are a connection's two directions.
 
-It behaves as a TCP transport does towards its protocol: back-pressure both ways, half-close, one connection_lost().
+It behaves as a TCP transport does towards its protocol: back-pressure both ways, one connection_lost(), and half a
+close where the stream can.
 """
 
 import asyncio

@@ -90,6 +90,23 @@ async def test_a_cluster_that_stops_answering_is_noticed_by_itself(api: FakeApi)
         assert cluster.reason is None
 
 
+async def test_a_cluster_that_refuses_is_reachable_for_a_reason(api: FakeApi) -> None:
+    async def forbid(call: Call) -> None:
+        call.refuse(403, "no")
+
+    api.on_anything = api.on_list = forbid
+    async with Cluster(api.settings) as cluster:
+        await until(lambda: cluster.reachable)
+        await until(lambda: cluster.reason == 'The gateway may not list pods in cluster "fake": no.')
+
+
+async def test_outside_of_a_pod_there_is_no_cluster_to_be_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    async with Cluster(settings.Cluster(name="own", in_cluster=True)) as cluster:
+        with pytest.raises(Unavailable, match=r"configuration cannot be used: Service host/port is not set\."):
+            await cluster.get("/version")
+
+
 async def test_a_cluster_that_hangs_takes_no_longer_than_asked_for(api: FakeApi) -> None:
     api.on_anything = api.on_list = Call.hang
     async with Cluster(api.settings) as cluster:

@@ -10,7 +10,7 @@ from noah.kube.client import Client
 from noah.kube.errors import ExecCut, MissingRight
 from noah.kube.exec import Container, Exec, ExecResult
 from noah.kube.stream import V4, V5
-from tests.unit.kube.fake_api import Answer, Call, FakeApi, frame, status
+from tests.unit.kube.fake_api import CLOSE, Answer, Call, FakeApi, frame, status
 
 POD = Container("shop", "orders-1", "app", node="node-a")
 
@@ -188,6 +188,23 @@ async def test_a_held_command_tells_its_end_and_takes_no_place(api: FakeApi, cli
         assert one.stderr == "a warning"
     assert told == [7] * 9
     await until(lambda: exec_.counts.in_flight == 0)
+
+
+async def test_a_first_line_that_comes_with_the_end_is_not_lost(api: FakeApi, client: Client) -> None:
+    api.on_exec = answers(frame(b"\x01port 1\ndone\n") + frame(b"\x03\xe8", CLOSE))
+    told: list[int | NoahError] = []
+    held = await Exec(client).hold(POD, ["sh"], until="done", first_line_timeout=5, on_end=told.append)
+    assert held.lines == ("port 1",)
+    assert isinstance(held.how, ExecCut)
+    assert told == [held.how]
+
+
+async def test_a_stream_that_is_cut_before_its_first_line_never_began(api: FakeApi, client: Client) -> None:
+    api.on_exec = answers(frame(b"\x01port 1\n") + frame(b"\x03\xe8", CLOSE))
+    told: list[int | NoahError] = []
+    with pytest.raises(ExecCut):
+        await Exec(client).hold(POD, ["sh"], until="done", first_line_timeout=5, on_end=told.append)
+    assert told == []
 
 
 async def test_a_held_stream_that_is_cut_says_that_nobody_knows(api: FakeApi, client: Client) -> None:
