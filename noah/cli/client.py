@@ -230,6 +230,8 @@ def _reason(error: Exception) -> str:
     import urllib3.exceptions as u
 
     match error:
+        case u.LocationValueError():
+            return "that is no address"
         case u.NameResolutionError():
             return "its name cannot be resolved"
         case u.NewConnectionError():  # "...: Failed to establish a new connection: [Errno 111] Connection refused"

@@ -28,7 +28,12 @@ class _Budget(click.ParamType[timedelta | str]):
 @click.option("--for", "length", type=LENGTH, help="How long the session lasts (default: the gateway's, 2h).")
 @click.option("--wait", is_flag=True, help="Until a debugger can attach.")
 @click.option("--timeout", type=LENGTH, default="2m", show_default=True, help="How long to --wait.")
-@click.option("--allow", multiple=True, metavar="CIDR", help="Where debuggers may also come from; repeatable.")
+@click.option(
+    "--allow",
+    multiple=True,
+    metavar="CIDR",
+    help="Where debuggers may come from (default: from where you are); repeatable.",
+)
 @click.option("--allow-exit", is_flag=True, help="Let a debugger end the JVM (VirtualMachine.Exit).")
 @click.option(
     "--pause-budget",
