@@ -31,6 +31,7 @@ class Feed:
         self._count = 0
         self._events: deque[Event] = deque(maxlen=KEPT)
         self._watchers: set[asyncio.Queue[Event | None]] = set()
+        self._closed = False
 
     @property
     def last_id(self) -> str:
@@ -55,8 +56,11 @@ class Feed:
 
         An event of kind "reload" says that some were missed and that the watcher should read everything anew.
         """
-        queue: asyncio.Queue[Event | None] = asyncio.Queue(BEHIND + 1)  # the last place is for the None or the reload
-        self._watchers.add(queue)
+        queue: asyncio.Queue[Event | None] = asyncio.Queue(BEHIND + 1)  # the last place is for the None
+        if self._closed:
+            queue.put_nowait(None)
+        else:
+            self._watchers.add(queue)
         try:
             # From here to the first await nothing can be published, so nothing is missed and nothing comes twice.
             missed = self._since(last_id) if last_id else []
@@ -68,16 +72,17 @@ class Feed:
             self._watchers.discard(queue)
 
     def close(self) -> None:
-        """Ends every watch."""
+        """Ends every watch, when it has read what there is; one that begins later ends likewise."""
+        self._closed = True
         for queue in self._watchers:
-            while queue.full():
-                queue.get_nowait()
             queue.put_nowait(None)
+        # What is published from now on must not reach a queue, or a slow one would lose its None in a reload.
+        self._watchers.clear()
 
     def _since(self, last_id: str) -> list[Event] | None:
         """None when it is not known what came after."""
         epoch, _, number = last_id.rpartition("-")
-        if epoch != self._epoch or not (number.isascii() and number.isdigit()):
+        if epoch != self._epoch or not (number.isascii() and number.isdigit() and len(number) < 20):
             return None
         seen, oldest = int(number), self._count - len(self._events)
         if not oldest <= seen <= self._count:

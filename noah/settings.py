@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from noah.duration import parse_duration
+from noah.duration import format_duration, parse_duration
 from noah.errors import BadSettings
 
 DEFAULT_FILE = Path("config/noah.toml")
@@ -29,7 +29,7 @@ def _name(text: str) -> str:
 
 
 def _duration(value: object) -> object:
-    return parse_duration(value) if isinstance(value, str) else value
+    return parse_duration(str(value)) if isinstance(value, str | int | float) else value
 
 
 def _address(text: str) -> str:
@@ -106,6 +106,13 @@ class Sessions(_Part):
     # How long the whole VM may stand still before the gateway resumes it; none: as long as the developer likes.
     pause_budget: Length | None = None
 
+    @model_validator(mode="after")
+    def _default_is_allowed(self) -> Self:
+        if self.default_length > self.longest:
+            default, longest = format_duration(self.default_length), format_duration(self.longest)
+            raise ValueError(f"default_length ({default}) is longer than longest ({longest})")
+        return self
+
 
 class Cluster(_Part):
     """One Kubernetes API: a kubeconfig's context, the pod that the gateway runs in, or a URL with a token."""
@@ -131,6 +138,8 @@ class Cluster(_Part):
         ways = [self.kubeconfig is not None, self.in_cluster, self.url is not None]
         if sum(ways) != 1:
             raise ValueError(f"cluster {self.name!r} needs exactly one of kubeconfig, in_cluster and url")
+        if self.url is not None and not self.url.startswith(("https://", "http://")):
+            raise ValueError(f"cluster {self.name!r}: url begins with https://")
         if self.url is None and (self.token_file or self.ca_file):
             raise ValueError(f"cluster {self.name!r}: token_file and ca_file go with url")
         if self.context is not None and self.kubeconfig is None:
@@ -168,7 +177,7 @@ def settings_file(given: str | None, environ: Mapping[str, str] = os.environ) ->
 def read_settings(file: Path) -> Settings:
     """BadSettings names the file, and the key or the line that is wrong."""
     try:
-        tree: dict[str, Any] = tomllib.loads(file.read_text())
+        tree: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as e:
         raise BadSettings(f"The configuration {file} cannot be read: {getattr(e, 'strerror', None) or e}.") from None
     except tomllib.TOMLDecodeError as e:
@@ -187,5 +196,7 @@ def _say(error: Any) -> str:
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         return f"nobody knows the key {key!r}"
+    if error["type"] == "tuple_type" and isinstance(error["input"], dict):
+        return f"{key}: there may be several, so write [[{key}]] with two brackets"
     reason = error["msg"].removeprefix("Value error, ")
     return f"{key}: {reason}" if key else reason

@@ -87,9 +87,11 @@ def parse_wanted(text: str) -> Wanted:
 
 def parse_target(text: str) -> Target:
     """The inverse of str(); for what the store gives back."""
+    match text.split("/"):
+        case ["pod", *parts] if len(parts) == 4:
+            # Not by parse_wanted: a pod may be called "deploy", and this is it.
+            return PodTarget(*(_checked(part, text) for part in parts))
     match parse_wanted(text):
-        case WantedPod(cluster=str(cluster), namespace=str(namespace), pod=str(pod), container=str(container)):
-            return PodTarget(cluster, namespace, pod, container)
         case HostTarget() | LocalTarget() as target:
             return target
         case _:
