@@ -41,10 +41,6 @@ class Store:
         async with self._database.reading() as connection:
             await connection.run_sync(revisions.check)
 
-    async def ping(self) -> None:
-        async with self._database.reading() as connection:
-            await connection.execute(select(1))
-
     async def now(self) -> datetime:
         async with self._database.reading() as connection:
             return await self._now(connection)
