@@ -42,6 +42,7 @@ from noah.targets.base import Line, Seen
 log = logging.getLogger(__name__)
 
 LOOK_WHILE_TAKEN = 2.0  # seconds
+FAILS_WITHIN = 120.0  # seconds; a session that is older was ready once, before the gateway's last start if not since
 TAKEN = "A debugger is attached to {} past the gateway: the session goes on when it detaches."
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0  # seconds between attempts that fail
 
@@ -234,6 +235,12 @@ class SessionTask:
         attached = self.live.port is not None and self.live.port.attached is not None
         if self.live.session.is_over or attached:  # whatever a look said, a debugger that works is left alone
             await self._recover(error.sentence)
+            return
+        age = (self._clock() - self.live.session.created_at).total_seconds()
+        if self._was_ready or age > FAILS_WITHIN:
+            # It worked once: somebody is restarting or replacing it.
+            self._saw(Seen(presence=Presence.NOT_READY, reason=error.sentence))
+            self._look_at = asyncio.get_running_loop().time() + self._next_pause()
             return
         self._step(error.sentence)
         try:

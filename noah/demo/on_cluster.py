@@ -118,7 +118,7 @@ async def _namespace(cluster: Cluster) -> AsyncIterator[str]:
 
 async def _create(cluster: Cluster, namespace: str, classes: Mapping[str, bytes], image: str) -> None:
     path = f"/api/v1/namespaces/{namespace}"
-    # A ConfigMap's keys have no '$', as the names of inner classes do: they are keys by number, and get their names back.
+    # A ConfigMap's keys have no '$', as inner classes' names do: they are keys by number, and get their names back.
     files = {f"c{n}": base64.b64encode(content).decode() for n, content in enumerate(classes.values())}
     items = [{"key": f"c{n}", "path": name} for n, name in enumerate(classes)]
     await cluster.post(

@@ -1,0 +1,256 @@
+"""A gateway process with JVMs of this machine: what holds when it, its database or the JVM goes away."""
+
+import asyncio
+import os
+import signal
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from noah.demo import compiled
+from noah.demo.debugger import Jdb, jdb
+from noah.demo.story import free_port
+from noah.inpod import script
+from tests.gateway import Api, Process, Refused, serving
+
+pytestmark = pytest.mark.jvm
+
+
+class App:
+    """The sample app as a process that a test may end and start again on the same ports."""
+
+    def __init__(self, classes: Path, name: str) -> None:
+        self.name = name
+        self.port, self.jdwp = free_port(), free_port()
+        self._classes = classes
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def config(self) -> str:
+        return f'[[local]]\nname = "{self.name}"\njdwp_port = {self.jdwp}\ncheckurl = "{self.url}/checkurl"\n'
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def start(self) -> None:
+        agent = f"-agentlib:jdwp=transport=dt_socket,server=y,suspend=n,address=127.0.0.1:{self.jdwp},quiet=y"
+        self._process = await asyncio.create_subprocess_exec(
+            "java", agent, "-cp", str(self._classes), "OrderService", env={**os.environ, "PORT": str(self.port)}
+        )
+        async with asyncio.timeout(30):
+            while not await self.answers():
+                await asyncio.sleep(0.05)
+
+    async def kill(self) -> None:
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+
+    async def answers(self, path: str = "/checkurl", within: float = 1) -> bool:
+        try:
+            async with (
+                asyncio.timeout(within),
+                aiohttp.ClientSession() as http,
+                http.get(self.url + path) as answer,
+            ):
+                return answer.status == 200
+        except (aiohttp.ClientError, TimeoutError):
+            return False
+
+    async def probe(self) -> tuple[int, str]:
+        """What the liveness expression says."""
+        process = await asyncio.create_subprocess_exec(
+            "sh", "-c", script("liveness"), "noah-liveness", f"{self.url}/checkurl", "1", self.name,
+            stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        out, _ = await process.communicate()
+        return process.returncode or 0, out.decode()
+
+
+@pytest.fixture
+async def app(tmp_path: Path) -> AsyncIterator[App]:
+    classes = tmp_path / "classes"
+    classes.mkdir()
+    app = App(await compiled(classes), f"orders-{os.getpid()}")
+    await app.start()
+    yield app
+    await app.kill()
+
+
+@pytest.fixture
+async def gateway(tmp_path: Path, app: App) -> AsyncIterator[tuple[Process, Api]]:
+    async with serving(tmp_path, app.config) as running:
+        yield running
+
+
+@asynccontextmanager
+async def at_a_breakpoint(app: App, session: dict[str, Any]) -> AsyncIterator[Jdb]:
+    async with jdb(session["host"], session["port"]) as debugger, asyncio.TaskGroup() as group:
+        debugger.type("stop in OrderService.price")
+        await debugger.says("breakpoint")
+        order = group.create_task(app.answers("/orders", within=300))
+        await debugger.says("Breakpoint hit")
+        yield debugger
+        order.cancel()
+
+
+async def test_the_probe_knows_a_breakpoint_from_a_dead_app(gateway: tuple[Process, Api], app: App) -> None:
+    _, api = gateway
+    assert (await app.probe())[0] == 0
+    session = await api.ready(f"local/{app.name}")
+    async with at_a_breakpoint(app, session) as debugger:
+        shown = await api.until(session, "suspended")
+        assert shown["vm"]["location"].startswith("OrderService.price:")
+        assert not await app.answers()
+        assert (await app.probe())[0] == 0
+        debugger.type("clear OrderService.price")
+        debugger.type("cont")
+        await api.until(session, "attached")
+    await api.end(session)
+    await app.kill()
+    code, said = await app.probe()
+    assert code == 1
+    assert "checkurl" in said
+
+
+async def test_sessions_survive_a_killed_gateway_with_the_same_port(gateway: tuple[Process, Api], app: App) -> None:
+    process, api = gateway
+    session = await api.ready(f"local/{app.name}")
+    async with at_a_breakpoint(app, session):
+        await api.until(session, "suspended")
+        await process.stop(signal.SIGKILL)
+        assert await app.answers(within=5)  # the kernel closed the connection, and so resumed the VM
+        assert (await app.probe())[0] == 0
+    await process.start()
+    back = await api.until(session, "ready")
+    assert (back["id"], back["port"]) == (session["id"], session["port"])
+    async with at_a_breakpoint(app, session):
+        await api.until(session, "suspended")
+
+
+async def test_a_jvm_that_restarts_is_waited_for(gateway: tuple[Process, Api], app: App) -> None:
+    _, api = gateway
+    session = await api.ready(f"local/{app.name}")
+    await app.kill()
+    await api.until(session, "waiting", within=20)
+    await app.start()
+    await api.until(session, "ready", within=20)
+    async with at_a_breakpoint(app, session):
+        await api.until(session, "suspended")
+
+
+async def test_resume_frees_the_vm_and_the_session_goes_on(gateway: tuple[Process, Api], app: App) -> None:
+    _, api = gateway
+    session = await api.ready(f"local/{app.name}")
+    async with at_a_breakpoint(app, session):
+        await api.until(session, "suspended")
+        await api.ask("POST", f"sessions/{session['id']}/resume")
+        assert await app.answers(within=5)
+        await api.until(session, "ready")
+    with pytest.raises(Refused, match="nothing to resume"):
+        await api.ask("POST", f"sessions/{session['id']}/resume")
+
+
+async def test_a_session_expires_on_time_with_a_debugger_at_a_breakpoint(
+    gateway: tuple[Process, Api], app: App
+) -> None:
+    _, api = gateway
+    session = await api.ready(f"local/{app.name}", **{"for": "6s"})
+    async with at_a_breakpoint(app, session):
+        ended = await api.until(session, "ended", within=30)
+        assert ended["end_reason"] == "expired"
+        assert await app.answers(within=5)
+    assert (await api.show(session))["audit"]["connections"]
+
+
+async def test_a_pause_budget_warns_and_then_resumes(gateway: tuple[Process, Api], app: App) -> None:
+    _, api = gateway
+    async with api.http.get(f"{api.url}/api/v1/events") as events:
+        session = await api.ready(f"local/{app.name}", pause_budget="4s")
+        async with at_a_breakpoint(app, session):
+            await api.until(session, "suspended")
+            await api.until(session, "ready", within=20)
+            assert await app.answers(within=5)
+        said = await _until_said(events, "used up")
+        assert "ends soon" in said
+
+
+async def _until_said(events: aiohttp.ClientResponse, words: str) -> str:
+    said = ""
+    async with asyncio.timeout(10):
+        while words not in said:
+            said += (await events.content.readline()).decode()
+    return said
+
+
+async def test_sigterm_ends_event_streams_and_leaves_sessions(gateway: tuple[Process, Api], app: App) -> None:
+    process, api = gateway
+    session = await api.ready(f"local/{app.name}")
+    async with api.http.get(f"{api.url}/api/v1/events") as events:
+        stopping = asyncio.get_running_loop().time()
+        assert await process.stop() == 0
+        assert asyncio.get_running_loop().time() - stopping < 20  # not the 60 s that an open stream would hold it
+        await events.content.read()  # to its end
+    await process.start()
+    assert (await api.until(session, "ready"))["id"] == session["id"]
+
+
+async def test_a_locked_database_is_said_and_forgotten(gateway: tuple[Process, Api], app: App) -> None:
+    process, api = gateway
+    session = await api.ready(f"local/{app.name}")
+    other = sqlite3.connect(process.database, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    try:
+        with pytest.raises(Refused, match="database does not answer") as refused:
+            await api.ask("POST", f"sessions/{session['id']}/extend", {"for": "3h"})
+        assert refused.value.status == 503
+        async with at_a_breakpoint(app, session):
+            await api.until(session, "suspended")  # debugging asks no database
+    finally:
+        other.execute("ROLLBACK")
+        other.close()
+    await api.end(session)
+
+
+async def test_two_clicks_at_once_make_one_session(gateway: tuple[Process, Api], app: App) -> None:
+    _, api = gateway
+    clicks = await asyncio.gather(*(api.enable(f"local/{app.name}") for _ in range(5)))
+    assert len({session["id"] for session in clicks}) == 1
+    by_others = await asyncio.gather(
+        *(api.enable(f"local/{app.name}", user=f"u{n}") for n in range(3)), return_exceptions=True
+    )
+    assert all(isinstance(one, Refused) and one.status == 409 for one in by_others)
+
+
+async def test_a_port_that_another_program_has_is_left_to_it(gateway: tuple[Process, Api], app: App) -> None:
+    process, api = gateway
+    first = await api.ready(f"local/{app.name}")
+    await process.stop()
+    squatter = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", first["port"])
+    async with squatter:
+        await process.start()
+        moved = await api.until(first, "ready")
+        assert moved["port"] != first["port"]
+        async with at_a_breakpoint(app, moved):
+            await api.until(first, "suspended")
+
+
+async def test_a_gateway_on_a_database_that_is_not_ready_says_what_to_run(tmp_path: Path) -> None:
+    process = Process(tmp_path, "")
+    code, said = await process.noah("serve", "--config", str(process.file))
+    assert code == 2
+    assert "noah db upgrade" in said
+    process.file.write_text('[gateway]\nlisten = "0.0.0.0:7070"\n')
+    code, said = await process.noah("serve", "--config", str(process.file))
+    assert code == 2
+    assert "insecure_listen = true" in said
+    process.file.write_text('[gateway]\nlissten = "127.0.0.1:7070"\n')
+    code, said = await process.noah("serve", "--config", str(process.file))
+    assert "lissten" in said
+    assert "Traceback" not in said
