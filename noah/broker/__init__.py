@@ -5,7 +5,7 @@ Whoever wants something of a session writes it into the store and wakes its task
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 
@@ -74,7 +74,7 @@ class Broker:
         session = await self._store.get(session_id)
         if session is None:
             raise NotFound(f"There is no session {session_id[:40]!r}: `noah sessions --all` lists them.")
-        return await self._past(session)
+        return (await self._with_audits([session]))[0]
 
     async def find(
         self,
@@ -90,11 +90,17 @@ class Broker:
         sessions, token, total = await self._store.find(
             owner=owner, target_prefix=target, state=state, limit=limit, after=after
         )
-        found = [self._live[s.id].live if s.id in self._live else await self._past(s) for s in sessions]
+        found = await self._with_audits(sessions)
         return [one for one in found if status in (None, one.status)], token, total
 
-    async def _past(self, session: Session) -> Live:
-        return Live(session, audit=await self._store.audit(session.id))
+    async def _with_audits(self, sessions: Sequence[Session]) -> list[Live]:
+        """Those that go on as their tasks see them; of those that have ended, with what was kept of them."""
+        ended = [session.id for session in sessions if session.id not in self._live]
+        audits = await self._store.audits(ended) if ended else {}
+        return [
+            task.live if (task := self._live.get(session.id)) else Live(session, audit=audits.get(session.id))
+            for session in sessions
+        ]
 
     # -- what people ask for
 

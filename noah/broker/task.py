@@ -42,6 +42,8 @@ from noah.targets.base import Line, Seen
 log = logging.getLogger(__name__)
 
 LOOK_WHILE_TAKEN = 2.0  # seconds
+# Between two debuggers the agent has no socket at all; a look just then would find a JVM that cannot be debugged.
+LISTENS_AGAIN_WITHIN = 1.0  # seconds
 FAILS_WITHIN = 120.0  # seconds; a session that is older was ready once, before the gateway's last start if not since
 TAKEN = "A debugger is attached to {} past the gateway: the session goes on when it detaches."
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0  # seconds between attempts that fail
@@ -171,7 +173,8 @@ class SessionTask:
             case WarnOfResume(at):
                 assert live.facts.vm is not None
                 live.warned_of = live.facts.vm.since
-                self._notice("warning", {"text": "The pause budget ends soon: the VM will be resumed.", "at": str(at)})
+                text = "The pause budget ends soon: the VM will be resumed."
+                self._notice("warning", {"text": text, "resumes_at": at.isoformat()})
             case ResumeVm():
                 assert live.port is not None
                 self._notice("warning", {"text": "The pause budget is used up: the VM is resumed."})
@@ -207,6 +210,9 @@ class SessionTask:
 
     def _port_changed(self) -> None:
         self.live.note_vm()
+        if self.live.port is not None and self.live.port.attached is None:
+            now = asyncio.get_running_loop().time()
+            self._look_at = max(self._look_at, now + LISTENS_AGAIN_WITHIN)
         self.wake()
 
     async def _dial(self, factory: Callable[[], asyncio.BufferedProtocol]) -> asyncio.Transport:

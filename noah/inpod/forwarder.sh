@@ -89,7 +89,8 @@ sockets() {
 jvm() {
   java='' agent=none
   # Between two debuggers the agent has no socket for some milliseconds.
-  for round in 1 2 3 4 5 6 7 8 9 10; do
+  round=0
+  while [ $((round += 1)) -le 25 ]; do
     sockets "$jdwp"
     [ -z "$listening$taken" ] || break
     pause

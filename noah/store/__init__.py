@@ -1,7 +1,7 @@
 """Every statement that touches the tables. What several gateways have to agree on is judged here, by constraints."""
 
 import base64
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
@@ -93,12 +93,11 @@ class Store:
             row = (await connection.execute(select(sessions).where(sessions.c.id == id))).mappings().first()
         return session_of(row) if row else None
 
-    async def audit(self, id: str) -> Mapping[str, Any] | None:
+    async def audits(self, ids: Iterable[str]) -> dict[str, Mapping[str, Any] | None]:
+        """What was kept of each of these sessions, by its id."""
         async with self._database.reading() as connection:
-            found: Mapping[str, Any] | None = await connection.scalar(
-                select(sessions.c.audit).where(sessions.c.id == id)
-            )
-        return found
+            rows = await connection.execute(select(sessions.c.id, sessions.c.audit).where(sessions.c.id.in_(ids)))
+            return {row.id: row.audit for row in rows}
 
     async def live(self) -> list[Session]:
         async with self._database.reading() as connection:
