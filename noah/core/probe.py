@@ -58,7 +58,9 @@ def _check_url(checkurl: str) -> None:
         raise BadInput(f"The checkurl {shown}... is longer than {LONGEST_URL} characters.")
     try:
         parts = urlsplit(checkurl)
-        whole = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        # A user and password would stand in every manifest, and only curl sends them.
+        bare = bool(parts.hostname) and parts.port != 0 and "@" not in parts.netloc
+        whole = parts.scheme in {"http", "https"} and bare
     except ValueError:  # a port or an IPv6 address that is none
         whole = False
     if not whole or not checkurl.isascii() or any(c <= " " or c == "\x7f" for c in checkurl):

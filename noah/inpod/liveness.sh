@@ -29,7 +29,9 @@ case $whole in ''|0|*[!0-9]*) whole=1 ;; esac
 # seconds; after a long stop the app has timers and connections to put right before it answers again
 grace=10
 
-alive() { echo "noah: $1"; exit 0; }
+# dash's echo would make a line end of a backslash and an n in a URL.
+say() { printf 'noah: %s\n' "$1"; }
+alive() { say "$1"; exit 0; }
 
 # numbers N...: 1 unless all are whole, small enough for any shell's arithmetic and not octal.
 numbers() {
@@ -76,10 +78,10 @@ look() {
 }
 
 # timed COMMAND...: its output and exit code; ended after $whole seconds. Not by `timeout`: busybox's leaves a process
-# for PID 1 to reap at each run, and java does not. Here everything is waited for.
+# for PID 1 to reap at each run, and java does not. Here everything is waited for. Without a `sleep` it ends by itself.
 timed() {
   "$@" & tool=$!
-  ( trap 'kill $!; wait; exit' TERM; sleep "$whole" & wait $!; kill -9 $tool ) > /dev/null 2>&1 & timer=$!
+  ( trap 'kill $!; wait; exit' TERM; sleep "$whole" & wait $! && kill -9 $tool ) > /dev/null 2>&1 & timer=$!
   wait $tool; status=$?
   kill $timer; wait $timer
   return $status
@@ -90,7 +92,7 @@ ask() {
   unset http_proxy https_proxy all_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY
   if command -v curl > /dev/null 2>&1; then
     # -q: no .curlrc. -g: the URL is no pattern.
-    said=$(curl -q -gsk -o /dev/null -m "$limit" -w 'HTTP/ %{http_code}' --noproxy '*' --url "$url" 2>/dev/null)
+    said=$(curl -q -gsk -o /dev/null -m "$limit" -w 'HTTP/ %{http_code}' --url "$url" 2>/dev/null)
     status=$?
   elif command -v wget > /dev/null 2>&1; then
     # Only options that GNU's and busybox's both have. Both follow redirects, so the first answer is what counts.
@@ -98,7 +100,10 @@ ask() {
     said=$(timed wget -q -S -O /dev/null -t 1 "$@" -- "$url" 2>&1)
     status=$?
     # An old busybox: its exit code is all that there is, and it takes a redirect's end for the answer.
-    case $status$said in 1*" option "*) said=$(timed wget -q -O /dev/null "$url" 2>&1 && echo 'HTTP/ 200'); status=$? ;; esac
+    case $status$said in 1*" option "*)
+      said=$(timed wget -q -O /dev/null "$url" 2>&1 && echo 'HTTP/ 200')
+      status=$? ;;
+    esac
   else
     ask_with_bash
   fi
@@ -126,7 +131,7 @@ ask_with_bash() {
 
 no_tool() {
   look
-  echo "noah: nothing in this container can ask checkurl $url: it takes curl or wget (or bash, for http), and $who"
+  say "nothing in this container can ask checkurl $url: it takes curl or wget (or bash, for http), and $who"
   exit 1
 }
 
@@ -139,5 +144,5 @@ if [ -n "$code" ] && [ "$code" != 200 ]; then answer="answered $code"
 elif [ -n "$code" ]; then answer="answered 200 but did not come to an end within $limit s"
 else answer="gave no answer (within $limit s)"
 fi
-echo "noah: checkurl $url $answer and $who"
+say "checkurl $url $answer and $who"
 exit 1

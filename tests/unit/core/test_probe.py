@@ -74,6 +74,7 @@ def test_the_kubelet_hands_on_what_was_meant(url: str) -> None:
         "http://:8080/",
         "http://127.0.0.1:0/",
         "http://127.0.0.1:99999/",
+        "http://user:secret@127.0.0.1:8080/",
         "http://127.0.0.1:http/",
         "http://[::1/",
         "http://127.0.0.1/a b",

@@ -80,13 +80,14 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "busybox": path_with(root / "busybox", wget="busybox", sleep="busybox"),
         "old busybox": path_with(root / "old", wget=old, sleep="busybox", busybox="busybox"),
         "bash": path_with(root / "bash", bash="bash", sleep="sleep"),
+        "wget alone": path_with(root / "alone", wget="wget"),
         "nothing": path_with(root / "nothing"),
     }
 
 
 @pytest.fixture
 def reports() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
+    with tempfile.TemporaryDirectory(prefix="a space, a * ", dir="/dev/shm") as directory:
         os.chmod(directory, 0o755)
         yield Path(directory)
 
@@ -104,7 +105,7 @@ def with_each_tool(paths: dict[str, str], reports: Path) -> list[Container]:
         Container(argv, FORMS["inlined"], path, reports, tools)
         for shell, argv in SHELLS.items()
         for tools, path in paths.items()
-        if tools != "nothing" and (shell != "busybox" or tools in {"curl", "busybox"})
+        if tools not in {"nothing", "wget alone"} and (shell != "busybox" or tools in {"curl", "busybox"})
     ]
 
 
@@ -357,12 +358,14 @@ async def test_the_url_is_an_argument_and_nothing_else(
     with_each_tool: list[Container], checkurls: Checkurls, tmp_path: Path
 ) -> None:
     trap = tmp_path / "evaluated"
-    for evil in (f"$(touch${{IFS}}{trap})", f"';touch {trap};'", f'";touch {trap};"', f"`touch {trap}`", "{a,b}[1-9]"):
+    commands = (f"$(touch${{IFS}}{trap})", f"';touch {trap};'", f'";touch {trap};"', f"`touch {trap}`")
+    for evil in (*commands, "{a,b}[1-9]", "a\\nb\\c"):
         for container in with_each_tool:
             await container.probe(checkurls.url("/404/") + evil)
     assert not trap.exists()
     for container in with_each_tool:
         assert (await container.probe("--help"))[0] == 1, container
+        assert (await container.probe(checkurls.url("/200/{[a")))[0] == 0, container
 
 
 async def test_a_breakpoint_that_was_hit_while_checkurl_hung_spares_the_app(
@@ -376,6 +379,15 @@ async def test_a_breakpoint_that_was_hit_while_checkurl_hung_spares_the_app(
                 f"noah: a debugger has suspended java ({java.pid}), which is alive\n",
             ), container
         (container.reports / "noah-jvm.s1").unlink()
+
+
+async def test_without_a_sleep_an_answer_still_counts(
+    paths: dict[str, str], reports: Path, checkurls: Checkurls
+) -> None:
+    for shell in ("dash", "bash"):
+        container = Container(SHELLS[shell], FORMS["inlined"], paths["wget alone"], reports)
+        assert (await container.probe(checkurls.url("/200")))[0] == 0, shell
+        assert (await container.probe(checkurls.url("/503")))[0] == 1, shell
 
 
 async def test_without_a_tool_it_fails_with_a_sentence(paths: dict[str, str], reports: Path, nobody: str) -> None:
