@@ -10,6 +10,7 @@ import ipaddress
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -166,7 +167,10 @@ class SessionTask:
             case Report(vm):
                 self._saw(await self._line.report(session, vm=vm, now=self._clock()))
             case StopForwarder():
-                await self._line.stop(session)
+                # A target that takes no commands (no sh, no right to exec) is left to its forwarder's own deadline, if
+                # it ever had one; waiting would not help.
+                with suppress(CannotDebug):
+                    await self._line.stop(session)
                 live.forwarder_stopped = True
             case Follow(target):
                 await self._follow(target)
