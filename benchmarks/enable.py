@@ -1,4 +1,4 @@
-"""From enable to ready on a real pod, beside a bare `kubectl exec POD -- true`; and beside a cluster that is black-holed.
+"""From enable to ready on a real pod, beside a bare `kubectl exec POD -- true`; and beside a black-holed cluster.
 
     python -m benchmarks.enable KUBECONFIG
 
@@ -87,8 +87,8 @@ async def black_hole() -> AsyncIterator[int]:
 def report(alone: dict[str, list[float]], beside: dict[str, list[float]]) -> None:
     print(f"{'milliseconds':28} {'median':>8} {'p99':>8} {'beside a black hole':>22} {'p99':>8}")
     figures = {}
-    for what in alone:
-        row = [*summary(alone[what]), *summary(beside[what])]
+    for what, took in alone.items():
+        row = [*summary(took), *summary(beside[what])]
         figures[what] = dict(zip(("median", "p99", "median beside", "p99 beside"), row, strict=True))
         print(f"{what:28} {row[0]:8.1f} {row[1]:8.1f} {row[2]:22.1f} {row[3]:8.1f}")
     ratio = figures["enable to ready"]["median"] / figures["kubectl exec POD -- true"]["median"]

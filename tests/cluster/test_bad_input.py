@@ -20,9 +20,9 @@ async def api(tmp_path: Path, kubeconfig: Path) -> AsyncIterator[Api]:
         yield api
 
 
-async def refused(api: Api, target: str, **more: object) -> Refused:
+async def refused(api: Api, target: str) -> Refused:
     with pytest.raises(Refused) as caught:
-        await api.enable(target, **more)
+        await api.enable(target)
     assert (await api.ask("GET", "sessions"))["items"] == []
     return caught.value
 

@@ -179,7 +179,7 @@ def successor(*candidates: dict[str, Any], held: frozenset[str] = frozenset()) -
     found = pods.successor_of(
         candidates, workload="Deployment/shop", container="app", gone="shop-old", node="node1", held=held
     )
-    return found and found["metadata"]["name"]
+    return str(found["metadata"]["name"]) if found else None
 
 
 def test_the_successor_is_the_newest_of_the_same_workload() -> None:
