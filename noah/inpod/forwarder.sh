@@ -75,13 +75,16 @@ port_of() {
 sockets() {
   listening='' taken=''
   hex=$(printf ':%04X' "$1")
-  for table in /proc/net/tcp /proc/net/tcp6; do
-    [ -r $table ] || continue
-    while read -r _ local _ st _ _ _ _ _ inode _; do
-      case $local in *"$hex") ;; *) continue ;; esac
-      case $st in 0A) listening=$inode ;; 01) taken=$inode ;; esac
-    done < $table
-  done
+  # Not by the shell alone: an app may have thousands of connections, and a shell reads this byte by byte (dash), or from
+  # the start again for each line (bash).
+  rows=$(grep -h "$hex " /proc/net/tcp /proc/net/tcp6 2>/dev/null)
+  [ $? != 127 ] || rows=$(cat /proc/net/tcp /proc/net/tcp6 2>/dev/null)
+  while read -r _ local _ st _ _ _ _ _ inode _; do
+    case $local in *"$hex") ;; *) continue ;; esac
+    case $st in 0A) listening=$inode ;; 01) taken=$inode ;; esac
+  done <<ROWS
+$rows
+ROWS
 }
 
 # jvm: sets java (PID START of the JVM, empty if there is none) and agent (free, taken, none). Where file descriptors can be
@@ -120,6 +123,7 @@ jvm() {
 read_report() {
   fpid='' fstart='' jpid='' jstart='' until=0 told='' since=0
   [ -f "$file" ] && read -r version fpid fstart jpid jstart until told since _ 2>/dev/null < "$file" || return 1
+  case $version$until$since in *[!0-9]*) return 1 ;; esac
   [ "$version" = 1 ]
 }
 
