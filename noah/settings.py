@@ -6,6 +6,7 @@ A key that nobody knows is an error that names it. Modules get the part they nee
 import ipaddress
 import os
 import re
+import shlex
 import tomllib
 from collections.abc import Mapping
 from datetime import timedelta
@@ -155,15 +156,78 @@ class Local(_Part):
     checkurl: str | None = None
 
 
+class HostApp(_Part):
+    """One JVM on a host: how it is restarted, and where its options stand. Without either, it has to listen already."""
+
+    name: Name
+    # A systemd unit, or command lines for the user's shell on the host.
+    unit: str | None = None
+    restart: str | None = None
+    stop: str | None = None
+    start: str | None = None
+    # How long a restart may take until checkurl says 200; then the edit is taken back.
+    restart_takes: Length = timedelta(minutes=2)
+    options_file: str | None = None  # what the start script or the unit reads: lines of VARIABLE="..."
+    options_variable: str = "JAVA_OPTS"
+    checkurl: str | None = None  # as the host itself asks it
+    jdwp_port: TcpPort = 50005
+
+    @model_validator(mode="after")
+    def _one_way_to_restart(self) -> Self:
+        if (self.start is None) != (self.stop is None):
+            raise ValueError(f"app {self.name!r}: start and stop go together")
+        if sum(way is not None for way in (self.unit, self.restart, self.start)) > 1:
+            raise ValueError(f"app {self.name!r} needs only one of unit, restart and start with stop")
+        if self.options_file is not None and not self.options_file.startswith("/"):
+            raise ValueError(f"app {self.name!r}: options_file is a whole path")
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.options_variable):
+            raise ValueError(f"app {self.name!r}: options_variable is no variable's name")
+        return self
+
+    @property
+    def restart_command(self) -> str | None:
+        if self.unit is not None:
+            return f"systemctl restart {shlex.quote(self.unit)}"
+        return self.restart if self.start is None else f"{self.stop}\n{self.start}"
+
+
+class Host(_Part):
+    """A machine that is no pod, reached by SSH."""
+
+    name: Name
+    address: str
+    port: TcpPort = 22
+    user: str
+    key: Path  # a private key without a passphrase
+    host_key: str  # pinned: a line as in the host's /etc/ssh/ssh_host_ed25519_key.pub
+    become: tuple[str, ...] = ()  # ["sudo", "-n"], where the user alone may not edit the file or restart the app
+    # At a session's end, what becomes of the flags that it brought: they stay; the file is put back and the app
+    # restarted; or the file is put back, and whoever restarts the app next ends them.
+    ends: Literal["keep", "revert", "revert-at-next-restart"] = "revert-at-next-restart"
+    apps: tuple[HostApp, ...]
+
+    @model_validator(mode="after")
+    def _apps_are_unique(self) -> Self:
+        names = [app.name for app in self.apps]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"host {self.name!r}: the app {name!r} stands there twice")
+        return self
+
+
 class Settings(_Part):
     gateway: Gateway = Gateway()
     sessions: Sessions = Sessions()
     clusters: tuple[Cluster, ...] = ()
     local: tuple[Local, ...] = ()
+    hosts: tuple[Host, ...] = ()
+    # Prints more of them, as JSON with the same keys, when the gateway starts: for people who have a CMDB.
+    hosts_command: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
-        for kind, names in (("clusters", [c.name for c in self.clusters]), ("local", [one.name for one in self.local])):
+        for kind, parts in (("clusters", self.clusters), ("local", self.local), ("hosts", self.hosts)):
+            names = [part.name for part in parts]
             for name in names:
                 if names.count(name) > 1:
                     raise ValueError(f"{kind}: the name {name!r} stands there twice")

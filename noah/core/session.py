@@ -43,6 +43,7 @@ class Session:
     # Networks in CIDR notation that a debugger may come from.
     allow: tuple[str, ...]
     allow_exit: bool = False  # let VirtualMachine.Exit pass
+    may_restart: bool = False  # the app may be restarted to get its debug flags; a host's only
     pause_budget: timedelta | None = None  # how long the whole VM may stand still; None: as long as they like
     # The end was asked for when end_reason is set, and is over when ended_at is.
     end_reason: EndReason | None = None

@@ -15,6 +15,7 @@ from noah.core.target import Target
 from noah.errors import AlreadyDebugged, BadInput, Conflict, NotFound, Unavailable
 from noah.store import revisions
 from noah.store.database import Database
+from noah.store.edits import Edits
 from noah.store.ports import choose_port, give_up_port, keep_port, place_of, touch_port
 from noah.store.revisions import downgrade, upgrade
 from noah.store.tables import is_live, row_of, session_of, sessions
@@ -27,6 +28,7 @@ ROUNDS = 3  # of a race that is lost: the second sees who won, the third is for 
 class Store:
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.edits = Edits(database)
 
     @classmethod
     def open(cls, url: str) -> Self:
@@ -57,6 +59,7 @@ class Store:
         allow: tuple[str, ...],
         allow_exit: bool,
         pause_budget: timedelta | None,
+        may_restart: bool = False,
         ports: range,
     ) -> Session:
         """A new session, with the port that this person had for this app. AlreadyDebugged (by whomever, the same person
@@ -79,6 +82,7 @@ class Store:
                         expires_at=now + length,
                         allow=allow,
                         allow_exit=allow_exit,
+                        may_restart=may_restart,
                         pause_budget=pause_budget,
                     )
                     await connection.execute(insert(sessions).values(row_of(session)))

@@ -12,11 +12,13 @@ from sqlalchemy import (
     Float,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     RowMapping,
     String,
     Table,
     TypeDecorator,
+    false,
 )
 
 from noah.core.session import EndReason, Session
@@ -61,6 +63,7 @@ sessions = Table(
     Column("expires_at", Instant, nullable=False),
     Column("allow", JSON, nullable=False),
     Column("allow_exit", Boolean, nullable=False),
+    Column("may_restart", Boolean, nullable=False, server_default=false()),
     Column("pause_budget", Float),  # seconds
     Column("end_reason", String(20)),
     Column("end_detail", String(2000)),
@@ -83,6 +86,26 @@ debug_ports = Table(
     Column("used_at", Instant, nullable=False),
 )
 
+host_edits = Table(
+    "host_edits",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("target", String(1000), nullable=False),
+    Column("session", String(40), nullable=False),
+    Column("file", String(1000), nullable=False),
+    Column("before", LargeBinary, nullable=False),
+    Column("after", LargeBinary, nullable=False),
+    Column("mode", String(40), nullable=False),
+    Column("owner", String(200), nullable=False),
+    Column("state", String(20), nullable=False),
+    Column("why", String(2000)),
+    Column("created_at", Instant, nullable=False),
+)
+# One edit per target at a time, as long as it is not over (core/edits.py).
+is_open = host_edits.c.state.in_(["planned", "applied", "undoing", "rolling-back"])
+Index("ux_host_edits_open_target", host_edits.c.target, unique=True, sqlite_where=is_open, postgresql_where=is_open)
+Index("ix_host_edits_session", host_edits.c.session)
+
 
 def row_of(session: Session) -> dict[str, Any]:
     return {
@@ -96,6 +119,7 @@ def row_of(session: Session) -> dict[str, Any]:
         "expires_at": session.expires_at,
         "allow": list(session.allow),
         "allow_exit": session.allow_exit,
+        "may_restart": session.may_restart,
         "pause_budget": session.pause_budget and session.pause_budget.total_seconds(),
         "end_reason": session.end_reason,
         "end_detail": session.end_detail,
@@ -116,6 +140,7 @@ def session_of(row: RowMapping) -> Session:
         expires_at=row["expires_at"],
         allow=tuple(row["allow"]),
         allow_exit=row["allow_exit"],
+        may_restart=row["may_restart"],
         pause_budget=None if row["pause_budget"] is None else timedelta(seconds=row["pause_budget"]),
         end_reason=row["end_reason"] and EndReason(row["end_reason"]),
         end_detail=row["end_detail"],

@@ -1,0 +1,87 @@
+"""The statements about edits of options files on hosts."""
+
+from typing import Any
+
+from sqlalchemy import RowMapping, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from noah.core.edits import EditState, HostEdit
+from noah.core.target import HostTarget, parse_target
+from noah.errors import Conflict
+from noah.store.database import Database
+from noah.store.tables import host_edits, is_live, is_open, sessions
+
+
+class Edits:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def record(self, edit: HostEdit) -> None:
+        """Conflict when another edit of the target is not over."""
+        try:
+            async with self._database.writing() as connection:
+                await connection.execute(insert(host_edits).values(_row_of(edit)))
+        except IntegrityError:
+            raise Conflict(f"The options of {edit.target} are being edited by somebody else: try again soon.") from None
+
+    async def open_of(self, target: HostTarget) -> HostEdit | None:
+        return await self._first(is_open, host_edits.c.target == str(target))
+
+    async def last_of(self, session: str) -> HostEdit | None:
+        return await self._first(host_edits.c.session == session)
+
+    async def change(
+        self, edit: HostEdit, state: EditState, *, session: str | None = None, why: str | None = None
+    ) -> bool:
+        """False when it is not as *edit* says any more: somebody else was faster."""
+        values: dict[str, Any] = {"state": state, "session": session or edit.session, "why": why or edit.why}
+        async with self._database.writing() as connection:
+            unchanged = (host_edits.c.id == edit.id, host_edits.c.state == edit.state)
+            return (await connection.execute(update(host_edits).where(*unchanged).values(values))).rowcount == 1
+
+    async def left_over(self) -> list[HostEdit]:
+        """Open ones whose session does not live any more."""
+        live = select(sessions.c.id).where(is_live)
+        async with self._database.reading() as connection:
+            rows = await connection.execute(select(host_edits).where(is_open, host_edits.c.session.not_in(live)))
+            return [_edit_of(row) for row in rows.mappings()]
+
+    async def _first(self, *conditions: Any) -> HostEdit | None:
+        statement = select(host_edits).where(*conditions).order_by(host_edits.c.created_at.desc())
+        async with self._database.reading() as connection:
+            row = (await connection.execute(statement)).mappings().first()
+        return _edit_of(row) if row else None
+
+
+def _row_of(edit: HostEdit) -> dict[str, Any]:
+    return {
+        "id": edit.id,
+        "target": str(edit.target),
+        "session": edit.session,
+        "file": edit.file,
+        "before": edit.before,
+        "after": edit.after,
+        "mode": edit.mode,
+        "owner": edit.owner,
+        "state": edit.state,
+        "why": edit.why,
+        "created_at": edit.created_at,
+    }
+
+
+def _edit_of(row: RowMapping) -> HostEdit:
+    target = parse_target(row["target"])
+    assert isinstance(target, HostTarget)
+    return HostEdit(
+        id=row["id"],
+        target=target,
+        session=row["session"],
+        file=row["file"],
+        before=bytes(row["before"]),
+        after=bytes(row["after"]),
+        mode=row["mode"],
+        owner=row["owner"],
+        state=EditState(row["state"]),
+        why=row["why"],
+        created_at=row["created_at"],
+    )
