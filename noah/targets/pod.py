@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from noah.core import pods
 from noah.core.forwarder import LAST_LINE, Answer, arguments, read_answer, report_arguments
@@ -20,6 +20,7 @@ from noah.core.target import PodTarget, Target, Wanted, WantedPod
 from noah.errors import BadInput, CannotDebug, NotFound, Unavailable
 from noah.inpod import script
 from noah.kube.clusters import Cluster
+from noah.kube.events import tell
 from noah.kube.exec import Container
 from noah.kube.held import HeldExec
 from noah.proxy.relay import Dial
@@ -34,6 +35,7 @@ STOP_TAKES = 30.0  # seconds at most; TERM and KILL are given a second each
 LOOK_AGAIN_HELD = 60.0  # seconds
 LOOK_WHILE_STARTING = 1.0  # seconds; the container runs and its JVM is not up: a second of a developer's time
 LOOK_AGAIN = 10.0  # seconds; a killed socat is back within 15
+TELL_AGAIN = timedelta(minutes=5)  # between two events on a pod: stepping stops it again and again
 ANSWER_LIMIT = 64 * 1024  # bytes
 
 
@@ -58,6 +60,7 @@ class PodLine:
         self._last: Seen | None = None  # what the last exec said
         self._asked_at = 0.0  # when that was, by the loop's clock
         self._port = 0
+        self._told_at: datetime | None = None  # when the pod's events said last that it stands still
 
     def __repr__(self) -> str:
         return f"<{self.target} {'held' if self._held else 'not held'}>"
@@ -104,7 +107,12 @@ class PodLine:
 
     async def report(self, session: Session, *, vm: Vm, now: datetime) -> Seen:
         pod = self._there()
-        return self._seen(pod, await self._ask(pod, "report", session, *report_arguments(session, vm, now)))
+        seen = self._seen(pod, await self._ask(pod, "report", session, *report_arguments(session, vm, now)))
+        if vm is Vm.SUSPENDED and (self._told_at is None or now - self._told_at > TELL_AGAIN):
+            self._told_at = now
+            note = f"The debugger of {session.owner} has stopped the JVM in container {self.target.container}."
+            await tell(self._cluster, pod, reason="StoppedByDebugger", action="Debugging", note=note)
+        return seen
 
     async def stop(self, session: Session) -> None:
         pod = self._pod()

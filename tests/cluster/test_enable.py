@@ -129,6 +129,7 @@ async def test_a_breakpoint_kills_with_the_plain_probe_and_not_with_ours(api: Ap
             assert shown["status"] == "suspended"
             assert shown["vm"]["location"].startswith("App.compute:")
             assert ours.restarts() == 0
+        assert "The debugger of ada has stopped the JVM" in kubectl("describe", "pod", ours.pod_name())
     await api.end(first)
     await api.end(second)
     assert ours.restarts() == 0
