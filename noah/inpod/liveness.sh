@@ -60,7 +60,8 @@ look() {
     case ${file#"$dir/noah-$name."} in *.*) continue ;; esac
     # Opening a FIFO would block.
     [ -f "$file" ] || continue
-    # -n: no more than a report can have, of a file that never had a line's end; dash has no such option.
+    # -n: no more than a report can have, of a file that never had a line's end. dash has no such option: a megabyte
+    # takes it a quarter of a second, and only who may write in the pod could put it there.
     read -r -n 200 version fpid fstart jpid jstart until state since rest 2>/dev/null < "$file" ||
       read -r version fpid fstart jpid jstart until state since rest 2>/dev/null < "$file" || continue
     [ "$version" = 1 ] && [ -z "$rest" ] && numbers "$until" "$since" && [ "$now" -lt "$until" ] || continue
@@ -91,8 +92,8 @@ timed() {
 ask() {
   unset http_proxy https_proxy all_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY
   if command -v curl > /dev/null 2>&1; then
-    # -q: no .curlrc. -g: the URL is no pattern.
-    said=$(curl -q -gsk -o /dev/null -m "$limit" -w 'HTTP/ %{http_code}' --url "$url" 2>/dev/null)
+    # -q: no .curlrc. -g: the URL is no pattern. exec: bash would fork once more.
+    said=$(exec curl -q -gsk -o /dev/null -m "$limit" -w 'HTTP/ %{http_code}' --url "$url" 2>/dev/null)
     status=$?
   elif command -v wget > /dev/null 2>&1; then
     # Only options that GNU's and busybox's both have. Both follow redirects, so the first answer is what counts.

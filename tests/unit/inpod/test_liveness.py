@@ -359,7 +359,7 @@ async def test_the_url_is_an_argument_and_nothing_else(
 ) -> None:
     trap = tmp_path / "evaluated"
     commands = (f"$(touch${{IFS}}{trap})", f"';touch {trap};'", f'";touch {trap};"', f"`touch {trap}`")
-    for evil in (*commands, "{a,b}[1-9]", "a\\nb\\c"):
+    for evil in (*commands, "{a,b}[1-9]", "a\\nb"):
         for container in with_each_tool:
             await container.probe(checkurls.url("/404/") + evil)
     assert not trap.exists()
