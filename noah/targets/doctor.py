@@ -15,7 +15,8 @@ from noah.inpod import script
 from noah.kube.clusters import Cluster
 from noah.kube.exec import Container
 from noah.targets.inside import FLAG
-from noah.targets.pod import NAME, Pods
+from noah.targets.pod import Pods
+from noah.targets.pod_line import NAME
 
 # Nothing listens there. A pod that can be reached refuses at once; never a JDWP port, whose only slot that would take.
 DISCARD_PORT = 9
