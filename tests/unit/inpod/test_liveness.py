@@ -203,10 +203,9 @@ async def test_any_other_report_leaves_it_to_checkurl(
         for story, line in no_reports(socat, java, dead).items():
             container.report(line)
             code, said = await container.probe(nobody)
-            who = "no debugger has suspended it" if story == "running for long" else "nobody is debugging"
-            # A report that is in force but nonsense in the rest is still a session that runs.
-            if story in {"running from later on"}:
-                who = "no debugger has suspended it"
+            # Both of these are sessions, and in force.
+            in_force = story in {"running for long", "running from later on"}
+            who = "no debugger has suspended it" if in_force else "nobody is debugging"
             wanted = f"noah: checkurl {nobody} gave no answer (within 1 s) and {who}\n"
             assert (code, said) == (1, wanted), story
 
