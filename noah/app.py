@@ -27,6 +27,8 @@ from noah.settings import Settings, read_settings, settings_file
 from noah.store import Store, upgrade
 from noah.targets.base import Kind
 from noah.targets.doctor import Doctor
+from noah.targets.host import open_hosts
+from noah.targets.inventory import all_hosts
 from noah.targets.local import Locals
 from noah.targets.pod import Pods
 from noah.web.metrics import Metrics
@@ -69,7 +71,10 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
         metrics = Metrics()
         held: list[Broker] = []  # the broker comes after the kinds that ask it who holds what
         pods = Pods(clusters, held_targets=lambda: _held(held))
-        kinds: Mapping[str, Kind] = {"pod": pods, "local": Locals(settings.local)}
+        hosts = await stack.enter_async_context(
+            open_hosts(await all_hosts(settings), store.edits, held_targets=lambda: _held(held))
+        )
+        kinds: Mapping[str, Kind] = {"pod": pods, "host": hosts, "local": Locals(settings.local)}
         broker = await stack.enter_async_context(
             open_broker(kinds=kinds, store=store, feed=feed, settings=settings, clock=clock, took=metrics.took)
         )

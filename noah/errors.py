@@ -70,5 +70,13 @@ class CannotDebug(NoahError):
     http_status = 422
 
 
+class RolledBack(CannotDebug):
+    """What was tried has been taken back: it is not tried again for this session."""
+
+
+class NeedsRestart(Conflict):
+    """The app has to be restarted before it can be debugged: confirm that."""
+
+
 class BadSettings(NoahError):
     """The configuration is wrong."""

@@ -14,7 +14,7 @@ from noah.broker.task import SessionTask
 from noah.core.session import EndReason, Session, Status
 from noah.core.target import HostTarget, LocalTarget, PodTarget, Target, Wanted, WantedPod
 from noah.duration import format_duration
-from noah.errors import AlreadyDebugged, BadInput, Conflict, NotFound
+from noah.errors import AlreadyDebugged, BadInput, Conflict, NeedsRestart, NotFound
 from noah.feed import Feed
 from noah.settings import Settings
 from noah.store import Store
@@ -114,13 +114,17 @@ class Broker:
         allow_exit: bool = False,
         pause_budget: timedelta | None = None,
         take_over: bool = False,
+        confirm_restart: bool = False,
     ) -> tuple[Live, bool]:
         """The session and whether it is new: the same person asking again gets the one that there is.
 
         *take_over*: end the debugger that is attached to it now, so that the next one gets the slot.
+        *confirm_restart*: the app may be restarted for it; NeedsRestart when it has to be and may not.
         """
         length = self._checked(length or self._settings.sessions.default_length)
         info = await self.resolve(wanted)
+        if info.needs_restart and not confirm_restart and self.holder(info.target) is None:
+            raise NeedsRestart(info.needs_restart)
         while True:
             try:
                 session = await self._store.add(
@@ -133,6 +137,7 @@ class Broker:
                     allow=allow,
                     allow_exit=allow_exit,
                     pause_budget=pause_budget,
+                    may_restart=confirm_restart,
                     ports=self._settings.gateway.ports,
                 )
             except AlreadyDebugged as e:

@@ -32,7 +32,7 @@ from noah.core.lifecycle import (
     next_action,
 )
 from noah.core.session import EndReason, Presence, Session, Status
-from noah.errors import AlreadyDebugged, CannotDebug, NoahError, Unavailable
+from noah.errors import AlreadyDebugged, CannotDebug, NoahError, RolledBack, Unavailable
 from noah.feed import Feed
 from noah.proxy.port import DebugPort
 from noah.proxy.relay import Dial
@@ -247,7 +247,7 @@ class SessionTask:
             await self._recover(error.sentence)
             return
         age = (self._clock() - self.live.session.created_at).total_seconds()
-        if self._was_ready or age > FAILS_WITHIN:
+        if (self._was_ready or age > FAILS_WITHIN) and not isinstance(error, RolledBack):
             # It worked once: somebody is restarting or replacing it.
             self._saw(Seen(presence=Presence.NOT_READY, reason=error.sentence))
             self._look_at = asyncio.get_running_loop().time() + self._next_pause()

@@ -27,6 +27,9 @@ class TargetInfo:
     version: str | None = None  # the image's tag
     started_at: datetime | None = None
     checkurl: str | None = None
+    needs_restart: str | None = (
+        None  # one sentence; what has to be confirmed before it is debugged. From resolve() only
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from aiohttp import web
 from pydantic import ValidationError
 from typing_extensions import TypedDict
 
-from noah.errors import AlreadyDebugged, BadInput, NoahError
+from noah.errors import AlreadyDebugged, BadInput, NeedsRestart, NoahError
 
 CONTENT_TYPE = "application/problem+json"
 BUG = "Something went wrong inside the gateway; its log has the details (request {id})."
@@ -28,6 +28,7 @@ class Problem(TypedDict):
     instance: str
     holder: NotRequired[str]  # who debugs the target already
     session: NotRequired[str]
+    needs_restart: NotRequired[bool]  # the same request with confirm_restart goes on
 
 
 class UnsupportedType(NoahError):
@@ -40,6 +41,8 @@ def problem_of(request: web.Request, error: NoahError) -> Problem:
     problem = _problem(request, error.http_status, error.sentence)
     if isinstance(error, AlreadyDebugged):
         problem |= {"holder": error.holder, "session": error.session_id}
+    elif isinstance(error, NeedsRestart):
+        problem |= {"needs_restart": True}
     return problem
 
 

@@ -34,7 +34,9 @@ def _network(text: str) -> str:
 
 
 class EnableBody(Model):
-    target: str = Field(description="pod/CLUSTER/NAMESPACE/POD[/CONTAINER], local/NAME, deploy/NAME or app=NAME")
+    target: str = Field(
+        description="pod/CLUSTER/NAMESPACE/POD[/CONTAINER], host/HOST/APP, local/NAME, deploy/NAME or app=NAME"
+    )
     length: Length | None = Field(None, alias="for")
     allow: list[Annotated[str, AfterValidator(_network)]] | None = Field(
         None, max_length=64, description="where a debugger may come from; the caller's own address unless given"
@@ -44,6 +46,10 @@ class EnableBody(Model):
         None, description="how long the whole VM may stand still; null: no limit; the configuration's unless given"
     )
     take_over: StrictBool = Field(False, description="the next debugger ends the one that is attached")
+    confirm_restart: StrictBool = Field(
+        False,
+        description="an app on a host may be restarted for it; without that, 409 with needs_restart when it has to",
+    )
 
 
 class ExtendBody(Model):
@@ -131,6 +137,7 @@ async def enable(call: Call[Wait, EnableBody]) -> Answer[SessionJson]:
         allow_exit=body.allow_exit,
         pause_budget=body.pause_budget if told_budget else app[SETTINGS].sessions.pause_budget,
         take_over=body.take_over,
+        confirm_restart=body.confirm_restart,
     )
     live = await _settled(call, live)
     location = {"Location": f"/api/v1/sessions/{live.session.id}"} if new else {}

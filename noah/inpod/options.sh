@@ -1,0 +1,91 @@
+# What the gateway does on a host, over SSH, beside forwarder.sh: reads and replaces an options file, tells about JVMs.
+# Runs as `sh -s -- VERB ...` with this on its stdin, before it lines that set what is too long for a command line.
+#
+#   read FILE            `mode 640`, `owner 1000:1000`, `content BASE64`
+#   replace FILE         by $content (base64), if it is what $was says; $becomes says what it is then (both SHA-256)
+#   jvms                 `jvm PID VERSION|- ONJCMD|-` for each that can be seen; ONJCMD: its agent waits for jcmd
+#   jcmd PID             has the agent of that JVM listen
+#   listens PORT         `listens` when a program has that port
+#   run COMMAND          with its own output and exit code
+#
+# The last line is `done`, or `error WORD...`.
+#
+# Rules that must stay true:
+#  - FILE is whole at any time: as it was, or as it becomes. What goes wrong before that leaves it untouched.
+#  - Its mode, its owner, and where it is a link the link, stay.
+set -u
+umask 077
+verb=$1
+
+fail() { echo "error $(printf %s "$*" | tr '\n' ' ')"; exit 3; }
+
+sum() { sha256sum 2>/dev/null < "$1"; }
+
+replace() {
+  new=$file.noah-new
+  trap 'rm -f "$new"' EXIT
+  rm -f "$new"
+  [ "$(sum "$file")" = "$was  -" ] || fail changed
+  like=$(stat -c '%a %u:%g' "$file")
+  said=$(cp -p "$file" "$new" 2>&1) || fail write "$said"
+  [ "$(stat -c '%a %u:%g' "$new")" = "$like" ] || fail owner
+  said=$( { chmod u+w "$new" && printf %s "$content" | base64 -d > "$new"; } 2>&1 )
+  # A full disk is not always told: what was written is compared.
+  [ "$(sum "$new")" = "$becomes  -" ] || fail write "$said"
+  chmod "${like%% *}" "$new"
+  sync "$new" 2>/dev/null || sync
+  said=$(mv -f "$new" "$file" 2>&1) || fail write "$said"
+}
+
+# release: sets version from the `release` file of the JDK or JRE in $home.
+release() {
+  version=-
+  for one in "$home/release" "${home%/*}/release"; do
+    [ "$version" = - ] && [ -r "$one" ] || continue
+    while IFS= read -r line; do
+      case $line in JAVA_VERSION=*) version=${line#*\"} version=${version%%\"*} ;; esac
+    done < "$one"
+  done
+}
+
+jvms() {
+  for p in /proc/[0-9]*; do
+    exe=$(readlink "$p/exe" 2>/dev/null) || continue
+    case $exe in */bin/java) ;; *) continue ;; esac
+    home=${exe%/bin/java}
+    release
+    told=-
+    case $(tr '\0' ' ' < "$p/cmdline" 2>/dev/null; tr '\0' ' ' < "$p/environ" 2>/dev/null) in *onjcmd=y*) told=onjcmd ;; esac
+    echo "jvm ${p#/proc/} $version $told"
+  done
+}
+
+case $verb in
+read|replace)
+  file=$(readlink -f "$2") && [ -f "$file" ] || fail missing
+  [ -r "$file" ] || fail unreadable
+  [ "$verb" = read ] || { replace; echo done; exit 0; }
+  [ "$(wc -c < "$file")" -le 65536 ] || fail long
+  echo "mode $(stat -c %a "$file")"
+  echo "owner $(stat -c %u:%g "$file")"
+  echo "content $(base64 < "$file" | tr -d '\n')" ;;
+jvms)
+  jvms ;;
+jcmd)
+  tool=$(readlink "/proc/$2/exe") tool=${tool%/java}/jcmd
+  [ -x "$tool" ] || tool=jcmd
+  said=$("$tool" "$2" VM.start_java_debugging 2>&1 < /dev/null) || fail jcmd "$said" ;;
+listens)
+  hex=$(printf ':%04X' "$2")
+  for table in /proc/net/tcp /proc/net/tcp6; do
+    [ -r $table ] || continue
+    while read -r _ local _ state _; do
+      case $local$state in *"$hex"0A) echo listens ;; esac
+    done < $table
+  done ;;
+run)
+  # The gateway may go away while it runs: what it then writes must not end it halfway.
+  trap '' PIPE
+  exec sh -c "$2" < /dev/null ;;
+esac
+echo done

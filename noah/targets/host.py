@@ -1,0 +1,245 @@
+"""JVMs on hosts, reached by SSH: a report for the app's own health check, and a channel for each debugger.
+
+There is no forwarder: sshd is it. What a session changed on a host is taken back by its end, or, when the host was not
+reached then, as soon as it is back; the edits in the store are the memory of that.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from noah.core import options
+from noah.core.edits import HostEdit
+from noah.core.forwarder import Agent, Answer, report_arguments
+from noah.core.session import Presence, Session, Vm
+from noah.core.target import HostTarget, Target, Wanted
+from noah.errors import CannotDebug, NoahError, NotFound, Unavailable
+from noah.proxy.relay import Dial
+from noah.settings import Host
+from noah.store.edits import Edits
+from noah.targets import inside
+from noah.targets.base import Seen, TargetInfo
+from noah.targets.hosted import HostedApp
+from noah.targets.restart import Restarts, needs_restart
+from noah.targets.ssh import Ssh
+
+log = logging.getLogger(__name__)
+
+LOOK_AGAIN = 5.0  # seconds; a look costs a shell on the host, and nothing tells us of a JVM that ends
+AGENT_COMES_WITHIN = 3  # seconds; the agent listens before main() runs
+TAKE_BACK_EVERY = 3.0  # seconds
+LONGEST_PAUSE = 30.0  # seconds between attempts at a host that does not answer
+DRIFT_TAKES = 20.0  # seconds, for all hosts at once
+
+
+class HostLine:
+    look_again = LOOK_AGAIN
+
+    def __init__(
+        self, app: HostedApp, edits: Edits, *, changed: Callable[[], None], step: Callable[[str], None]
+    ) -> None:
+        self._app = app
+        self._edits = edits
+        self._restarts = Restarts(app, edits)
+        self._step = step
+        self._unwatch = app.ssh.watch(changed)
+
+    def __repr__(self) -> str:
+        return f"<{self._app!r}>"
+
+    async def look(self, session: Session, *, ask: bool = False) -> Seen:
+        seen = self._seen(await self._app.forwarder("look", session.id))
+        if seen.presence is Presence.NOT_READY and await self._restarts.interrupted(session):
+            return Seen(presence=Presence.READY)  # start() goes on with what was begun
+        return seen
+
+    async def start(self, session: Session, *, vm: Vm, now: datetime) -> Seen:
+        async with self._app.changing:
+            await self._restarts.take_over(session)
+            told = [*report_arguments(session, vm, now), "none"]
+            answer = await self._app.forwarder("start", session.id, *told)
+            if _sleeps(answer) or await self._restarts.interrupted(session):
+                await self._restarts.have_agent_listen(session, self._step)
+                answer = await self._app.forwarder("start", session.id, *told)
+        return self._seen(answer)
+
+    async def report(self, session: Session, *, vm: Vm, now: datetime) -> Seen:
+        return self._seen(await self._app.forwarder("report", session.id, *report_arguments(session, vm, now)))
+
+    async def stop(self, session: Session) -> None:
+        """A host that is not reached does not hold the session up: its flags are taken back when it answers."""
+        try:
+            async with self._app.changing:
+                inside.check(await self._app.forwarder("stop", session.id), where=self._app.where)
+                edit = await self._edits.open_of(self._app.target)
+                if edit is not None and edit.session == session.id:
+                    await self._restarts.take_back(edit, self._step)
+        except (Unavailable, CannotDebug) as e:
+            self._step(f"{e.sentence} What this session changed there is put back when that is possible.")
+
+    @property
+    def dial(self) -> Dial:
+        return self._dial
+
+    async def close(self) -> None:
+        self._unwatch()
+
+    async def _dial(self, factory: Callable[[], asyncio.BufferedProtocol]) -> asyncio.Transport:
+        return await self._app.ssh.dial(factory, self._app.app.jdwp_port)
+
+    def _seen(self, answer: Answer) -> Seen:
+        inside.check(answer, where=self._app.where)
+        if answer.java is None:
+            return Seen(presence=Presence.NOT_READY, reason=f"No Java process runs on {self._app.where}.")
+        if _sleeps(answer):
+            return Seen(presence=Presence.READY)  # start() knows what it takes
+        return inside.seen(
+            answer, where=str(self._app.target), jdwp_port=self._app.app.jdwp_port, now=datetime.now(UTC)
+        )
+
+
+def _sleeps(answer: Answer) -> bool:
+    """A JVM is there, and is old enough to listen for a debugger, if ever it will."""
+    return answer.java is not None and answer.agent is Agent.NONE and answer.java_age >= AGENT_COMES_WITHIN
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """Flags that stand without a session, a session whose flags are gone, or a host that cannot be asked."""
+
+    target: HostTarget
+    finding: str  # flags-without-session, session-without-flags, unknown
+    detail: str
+
+
+class Hosts:
+    """The kind."""
+
+    def __init__(self, hosts: Iterable[Host], edits: Edits, *, held_targets: Callable[[], Iterable[Target]]) -> None:
+        self._edits = edits
+        self._not_before: dict[str, tuple[float, float]] = {}  # an edit's next attempt, by the loop's clock; its pause
+        self._held_targets = held_targets
+        self._ssh = [Ssh(host) for host in hosts]
+        self._apps = {one.target: one for ssh in self._ssh for one in (HostedApp(ssh, app) for app in ssh.host.apps)}
+
+    def list(self) -> Iterable[TargetInfo]:
+        return [_info(app) for app in self._apps.values()]
+
+    async def resolve(self, wanted: Wanted) -> TargetInfo:
+        assert isinstance(wanted, HostTarget)
+        app = self._find(wanted)
+        answer = await app.forwarder("look", "doctor")
+        inside.check(answer, where=app.where)
+        if answer.java is None:
+            raise CannotDebug(f"No Java process runs on {app.where}: start {wanted.app}, then enable debugging.")
+        return _info(app, needs_restart=await _what_it_takes(app, answer))
+
+    def line(self, session: Session, *, changed: Callable[[], None], step: Callable[[str], None]) -> HostLine:
+        assert isinstance(session.target, HostTarget)
+        return HostLine(self._find(session.target), self._edits, changed=changed, step=step)
+
+    async def drift(self) -> Sequence[Drift]:
+        """Asks every host at once; one that hangs is a line, and costs the others nothing."""
+        held = set(self._held_targets())
+        async with asyncio.TaskGroup() as group:
+            asked = [group.create_task(_drift(app, app.target in held)) for app in self._apps.values()]
+        return [found for task in asked if (found := task.result()) is not None]
+
+    async def take_back_for_ever(self) -> None:
+        """What sessions that are over left on hosts that were not reached."""
+        while True:
+            try:
+                left = await self._edits.left_over()
+                async with asyncio.TaskGroup() as group:
+                    for edit in left:
+                        group.create_task(self._take_back(edit), name=f"take back {edit.target}")
+            except NoahError as e:
+                log.warning("taking edits back has to wait: %s", e.sentence)
+            await asyncio.sleep(TAKE_BACK_EVERY)
+
+    async def close(self) -> None:
+        for ssh in self._ssh:
+            await ssh.close()
+
+    async def _take_back(self, edit: HostEdit) -> None:
+        app, clock = self._apps.get(edit.target), asyncio.get_running_loop().time
+        at, pause = self._not_before.pop(edit.id, (0.0, TAKE_BACK_EVERY))
+        try:
+            if app is None or app.changing.locked() or clock() < at:
+                return
+            async with app.changing:
+                now = await self._edits.open_of(edit.target)
+                if now is not None and now.session == edit.session:
+                    await Restarts(app, self._edits).take_back(now, lambda text: log.info("%s %s", edit.target, text))
+                return
+        except NoahError as e:
+            log.info("%s is put back later: %s", edit.target, e.sentence)
+        except Exception:  # the task's outermost loop: the gateway and the other hosts go on
+            log.exception("%s is not put back", edit.target)
+        at, pause = clock() + pause, min(pause * 2, LONGEST_PAUSE)
+        self._not_before[edit.id] = (at, pause)
+
+    def _find(self, target: HostTarget) -> HostedApp:
+        if target not in self._apps:
+            known = ", ".join(map(str, self._apps)) or "none"
+            raise NotFound(f"The configuration has no {target}; it has {known[:300]}.")
+        return self._apps[target]
+
+
+@asynccontextmanager
+async def open_hosts(
+    hosts: Iterable[Host], edits: Edits, *, held_targets: Callable[[], Iterable[Target]]
+) -> AsyncIterator[Hosts]:
+    kind = Hosts(hosts, edits, held_targets=held_targets)
+    try:
+        async with asyncio.TaskGroup() as group:
+            taking_back = group.create_task(kind.take_back_for_ever(), name="take edits back")
+            yield kind
+            taking_back.cancel()
+    finally:
+        await kind.close()
+
+
+async def _what_it_takes(app: HostedApp, answer: Answer) -> str | None:
+    """What has to be confirmed first."""
+    if not _sleeps(answer) or any(jvm.waits_for_jcmd for jvm in await app.jvms()):
+        return None
+    if app.app.options_file is None or app.app.restart_command is None:
+        raise CannotDebug(
+            f"The JVM of {app.target} does not listen for a debugger on port {app.app.jdwp_port}: start it with "
+            f"{inside.FLAG.format(port=app.app.jdwp_port)}, or put options_file and a way to restart it into the "
+            "configuration."
+        )
+    return needs_restart(app).sentence
+
+
+async def _drift(app: HostedApp, held: bool) -> Drift | None:
+    if app.app.options_file is None:
+        return None
+    try:
+        async with asyncio.timeout(DRIFT_TAKES):
+            there = bool(options.debug_ports((await app.read_options()).content))
+            listens = not _sleeps(await app.forwarder("look", "doctor"))
+    except NoahError as e:
+        return Drift(app.target, "unknown", e.sentence)
+    except TimeoutError:
+        return Drift(app.target, "unknown", f"{app.where} does not answer within {DRIFT_TAKES:.0f} s.")
+    if there and not held:
+        return Drift(app.target, "flags-without-session", f"{app.app.options_file} has debug flags, and nobody debugs.")
+    if held and not there and not listens:
+        return Drift(app.target, "session-without-flags", f"{app.app.options_file} has no debug flags any more.")
+    return None
+
+
+def _info(app: HostedApp, *, needs_restart: str | None = None) -> TargetInfo:
+    return TargetInfo(
+        target=app.target,
+        app=app.app.name,
+        ready=True,
+        phase="Running",
+        checkurl=app.app.checkurl,
+        needs_restart=needs_restart,
+    )

@@ -1,0 +1,47 @@
+"""Which hosts there are: those of the configuration, and those that its command prints when the gateway starts."""
+
+import asyncio
+import json
+from contextlib import suppress
+
+from noah.errors import BadSettings
+from noah.settings import Host, Settings, parse_settings
+
+COMMAND_TAKES = 30.0  # seconds
+
+
+async def all_hosts(settings: Settings) -> tuple[Host, ...]:
+    """BadSettings, with what the command said, when it fails or prints something else."""
+    if not settings.hosts_command:
+        return settings.hosts
+    named = f"hosts_command ({settings.hosts_command[0]})"
+    printed = await _printed(settings.hosts_command, named)
+    try:
+        tree = json.loads(printed)
+    except ValueError as e:
+        raise BadSettings(f"{named} prints no JSON: {e}.") from None
+    configured = [host.model_dump() for host in settings.hosts]
+    if not isinstance(tree, list):
+        raise BadSettings(f"{named} has to print a JSON list of hosts.")
+    return parse_settings({"hosts": [*configured, *tree]}, origin=named).hosts
+
+
+async def _printed(argv: tuple[str, ...], named: str) -> bytes:
+    pipe = asyncio.subprocess.PIPE
+    try:
+        process = await asyncio.create_subprocess_exec(*argv, stdout=pipe, stderr=pipe)
+    except OSError as e:
+        raise BadSettings(f"{named} cannot be run: {e.strerror}.") from None
+    try:
+        async with asyncio.timeout(COMMAND_TAKES):
+            out, err = await process.communicate()
+    except TimeoutError:
+        raise BadSettings(f"{named} took longer than {COMMAND_TAKES:.0f} s.") from None
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+    if process.returncode:
+        said = err.decode("utf-8", "replace").strip().splitlines()
+        raise BadSettings(f"{named} failed with exit code {process.returncode}: {said[-1] if said else 'no word'}.")
+    return out

@@ -1,0 +1,251 @@
+"""How an app on a host gets its debug flags, and how it loses them again.
+
+Each edit is recorded before it is made (core/edits.py). From any point at which something dies, the next call looks at
+the file and the JVM and goes on: forward as long as the session lasts, backward when it is over or the app did not come
+up. An app is restarted for the same session once, and once more when that has to be taken back.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from noah.core import options
+from noah.core.edits import EditState, HostEdit
+from noah.core.forwarder import Agent
+from noah.core.session import Session
+from noah.errors import CannotDebug, NeedsRestart, RolledBack, Unavailable
+from noah.store.edits import Edits
+from noah.targets.hosted import HostedApp, Jvm
+
+TRY_EVERY = 0.3  # seconds
+# A restart that an earlier gateway began may be under way still: the app is given as long before it is restarted again.
+WAS_RESTARTING = 15.0  # seconds
+
+Step = Callable[[str], None]
+
+
+class Restarts:
+    """One app's. Whoever calls holds app.changing."""
+
+    def __init__(self, app: HostedApp, edits: Edits) -> None:
+        self._app = app
+        self._edits = edits
+
+    async def take_over(self, session: Session) -> None:
+        """What an earlier session left to be taken back is this session's now."""
+        edit = await self._edits.open_of(self._app.target)
+        if edit is not None and edit.session != session.id and edit.state in (EditState.APPLIED, EditState.UNDOING):
+            await self._edits.change(edit, EditState.PLANNED, session=session.id)
+
+    async def interrupted(self, session: Session) -> bool:
+        """A restart of this session was begun, and its end was never seen."""
+        edit = await self._edits.open_of(self._app.target)
+        return edit is not None and edit.state in (EditState.PLANNED, EditState.ROLLING_BACK)
+
+    async def have_agent_listen(self, session: Session, step: Step) -> None:
+        """RolledBack when it does not come up; CannotDebug, with nothing changed, when it cannot be tried."""
+        edit = await self._edits.open_of(self._app.target)
+        if edit is None:
+            last = await self._edits.last_of(session.id)
+            if last is not None and last.why:
+                raise RolledBack(last.why)
+            if await self._by_jcmd(await self._app.jvms(), step):
+                return
+            edit = await self._record(session, step)
+        elif edit.state is EditState.PLANNED and await self._went_on(edit, session):
+            return
+        match edit.state:
+            case EditState.ROLLING_BACK:
+                raise await self._rolled_back(edit, step)
+            case EditState.UNDOING:
+                raise Unavailable(f"{self._app.target} is being put back for the session before: a moment.")
+            case EditState.APPLIED:
+                raise CannotDebug(
+                    f"The debug flags of {self._app.target} are gone: somebody restarted it without them. "
+                    "End this session and enable debugging anew."
+                )
+        await self._bring_up(edit, step)
+
+    async def take_back(self, edit: HostEdit, step: Step) -> None:
+        """Its session is over: as the host's `ends` says. May be called again after any failure."""
+        if edit.state is EditState.APPLIED and self._app.ssh.host.ends == "keep":
+            await self._edits.change(edit, EditState.KEPT)
+            return
+        # What was never seen to come up may stand still in the middle of its restart.
+        interrupted = edit.state in (EditState.PLANNED, EditState.ROLLING_BACK)
+        edit = await self._now(edit, EditState.ROLLING_BACK if interrupted else EditState.UNDOING)
+        if await self._put_back(edit):
+            step(f"{edit.file} is put back as it was.")
+        if interrupted or self._app.ssh.host.ends == "revert":
+            await self._run_without_flags(step)
+        await self._now(edit, EditState.UNDONE)
+
+    # -- inside
+
+    async def _went_on(self, edit: HostEdit, session: Session) -> bool:
+        """What was begun before has come to its end without us."""
+        if await self._is_up(within=TRY_EVERY) is None:
+            await self._now(edit, EditState.APPLIED)
+            return True
+        if not session.may_restart:  # it was another session's, which was asked
+            await self._now(edit, EditState.UNDOING)
+            raise CannotDebug(f"{self._app.target} needs a restart to be debugged: enable it anew and confirm that.")
+        return False
+
+    async def _by_jcmd(self, jvms: list[Jvm], step: Step) -> bool:
+        waiting = [jvm for jvm in jvms if jvm.waits_for_jcmd]
+        if not waiting:
+            return False
+        step("The JVM has its debug agent asleep (onjcmd): waking it by jcmd, without a restart.")
+        for jvm in waiting:
+            await self._app.have_agent_listen(jvm.pid)
+        return (await self._app.forwarder("look", "doctor")).agent is not Agent.NONE
+
+    async def _record(self, session: Session, step: Step) -> HostEdit:
+        app, target = self._app.app, self._app.target
+        if app.options_file is None or app.restart_command is None:
+            raise CannotDebug(
+                f"The JVM of {target} does not listen for a debugger on port {app.jdwp_port}, and the configuration "
+                "has no options_file and no way to restart it."
+            )
+        if not session.may_restart:
+            raise CannotDebug(f"{target} needs a restart to be debugged: enable it anew and confirm that.")
+        if await self._app.port_is_taken():
+            raise CannotDebug(f"Port {app.jdwp_port} of {self._app.where} is taken by a program that is not {target}.")
+        file = await self._app.read_options()
+        edit = HostEdit(
+            id=f"e-{secrets.token_hex(4)}",
+            target=target,
+            session=session.id,
+            file=app.options_file,
+            before=file.content,
+            after=await self._with_flags(file.content),
+            mode=file.mode,
+            owner=file.owner,
+            state=EditState.PLANNED,
+            created_at=datetime.now(UTC),
+        )
+        await self._edits.record(edit)
+        step(f"{target} needs a restart: recorded what {edit.file} is ({len(file.content)} bytes).")
+        return edit
+
+    async def _with_flags(self, content: bytes) -> bytes:
+        app = self._app.app
+        if ports := options.debug_ports(content):
+            if ports != {app.jdwp_port}:
+                there = ", ".join(map(str, sorted(ports)))
+                raise CannotDebug(
+                    f"{app.options_file} on {self._app.where} has debug flags for port {there}, not {app.jdwp_port}: "
+                    "set jdwp_port, or take them out."
+                )
+            return content
+        flags = options.flags_for({jvm.version for jvm in await self._app.jvms()}, app.jdwp_port)
+        try:
+            return options.with_flags(content, app.options_variable, flags)
+        except options.NotEditable as e:
+            raise CannotDebug(f"{app.options_file} on {self._app.where} cannot be edited: {e}.") from None
+
+    async def _bring_up(self, edit: HostEdit, step: Step) -> None:
+        resumed = await self._put_flags_in(edit, step)
+        if resumed and await self._is_up(within=WAS_RESTARTING) is None:
+            await self._now(edit, EditState.APPLIED)
+            step("It is up, with its debug agent listening.")
+            return
+        wrong = await self._restart(step) or await self._is_up(within=self._app.app.restart_takes.total_seconds())
+        if wrong is None:
+            await self._now(edit, EditState.APPLIED)
+            step("It is up, with its debug agent listening.")
+            return
+        why = f"{edit.target} did not come up with the debug flags: {wrong}."
+        step(f"{why} Taking them back.")
+        raise await self._rolled_back(await self._now(edit, EditState.ROLLING_BACK, why=why), step)
+
+    async def _put_flags_in(self, edit: HostEdit, step: Step) -> bool:
+        """True when they were there already: by this edit, before something died."""
+        now = (await self._app.read_options()).content
+        if now == edit.after != edit.before:
+            return True
+        try:
+            if now != edit.before:
+                raise CannotDebug(
+                    f"{edit.file} on {self._app.where} was changed by somebody else meanwhile: try again."
+                )
+            if edit.after != edit.before:
+                await self._app.replace_options(edit.before, edit.after)
+                step(f"Put the debug flags into {self._app.app.options_variable} of {edit.file}.")
+        except CannotDebug:
+            await self._now(edit, EditState.UNDONE)  # nothing was changed
+            raise
+        return False
+
+    async def _restart(self, step: Step) -> str | None:
+        """What went wrong."""
+        command = self._app.app.restart_command
+        step(f"Restarting: {' && '.join((command or '').splitlines())}")
+        ran = await self._app.restart(line=lambda text: step(f"  {text[:300]}") if text.strip() else None)
+        return None if ran.code == 0 else f"the restart ended with exit code {ran.code} ({ran.said})"
+
+    async def _is_up(self, *, within: float, flags: bool = True) -> str | None:
+        """None as soon as it is healthy, and listens for a debugger if *flags*; else what is wrong at the end."""
+        loop = asyncio.get_running_loop()
+        until, wrong = loop.time() + within, "nobody has looked"
+        while loop.time() < until:
+            answer = await self._app.forwarder("look", "doctor")
+            if answer.java is None:
+                wrong = "no Java process runs"
+            elif (sick := await self._app.healthy()) is not None:
+                wrong = sick
+            elif flags and answer.agent is Agent.NONE:
+                wrong = f"it does not listen on port {self._app.app.jdwp_port}; does its start use {self._variable}?"
+            else:
+                return None
+            await asyncio.sleep(TRY_EVERY)
+        return f"{wrong} after {within:.0f} s"
+
+    @property
+    def _variable(self) -> str:
+        return f"{self._app.app.options_variable} of {self._app.app.options_file}"
+
+    async def _rolled_back(self, edit: HostEdit, step: Step) -> RolledBack:
+        """Takes it back, and gives what is to be said of it."""
+        await self._put_back(edit)
+        step(f"{edit.file} is put back as it was.")
+        wrong = await self._run_without_flags(step)
+        state = f"but it does not come up with them either: {wrong}" if wrong else "and it runs again"
+        why = f"{edit.why or ''} Its options are as they were before, {state}.".strip()
+        await self._now(edit, EditState.UNDONE, why=why)
+        return RolledBack(why)
+
+    async def _put_back(self, edit: HostEdit) -> bool:
+        now = (await self._app.read_options()).content
+        back = options.taken_back(now, before=edit.before, after=edit.after)
+        if back != now:
+            await self._app.replace_options(now, back)
+        return back != now
+
+    async def _run_without_flags(self, step: Step) -> str | None:
+        answer = await self._app.forwarder("look", "doctor")
+        if answer.java is not None and answer.agent is Agent.NONE and await self._app.healthy() is None:
+            return None
+        takes = self._app.app.restart_takes.total_seconds()
+        return await self._restart(step) or await self._is_up(within=takes, flags=False)
+
+    async def _now(self, edit: HostEdit, state: EditState, *, why: str | None = None) -> HostEdit:
+        if not await self._edits.change(edit, state, why=why):
+            raise Unavailable(f"The edit of {edit.target} was changed by another gateway: looking again.")
+        return replace(edit, state=state, why=why or edit.why)
+
+
+def needs_restart(app: HostedApp) -> NeedsRestart:
+    host = app.ssh.host
+    after = {
+        "keep": "they stay there when the session ends",
+        "revert": "the session's end takes them out, with another restart",
+        "revert-at-next-restart": "the session's end takes them out of the file, and its next restart out of the JVM",
+    }[host.ends]
+    return NeedsRestart(
+        f"{app.target} needs a restart: its JVM does not listen for a debugger. It would get debug flags in "
+        f"{app.app.options_file}; {after}. Confirm that (confirm_restart)."
+    )
