@@ -31,6 +31,7 @@ class Connection:
         self.until: datetime | None = None
         self.ended: str | None = None  # why, once it has or is about to
         self.debugger: str | None = None
+        self.exits_refused = 0
         self.over = asyncio.Event()
         self._relay: Relay | None = None
         self._task = asyncio.current_task()

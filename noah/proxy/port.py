@@ -170,7 +170,7 @@ class DebugPort:
                     self.attached = replace(self.attached, debugger=debugger, vm_name=vm_name)
                     self._change()
                 case ExitRefused():
-                    self._notice("exit_refused", address=self._holder.address)
+                    self._exit_refused(self._holder)
                 case PacketRefused(length):
                     self._notice("packet_refused", address=self._holder.address, length=length)
 
@@ -180,6 +180,11 @@ class DebugPort:
         if event.vm in (Vm.SUSPENDED, Vm.THREAD):
             self.last_stop = self.vm
         self._change()
+
+    def _exit_refused(self, holder: Connection) -> None:
+        holder.exits_refused += 1
+        if holder.exits_refused == 1:  # whoever insists is not told of again and again
+            self._notice("exit_refused", address=holder.address)
 
     def _refuse(self, reason: str, address: str, **more: Any) -> None:
         self.refused[reason] += 1

@@ -26,7 +26,7 @@ Dial = Callable[[Callable[[], asyncio.BufferedProtocol]], Awaitable[asyncio.Tran
 
 READ_SIZE: Final = 256 * 1024  # bytes
 # One side has ended and nothing has passed for that long: the other will not end by itself.
-LINGER: Final = 10.0  # seconds
+LINGER: Final = 5.0  # seconds
 
 _buffers: WeakKeyDictionary[asyncio.AbstractEventLoop, memoryview] = WeakKeyDictionary()
 

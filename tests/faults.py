@@ -1,0 +1,59 @@
+"""A bad network on loopback: a relay that cuts, delays, breaks off, and otherwise passes every byte."""
+
+import asyncio
+import random
+import socket
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Network:
+    segment: int = 65536  # bytes that are passed on at once
+    pause: float = 0.0  # seconds before each
+    breaks: float = 0.0  # probability, per segment, of a reset
+    seed: int = 0
+
+
+@asynccontextmanager
+async def through(network: Network, *, to: int) -> AsyncIterator[int]:
+    """The port of a relay to the port *to*."""
+    chance = random.Random(network.seed)
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", to)
+        writers = (writer, far_writer)
+        for each in writers:
+            each.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with suppress(ConnectionError):
+            await asyncio.gather(_pass(network, chance, reader, far_writer), _pass(network, chance, far_reader, writer))
+        for each in writers:
+            _reset(each) if network.breaks else each.close()
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+
+
+async def _pass(
+    network: Network, chance: random.Random, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    while piece := await reader.read(network.segment):
+        if network.pause:
+            await asyncio.sleep(network.pause)
+        if chance.random() < network.breaks:
+            raise ConnectionResetError
+        writer.write(piece)
+        await writer.drain()
+    writer.write_eof()
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    with suppress(OSError):
+        linger = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    writer.transport.abort()

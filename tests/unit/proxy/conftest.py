@@ -1,0 +1,149 @@
+"""A port with a JVM behind it that is a few lines of asyncio, on every event loop that the gateway may run on."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, suppress
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from noah.core.jdwp import HANDSHAKE
+from noah.proxy.port import DebugPort
+
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
+with suppress(ImportError):
+    import uvloop
+
+    LOOPS["uvloop"] = uvloop.new_event_loop
+Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    return LOOPS
+
+
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while piece := await reader.read(65536):
+        writer.write(piece)
+        await writer.drain()
+
+
+class Jvm:
+    """Its agent greets one debugger at a time, then says what the test wants it to; others it drops."""
+
+    def __init__(self, talk: Talk = echo) -> None:
+        self.talk = talk
+        self.debuggers = 0  # that were greeted
+        self.touched = 0  # connections of any kind
+        self.is_free = True
+        self.port = 0
+        self._server: asyncio.Server | None = None
+
+    async def open(self, port: int = 0) -> None:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.touched += 1
+        try:
+            if self.is_free:
+                self.is_free = False
+                await self._serve(reader, writer)
+                self.is_free = True
+        except (ConnectionError, asyncio.IncompleteReadError):
+            self.is_free = True
+        finally:
+            writer.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # All 14 bytes in one segment, as HotSpot wants them.
+        assert await reader.read(1000) == HANDSHAKE
+        writer.write(HANDSHAKE)
+        self.debuggers += 1
+        await self.talk(reader, writer)
+
+
+class Watched:
+    """A port, and all that it told."""
+
+    def __init__(self, jvm: Jvm, *, admits: Callable[[str], bool], allow_exit: bool) -> None:
+        self.jvm = jvm
+        self.dialled = 0  # a port in front of the JVM's
+        self.notices: list[tuple[str, Mapping[str, Any]]] = []
+        self._change = asyncio.Event()
+        self._clients: list[asyncio.StreamWriter] = []
+        self.port = DebugPort(
+            session_id="s1",
+            host="127.0.0.1",
+            port=0,
+            dial=self.dial,
+            admits=admits,
+            allow_exit=allow_exit,
+            clock=lambda: datetime.now(UTC),
+            changed=self._change.set,
+            noticed=self._noticed,
+        )
+
+    async def dial(self, protocol: Callable[[], asyncio.BufferedProtocol]) -> asyncio.Transport:
+        transport, _ = await asyncio.get_running_loop().create_connection(
+            protocol, "127.0.0.1", self.dialled or self.jvm.port
+        )
+        return transport
+
+    def _noticed(self, kind: str, data: Mapping[str, Any]) -> None:
+        self.notices.append((kind, data))
+        self._change.set()
+
+    async def until(self, condition: Callable[[], object], within: float = 15) -> None:
+        async with asyncio.timeout(within):
+            while not condition():
+                self._change.clear()
+                with suppress(TimeoutError):  # counters change without a word
+                    await asyncio.wait_for(self._change.wait(), 0.05)
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        streams = await asyncio.open_connection("127.0.0.1", self.port.port)
+        self._clients.append(streams[1])
+        return streams
+
+    async def close(self) -> None:
+        for writer in self._clients:
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+        await self.port.close("the test is over")
+
+    async def attach(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await self.connect()
+        writer.write(HANDSHAKE)
+        assert await reader.readexactly(len(HANDSHAKE)) == HANDSHAKE
+        return reader, writer
+
+    def told(self, kind: str) -> list[Mapping[str, Any]]:
+        return [data for told, data in self.notices if told == kind]
+
+
+Open = Callable[..., Awaitable[Watched]]
+
+
+@pytest.fixture
+async def opened() -> AsyncIterator[Open]:
+    """Opens a port before a JVM; all of it is closed at the end."""
+    async with AsyncExitStack() as stack:
+
+        async def open_port(
+            talk: Talk = echo, *, admits: Callable[[str], bool] = lambda _: True, allow_exit: bool = False
+        ) -> Watched:
+            watched = Watched(jvm := Jvm(talk), admits=admits, allow_exit=allow_exit)
+            await jvm.open()
+            stack.push_async_callback(jvm.close)
+            stack.push_async_callback(watched.close)
+            await watched.port.open()
+            return watched
+
+        yield open_port

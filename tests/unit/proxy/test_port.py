@@ -1,0 +1,264 @@
+"""A port's life: one debugger at a time, and everybody else is told why not."""
+
+import asyncio
+import socket
+from typing import Any
+
+import pytest
+
+from noah.core.jdwp import HANDSHAKE
+from noah.core.session import Vm
+from noah.errors import Unavailable
+from tests import jdwp
+from tests.jdwp import ALL, ask, integer, reply, stop
+from tests.unit.proxy.conftest import Jvm, Open, echo
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def hung_up(streams: Streams) -> bool:
+    """It was, after whatever still came."""
+    try:
+        async with asyncio.timeout(10):
+            while await streams[0].read(65536):
+                pass
+    except ConnectionError:
+        pass
+    return True
+
+
+async def test_the_state_of_the_vm_is_that_of_what_passed(opened: Open) -> None:
+    async def stops(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(stop(ALL))
+        await reader.readexactly(11)
+        writer.write(reply(1))
+        await reader.read()
+
+    watched = await opened(stops)
+    assert watched.port.vm is None
+    _, writer = await watched.attach()
+    await watched.until(lambda: watched.port.vm and watched.port.vm.vm is Vm.SUSPENDED)
+    assert watched.port.attached is not None
+    since = watched.port.vm and watched.port.vm.since
+    assert since is not None
+    assert since >= watched.port.attached.since
+    writer.write(ask(1, jdwp.RESUME))
+    await watched.until(lambda: watched.port.vm and watched.port.vm.vm is Vm.RUNNING)
+    assert watched.port.last_stop is not None
+    assert watched.port.last_stop.since == since
+    writer.close()
+    await watched.until(lambda: watched.port.attached is None)
+    assert watched.port.vm is None
+
+
+async def test_a_second_debugger_is_refused_and_told_who_holds_the_slot(opened: Open) -> None:
+    watched = await opened()
+    first = await watched.attach()
+    second = await watched.connect()
+    second[1].write(HANDSHAKE)
+    assert await hung_up(second)
+    holder: str = "{}:{}".format(*first[1].get_extra_info("sockname"))
+    await watched.until(lambda: watched.told("refused"))
+    [refusal] = watched.told("refused")
+    assert (refusal["reason"], refusal["holder"]) == ("slot_taken", holder)
+    assert watched.jvm.touched == 1
+    first[1].write(b"still works")
+    await first[1].drain()
+
+
+async def test_the_next_debugger_takes_over_once_that_is_allowed(opened: Open) -> None:
+    watched = await opened()
+    first = await watched.attach()
+    await watched.port.take_over()
+    await watched.attach()
+    assert await hung_up(first)
+    await watched.until(lambda: watched.told("detached"))
+    assert watched.told("detached")[0]["ended"].startswith("taken over by 127.0.0.1:")
+    assert watched.jvm.debuggers == 2
+    third = await watched.connect()
+    third[1].write(HANDSHAKE)
+    assert await hung_up(third)  # it was for one
+
+
+async def test_whoever_comes_back_at_once_finds_the_slot_free(opened: Open) -> None:
+    watched = await opened()
+    for _ in range(50):
+        _, writer = await watched.attach()
+        writer.close()
+    assert watched.jvm.debuggers == 50
+    assert not watched.port.refused
+
+
+async def test_a_successor_ends_one_that_has_half_closed(opened: Open) -> None:
+    async def does_not_hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        while True:  # until the connection breaks
+            writer.write(b"x")
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+    watched = await opened(does_not_hang_up)
+    _, first = await watched.attach()
+    first.write_eof()
+    watched.jvm.talk = echo
+    await watched.until(lambda: watched.port._holder and watched.port._holder.is_leaving)
+    await watched.attach()
+
+
+async def test_detach_closes_the_jvms_side_and_says_why(opened: Open) -> None:
+    watched = await opened()
+    streams = await watched.attach()
+    await watched.port.detach("resumed by anna")
+    assert watched.port.attached is None
+    assert await hung_up(streams)
+    await watched.until(lambda: watched.jvm.is_free)
+    assert watched.port.audit()["connections"][0]["ended"] == "resumed by anna"
+    await watched.port.detach("once more")  # of nobody
+    await watched.attach()
+
+
+async def test_close_leaves_nothing_open(opened: Open) -> None:
+    watched = await opened()
+    attached, waiting = await watched.attach(), await watched.connect()
+    await watched.port.close("the session expired")
+    assert not watched.port.is_open
+    assert await hung_up(attached)
+    assert await hung_up(waiting)
+    with pytest.raises(ConnectionRefusedError):
+        await watched.connect()
+    await watched.until(lambda: watched.jvm.is_free)
+    assert watched.port.audit()["connections"][0]["ended"] == "the session expired"
+
+
+async def test_close_does_not_wait_for_a_jvm_that_does_not_answer(opened: Open) -> None:
+    watched = await opened()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        watched.jvm.port = silent.getsockname()[1]
+        _, writer = await watched.connect()
+        writer.write(HANDSHAKE)
+        await watched.until(lambda: watched.port._holder)
+        async with asyncio.timeout(3):
+            await watched.port.close("the gateway stops")
+
+
+async def test_an_address_that_is_taken_is_an_oserror(opened: Open) -> None:
+    first, second = await opened(), await opened()
+    await second.port.close("to be opened elsewhere")
+    second.port.port = first.port.port
+    with pytest.raises(OSError, match="in use"):
+        await second.port.open()
+    assert not second.port.is_open
+
+
+async def test_a_jvm_that_listens_again_in_a_moment_is_waited_for(opened: Open) -> None:
+    watched = await opened()
+    await watched.jvm.close()
+    _, writer = await watched.connect()
+    writer.write(HANDSHAKE)
+    await watched.until(lambda: watched.port._holder)
+    await asyncio.sleep(0.3)
+    await watched.jvm.open(watched.jvm.port)
+    await watched.until(lambda: watched.port.attached)
+
+
+@pytest.mark.asyncio(loop_factories=["asyncio"])
+async def test_a_jvm_that_is_not_there_is_said_in_a_sentence(opened: Open) -> None:
+    watched = await opened()
+    await watched.jvm.close()
+    streams = await watched.connect()
+    streams[1].write(HANDSHAKE)
+    assert await hung_up(streams)
+    await watched.until(lambda: watched.told("refused"))
+    [refusal] = watched.told("refused")
+    assert refusal["reason"] == "upstream_failed"
+    assert refusal["message"].startswith("The JVM takes no debugger")
+
+
+async def test_what_a_target_says_of_itself_is_passed_on_at_once(opened: Open) -> None:
+    watched = await opened()
+
+    async def not_yet(protocol: Any) -> asyncio.Transport:
+        raise Unavailable("The container restarts.")
+
+    watched.port.dial = not_yet
+    streams = await watched.connect()
+    streams[1].write(HANDSHAKE)
+    assert await hung_up(streams)
+    await watched.until(lambda: watched.told("refused"))
+    assert watched.told("refused")[0]["message"] == "The container restarts."
+
+
+async def test_the_next_debugger_goes_where_the_session_has_gone(opened: Open) -> None:
+    watched, successor = await opened(), Jvm()
+    await successor.open()
+    watched.jvm = successor
+    _, writer = await watched.attach()
+    assert successor.debuggers == 1
+    writer.close()
+    await successor.close()
+
+
+async def test_an_exit_is_answered_by_the_gateway_and_told_once(opened: Open) -> None:
+    watched = await opened()
+    reader, writer = await watched.attach()
+    writer.write(ask(1, jdwp.EXIT, integer(0)) * 3 + ask(2, jdwp.VERSION))
+    # This JVM echoes.
+    assert await reader.readexactly(44) == reply(1, error=99) * 3 + ask(2, jdwp.VERSION)
+    await watched.until(lambda: watched.told("exit_refused"))
+    assert len(watched.told("exit_refused")) == 1
+
+
+async def test_an_exit_passes_where_the_session_allows_it(opened: Open) -> None:
+    watched = await opened(allow_exit=True)
+    reader, writer = await watched.attach()
+    writer.write(ask(1, jdwp.EXIT, integer(0)))
+    assert await reader.readexactly(15) == ask(1, jdwp.EXIT, integer(0))
+
+
+async def test_an_oversized_packet_ends_the_connection_and_never_reaches_the_jvm(opened: Open) -> None:
+    heard = bytearray()
+
+    async def listens(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while piece := await reader.read(1000):
+            heard.extend(piece)
+
+    watched = await opened(listens)
+    streams = await watched.attach()
+    streams[1].write(integer(0x7FFFFFFF) + ask(1, jdwp.VERSION)[4:])
+    assert await hung_up(streams)
+    await watched.until(lambda: watched.told("detached"))
+    assert watched.told("packet_refused")[0]["length"] == 0x7FFFFFFF
+    assert "2147483647 bytes" in watched.told("detached")[0]["ended"]
+    assert not heard
+
+
+async def test_the_audit_has_every_connection_and_what_was_done_in_all_of_them(opened: Open) -> None:
+    watched = await opened()
+    for _ in range(2):
+        reader, writer = await watched.attach()
+        writer.write(ask(1, jdwp.REDEFINE, bytes(100)))
+        await reader.readexactly(111)
+        writer.close()
+        await watched.until(lambda: watched.port.attached is None)
+    audit = watched.port.audit()
+    assert audit["commands"] == {"classes redefined": 2}
+    assert [(c["bytes_in"], c["bytes_out"], c["ended"]) for c in audit["connections"]] == [
+        (111, 111, "the debugger closed the connection")
+    ] * 2
+
+
+async def test_a_listener_that_fails_breaks_no_connection(opened: Open) -> None:
+    watched = await opened()
+    failures: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context["exception"]))
+
+    def fail(*_: object) -> None:
+        raise ValueError("a bug elsewhere")
+
+    watched.port._changed = fail
+    watched.port._noticed = fail
+    reader, writer = await watched.attach()
+    writer.write(ask(1, jdwp.SUSPEND))
+    assert await reader.readexactly(11) == ask(1, jdwp.SUSPEND)
+    assert failures
+    writer.close()
