@@ -17,6 +17,7 @@ from typing import Any
 
 from noah.broker.live import Live, Step
 from noah.core.lifecycle import (
+    STANDS_AFTER,
     Action,
     ClosePort,
     End,
@@ -74,6 +75,7 @@ class SessionTask:
         self._line = self._new_line()
         self._awake = asyncio.Event()
         self._writing = asyncio.Lock()
+        self._acting: asyncio.Timeout | None = None
         self._look_at = 0.0  # of the loop's clock
         self._pause = FIRST_PAUSE
         self._told: tuple[object, ...] = ()
@@ -89,6 +91,8 @@ class SessionTask:
         async with self._writing:
             self.live.session = await statement
         self._awake.set()
+        if self.live.session.is_over and self._acting is not None:
+            self._acting.reschedule(asyncio.get_running_loop().time())
 
     async def run(self) -> None:
         try:
@@ -129,11 +133,22 @@ class SessionTask:
         taken = self.live.facts.taken
         self._look_at = loop.time() + (LOOK_WHILE_TAKEN if taken else self._line.look_again)
         try:
-            self._saw(await self._line.look(self.live.session, ask=taken))
+            await self._unless_it_ends(self._line.look(self.live.session, ask=taken))
         except Unavailable as e:
             # What was seen before still counts: a silent API server says nothing about the pod.
             self.live.trouble = e.sentence
             self._look_at = loop.time() + self._next_pause()
+
+    async def _unless_it_ends(self, act: Awaitable[Seen]) -> None:
+        """What *act* saw. It is given up when the session ends: the port must not wait for a cluster that is silent."""
+        left = (self.live.session.expires_at - self._clock()).total_seconds()
+        try:
+            async with asyncio.timeout(max(0.0, left)) as self._acting:
+                self._saw(await act)
+        except TimeoutError:
+            self._look_at = 0.0
+        finally:
+            self._acting = None
 
     def _saw(self, seen: Seen) -> None:
         before = self.live.seen
@@ -163,9 +178,9 @@ class SessionTask:
                 live.keep_audit()
                 live.port = None
             case StartForwarder(vm):
-                self._saw(await self._line.start(session, vm=vm, now=self._clock()))
+                await self._unless_it_ends(self._line.start(session, vm=vm, now=self._clock()))
             case Report(vm):
-                self._saw(await self._line.report(session, vm=vm, now=self._clock()))
+                await self._unless_it_ends(self._line.report(session, vm=vm, now=self._clock()))
             case StopForwarder():
                 # A target that takes no commands (no sh, no right to exec) is left to its forwarder's own deadline, if
                 # it ever had one; waiting would not help.
@@ -281,6 +296,9 @@ class SessionTask:
         return self._pause * random.uniform(0.5, 1.0)  # noqa: S311  spreads attempts, keeps no secret
 
     async def _sleep_until(self, until: datetime) -> None:
+        vm = self.live.facts.vm
+        if vm is not None and vm.stands and self._clock() < vm.since + STANDS_AFTER:
+            until = min(until, vm.since + STANDS_AFTER)  # then it is told
         seconds = (until - self._clock()).total_seconds()
         if not self.live.session.is_over:
             seconds = min(seconds, self._look_at - asyncio.get_running_loop().time())
@@ -312,10 +330,12 @@ class SessionTask:
         self._feed.publish(kind, str(session.target), {"session": session.id, "owner": session.owner, **data})
 
     def _tell(self) -> None:
-        """One log line and one event per change that people can see."""
+        """One log line and one event per change that people can see; a stop that does not last is none."""
         live, session = self.live, self.live.session
-        facts = live.facts
-        now = (live.status, live.reason, facts.attached, facts.vm, session)
+        attached, vm = live.facts.attached, live.facts.vm
+        if vm is not None and vm.stands and self._clock() < vm.since + STANDS_AFTER:
+            return
+        now = (live.status, live.reason, attached, vm and (vm.vm, vm.thread, vm.location), session)
         if now == self._told:
             return
         before, self._told = self._told[:1], now
