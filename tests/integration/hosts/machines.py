@@ -145,6 +145,14 @@ class HostedOrders:
     def pid(self) -> int:
         return int((self.folder / "pid").read_text() or 0)
 
+    def state(self) -> tuple[bytes, int, int, int]:
+        """All of its options file that must stay."""
+        found = self.file.stat()
+        return self.file.read_bytes(), found.st_mode, found.st_uid, found.st_gid
+
+    def command_line(self) -> str:
+        return Path(f"/proc/{self.pid}/cmdline").read_text(errors="replace")
+
     async def restart(self) -> None:
         """By its own people, until it could be debugged if it had the flags."""
         process = await asyncio.create_subprocess_exec(
@@ -158,7 +166,7 @@ class HostedOrders:
     async def has_settled(self) -> None:
         """It is as old as a JVM must be before nobody waits for its agent any more."""
         async with asyncio.timeout(30):
-            while _age(self.pid) < 4:
+            while _age(self.pid) < 3.2:
                 await asyncio.sleep(0.1)
 
     def kill(self) -> None:

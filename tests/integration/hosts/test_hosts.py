@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from noah.demo.debugger import Jdb, jdb
-from tests.gateway import serving
+from tests.gateway import Refused, serving
 from tests.integration.hosts.machines import OPTIONS, HostedOrders, Machine
 
 pytestmark = pytest.mark.jvm
@@ -47,3 +47,94 @@ async def test_a_jvm_that_listens_is_debugged_without_a_restart(
         await api.until(session, "ready")
         assert (await api.end(session))["status"] == "ended"
     assert orders.pid == pid
+
+
+async def test_the_whole_story_with_a_restart_and_a_revert(
+    tmp_path: Path, machine: Machine, orders: HostedOrders
+) -> None:
+    await orders.restart()
+    before, was = orders.state(), orders.pid
+    async with serving(tmp_path, machine.settings(orders.settings(), ends="revert")) as (_, api):
+        await orders.has_settled()
+        with pytest.raises(Refused, match="needs a restart") as refused:
+            await api.enable(orders.target)
+        assert (refused.value.status, refused.value.problem["needs_restart"]) == (409, True)
+        assert (orders.state(), orders.pid) == (before, was)
+        session = await api.ready(orders.target, confirm_restart=True)
+        assert orders.pid != was
+        assert orders.state()[1:] == before[1:]  # mode and owner
+        said = [step["text"].strip() for step in session["steps"]]
+        assert {"stopping orders", "starting orders"} <= set(said)
+        async with at_a_breakpoint(orders, session):
+            await api.until(session, "suspended")
+        again = await api.enable(orders.target)
+        assert again["id"] == session["id"]
+        ended = await api.end(session)
+        assert ended["status"] == "ended", ended
+    assert orders.state() == before
+    assert await orders.answers()
+    assert "jdwp" not in orders.command_line()
+
+
+async def test_at_the_next_restart_the_flags_are_gone(tmp_path: Path, machine: Machine, orders: HostedOrders) -> None:
+    await orders.restart()
+    before = orders.state()
+    async with serving(tmp_path, machine.settings(orders.settings())) as (_, api):
+        await orders.has_settled()
+        session = await api.ready(orders.target, confirm_restart=True)
+        pid = orders.pid
+        await api.end(session)
+        assert (orders.state(), orders.pid) == (before, pid)
+        assert "jdwp" in orders.command_line()
+        second = await api.ready(orders.target)  # it still listens: there is nothing to confirm
+        await api.end(second)
+    assert (orders.state(), orders.pid) == (before, pid)
+
+
+async def test_an_agent_that_sleeps_is_woken_in_the_same_process(
+    tmp_path: Path, machine: Machine, orders: HostedOrders
+) -> None:
+    asleep = AGENT.format(port=orders.jdwp) + ",onjcmd=y"
+    orders.file.write_bytes(OPTIONS.replace(b'"-D', b'"' + asleep.encode() + b" -D"))
+    await orders.restart()
+    await orders.has_settled()
+    before, pid = orders.state(), orders.pid
+    async with serving(tmp_path, machine.settings(orders.settings())) as (_, api):
+        session = await api.ready(orders.target)
+        async with at_a_breakpoint(orders, session):
+            await api.until(session, "suspended")
+        await api.end(session)
+    assert (orders.state(), orders.pid) == (before, pid)
+
+
+async def test_an_app_that_does_not_come_up_is_as_it_was(
+    tmp_path: Path, machine: Machine, orders: HostedOrders
+) -> None:
+    (orders.folder / "refuse").touch()
+    await orders.restart()
+    before = orders.state()
+    async with serving(tmp_path, machine.settings(orders.settings())) as (_, api):
+        await orders.has_settled()
+        session = await api.enable(orders.target, confirm_restart=True)
+        assert (session["status"], session["end_reason"]) == ("ended", "failed"), session
+        assert "jdwp is forbidden here" in session["end_detail"]
+        assert "it runs again" in session["end_detail"]
+        assert orders.state() == before
+        assert await orders.answers()
+        (orders.folder / "refuse").unlink()
+        await orders.has_settled()
+        await api.ready(orders.target, confirm_restart=True)
+
+
+async def test_a_port_that_is_taken_is_said_before_anything_is_done(
+    tmp_path: Path, machine: Machine, orders: HostedOrders
+) -> None:
+    await orders.restart()
+    await orders.has_settled()
+    before, pid = orders.state(), orders.pid
+    other = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", orders.jdwp)
+    async with serving(tmp_path, machine.settings(orders.settings())) as (_, api), other:
+        session = await api.enable(orders.target, confirm_restart=True)
+        assert session["end_reason"] == "failed"
+        assert f"Port {orders.jdwp}" in session["end_detail"]
+        assert (orders.state(), orders.pid) == (before, pid)

@@ -121,7 +121,7 @@ async def test_the_document_refers_only_to_what_is_in_it(document: dict[str, Any
 
 async def test_the_document_says_for_and_continue_as_they_are_sent(document: dict[str, Any]) -> None:
     assert set(document["components"]["schemas"]["EnableBody"]["properties"]) == {
-        "target", "for", "allow", "allow_exit", "pause_budget", "take_over",
+        "target", "for", "allow", "allow_exit", "pause_budget", "take_over", "confirm_restart",
     }  # fmt: skip
     names = [p["name"] for p in document["paths"]["/api/v1/targets"]["get"]["parameters"]]
     assert "continue" in names
