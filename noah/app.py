@@ -85,6 +85,7 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
             feed=feed,
             clusters=clusters,
             doctor=Doctor(pods),
+            hosts=hosts,
             settings=settings,
             store=store,
             metrics=metrics,

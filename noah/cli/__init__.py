@@ -10,14 +10,14 @@ from pathlib import Path
 
 import click
 
-from noah.cli import completion, doctor, enable, events, ide, listing, offline, server, sessions
+from noah.cli import completion, doctor, drift, enable, events, ide, listing, offline, server, sessions
 from noah.cli.failure import exit_code_of
 from noah.errors import NoahError
 
 COMMANDS = (
     *(enable.enable, listing.targets, listing.clusters),
     *(sessions.sessions, sessions.extend, sessions.end, sessions.resume),
-    *(events.events, ide.ide, doctor.doctor, offline.probe_spec),
+    *(events.events, ide.ide, doctor.doctor, drift.drift, offline.probe_spec),
     *(server.serve, server.demo, server.db, completion.completion, offline.version),
 )
 

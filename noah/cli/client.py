@@ -38,6 +38,10 @@ class Away(Failure):
         self.reason = reason
 
 
+class NeedsRestart(Failure):
+    """The same request goes on when it is confirmed."""
+
+
 class Gateway:
     def __init__(self, url: str, user: str, *, connect: float = CONNECT, answer: float = ANSWER) -> None:
         self.url = url
@@ -197,6 +201,8 @@ def _failure(response: "BaseHTTPResponse", url: str) -> Failure:
     try:
         problem = json.loads(response.data)
         sentence = str(problem.get("detail") or problem["title"])
+        if problem.get("needs_restart") is True:
+            return NeedsRestart(code, sentence)
     except (ValueError, AttributeError, KeyError):
         if code is not Code.UNAVAILABLE:
             return _no_gateway(response, url)

@@ -1,11 +1,13 @@
 """`noah enable`: from a target's name to an address that an IDE connects to."""
 
+import sys
 from datetime import timedelta
 
 import click
 
-from noah.cli.client import Json, connect
+from noah.cli.client import Json, NeedsRestart, connect
 from noah.cli.completion import complete_targets
+from noah.cli.failure import Failure
 from noah.cli.length import LENGTH
 from noah.cli.names import full_name, place_options
 from noah.cli.output import clean, output_option, print_one
@@ -42,6 +44,12 @@ class _Budget(click.ParamType[timedelta | str]):
     help="How long the JVM may stand still before it is resumed (default: the gateway's).",
 )
 @click.option("--take-over", is_flag=True, help="Let your next debugger end the one that is attached.")
+@click.option(
+    "-y",
+    "--confirm-restart",
+    is_flag=True,
+    help="Let an app on a host be restarted if it has to be; else you are asked.",
+)
 @output_option
 def enable(
     *,
@@ -55,6 +63,7 @@ def enable(
     allow_exit: bool,
     pause_budget: timedelta | str | None,
     take_over: bool,
+    confirm_restart: bool,
     output: str | None,
 ) -> None:
     """Start debugging TARGET: prints the address for your IDE.
@@ -70,13 +79,26 @@ def enable(
         wanted["allow"] = list(allow)
     if pause_budget is not None:
         wanted["pause_budget"] = None if isinstance(pause_budget, str) else f"{int(pause_budget.total_seconds())}s"
-    wanted |= {flag: True for flag, given in (("allow_exit", allow_exit), ("take_over", take_over)) if given}
-    status, session = gateway.post("/sessions", wanted)
+    flags = {"allow_exit": allow_exit, "take_over": take_over, "confirm_restart": confirm_restart}
+    wanted |= {flag: True for flag, given in flags.items() if given}
+    try:
+        status, session = gateway.post("/sessions", wanted)
+    except NeedsRestart as e:
+        _confirm(e)
+        status, session = gateway.post("/sessions", {**wanted, "confirm_restart": True})
     if status == 200:
         click.echo(f"You have a session on {clean(session['target'])} already; it stays as it is.", err=True)
     if wait:
         session = until_usable(gateway, session, timeout, seen=_Steps())
     print_one(session, output, COLUMNS, name=name, text=lambda: what_now(session))
+
+
+def _confirm(needed: NeedsRestart) -> None:
+    """Asks on a terminal; a script has to say it beforehand."""
+    if not sys.stdin.isatty():
+        raise Failure(needed.code, f"{needed.message} Here that is --confirm-restart.")
+    click.echo(needed.message, err=True)
+    click.confirm("Restart it?", abort=True, err=True)
 
 
 class _Steps:

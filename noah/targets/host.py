@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Literal
 
 from noah.core import options
 from noah.core.edits import HostEdit
@@ -111,7 +112,7 @@ class Drift:
     """Flags that stand without a session, a session whose flags are gone, or a host that cannot be asked."""
 
     target: HostTarget
-    finding: str  # flags-without-session, session-without-flags, unknown
+    finding: Literal["flags-without-session", "session-without-flags", "unknown"]
     detail: str
 
 

@@ -10,10 +10,12 @@ from noah.feed import Feed
 from noah.kube.clusters import Cluster
 from noah.settings import Settings
 from noah.targets.doctor import Doctor
+from noah.targets.host import Hosts
 
 BROKER = web.AppKey("broker", Broker)
 FEED = web.AppKey("feed", Feed)
 CLUSTERS = web.AppKey("clusters", Mapping[str, Cluster])
+HOSTS = web.AppKey("hosts", Hosts)
 DOCTOR = web.AppKey("doctor", Doctor)
 SETTINGS = web.AppKey("settings", Settings)
 CLOCK: web.AppKey[Callable[[], datetime]] = web.AppKey("clock")

@@ -21,9 +21,10 @@ from noah.kube.clusters import Cluster
 from noah.settings import Settings
 from noah.store import Store
 from noah.targets.doctor import Doctor
-from noah.web import clusters, health, live, openapi, sessions, targets
+from noah.targets.host import Hosts
+from noah.web import clusters, drift, health, live, openapi, sessions, targets
 from noah.web.identity import claimed, refuse_other_sites
-from noah.web.keys import BROKER, CLOCK, CLUSTERS, DOCTOR, FEED, SETTINGS
+from noah.web.keys import BROKER, CLOCK, CLUSTERS, DOCTOR, FEED, HOSTS, SETTINGS
 from noah.web.metrics import METRICS, Metrics, scrape
 from noah.web.openapi import AnyRoute
 from noah.web.patience import PATIENCE, Patience
@@ -77,6 +78,15 @@ ROUTES: tuple[AnyRoute, ...] = (
         body=Nothing,
         answer=clusters.FindingsJson,
         errors=(NotFound, CannotDebug, Unavailable),
+    ),
+    Route(
+        method="GET",
+        path=V1 + "/drift",
+        handler=drift.list_drift,
+        summary="Hosts whose debug flags stand without a session, and sessions whose flags are gone. Asks all hosts.",
+        query=Nothing,
+        body=Nothing,
+        answer=drift.DriftsJson,
     ),
     Route(
         method="GET",
@@ -219,6 +229,7 @@ def make_site(
     feed: Feed,
     clusters: Mapping[str, Cluster],
     doctor: Doctor,
+    hosts: Hosts,
     settings: Settings,
     store: Store,
     metrics: Metrics,
@@ -227,6 +238,7 @@ def make_site(
 ) -> web.Application:
     site = web.Application(client_max_size=LONGEST_BODY, middlewares=[_log, _explain, _guard])
     site[BROKER], site[FEED], site[CLUSTERS], site[DOCTOR] = broker, feed, clusters, doctor
+    site[HOSTS] = hosts
     site[SETTINGS], site[CLOCK], site[PATIENCE] = settings, clock, Patience()
     site[health.HEALTH] = health.Health(store=store, stopping=stopping)
     site[METRICS] = metrics

@@ -21,6 +21,7 @@ from noah.settings import Gateway as GatewaySettings
 from noah.settings import Local, Settings
 from noah.store import Store, upgrade
 from noah.targets.doctor import Doctor
+from noah.targets.host import Hosts
 from noah.targets.local import Locals
 from noah.targets.pod import Pods
 from noah.web.metrics import Metrics
@@ -111,6 +112,7 @@ async def serving(jvm: int, folder: Path, *more_clusters: ClusterSettings) -> As
             feed=feed,
             clusters=clusters,
             doctor=Doctor(pods),
+            hosts=Hosts((), store.edits, held_targets=list),
             settings=settings,
             store=store,
             metrics=metrics,
