@@ -3,6 +3,9 @@
 A laptop that falls asleep sends no FIN. A JVM whose debugger is gone like that stands still for ever. So: 10 s after
 the last sign of life the kernel probes, every 5 s, and after 35 s without an answer it gives the connection up, with
 data on its way or without. A machine that answers may be quiet for days.
+
+TCP_USER_TIMEOUT knows no other measure than data that is not taken: a debugger that is alive, has megabytes waiting for
+it and reads none of them for 35 s is given up as well [seen].
 """
 
 import asyncio
