@@ -152,8 +152,12 @@ def free_port() -> int:
 
 
 def free_ports(count: int) -> int:
-    """The first of *count* ports in a row that nobody listens on, below the range of ephemeral ones."""
-    for first in range(21000 + os.getpid() % 100 * count, 32000, count):
+    """The first of *count* ports in a row that nobody listens on, below the range of ephemeral ones.
+
+    Tests that run side by side take theirs from ranges of their own, since a gateway opens its ports one by one.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    for first in range(21000 + worker * 2500, 23500 + worker * 2500, count):
         with suppress(OSError):
             for port in range(first, first + count):
                 with socket.socket() as probe:
