@@ -4,7 +4,7 @@
 
 Makes a pod with image noah.test/java17:1, in which a small Java server echoes (port 7001) and sends (7002), as a JVM's
 debug agent would; measures `kubectl exec POD -- true` against Exec.run(), and `kubectl port-forward` against
-Exec.connect() with `socat - TCP:127.0.0.1:PORT` and against Exec.forward(): round trips of 32 bytes, 512 MiB in writes
+Exec.connect() with `socat - TCP:127.0.0.1:PORT`: round trips of 32 bytes, 512 MiB in writes
 of 256 KiB, and the time to a first reply on a new connection. Three rounds, taken in turns; the median counts.
 """
 
@@ -179,9 +179,6 @@ async def measure(cluster: Cluster, kubectl: list[str]) -> dict[str, float]:
     async def by_exec(port: int, factory: Callable[[], asyncio.BufferedProtocol]) -> asyncio.Transport:
         return await cluster.exec.connect(pod, ["socat", "-b65536", "-", f"TCP:127.0.0.1:{port},nodelay"], factory)
 
-    async def by_forward(port: int, factory: Callable[[], asyncio.BufferedProtocol]) -> asyncio.Transport:
-        return await cluster.exec.forward(pod, port, factory)
-
     async def by_kubectl(port: int, factory: Callable[[], asyncio.BufferedProtocol]) -> asyncio.Transport:
         return (await asyncio.get_running_loop().create_connection(factory, "127.0.0.1", port_of[port]))[0]
 
@@ -193,7 +190,7 @@ async def measure(cluster: Cluster, kubectl: list[str]) -> dict[str, float]:
     async with port_forward(kubectl, 7001) as echo, port_forward(kubectl, 7002) as source:
         port_of = {7001: echo, 7002: source}
         for _ in range(3):
-            for name, way in (("connect", by_exec), ("forward", by_forward), ("port-forward", by_kubectl)):
+            for name, way in (("connect", by_exec), ("port-forward", by_kubectl)):
                 took = sorted(await round_trip(way))
                 rounds.setdefault(f"{name} p50, us", []).append(took[len(took) // 2])
                 rounds.setdefault(f"{name} p99, us", []).append(took[len(took) * 99 // 100])
@@ -214,10 +211,9 @@ async def main(kubeconfig: Path) -> None:
         await command(*kubectl, "delete", "namespace", NAMESPACE)
     for name, figure in figures.items():
         print(f"{name:28} {figure:10.1f}")
-    for name in ("connect", "forward"):
-        round_trips = figures[f"{name} p50, us"] / figures["port-forward p50, us"]
-        bulks = figures[f"{name} bulk, MiB/s"] / figures["port-forward bulk, MiB/s"]
-        print(f"{name + ' : port-forward':28} {round_trips:10.2f} of the round trip, {bulks:.2f} of the bulk")
+    round_trips = figures["connect p50, us"] / figures["port-forward p50, us"]
+    bulks = figures["connect bulk, MiB/s"] / figures["port-forward bulk, MiB/s"]
+    print(f"{'connect : port-forward':28} {round_trips:10.2f} of the round trip, {bulks:.2f} of the bulk")
 
 
 if __name__ == "__main__":

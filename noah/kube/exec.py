@@ -18,7 +18,7 @@ from noah.kube.errors import Asked, message_of, not_started, refused
 from noah.kube.held import HeldExec
 from noah.kube.pipe import Pipe
 from noah.kube.places import WAIT, Places
-from noah.kube.stream import STDOUT, V4, V5, ExecStream, PortStream, Sink
+from noah.kube.stream import STDOUT, V4, V5, ExecStream, Sink
 from noah.kube.websocket import BEAT, BUFFER, Counts
 
 HANDSHAKE = 10.0  # seconds
@@ -129,25 +129,6 @@ class Exec:
                 # costs it three times the CPU and a byte a third more time. What v5 can in exchange is half a close.
                 stream = await self._open(container, argv, pipe, stdin=True, offers=(V4, V5))
             pipe.begin(stream, factory())
-            return pipe
-
-    async def forward(
-        self, container: Container, port: int, factory: Callable[[], asyncio.BufferedProtocol]
-    ) -> asyncio.Transport:
-        """A connection to *port* in the pod's network, its loopback included; needs the right to pods/portforward.
-
-        No process is started for it, so it takes none of the places. As with connect(), only connection_lost() tells
-        that nobody listens there.
-        """
-        with self._counted():
-            name = f"port {port} of pod {container.namespace}/{container.pod}"
-            answer = await self._client.upgrade(
-                _path(container, "portforward"), {"ports": str(port)}, protocols=V4, timeout=self._handshake
-            )
-            if answer.status != 101:
-                raise await self._why(answer, container, "portforward")
-            pipe = Pipe()
-            pipe.begin(PortStream(answer, pipe, name=name, **self._shared), factory())
             return pipe
 
     async def _open(

@@ -9,7 +9,7 @@ from typing import Any
 
 from noah.errors import NoahError
 from noah.kube.errors import ExecCut
-from noah.kube.stream import STDOUT, ExecStream, Sink, Stream
+from noah.kube.stream import STDOUT, ExecStream, Sink
 
 SAID = 2048  # bytes of stderr that are kept, for the reason of a failure
 
@@ -24,7 +24,7 @@ class Pipe(asyncio.Transport, Sink):
         self._eof_written = False
         self._error: Exception | None = None
 
-    def begin(self, stream: Stream, protocol: asyncio.BufferedProtocol) -> None:
+    def begin(self, stream: ExecStream, protocol: asyncio.BufferedProtocol) -> None:
         self._stream = stream
         self._protocol = protocol
         protocol.connection_made(self)

@@ -1,10 +1,10 @@
-"""What travels in a WebSocket to a container: an exec's channels, or one forwarded port's."""
+"""What travels in a WebSocket to a container: the channels of one exec."""
 
 from typing import Any
 
 import aiohttp
 
-from noah.errors import NoahError, Unavailable
+from noah.errors import NoahError
 from noah.kube.errors import ExecCut, ending
 from noah.kube.websocket import WebSocket
 
@@ -33,50 +33,26 @@ class Sink:
         """It has drained."""
 
 
-class Stream(WebSocket):
-    """A stream for a sink."""
-
-    def __init__(self, answer: aiohttp.ClientResponse, sink: Sink, **rest: Any) -> None:
-        self._sink = sink
-        super().__init__(answer, **rest)
-
-    @property
-    def can_close_stdin(self) -> bool:
-        return False
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """To the command's stdin, or to the port."""
-        if data:
-            self.send(STDIN, data)
-
-    def pause_writing(self) -> None:
-        self._sink.pause_writing()
-
-    def resume_writing(self) -> None:
-        self._sink.resume_writing()
-
-    def _done(self, how: int | NoahError) -> None:
-        self._ended = True
-        self._sink.done(how)
-
-    def _lost(self) -> None:
-        self._sink.lost()
-
-
-class ExecStream(Stream):
+class ExecStream(WebSocket):
     """One command. A stream that stops without a status has not ended well: how the command ended is not known."""
 
     def __init__(
         self, answer: aiohttp.ClientResponse, sink: Sink, *, container: str, program: str, **rest: Any
     ) -> None:
+        self._sink = sink
         self._container = container
         self._program = program
         self._status = bytearray()
-        super().__init__(answer, sink, name=f"The exec stream to {container}", **rest)
+        super().__init__(answer, name=f"The exec stream to {container}", **rest)
 
     @property
     def can_close_stdin(self) -> bool:
         return self.protocol == V5
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """To the command's stdin."""
+        if data:
+            self.send(STDIN, data)
 
     def close_stdin(self) -> None:
         """Over v4 there is no way to: a command that waits for the end of its stdin would wait for ever."""
@@ -96,32 +72,15 @@ class ExecStream(Stream):
     def _stopped(self, error: ExecCut | None) -> None:
         self._done(error or ExecCut(f"{self._name} was closed without a status."))
 
+    def pause_writing(self) -> None:
+        self._sink.pause_writing()
 
-class PortStream(Stream):
-    """One connection to a port in a pod's network, its loopback included.
+    def resume_writing(self) -> None:
+        self._sink.resume_writing()
 
-    Channel 0 carries bytes both ways, channel 1 an error's text; each begins with two bytes that repeat the port.
-    """
+    def _done(self, how: int | NoahError) -> None:
+        self._ended = True
+        self._sink.done(how)
 
-    def __init__(self, answer: aiohttp.ClientResponse, sink: Sink, *, name: str, **rest: Any) -> None:
-        self._skip = [2, 2]
-        self._error = bytearray()
-        super().__init__(answer, sink, name=f"The connection to {name}", **rest)
-
-    def _piece(self, channel: int, piece: memoryview) -> None:
-        if channel > 1:
-            return
-        if skip := self._skip[channel]:
-            self._skip[channel] -= min(skip, len(piece))
-            piece = piece[skip:]
-        if channel == 0 and piece:
-            self._sink.output(STDOUT, piece)
-        elif channel == 1:
-            self._error += piece[: STATUS_LIMIT - len(self._error)]
-
-    def _message_is_over(self, channel: int) -> None:
-        if channel == 1 and self._error:
-            self._done(Unavailable(f"{self._name} failed: {self._error.decode(errors='replace').strip()}."))
-
-    def _stopped(self, error: ExecCut | None) -> None:
-        self._done(error or 0)
+    def _lost(self) -> None:
+        self._sink.lost()

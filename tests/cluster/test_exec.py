@@ -225,21 +225,6 @@ async def test_a_command_that_does_not_read_stops_the_writer(cluster: Cluster, p
     await receiver.lost.wait()
 
 
-async def test_a_forwarded_port_reaches_the_loopback_of_the_pod(cluster: Cluster, pod: Container) -> None:
-    receiver = Receiver()
-    transport = await cluster.exec.forward(pod, 50005, lambda: receiver)
-    transport.write(b"JDWP-Handshake")
-    await receiver.bytes(14)
-    assert receiver.first == b"JDWP-Handshake"
-    transport.close()
-    await receiver.lost.wait()
-    nobody = Receiver()
-    await cluster.exec.forward(pod, 50006, lambda: nobody)
-    async with asyncio.timeout(10):
-        await nobody.lost.wait()
-    assert "refused" in str(nobody.error)
-
-
 async def test_a_token_and_a_url_with_a_path_are_enough(
     kubeconfig: Path, kubectl: Kubectl, pod: Container, tmp_path: Path
 ) -> None:

@@ -6,7 +6,6 @@ from typing import cast
 
 import pytest
 
-from noah.errors import NotFound, Unavailable
 from noah.kube.client import Client
 from noah.kube.errors import ExecCut
 from noah.kube.exec import Container, Exec
@@ -250,42 +249,3 @@ async def test_what_was_written_before_a_close_arrives(api: FakeApi, client: Cli
     transport.write(b"too late")
     await receiver.until("lost")
     assert len(came) == 3_000_000
-
-
-async def test_a_forwarded_port_carries_bytes(api: FakeApi, client: Client) -> None:
-    async def port(call: Call) -> None:
-        assert call.param("ports") == "50005"
-        call.upgrade(V4, then=frame(b"\x00\x55\xc3") + frame(b"\x01\x55\xc3"))
-        _, payload = await call.frame()
-        call.writer.write(frame(b"\x00" + payload[1:].upper()) + frame(b"\x03\xe8", CLOSE))
-        await call.until_closed()
-
-    api.on_anything = port
-    receiver = Receiver()
-    transport = await Exec(client).forward(POD, 50005, lambda: receiver)
-    transport.write(b"jdwp-handshake")
-    await receiver.until("lost")
-    assert receiver.got == b"JDWP-HANDSHAKE"
-    assert receiver.told == ["made", "eof", "lost"]
-    assert receiver.error is None
-
-
-async def test_a_port_where_nobody_listens_is_the_reason_of_the_loss(api: FakeApi, client: Client) -> None:
-    async def refuse(call: Call) -> None:
-        call.upgrade(V4, then=frame(b"\x00\x55\xc3") + frame(b"\x01\x55\xc3"))
-        call.writer.write(frame(b"\x01connect: connection refused\n"))
-        await call.until_closed()
-
-    api.on_anything = refuse
-    receiver = Receiver()
-    await Exec(client).forward(POD, 50005, lambda: receiver)
-    await receiver.until("lost")
-    assert isinstance(receiver.error, Unavailable)
-    assert str(receiver.error) == (
-        "The connection to port 50005 of pod shop/orders-1 failed: connect: connection refused."
-    )
-
-
-async def test_a_pod_that_is_not_there_is_said_at_once(api: FakeApi, client: Client) -> None:
-    with pytest.raises(NotFound):
-        await Exec(client).forward(POD, 50005, Receiver)
