@@ -179,7 +179,7 @@ def probe_verdict(pod: Pod, container: str) -> tuple[str, str]:
     if probe is None:
         return "warning", "There is no liveness probe: nothing kills it at a breakpoint, and nothing when it is dead."
     command = (probe.get("exec") or {}).get("command") or []
-    if "noah-liveness" not in command[:4]:
+    if not {"noah-liveness", "noah-liveness-old"} & set(command[:4]):
         kind = next((kind for kind in ("httpGet", "tcpSocket", "grpc", "exec") if kind in probe), "probe")
         return "error", (
             f"Its liveness probe ({kind}) kills it at a breakpoint: "

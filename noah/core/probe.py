@@ -47,8 +47,12 @@ def probe_spec(
 
 
 def inlined() -> str:
-    """The script without its comments, which all have lines of their own."""
-    lines = inpod.script("liveness").splitlines()
+    return without_comments(inpod.script("liveness"))
+
+
+def without_comments(script: str) -> str:
+    """A script as a manifest carries it; comments all have lines of their own."""
+    lines = script.splitlines()
     return "".join(f"{line}\n" for line in lines if line.strip() and not line.lstrip().startswith("#"))
 
 

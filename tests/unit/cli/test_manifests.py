@@ -1,0 +1,128 @@
+"""Manifests as people write them: what comes out of inject, and that eject gives back each byte."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from noah.cli import manifests
+from noah.core.inject import TEMPLATES
+from noah.errors import BadInput
+
+FILES = sorted((Path(__file__).parents[2] / "manifests").iterdir())
+LEFT = {"14-value-from", "21-no-jvm", "22-all-off", "23-windows"}  # as they are
+DEPLOYMENT = (FILES[0].parent / "01-least.yaml").read_text()
+
+
+def read(file: Path) -> str:
+    return file.read_bytes().decode()
+
+
+def pods(text: str) -> list[Any]:
+    found = []
+    for document in YAML(typ="safe", pure=True).load_all(text):
+        for item in document.get("items", [document]) if document else ():
+            if item["kind"] in TEMPLATES:
+                for key in TEMPLATES[item["kind"]]:
+                    item = item[key]  # noqa: PLW2901 - a walk
+                found.append(item)
+    return found
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_eject_gives_back_each_byte(file: Path) -> None:
+    text = read(file)
+    injected, _ = manifests.inject(text)
+    assert (injected == text) == (file.stem in LEFT)
+    assert manifests.eject(injected) == text
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_injecting_twice_is_injecting_once(file: Path) -> None:
+    injected, notes = manifests.inject(read(file))
+    assert manifests.inject(injected) == (injected, notes)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_nothing_is_ejected_where_nothing_was_injected(file: Path) -> None:
+    assert manifests.eject(read(file)) == read(file)
+
+
+def test_comments_and_order_stay_but_within_what_is_replaced() -> None:
+    text = read(FILES[1])
+    lines = manifests.inject(text)[0].splitlines()
+    kept = [line for line in text.splitlines() if line in lines]
+    gone = [line.strip() for line in text.splitlines() if line not in lines]
+    assert gone == [
+        'command: ["java", "-cp", "/app", "App"]   # exec form',
+        "value: -Xmx64m   # small",
+        "# every two seconds",
+        "httpGet:",
+        "path: /checkurl",
+        "port: http",
+    ]
+    assert [line for line in lines if line in kept and line.strip()] == [line for line in kept if line.strip()]
+
+
+def test_what_somebody_has_changed_since_is_kept_by_eject() -> None:
+    injected, _ = manifests.inject(DEPLOYMENT)
+    changed = injected.replace("java17:1", "java17:2").replace("      app: least\n", "      app: most\n")
+    expected = DEPLOYMENT.replace("java17:1", "java17:2").replace("      app: least\n", "      app: most\n")
+    assert manifests.eject(changed) == expected
+
+
+def test_an_environment_that_others_have_added_to_stays() -> None:
+    injected, _ = manifests.inject(DEPLOYMENT)
+    added = injected.replace(
+        "          - name: JAVA_TOOL_OPTIONS",
+        "          - name: A\n            value: b\n          - name: JAVA_TOOL_OPTIONS",
+    )
+    (pod,) = pods(manifests.eject(added))
+    assert pod["spec"]["containers"][0]["env"] == [{"name": "A", "value": "b"}]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "nothing in it"),
+        ("# only a comment\n", "nothing in it"),
+        ("a: b: c", "no YAML: line 1"),
+        ("a: [1, 2", "no YAML"),
+        ("- a\n- b\n", "Document 1 is no Kubernetes object"),
+        (DEPLOYMENT + "---\nversion: '3'\nservices: {}\n", "Document 2 is no Kubernetes object"),
+        (DEPLOYMENT.replace("image: ", "image: {{ .Values.image }}"), "Helm template"),
+        (DEPLOYMENT.replace("name: least", "name: {{ include 'x' . }}"), "Helm template"),
+        ("{{- if .Values.on }}\n" + DEPLOYMENT + "{{- end }}\n", "Helm template"),
+        (DEPLOYMENT + DEPLOYMENT, "no YAML"),
+    ],
+)
+def test_what_is_no_manifest_is_refused_with_a_sentence(text: str, says: str) -> None:
+    for change in (manifests.inject, manifests.eject):
+        with pytest.raises(BadInput, match=says):
+            change(text)
+
+
+def test_an_alias_that_a_change_would_reach_is_refused_rather_than_changed() -> None:
+    shared = DEPLOYMENT.replace(
+        "image: noah.test/java17:1\n",
+        "image: noah.test/java17:1\n        env: &env\n        - {name: JAVA_TOOL_OPTIONS, value: -Xmx1g}\n"
+        "      - name: other\n        image: busybox\n        env: *env\n",
+    )
+    with pytest.raises(BadInput, match="anchors"):
+        manifests.inject(shared)
+
+
+def test_an_alias_is_replaced_where_it_is_used_and_comes_back() -> None:
+    shared = DEPLOYMENT.replace(
+        "      - name: app\n        image: noah.test/java17:1\n",
+        "      - name: other\n        image: busybox\n"
+        "        env: &env\n        - {name: JAVA_TOOL_OPTIONS, value: -Xmx1g}\n"
+        "      - name: app\n        image: noah.test/java17:1\n        command: [java]\n        env: *env\n",
+    ).replace("      containers:", "      nodeSelector: {}\n      containers:")
+    shared = shared.replace("    spec:\n", "      annotations: {debug.noah/container: app}\n    spec:\n")
+    injected, _ = manifests.inject(shared)
+    other, app = pods(injected)[0]["spec"]["containers"]
+    assert other["env"][0]["value"] == "-Xmx1g"
+    assert app["env"][0]["value"].startswith("-Xmx1g -agentlib:jdwp")
+    assert manifests.eject(injected) == shared
