@@ -3,10 +3,11 @@
 #
 #   read FILE            `mode 640`, `owner 1000:1000`, `content BASE64`
 #   replace FILE         by $content (base64), if it is what $was says; $becomes says what it is then (both SHA-256)
-#   jvms                 `jvm PID VERSION|- ONJCMD|-` for each that can be seen; ONJCMD: its agent waits for jcmd
+#   jvms PORT            `jvm PID VERSION|- onjcmd|-` for each that can be seen; onjcmd: its agent for PORT waits for jcmd
 #   jcmd PID             has the agent of that JVM listen
 #   listens PORT         `listens` when a program has that port
-#   run COMMAND          with its own output and exit code
+#   run NAME COMMAND     with its own output and exit code
+#   runs NAME            `runs` while that `run` has not ended, whoever began it
 #
 # The last line is `done`, or `error WORD...`.
 #
@@ -16,6 +17,7 @@
 set -u
 umask 077
 verb=$1
+mark=/dev/shm/.noah-restart-${2:-}  # of run and runs: the process and its start time
 
 fail() { echo "error $(printf %s "$*" | tr '\n' ' ')"; exit 3; }
 
@@ -37,6 +39,14 @@ replace() {
   said=$(mv -f "$new" "$file" 2>&1) || fail write "$said"
 }
 
+# began PID: sets start, its start time; 1 when it is gone or a zombie. The command in /proc/PID/stat may contain brackets.
+began() {
+  text=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
+  set -- ${text##*\)}
+  start=${20}
+  [ "$1" != Z ]
+}
+
 # release: sets version from the `release` file of the JDK or JRE in $home.
 release() {
   version=-
@@ -55,7 +65,8 @@ jvms() {
     home=${exe%/bin/java}
     release
     told=-
-    case $(tr '\0' ' ' < "$p/cmdline" 2>/dev/null; tr '\0' ' ' < "$p/environ" 2>/dev/null) in *onjcmd=y*) told=onjcmd ;; esac
+    options=$(tr '\0' ' ' < "$p/cmdline" 2>/dev/null; tr '\0' ' ' < "$p/environ" 2>/dev/null)
+    case $options in *onjcmd=y*) case $options, in *[:=]"$1"[!0-9]*) told=onjcmd ;; esac ;; esac
     echo "jvm ${p#/proc/} $version $told"
   done
 }
@@ -70,7 +81,7 @@ read|replace)
   echo "owner $(stat -c %u:%g "$file")"
   echo "content $(base64 < "$file" | tr -d '\n')" ;;
 jvms)
-  jvms ;;
+  jvms "$2" ;;
 jcmd)
   tool=$(readlink "/proc/$2/exe") tool=${tool%/java}/jcmd
   [ -x "$tool" ] || tool=jcmd
@@ -86,6 +97,9 @@ listens)
 run)
   # The gateway may go away while it runs: what it then writes must not end it halfway.
   trap '' PIPE
-  exec sh -c "$2" < /dev/null ;;
+  began $$ && echo "$$ $start" > "$mark"
+  exec sh -c "$3" < /dev/null ;;
+runs)
+  [ -r "$mark" ] && read -r pid then < "$mark" && began "$pid" && [ "$start" = "$then" ] && echo runs ;;
 esac
 echo done

@@ -51,7 +51,7 @@ class HostedApp:
         return read_answer(ran.stdout.decode("utf-8", "replace").splitlines())
 
     async def jvms(self) -> list[Jvm]:
-        found = await self._asked("jvms")
+        found = await self._asked("jvms", str(self.app.jdwp_port))
         return [Jvm(int(pid), version, how == "onjcmd") for _, pid, version, how in map(str.split, found)]
 
     async def have_agent_listen(self, pid: int) -> None:
@@ -84,9 +84,13 @@ class HostedApp:
 
     async def restart(self, *, line: Callable[[str], None]) -> Ran:
         assert self.app.restart_command is not None
-        argv = ["sh", "-s", "--", "run", self.app.restart_command]
+        argv = ["sh", "-s", "--", "run", self.app.name, self.app.restart_command]
         takes = self.app.restart_takes.total_seconds()
         return await self.ssh.run(argv, stdin=script("options").encode(), timeout=takes, line=line)
+
+    async def is_restarting(self) -> bool:
+        """A restart that was begun from here has not ended, whatever became of who began it."""
+        return bool(await self._asked("runs", self.app.name))
 
     @property
     def _file(self) -> str:

@@ -20,8 +20,8 @@ from noah.store.edits import Edits
 from noah.targets.hosted import HostedApp, Jvm
 
 TRY_EVERY = 0.3  # seconds
-# A restart that an earlier gateway began may be under way still: the app is given as long before it is restarted again.
-WAS_RESTARTING = 15.0  # seconds
+# After a restart that an earlier gateway began has ended, before a JVM that is not there is restarted again.
+JVM_COMES_WITHIN = 5.0  # seconds
 
 Step = Callable[[str], None]
 
@@ -101,7 +101,7 @@ class Restarts:
         step("The JVM has its debug agent asleep (onjcmd): waking it by jcmd, without a restart.")
         for jvm in waiting:
             await self._app.have_agent_listen(jvm.pid)
-        return (await self._app.forwarder("look", "doctor")).agent is not Agent.NONE
+        return await self._listens()
 
     async def _record(self, session: Session, step: Step) -> HostEdit:
         app, target = self._app.app, self._app.target
@@ -148,12 +148,8 @@ class Restarts:
             raise CannotDebug(f"{app.options_file} on {self._app.where} cannot be edited: {e}.") from None
 
     async def _bring_up(self, edit: HostEdit, step: Step) -> None:
-        resumed = await self._put_flags_in(edit, step)
-        if resumed and await self._is_up(within=WAS_RESTARTING) is None:
-            await self._now(edit, EditState.APPLIED)
-            step("It is up, with its debug agent listening.")
-            return
-        wrong = await self._restart(step) or await self._is_up(within=self._app.app.restart_takes.total_seconds())
+        was_restarting = await self._put_flags_in(edit, step) and await self._was_restarting()
+        wrong = (None if was_restarting else await self._restart(step)) or await self._is_up(within=self._takes)
         if wrong is None:
             await self._now(edit, EditState.APPLIED)
             step("It is up, with its debug agent listening.")
@@ -179,6 +175,26 @@ class Restarts:
             await self._now(edit, EditState.UNDONE)  # nothing was changed
             raise
         return False
+
+    async def _was_restarting(self) -> bool:
+        """Whether what died on the way had restarted it already; waits for the end of a restart that goes on."""
+        await self._restart_has_ended()
+        return await self._is_up(within=JVM_COMES_WITHIN) is None or await self._listens()
+
+    async def _restart_has_ended(self) -> None:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._takes
+        while loop.time() < until:
+            if not await self._app.is_restarting():
+                return
+            await asyncio.sleep(TRY_EVERY)
+
+    async def _listens(self) -> bool:
+        return (await self._app.forwarder("look", "doctor")).agent is not Agent.NONE
+
+    @property
+    def _takes(self) -> float:
+        return self._app.app.restart_takes.total_seconds()
 
     async def _restart(self, step: Step) -> str | None:
         """What went wrong."""
@@ -226,11 +242,11 @@ class Restarts:
         return back != now
 
     async def _run_without_flags(self, step: Step) -> str | None:
+        await self._restart_has_ended()
         answer = await self._app.forwarder("look", "doctor")
         if answer.java is not None and answer.agent is Agent.NONE and await self._app.healthy() is None:
             return None
-        takes = self._app.app.restart_takes.total_seconds()
-        return await self._restart(step) or await self._is_up(within=takes, flags=False)
+        return await self._restart(step) or await self._is_up(within=self._takes, flags=False)
 
     async def _now(self, edit: HostEdit, state: EditState, *, why: str | None = None) -> HostEdit:
         if not await self._edits.change(edit, state, why=why):

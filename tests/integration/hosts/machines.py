@@ -169,6 +169,17 @@ class HostedOrders:
             while _age(self.pid) < 3.2:
                 await asyncio.sleep(0.1)
 
+    @property
+    def agent(self) -> str:
+        return f"-agentlib:jdwp=transport=dt_socket,server=y,suspend=n,address=127.0.0.1:{self.jdwp}"
+
+    def kill_script(self) -> None:
+        """As when the host's power goes in the middle of a restart."""
+        for folder in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if f"{self.folder}/orders.sh".encode() in (folder / "cmdline").read_bytes():
+                    os.kill(int(folder.name), signal.SIGKILL)
+
     def kill(self) -> None:
         with suppress(OSError, ValueError):
             os.kill(self.pid, signal.SIGKILL)

@@ -15,8 +15,6 @@ from tests.integration.hosts.machines import OPTIONS, HostedOrders, Machine
 
 pytestmark = pytest.mark.jvm
 
-AGENT = "-agentlib:jdwp=transport=dt_socket,server=y,suspend=n,address=127.0.0.1:{port}"
-
 
 @asynccontextmanager
 async def at_a_breakpoint(orders: HostedOrders, session: dict[str, Any]) -> AsyncIterator[Jdb]:
@@ -32,7 +30,7 @@ async def at_a_breakpoint(orders: HostedOrders, session: dict[str, Any]) -> Asyn
 async def test_a_jvm_that_listens_is_debugged_without_a_restart(
     tmp_path: Path, machine: Machine, orders: HostedOrders
 ) -> None:
-    orders.file.write_bytes(OPTIONS.replace(b'"-D', b'"' + AGENT.format(port=orders.jdwp).encode() + b" -D"))
+    orders.file.write_bytes(OPTIONS.replace(b'"-D', b'"' + orders.agent.encode() + b" -D"))
     await orders.restart()
     pid = orders.pid
     async with serving(tmp_path, machine.settings(orders.settings())) as (_, api):
@@ -94,7 +92,7 @@ async def test_at_the_next_restart_the_flags_are_gone(tmp_path: Path, machine: M
 async def test_an_agent_that_sleeps_is_woken_in_the_same_process(
     tmp_path: Path, machine: Machine, orders: HostedOrders
 ) -> None:
-    asleep = AGENT.format(port=orders.jdwp) + ",onjcmd=y"
+    asleep = orders.agent + ",onjcmd=y"
     orders.file.write_bytes(OPTIONS.replace(b'"-D', b'"' + asleep.encode() + b" -D"))
     await orders.restart()
     await orders.has_settled()

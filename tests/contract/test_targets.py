@@ -1,0 +1,244 @@
+"""What every kind of target promises to a session's task, held against JVMs of this machine, a host and a pod."""
+
+import asyncio
+import os
+import tomllib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from noah.core.jdwp import HANDSHAKE
+from noah.core.session import Presence, Session, Vm
+from noah.core.target import Target, Wanted, parse_wanted
+from noah.demo import compiled
+from noah.errors import NotFound
+from noah.kube.clusters import Cluster
+from noah.settings import parse_settings
+from noah.store import Store, upgrade
+from noah.targets.base import Kind, Line, Seen
+from noah.targets.host import Hosts
+from noah.targets.local import Locals
+from noah.targets.pod import Pods
+from tests.cluster.conftest import Kubectl
+from tests.gateway import free_port
+from tests.integration.hosts.machines import HostedOrders, Machine, classes_in, new_root, remove
+
+pytestmark = pytest.mark.jvm
+
+
+@dataclass
+class Way:
+    """One kind, and how to name a running JVM of it."""
+
+    kind: Kind
+    wanted: Wanted
+    nobody: Wanted
+    session: Session
+
+    def line(self) -> Line:
+        return self.kind.line(self.session, changed=lambda: None, step=lambda _: None)
+
+
+def session_on(target: Target) -> Session:
+    now = datetime.now(UTC)
+    return Session(
+        id=f"s-{os.getpid()}",
+        target=target,
+        workload=None,
+        app="orders",
+        owner="ada",
+        port=20000,
+        created_at=now,
+        expires_at=now + timedelta(hours=1),
+        allow=("127.0.0.0/8",),
+    )
+
+
+async def way_of(kind: Kind, wanted: str, nobody: str) -> Way:
+    parsed = parse_wanted(wanted)
+    info = await kind.resolve(parsed)
+    return Way(kind, parsed, parse_wanted(nobody), session_on(info.target))
+
+
+@asynccontextmanager
+async def local(tmp_path: Path) -> AsyncIterator[Way]:
+    jdwp = free_port()
+    agent = f"-agentlib:jdwp=transport=dt_socket,server=y,suspend=n,address=127.0.0.1:{jdwp},quiet=y"
+    java = await asyncio.create_subprocess_exec(
+        "java",
+        agent,
+        "-cp",
+        str(await compiled(tmp_path)),
+        "OrderService",
+        env={**os.environ, "PORT": str(free_port())},
+    )
+    settings = parse_settings({"local": [{"name": "orders", "jdwp_port": jdwp}]}, origin="test")
+    try:
+        yield await way_of(Locals(settings.local), "local/orders", "local/nobody")
+    finally:
+        java.kill()
+        await java.wait()
+
+
+@asynccontextmanager
+async def host(tmp_path: Path) -> AsyncIterator[Way]:
+    root = new_root()
+    machine = Machine(2, root)
+    await machine.install()
+    orders = HostedOrders(machine, options=b"")
+    await orders.install(await classes_in(root))
+    orders.file.write_text(f'JAVA_OPTS="{orders.agent},quiet=y"\n')
+    await machine.start()
+    await orders.restart()
+    settings = parse_settings(tomllib.loads(machine.settings(orders.settings())), origin="test")
+    await asyncio.to_thread(upgrade, f"sqlite:///{tmp_path}/noah.db")
+    store = Store.open(f"sqlite:///{tmp_path}/noah.db")
+    hosts = Hosts(settings.hosts, store.edits, held_targets=list)
+    try:
+        yield await way_of(hosts, orders.target, "host/kvm-2/nobody")
+    finally:
+        await hosts.close()
+        await store.close()
+        orders.kill()
+        await machine.kill()
+        remove(root)
+
+
+@asynccontextmanager
+async def pod(kubeconfig: Path) -> AsyncIterator[Way]:
+    kubectl = Kubectl(kubeconfig, f"noah-contract-{os.getpid()}")
+    await asyncio.to_thread(kubectl, "create", "namespace", kubectl.namespace)
+    try:
+        async with asyncio.timeout(30):
+            while "default" not in await asyncio.to_thread(kubectl, "get", "serviceaccounts", "-o", "name"):
+                await asyncio.sleep(0.1)
+        await asyncio.to_thread(kubectl.run, "orders")
+        tree = {"clusters": [{"name": "dev", "kubeconfig": str(kubeconfig), "namespaces": [kubectl.namespace]}]}
+        async with Cluster(parse_settings(tree, origin="test").clusters[0]) as cluster:
+            async with asyncio.timeout(30):
+                while not any(True for _ in cluster.informer.pods()):
+                    await asyncio.sleep(0.05)
+            place = f"pod/dev/{kubectl.namespace}"
+            yield await way_of(Pods({"dev": cluster}, held_targets=list), f"{place}/orders", f"{place}/nobody")
+    finally:
+        await asyncio.to_thread(kubectl, "delete", "namespace", kubectl.namespace, "--wait=false")
+
+
+@pytest.fixture(params=["local", "host", pytest.param("pod", marks=pytest.mark.cluster)])
+async def way(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Way]:
+    if request.param == "pod":
+        if "NOAH_TEST_KUBECONFIG" not in os.environ:
+            pytest.skip("NOAH_TEST_KUBECONFIG is not set: it names the kubeconfig of a Kubernetes to test with")
+        making = pod(Path(os.environ["NOAH_TEST_KUBECONFIG"]))
+    else:
+        making = {"local": local, "host": host}[request.param](tmp_path)
+    async with making as way:
+        yield way
+
+
+async def started(way: Way, line: Line, *, vm: Vm = Vm.RUNNING) -> Seen:
+    """Once the agent listens."""
+    async with asyncio.timeout(30):
+        while True:
+            seen = await line.start(way.session, vm=vm, now=datetime.now(UTC))
+            if seen.forwarder_alive:
+                return seen
+            assert seen.presence is Presence.NOT_READY, seen
+            await asyncio.sleep(0.2)
+
+
+async def test_a_target_keeps_its_promises(way: Way) -> None:
+    """One story, as a session's task lives it: setting the stage costs more than the whole of it."""
+    await it_is_found_by_its_name(way)
+    line = way.line()
+    seen = await started(way, line)
+    assert seen.presence is Presence.READY
+    assert not seen.taken
+    assert seen.reported is Vm.RUNNING
+    assert seen.reported_until is not None
+    assert seen.reported_until >= way.session.expires_at
+    await a_second_start_changes_nothing(way, line)
+    await a_report_is_seen_by_the_next_look(way, line)
+    await it_is_dialled_again_and_again(line)
+    await another_gateway_takes_over(way, line)
+
+
+async def it_is_found_by_its_name(way: Way) -> None:
+    assert way.session.target in [info.target for info in way.kind.list()]
+    assert (await way.kind.resolve(way.wanted)).target == way.session.target
+    with pytest.raises(NotFound):
+        await way.kind.resolve(way.nobody)
+
+
+async def a_second_start_changes_nothing(way: Way, line: Line) -> None:
+    assert (await started(way, line)).forwarder_alive
+    assert (await line.look(way.session, ask=True)).forwarder_alive
+
+
+async def a_report_is_seen_by_the_next_look(way: Way, line: Line) -> None:
+    for vm in (Vm.SUSPENDED, Vm.UNKNOWN, Vm.RUNNING):
+        assert (await line.report(way.session, vm=vm, now=datetime.now(UTC))).reported is vm
+        assert (await line.look(way.session, ask=True)).reported is vm
+
+
+async def it_is_dialled_again_and_again(line: Line) -> None:
+    for _ in range(3):
+        greeting, transport = await greeted(line)
+        transport.abort()
+        await asyncio.wait_for(greeting.over, 10)
+
+
+async def another_gateway_takes_over(way: Way, line: Line) -> None:
+    await line.close()  # as a gateway does that stops: what is in the target stays
+    second = way.line()
+    await second.look(way.session)
+    assert (await started(way, second)).forwarder_alive
+    for _ in range(2):
+        await second.stop(way.session)
+        seen = await second.look(way.session, ask=True)
+        assert (seen.forwarder_alive, seen.reported) == (False, None)
+    await second.close()
+
+
+class Greeting(asyncio.BufferedProtocol):
+    """A debugger that says its handshake and waits for the JVM's."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.answer: asyncio.Future[bytes] = loop.create_future()
+        self.over: asyncio.Future[None] = loop.create_future()
+        self._buffer, self._got = bytearray(64), b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.write(HANDSHAKE)
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._got += self._buffer[:nbytes]
+        if len(self._got) >= len(HANDSHAKE) and not self.answer.done():
+            self.answer.set_result(self._got)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(exc or ConnectionResetError("before the handshake"))
+        self.over.set_result(None)
+
+
+async def greeted(line: Line) -> tuple[Greeting, asyncio.Transport]:
+    """Between two debuggers the agent has no socket for a moment; a forwarder before it then hangs up."""
+    async with asyncio.timeout(10):
+        while True:
+            greeting = Greeting()
+            try:
+                transport = await line.dial(lambda greeting=greeting: greeting)  # type: ignore[misc]
+                assert await greeting.answer == HANDSHAKE
+                return greeting, transport
+            except (ConnectionRefusedError, ConnectionResetError):
+                await asyncio.sleep(0.05)

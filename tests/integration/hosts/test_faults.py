@@ -1,0 +1,220 @@
+"""What holds when the gateway, sshd, the disk or somebody else comes in between: nothing is half edited."""
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncssh
+import pytest
+
+from tests.gateway import Api, Process, Refused, serving
+from tests.integration.hosts.machines import OPTIONS, HostedOrders, Machine, own
+
+pytestmark = pytest.mark.jvm
+
+
+async def until(what: Any, within: float = 40) -> None:
+    async with asyncio.timeout(within):
+        while not what():
+            await asyncio.sleep(0.05)
+
+
+async def ran(*argv: str) -> None:
+    process = await asyncio.create_subprocess_exec(*argv)
+    assert await process.wait() == 0
+
+
+def is_down(orders: HostedOrders) -> bool:
+    try:
+        return " Z " in Path(f"/proc/{orders.pid}/stat").read_text()
+    except FileNotFoundError:
+        return True
+
+
+@asynccontextmanager
+async def held_in_its_restart(
+    folder: Path, machine: Machine, orders: HostedOrders, *, ends: str = "revert"
+) -> AsyncIterator[tuple[Process, Api, dict[str, Any]]]:
+    """A session whose app has been stopped and, until `hold` is removed, is not started again."""
+    await orders.restart()
+    async with serving(folder, machine.settings(orders.settings(), ends=ends)) as (process, api):
+        await orders.has_settled()
+        (orders.folder / "hold").touch()
+        session = await api.enable(orders.target, confirm_restart=True, wait=0)
+        await until(lambda: is_down(orders))
+        yield process, api, session
+
+
+async def test_a_gateway_killed_in_a_restart_finds_it_done(
+    tmp_path: Path, machine: Machine, orders: HostedOrders
+) -> None:
+    async with held_in_its_restart(tmp_path, machine, orders) as (process, api, session):
+        await process.stop(signal.SIGKILL)
+        (orders.folder / "hold").unlink()
+        await until(lambda: not is_down(orders))
+        pid = orders.pid
+        await process.start()
+        await api.until(session, "ready")
+        assert orders.pid == pid  # it was not restarted twice
+        assert orders.file.read_bytes().count(b"jdwp") == 1
+        assert (await api.end(session))["status"] == "ended"
+        assert orders.file.read_bytes() == OPTIONS
+        assert "jdwp" not in orders.command_line()
+
+
+async def test_a_restart_that_died_on_the_way_is_begun_again(
+    tmp_path: Path, machine: Machine, orders: HostedOrders
+) -> None:
+    async with held_in_its_restart(tmp_path, machine, orders) as (process, api, session):
+        await process.stop(signal.SIGKILL)
+        orders.kill_script()
+        (orders.folder / "hold").unlink()
+        await process.start()
+        await api.until(session, "ready")
+        assert orders.file.read_bytes().count(b"jdwp") == 1
+
+
+async def test_an_end_in_the_middle_of_a_restart_leaves_it_running_as_it_was(
+    tmp_path: Path, machine: Machine, orders: HostedOrders
+) -> None:
+    async with held_in_its_restart(tmp_path, machine, orders) as (process, api, session):
+        await process.stop(signal.SIGKILL)
+        orders.kill_script()
+        (orders.folder / "hold").unlink()
+        await process.start()
+        assert (await api.end(session))["status"] == "ended"
+        assert orders.file.read_bytes() == OPTIONS
+        async with asyncio.timeout(30):
+            while not await orders.answers():
+                await asyncio.sleep(0.1)
+        assert "jdwp" not in orders.command_line()
+
+
+async def test_an_sshd_killed_in_a_restart_is_waited_for(
+    tmp_path: Path, machine: Machine, orders: HostedOrders
+) -> None:
+    async with held_in_its_restart(tmp_path, machine, orders) as (_, api, session):
+        await machine.kill()
+        (orders.folder / "hold").unlink()
+        await machine.start()
+        shown = await api.until(session, "ready")
+        assert any("broke" in step["text"] for step in shown["steps"])
+
+
+async def test_a_host_that_was_away_at_the_end_is_put_back_when_it_answers(
+    tmp_path: Path, machine: Machine, orders: HostedOrders
+) -> None:
+    await orders.restart()
+    before = orders.state()
+    async with serving(tmp_path, machine.settings(orders.settings())) as (process, api):
+        await orders.has_settled()
+        session = await api.ready(orders.target, confirm_restart=True)
+        await machine.kill()
+        ended = await api.end(session)
+        assert ended["status"] == "ended", ended
+        assert any("put back when that is possible" in step["text"] for step in ended["steps"])
+        assert b"jdwp" in orders.file.read_bytes()
+        await process.stop(signal.SIGKILL)  # what it knew is in the database
+        await process.start()
+        [drift] = (await api.ask("GET", "drift"))["items"]
+        assert drift["finding"] == "unknown"
+        await machine.start()
+        await until(lambda: orders.state() == before)
+        assert (await api.ask("GET", "drift"))["items"] == []
+
+
+async def test_what_somebody_else_wrote_meanwhile_stays(tmp_path: Path, machine: Machine, orders: HostedOrders) -> None:
+    await orders.restart()
+    async with serving(tmp_path, machine.settings(orders.settings())) as (_, api):
+        await orders.has_settled()
+        session = await api.ready(orders.target, confirm_restart=True)
+        orders.file.write_bytes(orders.file.read_bytes() + b"MORE=1\n")
+        await api.end(session)
+    assert orders.file.read_bytes() == OPTIONS + b"MORE=1\n"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root mounts a tmpfs")
+async def test_a_full_disk_changes_nothing(tmp_path: Path, machine: Machine, orders: HostedOrders) -> None:
+    small = orders.folder / "small"
+    small.mkdir()
+    await ran("mount", "-t", "tmpfs", "-o", "size=16k", "noah-test", str(small))
+    try:
+        shutil.move(orders.file, small / "orders.env")
+        orders.file.symlink_to(small / "orders.env")
+        own(small)
+        await orders.restart()
+        before = orders.state()
+        filler = small / "filler"
+        with pytest.raises(OSError, match="No space"):
+            filler.write_bytes(b"x" * 64 * 1024)
+        async with serving(tmp_path, machine.settings(orders.settings())) as (_, api):
+            await orders.has_settled()
+            session = await api.enable(orders.target, confirm_restart=True)
+            assert session["end_reason"] == "failed"
+            assert "No space left on device" in session["end_detail"]
+            assert orders.state() == before
+            filler.unlink()
+            assert {one.name for one in small.iterdir()} == {"orders.env"}
+            await api.ready(orders.target, confirm_restart=True)
+            assert orders.file.is_symlink()
+    finally:
+        await ran("umount", "-l", str(small))
+
+
+async def test_a_changed_host_key_is_refused_with_what_to_check(
+    tmp_path: Path, machine: Machine, orders: HostedOrders
+) -> None:
+    await orders.restart()
+    async with serving(tmp_path, machine.settings(orders.settings())) as (_, api):
+        await machine.kill()
+        asyncssh.generate_private_key("ssh-ed25519").write_private_key(machine.folder / "host_key")
+        own(machine.folder)
+        await machine.start()
+        with pytest.raises(Refused, match=r"another host key than the pinned one.*ssh-keyscan") as refused:
+            await api.enable(orders.target)
+        assert refused.value.status == 422
+
+
+async def test_hosts_that_hang_do_not_slow_the_others(tmp_path: Path, root: Path, orders: HostedOrders) -> None:
+    await fleet_enables(tmp_path, root, orders, good=4, black_holed=2)
+
+
+@pytest.mark.soak
+async def test_five_of_twenty_hosts_hang_and_the_others_do_not_notice(
+    tmp_path: Path, root: Path, orders: HostedOrders
+) -> None:
+    await fleet_enables(tmp_path, root, orders, good=15, black_holed=5)
+
+
+async def fleet_enables(folder: Path, root: Path, orders: HostedOrders, *, good: int, black_holed: int) -> None:
+    """All at once: the good ones are ready before the first that hangs is given up. They share one JVM."""
+    orders.file.write_bytes(OPTIONS.replace(b'"-D', b'"' + orders.agent.encode() + b" -D"))
+    await orders.restart()
+    async with AsyncExitStack() as stack:
+        machines = [Machine(number, root) for number in range(10, 10 + good + black_holed)]
+        for number, machine in enumerate(machines):
+            await machine.install()
+            if number < good:
+                stack.push_async_callback(machine.kill)
+                await machine.start()
+            else:  # the kernel answers, and nobody else
+                stack.enter_context(socket.create_server((machine.address, machine.port)))
+        config = "".join(machine.settings(orders.settings()) for machine in machines)
+        _, api = await stack.enter_async_context(serving(folder, config))
+        over: list[str] = []
+
+        async def enable(machine: Machine) -> None:
+            try:
+                await api.ready(f"host/{machine.name}/orders")
+                over.append("ready")
+            except Refused as e:
+                over.append("hangs" if "does not answer" in e.detail else e.detail)
+
+        await asyncio.gather(*map(enable, reversed(machines)))
+        assert over == ["ready"] * good + ["hangs"] * black_holed
