@@ -79,7 +79,6 @@ class Relay:
         """Lets bytes pass between the JVM, which has greeted, and *transport*, which is paused since its handshake."""
         transport.set_protocol(self.debugger)
         self.debugger.connection_made(transport)
-        self.jvm.release()
         transport.resume_reading()
 
     def end(self, why: str) -> None:
@@ -128,20 +127,9 @@ class Relay:
 
 
 class End(asyncio.BufferedProtocol):
-    """One of the two connections."""
+    """One of the two connections. What comes from it goes to the other by write(2), the same on every event loop."""
 
-    __slots__ = (
-        "_backlog",
-        "_buffer",
-        "_events",
-        "_fd",
-        "_transport",
-        "bytes",
-        "has_ended",
-        "is_lost",
-        "other",
-        "relay",
-    )
+    __slots__ = ("_buffer", "_events", "_transport", "bytes", "fd", "has_ended", "is_lost", "other", "relay")
 
     name: str
 
@@ -152,7 +140,7 @@ class End(asyncio.BufferedProtocol):
         self.is_lost = True  # or not made yet
         self.has_ended = False  # will send nothing more
         self._transport: asyncio.Transport | None = None
-        self._fd = -1  # the socket's, while bytes may be written to it past the transport
+        self.fd = -1  # the socket's, while bytes may be written to it past the transport
         self._buffer = _shared_buffer()
         self._events = observer.conversation.events
 
@@ -168,23 +156,20 @@ class End(asyncio.BufferedProtocol):
         return self._buffer
 
     def send(self, data: memoryview | bytes) -> None:
-        """One write(2) without a copy, past the transport where it has a socket: the same on every event loop."""
-        if self._fd >= 0:
+        """For what is left when a write(2) to fd did not take everything, for whatever reason."""
+        if self.fd >= 0:
             try:
-                sent = write(self._fd, data)
+                data = data[write(self.fd, data) :]
             except BlockingIOError:
-                sent = 0
+                pass
             except OSError as e:
                 self.relay.end(_how(self.name, e))
                 return
-            if sent == len(data):
-                return
-            data = data[sent:]
-        if self._transport is not None and not self.is_lost:
+        if data and self._transport is not None and not self.is_lost:
             self._transport.write(bytes(data))
 
     def pause_writing(self) -> None:
-        self._fd = -1
+        self.fd = -1
         self.other.pause_reading()
 
     def resume_writing(self) -> None:
@@ -193,7 +178,7 @@ class End(asyncio.BufferedProtocol):
 
     def _write_directly(self) -> None:
         sock = self._transport and not self._transport.is_closing() and self._transport.get_extra_info("socket")
-        self._fd = sock.fileno() if sock else -1
+        self.fd = sock.fileno() if sock else -1
 
     def pause_reading(self) -> None:
         # After its end of stream, asyncio would take resume_reading() as a wish to hear of that end again.
@@ -211,7 +196,7 @@ class End(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_lost = self.has_ended = True
-        self._fd = -1
+        self.fd = -1
         self.relay.lost(self, exc)
 
     def shut(self) -> None:
@@ -225,18 +210,18 @@ class End(asyncio.BufferedProtocol):
 
     def close(self) -> None:
         """Once what waits has been written."""
-        self._fd = -1
+        self.fd = -1
         if self._transport is not None:
             self._transport.close()
 
     def abort(self) -> None:
-        self._fd = -1
+        self.fd = -1
         if self._transport is not None:
             self._transport.abort()
 
 
 class DebuggerEnd(End):
-    __slots__ = ("_from_debugger", "_from_jvm")
+    __slots__ = ("_early", "_from_debugger", "_from_jvm")
 
     name = "the debugger"
 
@@ -244,6 +229,17 @@ class DebuggerEnd(End):
         super().__init__(relay, observer)
         self._from_debugger = observer.from_debugger
         self._from_jvm = observer.from_jvm
+        self._early = HANDSHAKE  # what the JVM says before it is joined to this
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.send(self._early)
+
+    def send(self, data: memoryview | bytes) -> None:
+        if self._transport is None:
+            self._early += data
+        else:
+            super().send(data)
 
     def buffer_updated(self, nbytes: int) -> None:
         self.bytes += nbytes
@@ -253,14 +249,19 @@ class DebuggerEnd(End):
             self.relay.told()
             self.relay.end(str(e))
             return
-        self.other.send(data)
+        try:
+            sent = write(self.other.fd, data)
+        except OSError:
+            sent = 0
+        if sent != len(data):
+            self.other.send(data[sent:])
         if self._events:
             self.relay.told()
             self._answer()
 
     def _answer(self) -> None:
         """What the gateway answers itself, once there is room and the JVM is between two packets."""
-        if self._fd >= 0 and (answer := self._from_jvm.answer()):
+        if self.fd >= 0 and (answer := self._from_jvm.answer()):
             self.send(answer)
 
     def resume_writing(self) -> None:
@@ -273,7 +274,7 @@ class DebuggerEnd(End):
 
 
 class JvmEnd(End):
-    __slots__ = ("_early", "_from_jvm", "_handshake", "_pass_on", "greeted")
+    __slots__ = ("_from_jvm", "_handshake", "greeted")
 
     name = "the JVM"
 
@@ -283,8 +284,6 @@ class JvmEnd(End):
         self._handshake: Handshake | None = Handshake()
         # Done when the JVM's handshake is here; failed when it will not come.
         self.greeted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._early = bytearray()  # what came before there was a debugger to send it to
-        self._pass_on: Callable[[memoryview | bytes], object] = self._early.extend
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -302,15 +301,15 @@ class JvmEnd(End):
             self._greet(self._handshake, nbytes)
             return
         self.bytes += nbytes
-        self._pass_on(self._from_jvm.feed(self._buffer[:nbytes]))
+        data = self._from_jvm.feed(self._buffer[:nbytes])
+        try:
+            sent = write(self.other.fd, data)
+        except OSError:
+            sent = 0
+        if sent != len(data):
+            self.other.send(data[sent:])
         if self._events:
             self.relay.told()
-
-    def release(self) -> None:
-        """The debugger is there: what came early goes first, everything else as it comes."""
-        self._pass_on = self.other.send
-        self._pass_on(HANDSHAKE + bytes(self._early))
-        self._early.clear()
 
     def _greet(self, handshake: Handshake, nbytes: int) -> None:
         handshake.took(nbytes)
