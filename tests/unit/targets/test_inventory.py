@@ -1,0 +1,76 @@
+"""Hosts from the configuration, and from a command that prints them."""
+
+import json
+import sys
+from typing import Any
+
+import pytest
+
+from noah.errors import BadSettings
+from noah.settings import Settings, parse_settings
+from noah.targets.host import Hosts
+from noah.targets.inventory import all_hosts
+
+ORDERS: dict[str, Any] = {"name": "orders", "unit": "orders.service", "options_file": "/etc/default/orders"}
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ7A5Kz2zM4E4S4WcS6S7JcV0qkzYyA3bWcmqSxwF3pQ"
+
+
+def host(name: str, **changes: Any) -> dict[str, Any]:
+    told = {"name": name, "address": "10.0.0.1", "user": "deploy", "key": "/k", "host_key": KEY, "apps": [ORDERS]}
+    return {**told, **changes}
+
+
+def settings(*hosts: dict[str, Any], **more: Any) -> Settings:
+    return parse_settings({"hosts": list(hosts), **more}, origin="FILE")
+
+
+def printing(text: str, code: int = 0) -> list[str]:
+    return [sys.executable, "-c", f"import sys; print({text!r}); print('no CMDB', file=sys.stderr); sys.exit({code})"]
+
+
+async def test_the_commands_hosts_stand_beside_the_configured_ones() -> None:
+    command = printing(json.dumps([host("kvm-2")]))
+    found = await all_hosts(settings(host("kvm-1"), hosts_command=command))
+    assert [one.name for one in found] == ["kvm-1", "kvm-2"]
+    assert found[1].apps[0].restart_command == "systemctl restart orders.service"
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        (printing("[]", 3), "failed with exit code 3: no CMDB"),
+        (printing("hosts:"), "prints no JSON"),
+        (printing("{}"), "has to print a JSON list"),
+        (printing(json.dumps([host("kvm-1", port="x")])), r"hosts\.0\.port"),
+        (printing(json.dumps([host("kvm-1"), host("kvm-1")])), "'kvm-1' stands there twice"),
+        (["/nowhere/hosts"], "cannot be run"),
+    ],
+)
+async def test_a_command_that_does_not_tell_hosts_is_named(command: list[str], sentence: str) -> None:
+    with pytest.raises(BadSettings, match=sentence) as refused:
+        await all_hosts(settings(hosts_command=command))
+    assert "hosts_command" in refused.value.sentence
+
+
+@pytest.mark.parametrize(
+    ("app", "sentence"),
+    [
+        ({"start": "start.sh"}, "start and stop go together"),
+        ({"unit": "a", "restart": "b"}, "only one of unit, restart and start with stop"),
+        ({"options_file": "etc/orders"}, "options_file is a whole path"),
+        ({"options_variable": "JAVA OPTS"}, "no variable's name"),
+    ],
+)
+def test_an_app_that_cannot_be_restarted_is_refused(app: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(BadSettings, match=sentence):
+        settings(host("kvm-1", apps=[{"name": "orders", **app}]))
+
+
+def test_a_host_key_that_is_none_is_refused_with_where_it_stands() -> None:
+    with pytest.raises(BadSettings, match=r"kvm-1.*ssh_host_ed25519_key\.pub"):
+        Hosts(settings(host("kvm-1", host_key="SHA256:abc")).hosts, None, held_targets=list)  # type: ignore[arg-type]
+
+
+def test_a_stop_that_fails_does_not_keep_the_start_from_running() -> None:
+    [one] = settings(host("kvm-1", apps=[{"name": "orders", "stop": "a", "start": "b"}])).hosts
+    assert one.apps[0].restart_command == "a\nb"
