@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -69,7 +70,13 @@ async def start(
         cwd=cwd,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
+        preexec_fn=_as_on_a_terminal,
     )
+
+
+def _as_on_a_terminal() -> None:
+    """Ctrl-C counts: a shell lets what it starts in the background ignore it, and that is inherited."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 async def ran(process: asyncio.subprocess.Process) -> Ran:
