@@ -29,11 +29,15 @@ hook() {
   else
     $group "$2" 2>&1 & running=$!
   fi
-  ( trap 'kill $!; wait; exit 1' TERM; sleep "$3" & wait $! && trap '' TERM && end_hook KILL; exit 0 ) \
+  ( trap 'kill -9 $!; wait; exit 1' TERM; sleep "$3" & wait $! && trap '' TERM && end_hook KILL; exit 0 ) \
     > /dev/null 2>&1 4>&- & timer=$!
   wait $running 2>/dev/null; code=$?
   running=
-  kill $timer 2>/dev/null
+  # dash loses a signal that comes between its fork and the child's own trap.
+  until is_over $timer; do
+    kill $timer 2>/dev/null
+    is_over $timer || sleep 0.1 2>/dev/null || sleep 1
+  done
   if wait $timer; then late=yes; else late=; fi
   why=
   if [ $code != 0 ]; then why="$2 failed with exit code $code"; fi
@@ -46,6 +50,12 @@ hook() {
     wait $marker
   fi
   return $code
+}
+
+# is_over PID: is gone, or a zombie that has not been waited for.
+is_over() {
+  read -r stat 2>/dev/null < "/proc/$1/stat" || return 0
+  case ${stat##*\)} in ' Z'*) return 0 ;; *) return 1 ;; esac
 }
 
 # end_hook SIGNAL

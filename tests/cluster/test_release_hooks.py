@@ -1,0 +1,197 @@
+"""A release on a real cluster: its order by timestamps, and a rollout unnoticed by who asks for healthcheck.html."""
+
+import asyncio
+import re
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from noah.cli import manifests
+from noah.core.inject import inject
+from tests.cluster.conftest import Kubectl, until
+
+pytestmark = pytest.mark.cluster
+
+FILES = sorted((Path(__file__).parents[1] / "manifests").iterdir())
+
+# The image has no hooks: a volume brings them, as it may bring an app's configuration.
+HOOKS = {
+    "prestart.sh": '#!/bin/sh\necho "preStart as $(id -u) in $PWD"; date +%s.%N\n',
+    "preonline.sh": "#!/bin/sh\ndate +%s.%N; sleep 3; echo warmed up; date +%s.%N\n",
+}
+
+
+def shop(name: str, *, replicas: int, **spec: Any) -> dict[str, Any]:
+    container = {
+        "name": "app",
+        "image": "noah.test/java17:1",
+        "imagePullPolicy": "Never",
+        "command": ["java", "-Xmx32m", "-XX:TieredStopAtLevel=1", "-cp", "/app", "App"],
+        "ports": [{"name": "http", "containerPort": 8080}],
+        "livenessProbe": {"httpGet": {"path": "/checkurl", "port": "http"}, "periodSeconds": 2},
+        "startupProbe": {"httpGet": {"path": "/checkurl", "port": "http"}, "periodSeconds": 1, "failureThreshold": 90},
+        "volumeMounts": [{"name": "hooks", "mountPath": "/app/noah"}],
+    }
+    template = {
+        "metadata": {"labels": {"app": name}},
+        "spec": {
+            "terminationGracePeriodSeconds": 15,
+            "containers": [container],
+            "volumes": [{"name": "hooks", "configMap": {"name": "hooks", "defaultMode": 0o755}}],
+        },
+    }
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name},
+        "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": name}}, "template": template, **spec},
+    }
+
+
+@pytest.fixture(scope="module")
+def hooks(kubectl: Kubectl) -> None:
+    kubectl.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "hooks"}, "data": HOOKS})
+
+
+@pytest.mark.usefixtures("hooks")
+def test_prestart_app_checkurl_preonline_healthcheck_come_in_this_order(kubectl: Kubectl) -> None:
+    injected = inject(shop("ordered", replicas=1))
+    assert injected.notes == ()
+    kubectl.apply(injected.manifest)
+    until(lambda: kubectl.list("pods", "app=ordered"), within=30)
+    name = kubectl.list("pods", "app=ordered")[0]["metadata"]["name"]
+
+    def log(container: str) -> list[tuple[datetime, str]]:
+        lines = kubectl("logs", name, "-c", container, "--timestamps").splitlines()
+        return [(_time(line.split(" ", 1)[0]), line.split(" ", 1)[1]) for line in lines]
+
+    def at(container: str, text: str) -> datetime:
+        return next(when for when, line in log(container) if text in line)
+
+    until(lambda: _started(kubectl, name), within=60)
+    # Visible while preOnline still runs, when nothing is online yet.
+    until(lambda: "preOnline runs" in kubectl("logs", name, "-c", "noah-preonline"), within=90)
+    kubectl("exec", name, "-c", "app", "--", "sh", "-c", "[ ! -e /noah/healthcheck.html ]")
+    assert _ready(kubectl, name) is False
+    until(lambda: _ready(kubectl, name), within=60)
+
+    order = [
+        at("app", "[preStart] preStart as 0 in /"),
+        at("app", "app started on 8080"),
+        at("noah-preonline", "checkurl passes"),
+        at("noah-preonline", "[preOnline] warmed up"),
+        at("noah-preonline", "online: healthcheck.html is there"),
+    ]
+    assert order == sorted(order)
+    assert kubectl("exec", name, "-c", "app", "--", "cat", "/noah/healthcheck.html") == "online\n"
+    # java is PID 1, and nothing of the hooks is left in its container.
+    assert kubectl("exec", name, "-c", "app", "--", "cat", "/proc/1/comm") == "java\n"
+    assert "Z" not in kubectl("exec", name, "-c", "app", "--", "ps", "-eo", "stat=").split()
+
+
+@pytest.mark.usefixtures("hooks")
+def test_a_failed_prestart_is_told_by_the_termination_message(kubectl: Kubectl) -> None:
+    failing = shop("failing", replicas=1)
+    failing["spec"]["template"]["spec"]["containers"][0]["volumeMounts"] = []
+    failing["spec"]["template"]["metadata"]["annotations"] = {"debug.noah/prestart": "/bin/false"}
+    kubectl.apply(inject(failing).manifest)
+
+    def message() -> str:
+        for pod in kubectl.list("pods", "app=failing"):
+            for status in pod["status"].get("containerStatuses") or ():
+                for state in (status.get("state") or {}, status.get("lastState") or {}):
+                    if "terminated" in state:
+                        return str(state["terminated"].get("message"))
+        return ""
+
+    until(message, within=60)
+    assert message() == "noah: preStart /bin/false failed with exit code 1\n"
+    kubectl("delete", "deployment", "failing")
+
+
+@pytest.mark.usefixtures("hooks")
+async def test_a_rollout_is_not_noticed_by_who_asks_for_healthcheck(kubectl: Kubectl) -> None:
+    strategy = {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+    kubectl.apply(inject(shop("rolled", replicas=3, strategy=strategy)).manifest)
+    await asyncio.to_thread(kubectl, "rollout", "status", "deployment/rolled", "--timeout=150s", timeout=160)
+    balancer = Balancer(lambda: _addresses(kubectl, "rolled"))
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(balancer.look(), name="look"), group.create_task(balancer.call(), name="call")]
+        await asyncio.to_thread(until, lambda: balancer.calls > 200)
+        await asyncio.to_thread(kubectl, "rollout", "restart", "deployment/rolled")
+        await asyncio.to_thread(kubectl, "rollout", "status", "deployment/rolled", "--timeout=200s", timeout=210)
+        # The last of the old ones is only now about to go.
+        await asyncio.sleep(8)
+        for task in tasks:
+            task.cancel()
+    assert balancer.failed == []
+    assert balancer.calls > 1000
+    kubectl("delete", "deployment", "rolled")
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_the_api_server_accepts_what_is_injected(kubectl: Kubectl, file: Path) -> None:
+    injected, _ = manifests.inject(file.read_bytes().decode())
+    kubectl("apply", "--dry-run=server", "-f", "-", stdin=injected.removeprefix("\ufeff"))
+
+
+class Balancer:
+    """Looks for healthcheck.html each second, and calls only where it was there: 100 times per second in all."""
+
+    def __init__(self, addresses: Callable[[], list[str]]) -> None:
+        self.addresses = addresses
+        self.online: list[str] = []
+        self.calls = 0
+        self.failed: list[str] = []
+
+    async def look(self) -> None:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=1)) as http:
+            while True:
+                known = await asyncio.to_thread(self.addresses)
+                answers = await asyncio.gather(*(self._get(http, a, "/healthcheck.html") for a in known))
+                self.online = [a for a, answer in zip(known, answers, strict=True) if answer == "200"]
+                await asyncio.sleep(0.5)
+
+    async def call(self) -> None:
+        timeout = aiohttp.ClientTimeout(total=10)
+        async with aiohttp.ClientSession(timeout=timeout) as http, asyncio.TaskGroup() as group:
+            while True:
+                await asyncio.sleep(0.01)
+                if self.online:
+                    group.create_task(self._call(http, self.online[self.calls % len(self.online)]), name="call")
+
+    async def _call(self, http: aiohttp.ClientSession, address: str) -> None:
+        self.calls += 1
+        if (answer := await self._get(http, address, "/work")) != "200":
+            self.failed.append(f"{address}: {answer}")
+
+    async def _get(self, http: aiohttp.ClientSession, address: str, path: str) -> str:
+        try:
+            async with http.get(f"http://{address}:8080{path}") as answer:
+                await answer.read()
+                return str(answer.status)
+        except (aiohttp.ClientError, TimeoutError) as e:
+            return repr(e)
+
+
+def _addresses(kubectl: Kubectl, app: str) -> list[str]:
+    return [pod["status"]["podIP"] for pod in kubectl.list("pods", f"app={app}") if pod["status"].get("podIP")]
+
+
+def _ready(kubectl: Kubectl, name: str) -> bool:
+    conditions = kubectl.get("pod", name)["status"].get("conditions") or ()
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
+def _started(kubectl: Kubectl, name: str) -> bool:
+    statuses = kubectl.get("pod", name)["status"].get("containerStatuses") or ()
+    return any("running" in status["state"] for status in statuses)
+
+
+def _time(rfc3339: str) -> datetime:
+    """With the nanoseconds that a kubelet writes cut to microseconds."""
+    return datetime.fromisoformat(re.sub(r"(\.\d{6})\d*", r"\1", rfc3339))
