@@ -31,6 +31,7 @@ from noah.targets.host import open_hosts
 from noah.targets.inventory import all_hosts
 from noah.targets.local import Locals
 from noah.targets.pod import Pods
+from noah.web import webhook
 from noah.web.metrics import Metrics
 from noah.web.site import make_site
 
@@ -80,6 +81,8 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
         )
         held.append(broker)
         await stack.enter_async_context(_tidying(store, clock))
+        if settings.webhook is not None:
+            await stack.enter_async_context(webhook.serving(settings.webhook, clock))
         site = make_site(
             broker=broker,
             feed=feed,

@@ -215,10 +215,27 @@ class Host(_Part):
         return self
 
 
+class Webhook(_Part):
+    """Where API servers ask what to put into new pods. Its certificates are the gateway's own."""
+
+    listen: Address
+    names: Annotated[tuple[str, ...], Field(min_length=1)]  # by which API servers reach it: DNS names and addresses
+    folder: Path = Path("noah-webhook")  # keeps the authority that the API servers were told
+
+    @property
+    def host(self) -> str:
+        return self.listen.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        return int(self.listen.rpartition(":")[2])
+
+
 class Settings(_Part):
     gateway: Gateway = Gateway()
     sessions: Sessions = Sessions()
     clusters: tuple[Cluster, ...] = ()
+    webhook: Webhook | None = None
     local: tuple[Local, ...] = ()
     hosts: tuple[Host, ...] = ()
     # Prints more of them, as JSON with the same keys, when the gateway starts: for people who have a CMDB.

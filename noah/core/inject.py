@@ -46,7 +46,9 @@ class Injected:
 def inject(manifest: Json) -> Injected:
     """What cannot be done is left, and a note says so. BadInput only for an account that was changed by hand."""
     ejected = eject(manifest)
-    notes = [f"{_name(object_)}: {note}" for object_, pod in _pods(ejected) for note in _place(pod, object_["kind"])]
+    notes = [
+        f"{_name(object_)}: {note}" for object_, pod in _pods(ejected) for note in _place(pod, ends=_ends(object_))
+    ]
     _keep_sources(manifest, ejected)
     return Injected(ejected, tuple(notes))
 
@@ -81,7 +83,7 @@ def _pods(manifest: Manifest) -> Iterator[tuple[Manifest, Manifest]]:
         yield manifest, pod
 
 
-def _place(pod: Manifest, kind: str) -> list[str]:
+def _place(pod: Manifest, *, ends: bool) -> list[str]:
     switches = Switches(_annotations(pod))
     if not switches.on("inject"):
         return []
@@ -92,7 +94,7 @@ def _place(pod: Manifest, kind: str) -> list[str]:
         draft = deepcopy(pod)
         ledger = Ledger(draft)
         notes = [f"the annotation {key} is unknown." for key in switches.unknown()]
-        notes += _put_in(ledger, deepcopy(container), switches, ends=kind in ("Job", "CronJob"))
+        notes += _put_in(ledger, deepcopy(container), switches, ends=ends)
     except BadInput as e:
         return [f"{e.sentence} Left as it is."]
     if ledger.entries:
@@ -102,6 +104,12 @@ def _place(pod: Manifest, kind: str) -> list[str]:
         pod.clear()
         pod.update(draft)
     return notes
+
+
+def _ends(manifest: Json) -> bool:
+    """Whether its pods run until they are done. An API server shows whose a pod is."""
+    owners = (manifest.get("metadata") or {}).get("ownerReferences") or ()
+    return not {str(manifest["kind"]), *(owner.get("kind") for owner in owners)}.isdisjoint({"Job", "CronJob"})
 
 
 def _put_in(ledger: Ledger, container: Json, switches: Switches, *, ends: bool) -> list[str]:

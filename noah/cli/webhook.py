@@ -1,0 +1,42 @@
+"""`noah webhook`: the manifest that makes API servers ask the gateway about new pods."""
+
+from typing import Any
+
+import click
+
+from noah.cli.output import to_yaml
+from noah.errors import BadSettings
+
+
+@click.command()
+@click.option(
+    "--config", metavar="FILE", help="The configuration (default: what NOAH_CONFIG names, else config/noah.toml)."
+)
+@click.option("--service", metavar="NAMESPACE/NAME", help="Where the gateway runs in that cluster, instead of a URL.")
+@click.option("--name", default="noah", show_default=True, help="Of the MutatingWebhookConfiguration.")
+def webhook(config: str | None, service: str | None, name: str) -> None:
+    """Print the webhook's manifest: `noah webhook | kubectl apply -f -`.
+
+    It is asked about pods with the label debug.noah/inject=true, in namespaces with the same label. The configuration
+    needs a [webhook]; run this where the gateway runs, which keeps the certificates.
+    """
+    from datetime import UTC, datetime
+
+    from noah.settings import read_settings, settings_file
+    from noah.web.certificates import Certificates
+    from noah.web.webhook import PATH, manifest
+
+    wanted = read_settings(settings_file(config)).webhook
+    if wanted is None:
+        raise BadSettings('The configuration has no [webhook]: it takes listen = "HOST:PORT" and names = ["HOST"].')
+    client: dict[str, Any]
+    if service is None:
+        host = f"[{wanted.names[0]}]" if ":" in wanted.names[0] else wanted.names[0]
+        client = {"url": f"https://{host}:{wanted.port}{PATH}"}
+    else:
+        namespace, _, its_name = service.partition("/")
+        if f"{its_name}.{namespace}.svc" not in wanted.names:
+            raise BadSettings(f'[webhook] names needs "{its_name}.{namespace}.svc": API servers ask for that name.')
+        client = {"service": {"namespace": namespace, "name": its_name, "path": PATH, "port": 443}}
+    authority = Certificates(wanted.folder, wanted.names).authority(datetime.now(UTC))
+    click.echo(to_yaml(manifest(name=name, client=client, authority=authority)), nl=False)

@@ -1,0 +1,122 @@
+"""The webhook's answers, and its certificates over a real TLS connection."""
+
+import base64
+import json
+import ssl
+from copy import deepcopy
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from noah.core.inject import inject, is_injected
+from noah.errors import BadInput
+from noah.settings import Webhook
+from noah.web.certificates import LASTS, Certificates
+from noah.web.webhook import PATH, review, serving
+from tests.gateway import free_port
+
+POD: dict[str, Any] = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {"generateName": "shop-", "namespace": "dev"},
+    "spec": {
+        "containers": [
+            {
+                "name": "app",
+                "image": "openjdk:17",
+                "command": ["java"],
+                "livenessProbe": {"httpGet": {"path": "/", "port": 8080}},
+            }
+        ]
+    },
+}
+
+
+def asked(pod: Any) -> dict[str, Any]:
+    return {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {"uid": "u-1", "object": pod}}
+
+
+def patched(pod: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+    """As an API server does it: each of these adds a member, or replaces it."""
+    result = deepcopy(pod)
+    for change in json.loads(base64.b64decode(answer["patch"])):
+        part, key = change["path"].strip("/").split("/")
+        assert change["op"] == "add"
+        result[part][key] = change["value"]
+    return result
+
+
+def test_the_patch_makes_what_inject_makes() -> None:
+    answer = review(asked(POD))["response"]
+    assert (answer["uid"], answer["allowed"], answer["patchType"]) == ("u-1", True, "JSONPatch")
+    assert patched(POD, answer) == inject(POD).manifest
+    assert "warnings" not in answer
+
+
+def test_asked_again_about_its_own_work_it_changes_nothing() -> None:
+    answer = review(asked(inject(POD).manifest))["response"]
+    assert answer == {"uid": "u-1", "allowed": True}
+
+
+def test_a_jobs_pod_gets_no_sidecar() -> None:
+    pod = deepcopy(POD)
+    pod["metadata"]["ownerReferences"] = [{"kind": "Job", "name": "nightly", "controller": True}]
+    made = patched(pod, review(asked(pod))["response"])
+    assert is_injected(made)
+    assert "initContainers" not in made["spec"]
+
+
+@pytest.mark.parametrize("pod", [None, {}, {"spec": None}, "pod", {"metadata": {}, "spec": {"containers": []}}])
+def test_what_is_no_pod_is_allowed_as_it_is(pod: Any) -> None:
+    answer = review(asked(pod))["response"]
+    assert answer["allowed"]
+    assert "patch" not in answer
+
+
+def test_what_cannot_be_done_is_a_warning_and_no_refusal() -> None:
+    pod = deepcopy(POD)
+    pod["metadata"]["annotations"] = {"debug.noah/original": "{"}
+    answer = review(asked(pod))["response"]
+    assert answer["allowed"]
+    assert "changed by hand" in answer["warnings"][0]
+
+
+@pytest.mark.parametrize("sent", [None, [], {}, {"request": {}}, {"request": {"uid": 1}}])
+def test_what_is_no_review_is_refused(sent: Any) -> None:
+    with pytest.raises(BadInput):
+        review(sent)
+
+
+async def test_it_answers_over_tls_that_its_authority_vouches_for(tmp_path: Path) -> None:
+    port = free_port()
+    wanted = Webhook(listen=f"127.0.0.1:{port}", names=("127.0.0.1",), folder=tmp_path / "webhook")
+    async with serving(wanted, lambda: datetime.now(UTC)), aiohttp.ClientSession() as http:
+        authority = Certificates(wanted.folder, wanted.names).authority(datetime.now(UTC))
+        context = ssl.create_default_context(cadata=authority)
+        url = f"https://127.0.0.1:{port}{PATH}"
+        async with http.post(url, json=asked(POD), ssl=context) as answer:
+            assert (await answer.json())["response"]["patchType"] == "JSONPatch"
+        async with http.post(url, data=b"{", ssl=context) as answer:
+            assert answer.status == 400
+        with pytest.raises(aiohttp.ClientConnectorCertificateError):
+            await http.post(url, json=asked(POD))
+    assert (wanted.folder / "authority.key").stat().st_mode & 0o77 == 0
+    assert (wanted.folder / "webhook.pem").stat().st_mode & 0o77 == 0
+
+
+def test_a_certificate_is_renewed_long_before_its_end_by_the_same_authority(tmp_path: Path) -> None:
+    certificates, now = Certificates(tmp_path / "w", ["noah.dev.svc"]), datetime(2026, 1, 1, tzinfo=UTC)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    assert certificates.is_due(now)
+    certificates.renew(context, now)
+    authority, first = certificates.authority(now), (tmp_path / "w" / "webhook.pem").read_bytes()
+    assert not certificates.is_due(now + LASTS / 2 - timedelta(hours=1))
+    later = now + LASTS / 2 + timedelta(hours=1)
+    assert certificates.is_due(later)
+    certificates.renew(context, later)
+    assert not certificates.is_due(later)
+    assert (tmp_path / "w" / "webhook.pem").read_bytes() != first
+    assert certificates.authority(later) == authority
