@@ -262,6 +262,27 @@ async def test_a_pod_that_ends_is_offline_first_of_all_and_stays_so(pod: Pod, ch
         assert not sidecar.is_online
 
 
+@pytest.fixture
+def full(pod: Pod) -> Iterator[Path]:
+    """A file that fills the shared volume."""
+    if os.geteuid() != 0:
+        pytest.skip("a small volume takes root to mount")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", pod.shared], check=True)
+    file = pod.shared / "full"
+    with contextlib.suppress(OSError):
+        file.write_bytes(b"x" * 65536)
+    yield file
+    subprocess.run(["umount", pod.shared], check=True)
+
+
+async def test_a_full_volume_keeps_it_offline_and_says_so(pod: Pod, full: Path, checkurls: Checkurls) -> None:
+    async with pod.preonline(checkurls.url("/200")) as sidecar:
+        await sidecar.until(lambda: "healthcheck.html cannot be written" in sidecar.said)
+        assert not sidecar.is_online
+        full.unlink()
+        await sidecar.until(lambda: sidecar.is_online)
+
+
 @contextlib.asynccontextmanager
 async def answering(url: str) -> AsyncIterator[None]:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,0 +1,63 @@
+"""What stands in for tcpSocket and exec probes: a debugger's report decides, else what was asked before."""
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from noah.core.inject import inject
+from tests.unit.inpod.containers import SHELLS, path_with, running, uptime
+
+
+def put_in(probe: dict[str, Any]) -> list[str]:
+    container = {"name": "app", "image": "openjdk:17", "livenessProbe": probe}
+    pod = inject({"apiVersion": "v1", "kind": "Pod", "metadata": {}, "spec": {"containers": [container]}}).manifest
+    command: list[str] = pod["spec"]["containers"][0]["livenessProbe"]["exec"]["command"]
+    return command
+
+
+@pytest.fixture(params=list(SHELLS))
+def env(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
+    shell = tmp_path / "sh"
+    shell.write_text(f'#!{SHELLS[request.param][0]}\nexec {" ".join(SHELLS[request.param])} "$@"\n')
+    shell.chmod(0o755)
+    (tmp_path / "shm").mkdir()
+    return {
+        "PATH": path_with(tmp_path / "bin", sh=shell, false="false", curl="curl"),
+        "NOAH_REPORTS": str(tmp_path / "shm"),
+    }
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server
+
+
+async def code(command: list[str], env: dict[str, str]) -> int:
+    process = await asyncio.create_subprocess_exec(*command, env=env, stdout=asyncio.subprocess.DEVNULL)
+    return await asyncio.wait_for(process.wait(), 20)
+
+
+async def test_a_tcp_probe_asks_whether_somebody_listens(env: dict[str, str], listener: socket.socket) -> None:
+    command = put_in({"tcpSocket": {"port": listener.getsockname()[1]}})
+    assert await code(command, env) == 0
+    listener.close()
+    assert await code(command, env) == 1
+
+
+@pytest.mark.parametrize("expected", [0, 1, 3])
+async def test_an_exec_probe_is_what_it_was(env: dict[str, str], expected: int) -> None:
+    assert await code(put_in({"exec": {"command": ["sh", "-c", f"exit {expected}"]}}), env) == expected
+
+
+async def test_a_jvm_that_a_debugger_has_suspended_is_alive(env: dict[str, str]) -> None:
+    command = put_in({"exec": {"command": ["false"]}})
+    with running("/usr/bin/sleep", "60") as socat, running("/usr/bin/sleep", "60") as java:
+        report = Path(env["NOAH_REPORTS"]) / "noah-jvm.s1"
+        report.write_text(f"1 {socat} {java} {uptime() + 60} suspended {uptime()}\n")
+        assert await code(command, env) == 0
+    assert await code(command, env) == 1
