@@ -19,16 +19,21 @@ SILENCE: Final = 35_000  # milliseconds; IDLE + PROBES * INTERVAL
 
 
 def find_out_when_gone(transport: asyncio.BaseTransport) -> None:
-    """Also when what we sent is never acknowledged, where the kernel does not probe. Not TCP: its transport has its own
-    heartbeat."""
+    """If it is TCP; any other has a heartbeat of its own."""
     sock = transport.get_extra_info("socket")
-    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
-        return
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in (
-        (socket.TCP_KEEPIDLE, IDLE),
-        (socket.TCP_KEEPINTVL, INTERVAL),
-        (socket.TCP_KEEPCNT, PROBES),
-        (socket.TCP_USER_TIMEOUT, SILENCE),
-    ):
-        sock.setsockopt(socket.IPPROTO_TCP, option, value)
+    if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+        set_keepalive(sock.fileno())
+
+
+def set_keepalive(fd: int) -> None:
+    """What a listener has, all that it accepts has too (Linux copies it)."""
+    # uvloop's sockets make a new object for each option that is set.
+    sock = socket.socket(fileno=fd)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, IDLE)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, INTERVAL)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, PROBES)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE)
+    finally:
+        sock.detach()

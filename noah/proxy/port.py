@@ -17,6 +17,7 @@ from noah.core.conversation import ExitRefused, Identified, PacketRefused, VmCha
 from noah.core.session import Attachment, Vm, VmState
 from noah.proxy.admission import Admission
 from noah.proxy.connection import Connection, Unreachable
+from noah.proxy.keepalive import set_keepalive
 from noah.proxy.relay import Dial
 
 log = logging.getLogger(__name__)
@@ -70,6 +71,8 @@ class DebugPort:
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(self._admission.caller, self.host, self.port, backlog=BACKLOG)
         self.port = self._server.sockets[0].getsockname()[1]
+        for listener in self._server.sockets:
+            set_keepalive(listener.fileno())
         # Its tasks never fail (see _serve), so it makes no difference whose task opens the port and whose closes it.
         self._tasks = await self._stack.enter_async_context(asyncio.TaskGroup())
 

@@ -80,6 +80,7 @@ class Relay:
         transport.set_protocol(self.debugger)
         self.debugger.connection_made(transport)
         transport.resume_reading()
+        self.jvm.find_out_when_gone()
 
     def end(self, why: str) -> None:
         """Closes both connections at once, the JVM's first; what waits to be written is dropped."""
@@ -149,7 +150,6 @@ class End(asyncio.BufferedProtocol):
         self.is_lost = False
         # Any backlog at all stops the reading on the other side.
         self._transport.set_write_buffer_limits(high=0)
-        find_out_when_gone(transport)
         self._write_directly()
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -292,6 +292,10 @@ class JvmEnd(End):
         else:
             # A JVM that is shown less than all 14 bytes at first refuses the debugger.
             self.send(HANDSHAKE)
+
+    def find_out_when_gone(self) -> None:
+        if self._transport is not None and not self.is_lost:
+            find_out_when_gone(self._transport)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._buffer if self._handshake is None else self._handshake.missing()
