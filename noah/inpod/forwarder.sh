@@ -129,6 +129,8 @@ read_report() {
 
 # write_report FPID FSTART SECONDS STATE: 1 when it could not be written (a full /dev/shm).
 write_report() {
+  # Where nothing is forwarded from here, who reports is the gateway's user, and who probes may be anybody.
+  [ "$1" != - ] || umask 022
   uptime
   read_report && [ "$told" = "$4" ] || since=$now
   until=$((now + $3)) told=$4

@@ -9,7 +9,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from noah.core import options
@@ -52,20 +52,28 @@ class HostLine:
         return f"<{self._app!r}>"
 
     async def look(self, session: Session, *, ask: bool = False) -> Seen:
-        seen = self._seen(await self._app.forwarder("look", session.id))
-        if seen.presence is Presence.NOT_READY and await self._restarts.interrupted(session):
+        try:
+            seen = self._seen(await self._app.forwarder("look", session.id))
+        except Unavailable as e:
+            # No debugger comes through either: what was seen before says nothing.
+            return Seen(presence=Presence.NOT_READY, reason=e.sentence)
+        if seen.presence is Presence.NOT_READY and await self._restarts.interrupted():
             return Seen(presence=Presence.READY)  # start() goes on with what was begun
         return seen
 
     async def start(self, session: Session, *, vm: Vm, now: datetime) -> Seen:
         async with self._app.changing:
             await self._restarts.take_over(session)
-            told = [*report_arguments(session, vm, now), "none"]
-            answer = await self._app.forwarder("start", session.id, *told)
-            if _sleeps(answer) or await self._restarts.interrupted(session):
+            answer = await self._start(session, vm, now)
+            if _sleeps(answer) or await self._restarts.interrupted():
+                began = asyncio.get_running_loop().time()
                 await self._restarts.have_agent_listen(session, self._step)
-                answer = await self._app.forwarder("start", session.id, *told)
+                took = timedelta(seconds=asyncio.get_running_loop().time() - began)
+                answer = await self._start(session, vm, now + took)
         return self._seen(answer)
+
+    async def _start(self, session: Session, vm: Vm, now: datetime) -> Answer:
+        return await self._app.forwarder("start", session.id, *report_arguments(session, vm, now), "none")
 
     async def report(self, session: Session, *, vm: Vm, now: datetime) -> Seen:
         return self._seen(await self._app.forwarder("report", session.id, *report_arguments(session, vm, now)))

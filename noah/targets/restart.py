@@ -18,6 +18,7 @@ from noah.core.session import Session
 from noah.errors import CannotDebug, NeedsRestart, RolledBack, Unavailable
 from noah.store.edits import Edits
 from noah.targets.hosted import HostedApp, Jvm
+from noah.targets.ssh import TookTooLong
 
 TRY_EVERY = 0.3  # seconds
 # After a restart that an earlier gateway began has ended, before a JVM that is not there is restarted again.
@@ -39,8 +40,8 @@ class Restarts:
         if edit is not None and edit.session != session.id and edit.state in (EditState.APPLIED, EditState.UNDOING):
             await self._edits.change(edit, EditState.PLANNED, session=session.id)
 
-    async def interrupted(self, session: Session) -> bool:
-        """A restart of this session was begun, and its end was never seen."""
+    async def interrupted(self) -> bool:
+        """A restart was begun, and its end was never seen."""
         edit = await self._edits.open_of(self._app.target)
         return edit is not None and edit.state in (EditState.PLANNED, EditState.ROLLING_BACK)
 
@@ -200,7 +201,10 @@ class Restarts:
         """What went wrong."""
         command = self._app.app.restart_command
         step(f"Restarting: {' && '.join((command or '').splitlines())}")
-        ran = await self._app.restart(line=lambda text: step(f"  {text[:300]}") if text.strip() else None)
+        try:
+            ran = await self._app.restart(line=lambda text: step(f"  {text[:300]}") if text.strip() else None)
+        except TookTooLong:
+            return f"the restart took longer than {self._takes:.0f} s"
         return None if ran.code == 0 else f"the restart ended with exit code {ran.code} ({ran.said})"
 
     async def _is_up(self, *, within: float, flags: bool = True) -> str | None:

@@ -26,6 +26,10 @@ OUTPUT_LIMIT = 256 * 1024  # bytes
 ENDS_WITHIN = 1.0  # seconds; a daemon that a command left behind holds its output open
 
 
+class TookTooLong(Unavailable):
+    """The host did not answer in time; its connection may be well."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ran:
     code: int | None  # None: it was ended by a signal
@@ -70,7 +74,7 @@ class Ssh:
     ) -> Ran:
         """*line* is given each line of output as it comes. Unavailable when it is not known how the command ended."""
         command = shlex.join([*self.host.become, *argv])
-        async with self._translated(f"{argv[0]} on it", timeout), self._commands:
+        async with self._translated("a command there", timeout), self._commands:
             connection = await self._connected()
             running = _Running(line)
             channel, _ = await connection.create_session(lambda: running, command, encoding=None)
@@ -171,7 +175,7 @@ class Ssh:
                 raise CannotDebug(f"{where} forbids forwarding: its sshd needs AllowTcpForwarding local.") from None
             raise Unavailable(f"{where} opens no channel: {_said(e)}.") from None
         except TimeoutError:
-            raise Unavailable(f"{where} does not answer: {what} took longer than {timeout:.0f} s.") from None
+            raise TookTooLong(f"{where} does not answer: {what} took longer than {timeout:.0f} s.") from None
         except asyncssh.Error as e:
             raise Unavailable(f"{where} broke the connection off: {_said(e)}.") from None
         except ConnectionRefusedError as e:

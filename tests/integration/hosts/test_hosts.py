@@ -136,3 +136,41 @@ async def test_a_port_that_is_taken_is_said_before_anything_is_done(
         assert session["end_reason"] == "failed"
         assert f"Port {orders.jdwp}" in session["end_detail"]
         assert (orders.state(), orders.pid) == (before, pid)
+
+
+async def test_options_that_were_bad_already_are_said_to_be(
+    tmp_path: Path, machine: Machine, orders: HostedOrders
+) -> None:
+    await orders.restart()
+    orders.file.write_bytes(OPTIONS.replace(b"-Dx", b"-XX:+NoSuchFlag -Dx"))
+    before = orders.state()
+    async with serving(tmp_path, machine.settings(orders.settings(restart_takes="4s"))) as (_, api):
+        await orders.has_settled()
+        session = await api.enable(orders.target, confirm_restart=True)
+        assert session["end_reason"] == "failed", session
+        assert "did not come up with the debug flags" in session["end_detail"]
+        assert "does not come up with them either" in session["end_detail"]
+    assert orders.state() == before
+
+
+async def test_flags_that_are_kept_are_drift_and_save_the_next_restart(
+    tmp_path: Path, machine: Machine, orders: HostedOrders
+) -> None:
+    await orders.restart()
+    async with serving(tmp_path, machine.settings(orders.settings(), ends="keep")) as (_, api):
+        await orders.has_settled()
+        session = await api.ready(orders.target, confirm_restart=True)
+        assert (await api.ask("GET", "drift"))["items"] == []
+        edited = orders.state()
+        await api.end(session)
+        assert orders.state() == edited
+        [drift] = (await api.ask("GET", "drift"))["items"]
+        assert (drift["target"], drift["finding"]) == (orders.target, "flags-without-session")
+        pid = orders.pid
+        await api.ready(orders.target)
+        orders.file.write_bytes(OPTIONS)
+        await orders.restart()
+        assert orders.pid != pid
+        await orders.has_settled()
+        [drift] = (await api.ask("GET", "drift"))["items"]
+        assert drift["finding"] == "session-without-flags"
