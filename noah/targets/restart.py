@@ -71,8 +71,10 @@ class Restarts:
 
     async def take_back(self, edit: HostEdit, step: Step) -> None:
         """Its session is over: as the host's `ends` says. May be called again after any failure."""
-        if edit.state is EditState.APPLIED and self._app.ssh.host.ends == "keep":
-            await self._edits.change(edit, EditState.KEPT)
+        # Flags that stood there before the session are not the session's to take out.
+        kept = self._app.ssh.host.ends == "keep" or edit.before == edit.after
+        if edit.state is EditState.APPLIED and kept:
+            await self._now(edit, EditState.KEPT)
             return
         # What was never seen to come up may stand still in the middle of its restart.
         interrupted = edit.state in (EditState.PLANNED, EditState.ROLLING_BACK)
@@ -80,7 +82,9 @@ class Restarts:
         if await self._put_back(edit):
             step(f"{edit.file} is put back as it was.")
         if interrupted or self._app.ssh.host.ends == "revert":
-            await self._run_without_flags(step)
+            wrong = await self._run_without_flags(step)
+            if wrong is not None:
+                step(f"{edit.target} does not come up without the debug flags: {wrong}.")
         await self._now(edit, EditState.UNDONE)
 
     # -- inside

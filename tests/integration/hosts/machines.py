@@ -15,6 +15,7 @@ import aiohttp
 import asyncssh
 
 from noah.demo import compiled
+from noah.inpod import script
 from tests.gateway import free_port
 
 # As people write them: `.` reads the options, java goes on when the script has ended.
@@ -183,6 +184,14 @@ class HostedOrders:
     def kill(self) -> None:
         with suppress(OSError, ValueError):
             os.kill(self.pid, signal.SIGKILL)
+
+    async def probe_says_alive(self) -> bool:
+        """The liveness expression, as a watchdog of the host runs it."""
+        process = await asyncio.create_subprocess_exec(
+            "sh", "-c", script("liveness"), "noah-liveness", f"{self.url}/checkurl", "1", "orders",
+            stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        return await process.wait() == 0
 
     async def answers(self, path: str = "/checkurl", within: float = 1) -> bool:
         try:
