@@ -19,7 +19,7 @@ BEHIND = 500  # events; a watcher further behind than this is told to reload
 class Event:
     id: str
     at: datetime
-    kind: str  # "session", "connection", "step", "warning", "target", "reload"
+    kind: str  # "session", "connection", "step", "warning", "target", "asked", "reload"
     subject: str  # the target or the session it is about
     data: Mapping[str, Any]  # JSON
 

@@ -1,12 +1,14 @@
 """Who asks. One function of the request; when there is a login, this file is what changes."""
 
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from aiohttp import web
 
 from noah.errors import BadInput, Forbidden
 
 HEADER = "Noah-User"
+COOKIE = "noah_user"  # of the pages, percent-encoded
+REMEMBERED = 90 * 24 * 3600  # seconds
 LONGEST = 128  # characters
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -22,10 +24,38 @@ def claimed(request: web.Request) -> str | None:
     """Who the request says it is from, if it does. BadInput when that is no name."""
     user = request.headers.get(HEADER)
     if user is None:
-        return None
-    if not user.strip() or not user.isprintable() or len(user) > LONGEST:
+        return _remembered(request)
+    if not _is_name(user):
         raise BadInput(f"The header {HEADER} has 1 to {LONGEST} printable characters of UTF-8.")
     return user
+
+
+def remember(request: web.Request, response: web.Response, user: str) -> None:
+    """By a cookie that no script can read; BadInput when that is no name."""
+    if not _is_name(user):
+        raise BadInput(f"A name has 1 to {LONGEST} printable characters.")
+    response.set_cookie(
+        COOKIE, quote(user, safe=""), max_age=REMEMBERED, httponly=True, samesite="Lax", secure=request.secure
+    )
+
+
+def _remembered(request: web.Request) -> str | None:
+    """For a change, only if it is certain that one of our own pages sends it."""
+    user = unquote(request.cookies.get(COOKIE, ""))
+    ours = request.method in READS or _is_own_page(request)
+    return user if ours and _is_name(user) else None
+
+
+def _is_own_page(request: web.Request) -> bool:
+    # Browsers send Sec-Fetch-Site to https and to localhost only.
+    site = request.headers.get("Sec-Fetch-Site")
+    if site is not None:
+        return site == "same-origin"
+    return urlsplit(request.headers.get("Origin", "")).netloc == request.host
+
+
+def _is_name(user: str) -> bool:
+    return bool(user.strip()) and user.isprintable() and len(user) <= LONGEST
 
 
 def refuse_other_sites(request: web.Request) -> None:

@@ -14,9 +14,9 @@ from noah.broker import Live
 from noah.core import ide
 from noah.core.session import Attachment, Status, VmState
 from noah.core.target import PodTarget, parse_wanted
-from noah.errors import BadInput, NotFound
+from noah.errors import BadInput, Conflict, NotFound
 from noah.web.identity import who
-from noah.web.keys import BROKER, CLOCK, SETTINGS
+from noah.web.keys import BROKER, CLOCK, FEED, SETTINGS
 from noah.web.patience import PATIENCE
 from noah.web.route import Answer, Call
 from noah.web.wire import Length, Model, Moment, Nothing, Paged, Text, Wait, maybe, moment
@@ -54,6 +54,10 @@ class EnableBody(Model):
 
 class ExtendBody(Model):
     length: Length = Field(alias="for")
+
+
+class AskBody(Model):
+    text: Annotated[Text, Field(max_length=300)] | None = Field(None, description="what for, in a few words")
 
 
 class SessionsQuery(Paged):
@@ -170,6 +174,17 @@ async def extend(call: Call[Nothing, ExtendBody]) -> Answer[SessionJson]:
 async def resume(call: Call[Nothing, Nothing]) -> Answer[SessionJson]:
     resumed = call.request.app[BROKER].resume(_id(call.request), by=who(call.request))
     return Answer(_json(call.request, await resumed))
+
+
+async def ask(call: Call[Nothing, AskBody]) -> Answer[SessionJson]:
+    """Tells whoever has the session that somebody waits; what they do about it is theirs."""
+    live = await call.request.app[BROKER].get(_id(call.request))
+    session = live.session
+    if session.is_over:
+        raise Conflict(f"Session {session.id} is over: nobody is asked for anything.")
+    said = {"session": session.id, "owner": session.owner, "by": who(call.request), "text": call.body.text}
+    call.request.app[FEED].publish("asked", str(session.target), said)
+    return Answer(_json(call.request, live))
 
 
 async def end(call: Call[Wait, Nothing]) -> Answer[SessionJson]:

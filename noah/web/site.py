@@ -22,7 +22,7 @@ from noah.settings import Settings
 from noah.store import Store
 from noah.targets.doctor import Doctor
 from noah.targets.host import Hosts
-from noah.web import clusters, drift, health, live, openapi, sessions, targets
+from noah.web import clusters, drift, health, live, openapi, pages, sessions, targets
 from noah.web.identity import claimed, refuse_other_sites
 from noah.web.keys import BROKER, CLOCK, CLUSTERS, DOCTOR, FEED, HOSTS, SETTINGS
 from noah.web.metrics import METRICS, Metrics, scrape
@@ -177,6 +177,16 @@ ROUTES: tuple[AnyRoute, ...] = (
         answer=sessions.SessionJson,
         errors=(Forbidden, NotFound, Conflict, Unavailable),
     ),
+    Route(
+        method="POST",
+        path=ONE + "/ask",
+        handler=sessions.ask,
+        summary="Ask whoever has a session to resume; they are told on their page.",
+        query=Nothing,
+        body=sessions.AskBody,
+        answer=sessions.SessionJson,
+        errors=(NotFound, Conflict, Unavailable),
+    ),
     Raw(
         path=ONE + "/ide/{format}",
         handler=sessions.ide_file,
@@ -250,6 +260,7 @@ def make_site(
             site.router.add_get(route.path, route.serve)
         else:
             site.router.add_route(route.method, route.path, route.serve)
+    pages.add_pages(site)
     site.on_response_prepare.append(_sign)
     site.on_shutdown.append(_let_go)
     return site

@@ -173,7 +173,7 @@ async def test_a_wait_is_a_number_of_seconds(gateway: Gateway, wait: str) -> Non
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("GET", "/", 404),
+        ("GET", "/nowhere", 404),
         ("GET", "/api/v1/targets/", 404),
         ("GET", "/api/v1/nothing", 404),
         ("GET", "/api/v1/sessions/s-1", 404),

@@ -22,6 +22,7 @@ JSON_ROUTES = [route for route in ROUTES if isinstance(route, Route)]
 BODIES: Mapping[str, Any] = {
     "POST /api/v1/sessions": {"target": "local/shop"},
     "POST /api/v1/sessions/{id}/extend": {"for": "2h"},
+    "POST /api/v1/sessions/{id}/ask": {},
 }
 # What cannot be had here: nobody is attached.
 REFUSED = {"/api/v1/sessions/{id}/resume": 409}

@@ -1,0 +1,49 @@
+// Every page: the stream, the times, the buttons, the filter.
+
+import { listen, notice } from "/static/actions.js";
+import { refresh } from "/static/part.js";
+import { connect, subscribe } from "/static/stream.js";
+import { tick } from "/static/times.js";
+
+const TYPING = 150; // ms
+
+const live = document.getElementById("live");
+const { subject, poll } = live.dataset;
+
+function concerns(event) {
+  if (event.kind === "reload" || !subject) return true;
+  // A session may follow its app to another target.
+  return event.subject === subject || event.session === live.querySelector("[data-session]")?.dataset.session;
+}
+
+subscribe((event) => {
+  if (event.kind === "asked") {
+    if (event.owner === document.body.dataset.user)
+      notice(`${event.by} asks you to resume ${event.subject}${event.text ? `: ${event.text}` : "."}`);
+  } else if (concerns(event)) refresh();
+});
+
+const filter = document.querySelector("[data-filter]");
+if (filter) {
+  let typed;
+  const narrow = () => {
+    const given = [...new FormData(filter)].filter(([, value]) => value);
+    history.replaceState(null, "", `${filter.getAttribute("action")}?${new URLSearchParams(given)}`);
+    refresh();
+  };
+  filter.addEventListener("input", () => {
+    clearTimeout(typed);
+    typed = setTimeout(narrow, TYPING);
+  });
+  filter.addEventListener("submit", (event) => {
+    event.preventDefault();
+    narrow();
+  });
+}
+
+tick();
+setInterval(tick, 1000);
+// Health is looked up, not told.
+setInterval(() => document.hidden || refresh(), (poll ?? 10) * 1000);
+listen();
+connect();

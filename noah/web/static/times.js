@@ -1,0 +1,28 @@
+// Times become local (UTC stays in the title), and lengths count on.
+
+function length(seconds) {
+  const s = Math.max(0, Math.floor(seconds));
+  const [h, m] = [Math.floor(s / 3600), Math.floor(s / 60) % 60];
+  if (h >= 48) return `${Math.floor(h / 24)} d`;
+  if (h) return `${h} h ${String(m).padStart(2, "0")} min`;
+  return m ? `${m} min ${String(s % 60).padStart(2, "0")} s` : `${s} s`;
+}
+
+function set(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+function local(at) {
+  const today = at.toDateString() === new Date().toDateString();
+  return today ? at.toLocaleTimeString() : at.toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
+}
+
+export function tick() {
+  const now = Date.now();
+  for (const one of document.querySelectorAll("time[datetime]:not([data-since])"))
+    set(one, local(new Date(one.dateTime)));
+  for (const one of document.querySelectorAll("[data-since]"))
+    set(one, `since ${length((now - new Date(one.dateTime)) / 1000)}`);
+  for (const one of document.querySelectorAll("[data-until]"))
+    set(one, length((new Date(one.dataset.until) - now) / 1000));
+}
