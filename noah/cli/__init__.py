@@ -10,7 +10,21 @@ from pathlib import Path
 
 import click
 
-from noah.cli import completion, doctor, drift, enable, events, ide, inject, listing, offline, server, sessions, webhook
+from noah.cli import (
+    completion,
+    doctor,
+    drift,
+    enable,
+    events,
+    ide,
+    inject,
+    listing,
+    offline,
+    release,
+    server,
+    sessions,
+    webhook,
+)
 from noah.cli.failure import exit_code_of
 from noah.errors import NoahError
 
@@ -18,7 +32,7 @@ COMMANDS = (
     *(enable.enable, listing.targets, listing.clusters),
     *(sessions.sessions, sessions.extend, sessions.end, sessions.resume),
     *(events.events, ide.ide, doctor.doctor, drift.drift, offline.probe_spec),
-    *(inject.inject, inject.eject, webhook.webhook),
+    *(release.release, inject.inject, inject.eject, webhook.webhook),
     *(server.serve, server.demo, server.db, completion.completion, offline.version),
 )
 

@@ -16,6 +16,7 @@ from noah.errors import NoahError, Unavailable
 from noah.kube.client import DEADLINE, Client
 from noah.kube.exec import Exec
 from noah.kube.informer import Informer
+from noah.kube.logs import Logs
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ class Cluster:
         self._stack = contextlib.AsyncExitStack()
         self.informer = Informer(self._client, namespaces=cluster.namespaces, selector=cluster.selector)
         self.exec = Exec(self._client)
+        self.logs = Logs(self._client)
 
     def __repr__(self) -> str:
         return f"<Cluster {self.name} {'reachable' if self.reachable else 'unreachable'} since {self.since:%F %T}>"

@@ -22,7 +22,7 @@ from noah.settings import Settings
 from noah.store import Store
 from noah.targets.doctor import Doctor
 from noah.targets.host import Hosts
-from noah.web import clusters, drift, health, live, openapi, pages, sessions, targets
+from noah.web import clusters, drift, health, live, openapi, pages, releases, sessions, targets
 from noah.web.identity import claimed, refuse_other_sites
 from noah.web.keys import BROKER, CLOCK, CLUSTERS, DOCTOR, FEED, HOSTS, SETTINGS
 from noah.web.metrics import METRICS, Metrics, scrape
@@ -202,6 +202,14 @@ ROUTES: tuple[AnyRoute, ...] = (
         query=live.EventsQuery,
         content_types=("text/event-stream",),
         errors=(NotFound, CannotDebug, Unavailable),
+    ),
+    Raw(
+        path=V1 + "/releases/{cluster}/{namespace}/{workload}/events",
+        handler=releases.watch_release,
+        summary="A release as it happens, as server-sent events; the last one, end, says how it went.",
+        query=releases.ReleaseQuery,
+        content_types=("text/event-stream",),
+        errors=(NotFound, Unavailable),
     ),
     Raw(
         path="/openapi.json",

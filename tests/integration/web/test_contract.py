@@ -55,6 +55,7 @@ def _has_type(body: str, type_: Any) -> Any:
 async def _url(gateway: Gateway, route: AnyRoute) -> str:
     session = await gateway.api.enable("local/shop", wait=20) if "{id}" in route.path else {"id": ""}
     values = {"id": session["id"], "name": "away", "target": "local/shop", "format": "eclipse"}
+    values |= {"cluster": "away", "namespace": "team-a", "workload": "shop"}
     return gateway.url + re.sub(r"{(\w+)(:.*)?}", lambda match: values[match[1]], route.path)
 
 

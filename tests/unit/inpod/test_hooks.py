@@ -279,7 +279,7 @@ async def test_a_full_volume_keeps_it_offline_and_says_so(pod: Pod, full: Path, 
     async with pod.preonline(checkurls.url("/200")) as sidecar:
         await sidecar.until(lambda: "healthcheck.html cannot be written" in sidecar.said)
         assert not sidecar.is_online
-        full.unlink()
+        await asyncio.to_thread(full.unlink)
         await sidecar.until(lambda: sidecar.is_online)
 
 
