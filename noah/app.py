@@ -9,6 +9,7 @@ import contextlib
 import logging
 import secrets
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass
@@ -67,6 +68,8 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
         stack.push_async_callback(store.close)
         await store.check()
         await clock.set_by(store)
+        # Before anything touches a session: a gateway that cannot listen must leave them to the one that does.
+        listener = stack.enter_context(_bound(settings))
         feed = Feed(epoch=secrets.token_hex(4), clock=clock)
         clusters = {c.name: await stack.enter_async_context(Cluster(c)) for c in settings.clusters}
         metrics = Metrics()
@@ -95,7 +98,7 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
             clock=clock,
             stopping=lambda: stopping,
         )
-        url = await stack.enter_async_context(_listening(site, settings))
+        url = await stack.enter_async_context(_listening(site, listener))
         log.info("noah %s serves %s", __version__, url)
         try:
             yield url
@@ -109,17 +112,32 @@ def _held(brokers: list[Broker]) -> list[Target]:
     return [live.session.target for broker in brokers for live in broker.live()]
 
 
+def _bound(settings: Settings) -> socket.socket:
+    """A socket that has the address; who connects waits. BadSettings when another program has it."""
+    host, port = settings.gateway.host, settings.gateway.port
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family, kind, protocol)
+        try:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind(address)
+            bound.listen()
+        except OSError:
+            bound.close()
+            raise
+    except OSError as e:
+        raise BadSettings(f"The gateway cannot listen on {settings.gateway.listen}: {e.strerror}.") from None
+    return bound
+
+
 @contextlib.asynccontextmanager
-async def _listening(site: web.Application, settings: Settings) -> AsyncIterator[str]:
+async def _listening(site: web.Application, listener: socket.socket) -> AsyncIterator[str]:
     runner = web.AppRunner(site, access_log=None, shutdown_timeout=SHUTDOWN)
     await runner.setup()
     try:
-        listener = web.TCPSite(runner, settings.gateway.host, settings.gateway.port)
-        try:
-            await listener.start()
-        except OSError as e:
-            raise BadSettings(f"The gateway cannot listen on {settings.gateway.listen}: {e.strerror}.") from None
-        yield listener.name
+        serving = web.SockSite(runner, listener)
+        await serving.start()
+        yield serving.name
     finally:
         await runner.cleanup()
 

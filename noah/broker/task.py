@@ -345,7 +345,8 @@ class SessionTask:
             self._took((self._clock() - session.created_at).total_seconds())
         if before != (live.status,):
             why = live.reason or (session.end_detail if session.is_over else None) or ""
-            log.info("%s %s %s -> %s %s", session.target, session.id, *(before or ("",)), live.status, why)
+            was = str(before[0]) if before else "new"
+            log.info("%s %s %s -> %s%s", session.target, session.id, was, live.status, f": {why}" if why else "")
             self._step(_said(live))
         self._notice("session", {"status": live.status, "reason": live.reason})
 

@@ -109,13 +109,17 @@ def _means(wanted: WantedPod, cluster: Cluster, pod: Pod) -> bool:
     return pods.app_of(pod, cluster.settings.app_label) == wanted.app
 
 
+def _name(wanted: WantedPod) -> str:
+    return f"deployment {wanted.deploy}" if wanted.deploy is not None else f"app {wanted.app}"
+
+
 def _oldest(found: Sequence[Pod], wanted: WantedPod, where: str) -> Pod:
     if not found:
-        raise NotFound(f"There is no pod of {wanted}{where}: `noah targets` lists what there is.")
+        raise NotFound(f"There is no pod of {_name(wanted)}{where}: `noah targets` lists what there is.")
     pod = pods.oldest_ready(found)
     if pod is None:
         phases = ", ".join(f"{p['metadata']['name']} is {pods.phase_of(p)}" for p in found[:3])
-        raise CannotDebug(f"No pod of {wanted}{where} is ready: {phases}.")
+        raise CannotDebug(f"No pod of {_name(wanted)}{where} is ready: {phases}.")
     return pod
 
 

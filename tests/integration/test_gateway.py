@@ -241,6 +241,16 @@ async def test_a_port_that_another_program_has_is_left_to_it(gateway: tuple[Proc
             await api.until(first, "suspended")
 
 
+async def test_a_gateway_that_cannot_listen_touches_no_session(gateway: tuple[Process, Api], app: App) -> None:
+    process, api = gateway
+    session = await api.ready(f"local/{app.name}")
+    code, said = await process.noah("serve", "--config", str(process.file))
+    assert code == 2
+    assert "cannot listen on" in said
+    assert session["id"] not in said
+    assert (await api.show(session))["status"] == "ready"
+
+
 async def test_a_gateway_on_a_database_that_is_not_ready_says_what_to_run(tmp_path: Path) -> None:
     process = Process(tmp_path, "")
     code, said = await process.noah("serve", "--config", str(process.file))
