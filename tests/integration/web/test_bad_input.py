@@ -84,7 +84,7 @@ async def test_a_wrong_body_is_explained(gateway: Gateway, body: Any, said: str)
         ("host/h1/shop", 404, "knows no host targets"),
         ("pod/nowhere/ns/shop", 404, "knows no cluster 'nowhere'; it knows away"),
         ("pod/away/ns/shop", 503, ""),
-        ("app=shop", 404, "no pod of app=shop"),
+        ("app=shop", 404, "no pod of app shop"),
     ],
 )
 async def test_a_target_that_is_not_there_is_said(gateway: Gateway, target: str, status: int, said: str) -> None:
