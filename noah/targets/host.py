@@ -247,8 +247,9 @@ def _info(app: HostedApp, *, needs_restart: str | None = None) -> TargetInfo:
     return TargetInfo(
         target=app.target,
         app=app.app.name,
-        ready=True,
-        phase="Running",
+        ready=not app.ssh.is_away,
+        # What the host would say is not asked for a list; a session's own looks say more.
+        phase="Unreachable" if app.ssh.is_away else "Running" if app.ssh.is_connected else "Unknown",
         checkurl=app.app.checkurl,
         needs_restart=needs_restart,
     )

@@ -46,6 +46,7 @@ class Ran:
 class Ssh:
     def __init__(self, host: Host) -> None:
         self.host = host
+        self.is_away = False  # the last attempt to connect failed
         self._known = _pinned(host)
         self._connection: asyncssh.SSHClientConnection | None = None
         self._connecting = asyncio.Lock()
@@ -119,11 +120,14 @@ class Ssh:
         async with self._connecting:
             if self._connection is not None and not self._connection.is_closed():
                 return self._connection
+            self._connection = None
             try:
                 async with asyncio.timeout(CONNECTS_WITHIN):
                     self._connection = await self._connect()
             except TimeoutError:
                 raise Unavailable(f"{self._where} does not answer within {CONNECTS_WITHIN:.0f} s.") from None
+            finally:
+                self.is_away = self._connection is None
             return self._connection
 
     async def _connect(self) -> asyncssh.SSHClientConnection:
