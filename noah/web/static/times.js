@@ -24,5 +24,5 @@ export function tick() {
   for (const one of document.querySelectorAll("[data-since]"))
     set(one, `since ${length((now - new Date(one.dateTime)) / 1000)}`);
   for (const one of document.querySelectorAll("[data-until]"))
-    set(one, length((new Date(one.dataset.until) - now) / 1000));
+    set(one, `in ${length((new Date(one.dataset.until) - now) / 1000)}`);
 }
