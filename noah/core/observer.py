@@ -40,7 +40,7 @@ class FromDebugger:
         self._leaving_out = False  # that rest does not pass
         self._held = b""
 
-    def feed(self, data: memoryview) -> memoryview | bytes:
+    def feed(self, data: bytes | memoryview) -> bytes | memoryview:
         """What to pass on to the JVM. OversizedPacket: hang up, before the JVM allocates it."""
         size = len(data)
         if self._between and size >= HEADER_SIZE:
@@ -51,29 +51,29 @@ class FromDebugger:
                 return data
         return self._feed(data)
 
-    def _feed(self, data: memoryview) -> memoryview | bytes:
+    def _feed(self, data: bytes | memoryview) -> bytes | memoryview:
         if self._held:
-            data = memoryview(self._held + data)
-        size, at = len(data), self._rest
+            data = self._held + data
+        view, size, at = memoryview(data), len(data), self._rest
         begin = at if self._leaving_out else 0  # of what is passed on
         pieces: list[memoryview] = []
         while at + HEADER_SIZE <= size:
-            length, packet_id, flags, number = header(data, at)
+            length, packet_id, flags, number = header(view, at)
             length = self._checked(length)
             head = at + min(length, HEADER_SIZE + (COMMAND_HEADS.get(number, 0) if not flags & REPLY else 0))
             if head > size:
                 break
-            if not flags & REPLY and not self._passes(number, packet_id, data[at + HEADER_SIZE : head]):
-                pieces.append(data[begin:at])
+            if not flags & REPLY and not self._passes(number, packet_id, view[at + HEADER_SIZE : head]):
+                pieces.append(view[begin:at])
                 begin = at + length
             at += length
-        self._held = bytes(data[at:])
+        self._held = bytes(view[at:])
         self._rest = max(0, at - size)
         self._leaving_out = begin > size
         self._between = at == size
         if begin:
-            return b"".join([*pieces, data[begin:at]])
-        return data[:at] if at < size else data
+            return b"".join([*pieces, view[begin:at]])
+        return data if at >= size else view[:at]
 
     def take_held(self) -> bytes:
         """What is held back when the debugger has ended: it goes to the JVM as it is."""
@@ -116,7 +116,7 @@ class FromJvm:
         self._gathered = bytearray()  # the head of a packet that is looked into
         self._goal = HEADER_SIZE  # its size
 
-    def feed(self, data: memoryview) -> memoryview | bytes:
+    def feed(self, data: bytes | memoryview) -> bytes | memoryview:
         """What to pass on to the debugger: *data*, and answers of our own where they fit between two packets."""
         size = len(data)
         if self._between and size >= HEADER_SIZE:
@@ -126,7 +126,7 @@ class FromJvm:
                 return data
         return self._feed(data)
 
-    def _feed(self, data: memoryview) -> memoryview | bytes:
+    def _feed(self, data: bytes | memoryview) -> bytes | memoryview:
         size, at = len(data), self._rest
         gap = at if not self._gathered else FOREVER  # the first place between two packets
         if self._gathered:
@@ -157,7 +157,7 @@ class FromJvm:
         self._answers.clear()
         return answers
 
-    def _gather(self, data: memoryview, at: int) -> int:
+    def _gather(self, data: bytes | memoryview, at: int) -> int:
         """Gathers a head from *at* on. Where the next packet begins, once it is complete; else the end of *data*."""
         while True:
             missing = self._goal - len(self._gathered)

@@ -9,7 +9,8 @@ from typing import Any, Final
 from noah.core.conversation import Event
 from noah.core.observer import Observer
 from noah.errors import NoahError
-from noah.proxy.relay import Dial, NotGreeted, Relay
+from noah.proxy.ends import NotGreeted
+from noah.proxy.relay import Dial, Relay
 
 DIALLING: Final = 10.0  # seconds for a connection and the JVM's handshake
 # A JVM that was let go of listens again after some milliseconds; until then it refuses, or its forwarder hangs up.

@@ -12,6 +12,13 @@ class Handshake:
         """Where to read into: what follows the handshake stays where it is."""
         return memoryview(self._bytes)[self._have :]
 
+    def take(self, data: bytes | memoryview) -> bytes | memoryview:
+        """What is beyond the handshake in *data*."""
+        wanted = data[: len(self._bytes) - self._have]
+        self._bytes[self._have : self._have + len(wanted)] = wanted
+        self._have += len(wanted)
+        return data[len(wanted) :]
+
     def took(self, count: int) -> None:
         self._have += count
 
