@@ -29,7 +29,8 @@ soak: .venv/installed-dev
 
 bench: .venv/installed-dev
 	@scripts/need $(JDK) cc:gcc socat:socat nginx:nginx-light haproxy:haproxy /usr/lib/nginx/modules/ngx_stream_module.so:libnginx-mod-stream
-	$(PY) -m benchmarks $(ARGS)
+	$(PY) -m benchmarks.relay $(ARGS)
+	$(PY) -m benchmarks.command_line
 
 .venv/python:
 	@scripts/need python3:python3

@@ -258,8 +258,11 @@ class SessionTask:
 
     async def _give_up(self, error: CannotDebug) -> None:
         attached = self.live.port is not None and self.live.port.attached is not None
-        if self.live.session.is_over or attached:  # whatever a look said, a debugger that works is left alone
+        if self.live.session.is_over:
             await self._recover(error.sentence)
+            return
+        if attached:  # whatever a look said while it took the slot, a debugger that works is left alone
+            self._look_at = asyncio.get_running_loop().time() + self._next_pause()
             return
         age = (self._clock() - self.live.session.created_at).total_seconds()
         if (self._was_ready or age > FAILS_WITHIN) and not isinstance(error, RolledBack):
