@@ -16,7 +16,7 @@ demo: .venv/installed
 test: .venv/installed-dev check
 	@scripts/need $(JDK) wget:wget busybox:busybox-static socat:socat ip:iproute2 nft:nftables \
 		sshd:openssh-server chromium:chromium /usr/lib/postgresql:postgresql
-	$(PY) -m pytest -m "not soak" --numprocesses 3 --dist loadfile $(ARGS)
+	$(PY) -m pytest -m "not soak" --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: .venv/installed-dev
 	.venv/bin/ruff check .
