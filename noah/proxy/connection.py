@@ -10,6 +10,7 @@ from noah.core.conversation import Event
 from noah.core.observer import Observer
 from noah.errors import NoahError
 from noah.proxy.ends import NotGreeted
+from noah.proxy.keepalive import find_out_when_gone
 from noah.proxy.relay import Dial, Relay
 
 DIALLING: Final = 10.0  # seconds for a connection and the JVM's handshake
@@ -37,12 +38,14 @@ class Connection:
         self._relay: Relay | None = None
         self._task = asyncio.current_task()
 
-    async def reach(self, dial: Callable[[], Dial], *, allow_exit: bool, told: Callable[[], None]) -> Relay:
-        """A relay whose JVM has greeted and which is not joined to the debugger yet. Unreachable, and why."""
+    async def reach(
+        self, dial: Callable[[], Dial], transport: asyncio.Transport, *, allow_exit: bool, told: Callable[[], None]
+    ) -> Relay:
+        """Bytes pass between a JVM and *transport*, the debugger's, when this returns. Unreachable, and why."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + LISTENS_AGAIN
         while True:
-            self._relay = relay = Relay(observer=Observer(allow_exit=allow_exit), told=told)
+            self._relay = relay = Relay(transport=transport, observer=Observer(allow_exit=allow_exit), told=told)
             try:
                 await _greeting(relay, dial())
                 return relay
@@ -52,15 +55,9 @@ class Connection:
                     raise Unreachable(_sentence(e)) from e
             await asyncio.sleep(TRY_EVERY)
 
-    async def carry(self, relay: Relay, transport: asyncio.Transport) -> None:
-        """Lets the bytes pass until both sides are over."""
-        relay.join(transport)
-        await relay.over
-        self.ended = self.ended or relay.why
-
     async def let_go(self) -> None:
         """Whatever happened: nothing of it is open any more."""
-        if self._relay is not None:
+        if self._relay is not None and not self._relay.over.done():
             self._relay.end(self.ended or "the gateway closed the connection")
             await asyncio.wait([self._relay.over], timeout=CLOSING)
 
@@ -97,7 +94,8 @@ class Connection:
 
 async def _greeting(relay: Relay, dial: Dial) -> None:
     async with asyncio.timeout(DIALLING):
-        await dial(lambda: relay.jvm)
+        transport = await dial(lambda: relay.jvm)
+        find_out_when_gone(transport)
         await relay.jvm.greeted
 
 

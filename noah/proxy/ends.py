@@ -14,7 +14,6 @@ from noah.core.jdwp import HANDSHAKE
 from noah.core.observer import Observer, OversizedPacket
 from noah.errors import NoahError
 from noah.proxy.handshake import Handshake
-from noah.proxy.keepalive import find_out_when_gone
 
 if TYPE_CHECKING:
     from noah.proxy.relay import Relay
@@ -25,8 +24,7 @@ READ_SIZE: Final = 256 * 1024  # bytes
 _buffers: WeakKeyDictionary[asyncio.AbstractEventLoop, memoryview] = WeakKeyDictionary()
 
 
-def _shared_buffer() -> memoryview:
-    loop = asyncio.get_running_loop()
+def shared_buffer(loop: asyncio.AbstractEventLoop) -> memoryview:
     if loop not in _buffers:
         _buffers[loop] = memoryview(bytearray(READ_SIZE))
     return _buffers[loop]
@@ -71,7 +69,7 @@ class End(asyncio.Protocol, asyncio.BufferedProtocol):
         self.has_ended = False  # will send nothing more
         self._transport: asyncio.Transport | None = None
         self.fd = -1  # the socket's, while bytes may be written to it past the transport
-        self._buffer = _shared_buffer()
+        self._buffer = relay.buffer
         self._events = observer.conversation.events
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -156,7 +154,7 @@ class End(asyncio.Protocol, asyncio.BufferedProtocol):
 
 
 class DebuggerEnd(End):
-    __slots__ = ("_early", "_from_debugger", "_from_jvm")
+    __slots__ = ("_from_debugger", "_from_jvm")
 
     name = "the debugger"
 
@@ -164,17 +162,10 @@ class DebuggerEnd(End):
         super().__init__(relay, observer)
         self._from_debugger = observer.from_debugger
         self._from_jvm = observer.from_jvm
-        self._early = HANDSHAKE  # what the JVM says before it is joined to this
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self.send(self._early)
-
-    def send(self, data: memoryview | bytes) -> None:
-        if self._transport is None:
-            self._early += data
-        else:
-            super().send(data)
+        self.send(HANDSHAKE)
 
     def data_received(self, data: bytes | memoryview) -> None:
         self.bytes += len(data)
@@ -228,10 +219,6 @@ class JvmEnd(End):
             # A JVM that is shown less than all 14 bytes at first refuses the debugger.
             self.send(HANDSHAKE)
 
-    def find_out_when_gone(self) -> None:
-        if self._transport is not None and not self.is_lost:
-            find_out_when_gone(self._transport)
-
     def data_received(self, data: bytes | memoryview) -> None:
         if self._handshake is not None:
             data = self._greet(self._handshake, data)
@@ -255,6 +242,7 @@ class JvmEnd(End):
         elif handshake.is_complete:
             self._handshake = None
             if not self.greeted.done():
+                self.relay.join()
                 self.greeted.set_result(None)
         return beyond
 

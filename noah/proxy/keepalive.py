@@ -21,7 +21,7 @@ SILENCE: Final = 35_000  # milliseconds; IDLE + PROBES * INTERVAL
 def find_out_when_gone(transport: asyncio.BaseTransport) -> None:
     """If it is TCP; any other has a heartbeat of its own."""
     sock = transport.get_extra_info("socket")
-    if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+    if sock is not None and sock.fileno() >= 0 and sock.family in (socket.AF_INET, socket.AF_INET6):
         set_keepalive(sock.fileno())
 
 

@@ -128,9 +128,10 @@ class DebugPort:
     async def _hold_slot(self, transport: asyncio.Transport, address: str) -> None:
         self._holder = holder = Connection(address=address, since=self._clock())
         try:
-            relay = await holder.reach(lambda: self.dial, allow_exit=self._allow_exit, told=self._told)
+            relay = await holder.reach(lambda: self.dial, transport, allow_exit=self._allow_exit, told=self._told)
             self._attach(holder)
-            await holder.carry(relay, transport)
+            await relay.over
+            holder.ended = holder.ended or relay.why
         except Unreachable as e:
             holder.ended = e.sentence
             self._refuse("upstream_failed", address, message=e.sentence)

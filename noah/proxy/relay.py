@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from noah.core.observer import Observer
-from noah.proxy.ends import DebuggerEnd, End, JvmEnd, how_it_ended
+from noah.proxy.ends import DebuggerEnd, End, JvmEnd, how_it_ended, shared_buffer
 
 # Connects to the JVM's JDWP port: like loop.create_connection() with everything but the protocol factory filled in.
 Dial = Callable[[Callable[[], asyncio.BufferedProtocol]], Awaitable[asyncio.Transport]]
@@ -20,26 +20,31 @@ LINGER: Final = 5.0  # seconds
 class Relay:
     """The two ends of one connection, and how it ended.
 
-    *told* is called when the observer has made events; it must be quick and must not raise.
+    *transport* is the debugger's, paused since its handshake; it is left alone until the JVM has greeted, too. *told*
+    is called when the observer has made events; it must be quick and must not raise.
     """
 
-    def __init__(self, *, observer: Observer, told: Callable[[], None]) -> None:
+    def __init__(self, *, transport: asyncio.Transport, observer: Observer, told: Callable[[], None]) -> None:
+        self._transport = transport
         self._loop = asyncio.get_running_loop()
         self.conversation = observer.conversation
         self.told = told
         self.why: str | None = None  # it has ended or is about to
         self.over: asyncio.Future[None] = self._loop.create_future()
+        self.buffer = shared_buffer(self._loop)
         self.debugger = DebuggerEnd(self, observer)
         self.jvm = JvmEnd(self, observer)
         self.debugger.other, self.jvm.other = self.jvm, self.debugger
         self._linger: asyncio.TimerHandle | None = None
 
-    def join(self, transport: asyncio.Transport) -> None:
-        """Lets bytes pass between the JVM, which has greeted, and *transport*, which is paused since its handshake."""
-        transport.set_protocol(self.debugger)
-        self.debugger.connection_made(transport)
-        transport.resume_reading()
-        self.jvm.find_out_when_gone()
+    def join(self) -> None:
+        """The JVM has greeted: from here on bytes pass."""
+        if self._transport.is_closing():
+            self.end("the debugger closed the connection")
+            return
+        self._transport.set_protocol(self.debugger)
+        self.debugger.connection_made(self._transport)
+        self._transport.resume_reading()
 
     def end(self, why: str) -> None:
         """Closes both connections at once, the JVM's first; what waits to be written is dropped."""
