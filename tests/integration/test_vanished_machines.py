@@ -64,8 +64,8 @@ def elsewhere() -> Iterator[str]:
         run("ip", "-n", NAME, "link", "set", far, "up")
         yield NAME
     finally:
-        # The cable first: what a namespace's sockets still have to say keeps it alive, and its address here would be the
-        # next test's as well.
+        # The cable first: what a namespace's sockets still have to say keeps it alive, and with it our address, which
+        # would be the next test's as well.
         run("ip", "link", "del", near)
         run("ip", "netns", "del", NAME)
 
