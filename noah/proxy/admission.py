@@ -20,22 +20,39 @@ Admitted = Callable[[asyncio.Transport, str], None]  # a paused transport and th
 
 
 class Admission:
-    def __init__(self, *, admits: Callable[[str], bool], refused: Counter[str], admitted: Admitted) -> None:
+    def __init__(
+        self,
+        *,
+        admits: Callable[[str], bool],
+        refused: Counter[str],
+        admitted: Admitted,
+        turned_away: Callable[[str], None],
+    ) -> None:
         self._admits = admits
         self._refused = refused
         self._admitted = admitted
+        self._turned_away = turned_away
         self._waiting: dict[Caller, None] = {}  # in the order in which they came
 
     def caller(self) -> "Caller":
         return Caller(self)
 
     def arrived(self, caller: "Caller") -> None:
-        if not self._admits(caller.host):
-            self._refuse(caller, "not_allowed")
+        if not self._may_come_in(caller):
             return
         if len(self._waiting) >= MOST_WAITING:
             self.give_up(next(iter(self._waiting)))
         self._waiting[caller] = None
+
+    def _may_come_in(self, caller: "Caller") -> bool:
+        admitted = False
+        try:
+            admitted = bool(caller.host) and self._admits(caller.host)
+        finally:  # also when nobody can tell
+            if not admitted:
+                self._refuse(caller, "not_allowed")
+                self._turned_away(caller.host)
+        return admitted
 
     def give_up(self, caller: "Caller") -> None:
         if caller in self._waiting:

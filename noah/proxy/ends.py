@@ -110,8 +110,13 @@ class End(asyncio.Protocol, asyncio.BufferedProtocol):
         self.other.resume_reading()
 
     def _write_directly(self) -> None:
-        sock = self._transport and not self._transport.is_closing() and self._transport.get_extra_info("socket")
-        self.fd = sock.fileno() if sock else -1
+        """Where the transport is a plain socket and nothing waits in it."""
+        transport = self._transport
+        if transport is None or transport.is_closing() or transport.get_extra_info("sslcontext"):
+            return
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
+            self.fd = sock.fileno()
 
     def pause_reading(self) -> None:
         # After its end of stream, asyncio would take resume_reading() as a wish to hear of that end again.

@@ -52,7 +52,10 @@ class DebugPort:
         self._clock = clock
         self._changed = changed
         self._noticed = noticed
-        self._admission = Admission(admits=admits, refused=self.refused, admitted=self._admitted)
+        self._admission = Admission(
+            admits=admits, refused=self.refused, admitted=self._admitted, turned_away=self._turned_away
+        )
+        self._strangers: set[str] = set()  # hosts whose refusal was told; a scanner comes a thousand times
         self._server: asyncio.Server | None = None
         self._stack = AsyncExitStack()
         self._tasks: asyncio.TaskGroup
@@ -122,7 +125,7 @@ class DebugPort:
             # Half closed, and this one is its successor: most often the same person, attaching again.
             await holder.end("another debugger came")
         if self._holder is not None:
-            self._refuse("slot_taken", address, holder=self._holder.address, since=self._holder.since)
+            self._refuse_second(address, self._holder)
         return self._holder is None and self.is_open
 
     async def _hold_slot(self, transport: asyncio.Transport, address: str) -> None:
@@ -134,7 +137,7 @@ class DebugPort:
             holder.ended = holder.ended or relay.why
         except Unreachable as e:
             holder.ended = e.sentence
-            self._refuse("upstream_failed", address, message=e.sentence)
+            self._refuse("upstream_failed", address, e.sentence)
         finally:
             try:
                 await holder.let_go()
@@ -147,7 +150,7 @@ class DebugPort:
         self.attached = Attachment(address=holder.address, since=holder.since)
         self.vm = VmState(vm=Vm.RUNNING, since=self._clock())
         self._change()
-        self._notice("attached", address=holder.address)
+        self._notice("attached", f"A debugger attached from {holder.address}.", address=holder.address)
         self._told()  # of what the JVM said before there was a debugger to say it to
 
     def _detached(self, holder: Connection) -> None:
@@ -159,7 +162,7 @@ class DebugPort:
         if self.attached is not None:
             self.attached = self.vm = None
             self._change()
-            self._notice("detached", **holder.summary())
+            self._notice("detached", f"The debugger of {holder.address} is gone: {holder.ended}.", **holder.summary())
         holder.over.set()
 
     def _told(self) -> None:
@@ -176,7 +179,8 @@ class DebugPort:
                 case ExitRefused():
                     self._exit_refused(self._holder)
                 case PacketRefused(length):
-                    self._notice("packet_refused", address=self._holder.address, length=length)
+                    text = f"The debugger announced a packet of {length} bytes, which no JVM should allocate."
+                    self._notice("packet_refused", text, address=self._holder.address, length=length)
 
     def _vm_changed(self, event: VmChanged) -> None:
         since = self.vm.since if self.vm is not None and self.vm.vm is event.vm else self._clock()
@@ -188,14 +192,28 @@ class DebugPort:
     def _exit_refused(self, holder: Connection) -> None:
         holder.exits_refused += 1
         if holder.exits_refused == 1:  # whoever insists is not told of again and again
-            self._notice("exit_refused", address=holder.address)
+            text = "The debugger asked the JVM to exit and was told that it cannot: this session does not allow it."
+            self._notice("exit_refused", text, address=holder.address)
 
-    def _refuse(self, reason: str, address: str, **more: Any) -> None:
+    def _refuse_second(self, address: str, holder: Connection) -> None:
+        since = f"{holder.since:%H:%M} UTC"
+        text = f"A second debugger, from {address}, was refused: {holder.address} holds the JVM since {since}."
+        self._refuse("slot_taken", address, text, holder=holder.address, since=holder.since.isoformat())
+
+    def _turned_away(self, host: str) -> None:
+        if host not in self._strangers and len(self._strangers) < REMEMBERED:
+            self._strangers.add(host)
+            text = f"A connection from {host} was refused: this session's port is not for that address."
+            self._notice("refused", text, address=host, reason="not_allowed")
+
+    def _refuse(self, reason: str, address: str, text: str, **more: Any) -> None:
         self.refused[reason] += 1
-        self._notice("refused", address=address, reason=reason, **more)
+        self._notice("refused", text, address=address, reason=reason, **more)
 
-    def _notice(self, kind: str, **data: Any) -> None:
-        asyncio.get_running_loop().call_soon(self._noticed, kind, data)
+    def _notice(self, kind: str, text: str, **data: Any) -> None:
+        """*data* is JSON."""
+        log.info("%s %s: %s", self.session_id, kind, text)
+        asyncio.get_running_loop().call_soon(self._noticed, kind, {"text": text, **data})
 
     def _change(self) -> None:
         if not self._change_is_due:

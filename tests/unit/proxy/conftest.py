@@ -68,6 +68,37 @@ class Jvm:
         await self.talk(reader, writer)
 
 
+class StreamTransport(asyncio.Transport, asyncio.Protocol):
+    """Inside is a TCP connection, which nobody can tell."""
+
+    ASKED = ("abort", "can_write_eof", "close", "is_closing", "pause_reading", "resume_reading", "write", "write_eof")
+    TOLD = ("connection_lost", "eof_received", "pause_writing", "resume_writing")
+
+    def __init__(self, protocol: asyncio.BufferedProtocol) -> None:
+        super().__init__()
+        self._protocol = protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        for names, whose in ((self.ASKED, transport), (self.TOLD, self._protocol)):
+            for name in names:
+                setattr(self, name, getattr(whose, name))
+        self._protocol.connection_made(self)
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass  # those of TCP
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return default
+
+    def data_received(self, data: bytes) -> None:
+        while data:
+            room = memoryview(self._protocol.get_buffer(len(data)))
+            size = min(len(room), len(data), 1000)  # in frames of its own
+            room[:size] = data[:size]
+            self._protocol.buffer_updated(size)
+            data = data[size:]
+
+
 class Watched:
     """A port, and all that it told."""
 
@@ -90,10 +121,19 @@ class Watched:
         )
 
     async def dial(self, protocol: Callable[[], asyncio.BufferedProtocol]) -> asyncio.Transport:
-        transport, _ = await asyncio.get_running_loop().create_connection(
-            protocol, "127.0.0.1", self.dialled or self.jvm.port
-        )
+        transport, _ = await asyncio.get_running_loop().create_connection(protocol, "127.0.0.1", self._jvm_port)
         return transport
+
+    async def dial_stream(self, protocol: Callable[[], asyncio.BufferedProtocol]) -> asyncio.Transport:
+        """As an exec stream or an SSH channel is: a transport without a socket of its own."""
+        _, stream = await asyncio.get_running_loop().create_connection(
+            lambda: StreamTransport(protocol()), "127.0.0.1", self._jvm_port
+        )
+        return stream
+
+    @property
+    def _jvm_port(self) -> int:
+        return self.dialled or self.jvm.port
 
     def _noticed(self, kind: str, data: Mapping[str, Any]) -> None:
         self.notices.append((kind, data))

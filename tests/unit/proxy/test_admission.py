@@ -13,12 +13,15 @@ TLS_HELLO = bytes.fromhex("16030100a5010000a10303")
 
 async def test_an_address_that_is_not_allowed_never_reaches_the_jvm(opened: Open) -> None:
     watched = await opened(admits=lambda address: address != "127.0.0.1")
-    reader, writer = await watched.connect()
-    writer.write(HANDSHAKE)
-    with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
-        await reader.readexactly(1)
-    assert watched.port.refused == {"not_allowed": 1}
+    for _ in range(3):
+        reader, writer = await watched.connect()
+        writer.write(HANDSHAKE)
+        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+            await reader.readexactly(1)
+    assert watched.port.refused == {"not_allowed": 3}
     assert watched.jvm.touched == 0
+    await watched.until(lambda: watched.told("refused"))
+    assert [refusal["address"] for refusal in watched.told("refused")] == ["127.0.0.1"]  # told once
 
 
 @pytest.mark.parametrize("said", [b"GET / HTTP/1.1\r\n\r\n", TLS_HELLO, b"JDWP-handshake", b"\x00"])

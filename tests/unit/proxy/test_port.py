@@ -171,7 +171,7 @@ async def test_a_jvm_that_is_not_there_is_said_in_a_sentence(opened: Open) -> No
     await watched.until(lambda: watched.told("refused"))
     [refusal] = watched.told("refused")
     assert refusal["reason"] == "upstream_failed"
-    assert refusal["message"].startswith("The JVM takes no debugger")
+    assert refusal["text"].startswith("The JVM takes no debugger")
 
 
 async def test_what_a_target_says_of_itself_is_passed_on_at_once(opened: Open) -> None:
@@ -185,7 +185,7 @@ async def test_what_a_target_says_of_itself_is_passed_on_at_once(opened: Open) -
     streams[1].write(HANDSHAKE)
     assert await hung_up(streams)
     await watched.until(lambda: watched.told("refused"))
-    assert watched.told("refused")[0]["message"] == "The container restarts."
+    assert watched.told("refused")[0]["text"] == "The container restarts."
 
 
 async def test_the_next_debugger_goes_where_the_session_has_gone(opened: Open) -> None:

@@ -96,6 +96,15 @@ async def test_every_byte_arrives_in_order_past_half_closes(opened: Open, networ
     assert said.heard_by_debugger == said.replies
 
 
+async def test_every_byte_arrives_through_a_transport_without_a_socket(opened: Open) -> None:
+    watched = await opened(allow_exit=True)
+    watched.port.dial = watched.dial_stream
+    said = Exchange(2, 1_000_000)
+    await exchange(watched, Network(), said=said)
+    assert said.heard_by_jvm == said.commands
+    assert said.heard_by_debugger == said.replies
+
+
 async def test_what_arrives_before_a_connection_breaks_is_right_and_the_next_one_works(opened: Open) -> None:
     watched = await opened(allow_exit=True)
     broken = 0
