@@ -101,6 +101,11 @@ class End(asyncio.Protocol, asyncio.BufferedProtocol):
         if data and self._transport is not None and not self.is_lost:
             self._transport.write(bytes(data))
 
+    @property
+    def backlog(self) -> int:
+        """Bytes that its far side has not taken."""
+        return 0 if self._transport is None or self.is_lost else self._transport.get_write_buffer_size()
+
     def pause_writing(self) -> None:
         self.fd = -1
         self.other.pause_reading()

@@ -61,7 +61,7 @@ class DebugPort:
         self._tasks: asyncio.TaskGroup
         self._holder: Connection | None = None  # of the one slot that a JVM has
         self._next_takes_over = False
-        self._past: deque[Connection] = deque(maxlen=REMEMBERED)
+        self._past: deque[Mapping[str, Any]] = deque(maxlen=REMEMBERED)
         self._commands: Counter[str] = Counter()  # of connections that are over
         self._change_is_due = False
 
@@ -71,13 +71,18 @@ class DebugPort:
 
     async def open(self) -> None:
         """OSError when the address is taken."""
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._admission.caller, self.host, self.port, backlog=BACKLOG)
-        self.port = self._server.sockets[0].getsockname()[1]
-        for listener in self._server.sockets:
-            set_keepalive(listener.fileno())
         # Its tasks never fail (see _serve), so it makes no difference whose task opens the port and whose closes it.
         self._tasks = await self._stack.enter_async_context(asyncio.TaskGroup())
+        loop = asyncio.get_running_loop()
+        try:
+            server = await loop.create_server(self._admission.caller, self.host, self.port, backlog=BACKLOG)
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        for listener in server.sockets:
+            set_keepalive(listener.fileno())
+        self.port = server.sockets[0].getsockname()[1]
+        self._server = server
 
     async def close(self, why: str) -> None:
         """The listener first, then the connections; when it returns the JVM is free."""
@@ -98,9 +103,14 @@ class DebugPort:
         self._next_takes_over = self._holder is not None
 
     def audit(self) -> Mapping[str, Any]:
-        now = [self._holder] if self._holder else []
-        commands = sum((connection.commands() for connection in now), self._commands)
-        return {"commands": dict(commands), "connections": [c.summary() for c in [*self._past, *now]]}
+        """The commands of all connections by kind, and the last connections; JSON."""
+        holder = self._holder
+        if holder is None:
+            return {"commands": dict(self._commands), "connections": [*self._past]}
+        return {
+            "commands": dict(self._commands + holder.commands()),
+            "connections": [*self._past, holder.summary()],
+        }
 
     # A connection's life
 
@@ -156,7 +166,7 @@ class DebugPort:
     def _detached(self, holder: Connection) -> None:
         holder.until = self._clock()
         self._commands += holder.commands()
-        self._past.append(holder)
+        self._past.append(holder.summary())
         self._holder = None
         self._next_takes_over = False
         if self.attached is not None:

@@ -60,7 +60,7 @@ class Relay:
         if end.other.has_ended:
             end.other.close()
             end.close()
-        self._watch_linger(-1)
+        self._watch_linger()
 
     def lost(self, end: End, error: Exception | None) -> None:
         self._note(how_it_ended(end.name, error))
@@ -70,19 +70,19 @@ class Relay:
             self.jvm.abort()
         else:
             self.debugger.close()  # it may still take what waits for it
-            self._watch_linger(-1)
+            self._watch_linger()
 
     def _note(self, why: str) -> None:
         """The first reason is the reason."""
         if self.why is None:
             self.why = "the debugger detached" if self.conversation.is_disposed else why
 
-    def _watch_linger(self, passed: int) -> None:
-        now_passed = self.debugger.bytes + self.jvm.bytes
-        if now_passed == passed:
+    def _watch_linger(self, before: tuple[int, ...] = ()) -> None:
+        now = (self.debugger.bytes, self.jvm.bytes, self.debugger.backlog, self.jvm.backlog)
+        if now == before:
             self.end("one side ended and the other did not")
-        elif self._linger is None or passed >= 0:
-            self._linger = self._loop.call_later(LINGER, self._watch_linger, now_passed)
+        elif self._linger is None or before:
+            self._linger = self._loop.call_later(LINGER, self._watch_linger, now)
 
     def _finish(self) -> None:
         if self._linger is not None:

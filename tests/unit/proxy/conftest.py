@@ -71,8 +71,11 @@ class Jvm:
 class StreamTransport(asyncio.Transport, asyncio.Protocol):
     """Inside is a TCP connection, which nobody can tell."""
 
-    ASKED = ("abort", "can_write_eof", "close", "is_closing", "pause_reading", "resume_reading", "write", "write_eof")
-    TOLD = ("connection_lost", "eof_received", "pause_writing", "resume_writing")
+    ASKED = frozenset(
+        {"abort", "can_write_eof", "close", "get_write_buffer_size", "is_closing"}
+        | {"pause_reading", "resume_reading", "write", "write_eof"}
+    )
+    TOLD = frozenset({"connection_lost", "eof_received", "pause_writing", "resume_writing"})
 
     def __init__(self, protocol: asyncio.BufferedProtocol) -> None:
         super().__init__()
