@@ -40,6 +40,7 @@ class Store:
 
     async def check(self) -> None:
         """Unavailable when the database is away; BadSettings, with what to run, when it is at another revision."""
+        await self._database.check_file()
         async with self._database.reading() as connection:
             await connection.run_sync(revisions.check)
 

@@ -1,6 +1,7 @@
 """The connection to the database: how each kind is opened, and the one place where its failures become a sentence."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -117,6 +118,17 @@ class Database:
     @property
     def is_sqlite(self) -> bool:
         return self._engine.dialect.name == "sqlite"
+
+    async def check_file(self) -> None:
+        """Unavailable when SQLite's file cannot be opened.
+
+        aiosqlite's thread outlives such a failure, and complains in the log when the loop has ended before it.
+        """
+        if self.is_sqlite and (file := self._engine.url.database):
+            try:
+                await asyncio.to_thread(lambda: sqlite3.connect(file).close())
+            except sqlite3.OperationalError as e:
+                raise Unavailable(f"The database does not answer: {file}: {e}.") from None
 
     async def close(self) -> None:
         await self._engine.dispose()
