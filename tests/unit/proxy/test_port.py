@@ -51,6 +51,25 @@ async def test_the_state_of_the_vm_is_that_of_what_passed(opened: Open) -> None:
     assert watched.port.vm is None
 
 
+async def test_a_jvm_that_starts_suspended_is_known_to_stand_from_the_first(opened: Open) -> None:
+    """With suspend=y the start's event comes in one segment with the handshake."""
+
+    async def starts_suspended(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert await reader.readexactly(14) == HANDSHAKE
+        writer.write(HANDSHAKE + stop(ALL, kind=jdwp.VM_START))
+        await reader.read()
+        writer.close()
+
+    watched = await opened()
+    server = await asyncio.start_server(starts_suspended, "127.0.0.1", 0)
+    watched.dialled = server.sockets[0].getsockname()[1]
+    reader, _ = await watched.attach()
+    assert await reader.readexactly(len(stop(ALL))) == stop(ALL, kind=jdwp.VM_START)
+    await watched.until(lambda: watched.port.vm and watched.port.vm.vm is Vm.SUSPENDED)
+    await watched.port.detach("seen")
+    server.close()
+
+
 async def test_a_second_debugger_is_refused_and_told_who_holds_the_slot(opened: Open) -> None:
     watched = await opened()
     first = await watched.attach()
