@@ -22,6 +22,9 @@ from noah.web.wire import Model, Nothing, Text, moment, plain
 
 PING = 15.0  # seconds; load balancers cut what is quiet for a minute
 RETRY = 2000  # milliseconds after which a browser connects again
+# Seconds; who has read nothing for so long is cut off, and loses nothing by it: they come back with their last ID.
+# Short, because a gateway that stops waits for them.
+STALLED = 5.0
 
 Concerns = Callable[[Event], bool]
 
@@ -48,7 +51,7 @@ async def events(call: Call[EventsQuery, Nothing]) -> web.StreamResponse:
                     await stream.send(event, concerns)
             pinging.cancel()
     except* ConnectionResetError:
-        pass  # they went away, which is how most streams end
+        pass  # they went away, which is how most streams end, or do not read
     return response
 
 
@@ -60,20 +63,32 @@ class _Stream:
         # Proxies like nginx would otherwise collect an answer before they pass it on.
         self._response = web.StreamResponse(headers={"X-Accel-Buffering": "no"})
         self._response.content_type = "text/event-stream"
+        self._transport = request.transport
         await self._response.prepare(request)
         # The ID alone: who is cut off before the first event comes back to here.
-        await self._response.write(f"retry: {RETRY}\nid: {self.last_id}\n\n".encode(errors="replace"))
+        await self._write(f"retry: {RETRY}\nid: {self.last_id}\n\n".encode(errors="replace"))
         return self._response
 
     async def send(self, event: Event, concerns: Concerns) -> None:
         self.last_id = event.id
         if event.kind == "reload" or concerns(event):
-            await self._response.write(_written(event))
+            await self._write(_written(event))
 
     async def ping_for_ever(self) -> None:
         while True:
             await asyncio.sleep(PING)
-            await self._response.write(f": ping\nid: {self.last_id}\n\n".encode(errors="replace"))
+            await self._write(f": ping\nid: {self.last_id}\n\n".encode(errors="replace"))
+
+    async def _write(self, data: bytes) -> None:
+        """ConnectionResetError when they are gone, or do not read."""
+        try:
+            async with asyncio.timeout(STALLED):
+                await self._response.write(data)
+        except TimeoutError:
+            # To end the answer in good order would be to wait for them again.
+            if self._transport is not None:
+                self._transport.abort()
+            raise ConnectionResetError from None
 
 
 def _written(event: Event) -> bytes:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,7 +11,7 @@ import aiohttp
 import pytest
 
 from noah.cli.sse import EventReader
-from noah.web.live import PING
+from noah.web.live import PING, STALLED
 from tests.integration.web.conftest import Gateway
 
 pytestmark = pytest.mark.jvm
@@ -137,6 +138,22 @@ async def test_a_watcher_that_is_gone_is_let_go_of(gateway: Gateway) -> None:
         while _watchers(gateway):
             gateway.feed.publish("step", "local/shop", {})
             await asyncio.sleep(0.05)
+
+
+async def test_who_does_not_read_is_cut_off_and_goes_on_later(gateway: Gateway) -> None:
+    with socket.create_connection(("127.0.0.1", gateway.server.port)) as deaf:
+        deaf.sendall(b"GET /api/v1/events HTTP/1.1\r\nHost: x\r\n\r\n")
+        async with asyncio.timeout(STALLED + 15):
+            while not _watchers(gateway):
+                await asyncio.sleep(0.02)
+            # More than the kernel holds for it, a piece at a time, as far as the feed is read.
+            for _ in range(400):
+                gateway.feed.publish("step", "local/shop", {"text": "x" * 50_000})
+                await asyncio.sleep(0)
+            while _watchers(gateway):
+                await asyncio.sleep(0.05)
+    async with watching(gateway, "e-399") as stream:
+        assert len((await stream.next())["text"]) == 50_000
 
 
 def _watchers(gateway: Gateway) -> list[asyncio.Task[Any]]:
