@@ -34,7 +34,7 @@ from noah.targets.local import Locals
 from noah.targets.pod import Pods
 from noah.web import webhook
 from noah.web.metrics import Metrics
-from noah.web.site import make_site
+from noah.web.site import LONGEST_LINE, make_site
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +132,9 @@ def _bound(settings: Settings) -> socket.socket:
 
 @contextlib.asynccontextmanager
 async def _listening(site: web.Application, listener: socket.socket) -> AsyncIterator[str]:
-    runner = web.AppRunner(site, access_log=None, shutdown_timeout=SHUTDOWN)
+    runner = web.AppRunner(
+        site, access_log=None, shutdown_timeout=SHUTDOWN, max_line_size=LONGEST_LINE, max_field_size=LONGEST_LINE
+    )
     await runner.setup()
     try:
         serving = web.SockSite(runner, listener)

@@ -1,6 +1,6 @@
 """Who asks. One function of the request; when there is a login, this file is what changes."""
 
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote
 
 from aiohttp import web
 
@@ -51,7 +51,12 @@ def _is_own_page(request: web.Request) -> bool:
     site = request.headers.get("Sec-Fetch-Site")
     if site is not None:
         return site == "same-origin"
-    return urlsplit(request.headers.get("Origin", "")).netloc == request.host
+    return _is_here(request.headers.get("Origin", ""), request)
+
+
+def _is_here(origin: str, request: web.Request) -> bool:
+    # SCHEME://HOST[:PORT] and nothing else, or "null": what is no origin is not parsed, it is just not ours.
+    return bool(request.host) and origin.partition("://")[2] == request.host
 
 
 def _is_name(user: str) -> bool:
@@ -69,6 +74,6 @@ def refuse_other_sites(request: web.Request) -> None:
     from_elsewhere = site not in (None, "same-origin", "none")
     # Only where nothing better is known: a proxy before the gateway may have changed Host.
     if site is None and origin is not None and HEADER not in request.headers:
-        from_elsewhere = urlsplit(origin).netloc != request.host
+        from_elsewhere = not _is_here(origin, request)
     if from_elsewhere:
         raise Forbidden("Another site's page may not change anything here.")

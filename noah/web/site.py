@@ -36,6 +36,9 @@ log = logging.getLogger(__name__)
 access = logging.getLogger("noah.web.access")
 
 LONGEST_BODY = 64 * 1024  # bytes; the longest sensible one is some hundred
+# Bytes of a request's first line, and of a header; for the server's max_line_size and max_field_size. aiohttp's own
+# answer to a longer one is no problem of RFC 9457: what is too long should get as far as those that say so.
+LONGEST_LINE = 16 * 1024
 QUIET = frozenset({"/livez", "/readyz", "/metrics"})  # asked every few seconds by machines
 
 REQUEST_ID = web.RequestKey("request_id", str)
@@ -288,14 +291,15 @@ async def _sign(request: web.Request, response: web.StreamResponse) -> None:
     for name, value in SECURITY.items():
         response.headers.setdefault(name, value)
     response.headers["Server"] = "noah"  # aiohttp would tell its version, and Python's
-    response.headers["X-Request-Id"] = request[REQUEST_ID]
+    # A request with an Expect that aiohttp does not know is refused by it before _log has seen it.
+    response.headers["X-Request-Id"] = request.get(REQUEST_ID) or _request_id(request)
 
 
 @web.middleware
 async def _log(request: web.Request, handler: Handler) -> web.StreamResponse:
     """One line per request, when it is over."""
     began = time.perf_counter()
-    request[REQUEST_ID] = _request_id(request.headers.get("X-Request-Id", ""))
+    request[REQUEST_ID] = _request_id(request)
     status = 499  # nginx's: the client was gone before there was an answer
     try:
         response = await handler(request)
@@ -316,8 +320,9 @@ async def _log(request: web.Request, handler: Handler) -> web.StreamResponse:
         )
 
 
-def _request_id(given: str) -> str:
+def _request_id(request: web.Request) -> str:
     """A proxy's, so that one number goes through all logs; else our own."""
+    given = request.headers.get("X-Request-Id", "")
     return given if re.fullmatch(r"[A-Za-z0-9._-]{8,64}", given, re.ASCII) else secrets.token_hex(8)
 
 

@@ -25,7 +25,7 @@ from noah.targets.host import Hosts
 from noah.targets.local import Locals
 from noah.targets.pod import Pods
 from noah.web.metrics import Metrics
-from noah.web.site import make_site
+from noah.web.site import LONGEST_LINE, make_site
 from tests.gateway import Api, free_port, free_ports
 
 PORTS = 10
@@ -120,7 +120,7 @@ async def serving(jvm: int, folder: Path, *more_clusters: ClusterSettings) -> As
             stopping=lambda: served.is_stopping,
         )
         server = TestServer(site)
-        await server.start_server()
+        await server.start_server(max_line_size=LONGEST_LINE, max_field_size=LONGEST_LINE)
         stack.push_async_callback(server.close)
         http = await stack.enter_async_context(aiohttp.ClientSession())
         url = str(server.make_url("")).rstrip("/")

@@ -199,9 +199,31 @@ async def test_a_wrong_path_is_a_problem_too(gateway: Gateway, method: str, path
     assert ("Allow" in answer.headers) == (status == 405)
 
 
-async def test_a_path_of_10_kilobytes_is_refused(gateway: Gateway) -> None:
-    async with gateway.http.get(f"{gateway.url}/api/v1/targets/local/{'a' * 10_000}", headers=ADA) as answer:
-        assert answer.status == 400
+@pytest.mark.parametrize(
+    ("path", "headers", "said"),
+    [
+        ("targets/local/" + "a" * 10_000, {}, "at most 800 characters, this one has 10006"),
+        ("targets?q=" + "a" * 10_000, {}, "q: string should have at most 1000 characters"),
+        ("targets", {"Noah-User": "a" * 10_000}, "The header Noah-User has 1 to 128"),
+    ],
+    ids=["path", "query", "header"],
+)
+async def test_10_kilobytes_are_read_and_refused(
+    gateway: Gateway, path: str, headers: dict[str, str], said: str
+) -> None:
+    problem = await _refused(gateway, "GET", f"/api/v1/{path}", headers=headers)
+    assert problem["status"] == 400
+    assert said in problem["detail"]
+
+
+async def test_an_expectation_that_nobody_meets_is_refused_without_a_traceback(
+    gateway: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with gateway.http.post(f"{gateway.url}/api/v1/sessions", headers={**ADA, "Expect": "miracles"}) as answer:
+        assert answer.status == 417
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["X-Request-Id"]
+    assert [record for record in caplog.records if record.levelname in ("ERROR", "CRITICAL")] == []
 
 
 async def test_a_change_needs_somebody_who_makes_it(gateway: Gateway) -> None:
@@ -217,6 +239,7 @@ async def test_a_change_needs_somebody_who_makes_it(gateway: Gateway) -> None:
     [
         {"Origin": "https://evil.example"},
         {"Origin": "null"},
+        {"Origin": "http://[::1"},
         {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
         {"Sec-Fetch-Site": "cross-site", "Noah-User": "ada"},
