@@ -19,6 +19,7 @@ Json = dict[str, Any]
 AnyRoute = Route[Any, Any, Any] | Raw[Any]
 
 REFS = "#/components/schemas/{model}"
+_RAW = {"application/json": "object"}  # what an answer that is not of a type of ours is; any other is text
 
 
 def document(routes: Iterable[AnyRoute]) -> Json:
@@ -74,7 +75,7 @@ def _operation(route: AnyRoute, schemas: Mapping[Any, Json]) -> Json:
 
 def _answers(route: AnyRoute, schemas: Mapping[Any, Json]) -> Json:
     if isinstance(route, Raw):
-        content = {kind: {"schema": {"type": "string"}} for kind in route.content_types}
+        content = {kind: {"schema": {"type": _RAW.get(kind, "string")}} for kind in route.content_types}
         return {"200": {"description": "OK", "content": content}}
     content = {"application/json": {"schema": schemas["answer", route.answer]}}
     return {str(status): {"description": HTTPStatus(status).phrase, "content": content} for status in route.statuses}
