@@ -58,7 +58,8 @@ async def test_a_database_that_goes_away_is_said_and_seen_to_come_back(gateway: 
     assert (await _get(gateway, "/livez"))[0] == 200
     assert (await _get(gateway, "/api/v1/targets"))[0] == 200
     status, problem = await _get(gateway, "/api/v1/sessions")
-    assert (status, problem["detail"]) == (503, said["checks"][1]["message"])
+    assert status == 503
+    assert problem["detail"].startswith("The database does not answer: ")
     assert (await _metrics(gateway))["noah_database_up"] == 0
 
     gateway.database.rmdir()
