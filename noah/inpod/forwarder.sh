@@ -178,11 +178,11 @@ pause() { sleep 0.02 2>/dev/null || sleep 1; }
 
 # watchdog: ends everything when the report is no longer in force. An extension is seen when it wakes.
 watchdog() {
-  sleeper=
-  trap 'kill $sleeper 2>/dev/null; wait; exit 0' TERM
+  # $! and not a variable: a signal between the fork and an assignment would leave the sleep, and wait for its end.
+  trap 'kill $! 2>/dev/null; wait; exit 0' TERM
   while read_report && uptime && [ "$now" -lt "$until" ]; do
-    sleep $((until - now)) & sleeper=$!
-    wait $sleeper
+    sleep $((until - now)) &
+    wait $!
   done
   rm -f "$file" "$sock"
   end_all

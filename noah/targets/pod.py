@@ -11,6 +11,8 @@ from noah.kube.clusters import Cluster
 from noah.targets.base import TargetInfo
 from noah.targets.pod_line import PodLine, told
 
+FIRST_LIST_TAKES = 3.0  # seconds; 500 pods a page, and a page is a tenth of a second
+
 
 class Pods:
     """The kind: the pods of all clusters."""
@@ -31,6 +33,7 @@ class Pods:
 
     async def resolve(self, wanted: Wanted) -> TargetInfo:
         assert isinstance(wanted, WantedPod)
+        await self._first_told(wanted)
         cluster, pod = self.choose(wanted)
         container = pods.choose_container(pod, wanted.container)
         if not pods.is_there(pod):
@@ -38,6 +41,13 @@ class Pods:
         if reason := pods.not_running(pod, container):
             raise CannotDebug(f"{reason} Enable debugging once it runs.")
         return _info(cluster, pod, container)
+
+    async def _first_told(self, wanted: WantedPod) -> None:
+        """A gateway that has just started is given a moment to learn which pods there are."""
+        asked = [self.cluster(wanted.cluster)] if wanted.cluster else list(self._clusters.values())
+        for cluster in asked:
+            if not cluster.informer.synced and cluster.informer.trouble is None:
+                await cluster.informer.wait_synced(FIRST_LIST_TAKES)
 
     def line(self, session: Session, *, changed: Callable[[], None], step: Callable[[str], None]) -> PodLine:
         target = session.target

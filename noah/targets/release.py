@@ -13,6 +13,7 @@ from noah.errors import NotFound, Unavailable
 from noah.kube.clusters import Cluster
 
 LOOK = 1.0  # seconds between two looks at the workload
+QUIET, DRAIN = 0.5, 5.0  # seconds without a line before the end is told; and at most for all of them to come
 TAIL = 20  # lines kept of each container, for the verdict
 AHEAD = 1000  # events; a watcher that is slower than the logs holds them up, and nothing is lost
 
@@ -32,6 +33,7 @@ class Follower:
         self._tails: dict[tuple[str, str], deque[str]] = defaultdict(lambda: deque(maxlen=TAIL))
         self._read: set[_Key] = set()
         self._told: dict[str, str] = {}
+        self._line_at = 0.0  # when the last line came, by the loop's clock
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -93,8 +95,21 @@ class Follower:
         async with aclosing(self._cluster.logs.follow(self._namespace, pod, container, runs=runs)) as lines:
             async for line in lines:
                 self._tails[pod, container].append(line.text)
+                self._line_at = asyncio.get_running_loop().time()
                 event = {"kind": "log", "pod": pod, "container": container, "at": line.at, "text": line.text}
                 await self._events.put(event)
+
+    async def _drain(self) -> None:
+        """The logs are read beside the looks, and may be behind them: what was printed comes before the end."""
+        try:
+            async with asyncio.timeout(DRAIN):
+                while any((pod, container) not in self._tails for pod, container, _ in self._read) or self._fresh():  # noqa: ASYNC110 - that nothing comes is no event
+                    await asyncio.sleep(QUIET / 5)
+        except TimeoutError:
+            pass  # a container that prints nothing
+
+    def _fresh(self) -> bool:
+        return asyncio.get_running_loop().time() - self._line_at < QUIET
 
     async def _tell(self, progress: Progress) -> bool:
         """Whether it is over."""
@@ -104,6 +119,7 @@ class Follower:
             await self._events.put({**told, "text": f"{progress.online} of {progress.wanted} online"})
         if progress.phase == "running":
             return False
+        await self._drain()
         await self._events.put({"kind": "end", "result": progress.phase, "text": progress.sentence})
         return True
 

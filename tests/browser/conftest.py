@@ -38,4 +38,5 @@ async def visit(browser: Browser, url: str, *, user: str | None, dark: bool = Fa
         await page.get_by_label("You are").fill(user)
         await page.get_by_role("button", name="Save").click()
         await page.locator(".who button", has_text="Change").wait_for()
+        await page.locator("body[data-stream=open]").wait_for(state="attached")
     return page

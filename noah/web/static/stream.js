@@ -24,8 +24,12 @@ function say(isLost) {
 
 export function connect() {
   const source = new EventSource("/api/v1/events" + (lastId ? `?last_event_id=${encodeURIComponent(lastId)}` : ""));
-  source.onopen = () => say(false);
+  source.onopen = () => {
+    document.body.dataset.stream = "open";
+    say(false);
+  };
   source.onerror = () => {
+    document.body.dataset.stream = "lost";
     say(true);
     if (source.readyState === EventSource.CLOSED) setTimeout(connect, AGAIN);
   };

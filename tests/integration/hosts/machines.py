@@ -94,9 +94,11 @@ class Machine:
     async def kill(self) -> None:
         """sshd and all its connections, as when the machine goes away; the apps stay."""
         if self._process is not None and self._process.returncode is None:
-            for pid in [*_children(self._process.pid), self._process.pid]:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            # All stand still before the first one goes: none is left to tell how another ended.
+            for number in (signal.SIGSTOP, signal.SIGKILL):
+                for pid in [self._process.pid, *_children(self._process.pid)]:
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, number)
             await self._process.wait()
 
     async def _listens(self) -> bool:
