@@ -68,14 +68,8 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Gateway(_Part):
-    listen: Address = "127.0.0.1:7070"
-    # What an IDE is told to connect to; and the address that debug ports are bound at is listen's host.
-    advertised_host: str = "127.0.0.1"
-    debug_ports: PortRange = "20000-20999"
-    database: str = "sqlite:///noah.db"
-    # There is no login yet: whoever reaches the port is believed. Beyond loopback that has to be said on purpose.
-    insecure_listen: bool = False
+class _Listener(_Part):
+    listen: Address
 
     @property
     def host(self) -> str:
@@ -84,6 +78,16 @@ class Gateway(_Part):
     @property
     def port(self) -> int:
         return int(self.listen.rpartition(":")[2])
+
+
+class Gateway(_Listener):
+    listen: Address = "127.0.0.1:7070"
+    # What an IDE is told to connect to; and the address that debug ports are bound at is listen's host.
+    advertised_host: str = "127.0.0.1"
+    debug_ports: PortRange = "20000-20999"
+    database: str = "sqlite:///noah.db"
+    # There is no login yet: whoever reaches the port is believed. Beyond loopback that has to be said on purpose.
+    insecure_listen: bool = False
 
     @property
     def ports(self) -> range:
@@ -215,20 +219,11 @@ class Host(_Part):
         return self
 
 
-class Webhook(_Part):
+class Webhook(_Listener):
     """Where API servers ask what to put into new pods. Its certificates are the gateway's own."""
 
-    listen: Address
     names: Annotated[tuple[str, ...], Field(min_length=1)]  # by which API servers reach it: DNS names and addresses
     folder: Path = Path("noah-webhook")  # keeps the authority that the API servers were told
-
-    @property
-    def host(self) -> str:
-        return self.listen.rpartition(":")[0].strip("[]")
-
-    @property
-    def port(self) -> int:
-        return int(self.listen.rpartition(":")[2])
 
 
 class Settings(_Part):

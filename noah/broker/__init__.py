@@ -171,29 +171,27 @@ class Broker:
     async def resume(self, session_id: str, *, by: str) -> Live:
         """Close the debugger's connection, which resumes the whole VM."""
         task = self._task(await self.get(session_id))
-        if task.live.port is None or task.live.port.attached is None:
+        if task.live.port is None or task.live.attached is None:
             raise Conflict(f"No debugger is attached through session {session_id}: there is nothing to resume.")
         await task.live.port.detach(f"resumed by {by}")
         return task.live
 
     async def settled(self, session_id: str, *, within: float) -> Live:
         """Once it is ready, in use or ended; or as it is after *within* seconds."""
-        live = await self.get(session_id)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(within):
-                while live.status not in SETTLED:
-                    await live.change()
-        return live
+        return await self._until(session_id, lambda live: live.status in SETTLED, within=within)
 
     async def ended(self, session_id: str, *, within: float) -> Live:
+        return await self._until(session_id, lambda live: live.session.ended_at is not None, within=within)
+
+    # -- inside
+
+    async def _until(self, session_id: str, true: Callable[[Live], bool], *, within: float) -> Live:
         live = await self.get(session_id)
         with suppress(TimeoutError):
             async with asyncio.timeout(within):
-                while live.session.ended_at is None:
+                while not true(live):
                     await live.change()
         return live
-
-    # -- inside
 
     def _kind(self, target: Wanted | Target) -> Kind:
         name = KIND_OF[type(target)]

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from noah.core.lifecycle import STANDS_AFTER
-from noah.core.session import Facts, Presence, Session, Status, VmState, status_of
+from noah.core.session import Attachment, Facts, Presence, Session, Status, VmState, status_of
 from noah.proxy.port import DebugPort
 from noah.targets.base import Seen
 
@@ -43,6 +43,10 @@ class Live:
         return f"<{self.session.target} {self.session.id} {self.status} of {self.session.owner}>"
 
     @property
+    def attached(self) -> Attachment | None:
+        return self.port.attached if self.port else None
+
+    @property
     def facts(self) -> Facts:
         seen, port = self.seen or Seen(presence=Presence.NOT_READY), self.port
         vm = port.vm if port else None
@@ -57,7 +61,7 @@ class Live:
             reported_until=seen.reported_until,
             gone_since=self.gone_since,
             port_open=port is not None and port.is_open,
-            attached=port.attached if port else None,
+            attached=self.attached,
             vm=vm,
             stood_until=self._stood_until,
             forwarder_stopped=self.forwarder_stopped,

@@ -31,12 +31,13 @@ from noah.core.lifecycle import (
     Wait,
     WarnOfResume,
     next_action,
+    passes_by,
 )
 from noah.core.session import EndReason, Presence, Session, Status
+from noah.core.target import Target
 from noah.errors import AlreadyDebugged, CannotDebug, NoahError, RolledBack, Unavailable
 from noah.feed import Feed
 from noah.proxy.port import DebugPort
-from noah.proxy.relay import Dial
 from noah.settings import Gateway
 from noah.store import Store
 from noah.targets.base import Line, Seen
@@ -152,11 +153,11 @@ class SessionTask:
 
     def _saw(self, seen: Seen) -> None:
         before = self.live.seen
-        if self.live.port is not None and self.live.port.attached is not None:
+        if self.live.attached is not None:
             seen = replace(seen, taken=False)  # it is by our own debugger
         elif seen.taken:
             self._look_at = asyncio.get_running_loop().time() + LOOK_WHILE_TAKEN
-            seen = replace(seen, reason=f"{TAKEN.format(self.live.session.target)}")
+            seen = replace(seen, reason=TAKEN.format(self.live.session.target))
         self.live.seen = seen
         self.live.trouble = None
         if seen.presence is not Presence.GONE:
@@ -235,15 +236,13 @@ class SessionTask:
         self.wake()
 
     async def _dial(self, factory: Callable[[], asyncio.BufferedProtocol]) -> asyncio.Transport:
-        facts = self.live.facts
-        if not facts.forwarder_alive:
+        if not self.live.facts.forwarder_alive:
             raise Unavailable(
                 self.live.reason or f"{self.live.session.target} is not ready yet: try again in a moment."
             )
-        dial: Dial = self._line.dial
-        return await dial(factory)
+        return await self._line.dial(factory)
 
-    async def _follow(self, target: Any) -> None:
+    async def _follow(self, target: Target) -> None:
         old = self.live.session.target
         try:
             await self.write(self._store.move(self.live.session.id, target=target))
@@ -257,11 +256,11 @@ class SessionTask:
         self._step(f"{old} is gone: following to {target}.")
 
     async def _give_up(self, error: CannotDebug) -> None:
-        attached = self.live.port is not None and self.live.port.attached is not None
         if self.live.session.is_over:
             await self._recover(error.sentence)
             return
-        if attached:  # whatever a look said while it took the slot, a debugger that works is left alone
+        if self.live.attached is not None:
+            # Whatever a look said while it took the slot, a debugger that works is left alone.
             self._look_at = asyncio.get_running_loop().time() + self._next_pause()
             return
         age = (self._clock() - self.live.session.created_at).total_seconds()
@@ -300,7 +299,7 @@ class SessionTask:
 
     async def _sleep_until(self, until: datetime) -> None:
         vm = self.live.facts.vm
-        if vm is not None and vm.stands and self._clock() < vm.since + STANDS_AFTER:
+        if vm is not None and passes_by(vm, self._clock()):
             until = min(until, vm.since + STANDS_AFTER)  # then it is told
         seconds = (until - self._clock()).total_seconds()
         if not self.live.session.is_over:
@@ -335,10 +334,10 @@ class SessionTask:
     def _tell(self) -> None:
         """One log line and one event per change that people can see; a stop that does not last is none."""
         live, session = self.live, self.live.session
-        attached, vm = live.facts.attached, live.facts.vm
-        if vm is not None and vm.stands and self._clock() < vm.since + STANDS_AFTER:
+        vm = live.facts.vm
+        if passes_by(vm, self._clock()):
             return
-        now = (live.status, live.reason, attached, vm and (vm.vm, vm.thread, vm.location), session)
+        now = (live.status, live.reason, live.attached, vm and (vm.vm, vm.thread, vm.location), session)
         if now == self._told:
             return
         before, self._told = self._told[:1], now

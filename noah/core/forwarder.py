@@ -34,8 +34,9 @@ class Answer:
     complete: bool = False
 
 
-def arguments(verb: str, session: Session, *, name: str, jdwp_port: int) -> list[str]:
-    return [verb, session.id, name, str(jdwp_port)]
+def arguments(verb: str, session: str, *, name: str, jdwp_port: int) -> list[str]:
+    """*session*: its id, or a word that is none for a look on nobody's behalf."""
+    return [verb, session, name, str(jdwp_port)]
 
 
 def report_arguments(session: Session, vm: Vm, now: datetime) -> list[str]:

@@ -7,7 +7,7 @@ a killed forwarder, a replaced pod are seen by the next look and need no code of
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from noah.core.session import EndReason, Facts, Presence, Session, Vm
+from noah.core.session import EndReason, Facts, Presence, Session, Vm, VmState
 from noah.core.target import Target
 
 # A rollout has its successor within seconds; a Recreate rollout or a node that is drained needs a moment.
@@ -117,14 +117,19 @@ def next_action(session: Session, facts: Facts, now: datetime) -> Action:
     return _while_ready(session, facts, now)
 
 
+def passes_by(vm: VmState | None, now: datetime) -> bool:
+    """It stands, and has not stood for so long yet that anybody is told."""
+    return vm is not None and vm.stands and now < vm.since + STANDS_AFTER
+
+
 def vm_to_report(facts: Facts, now: datetime) -> Vm:
     """What the target's probe should believe. A thread that is held may hold the lock that checkurl wants."""
     if facts.attached is None or facts.vm is None:
         # A debugger that has gone took its suspends with it; the report lags behind it by the same grace.
         return Vm.RUNNING
     if facts.vm.stands:
-        lasts = now >= facts.vm.since + STANDS_AFTER
-        return Vm.SUSPENDED if lasts or facts.reported is Vm.SUSPENDED else Vm.RUNNING
+        unseen = passes_by(facts.vm, now) and facts.reported is not Vm.SUSPENDED
+        return Vm.RUNNING if unseen else Vm.SUSPENDED
     if facts.vm.vm is Vm.RUNNING and facts.reported is Vm.SUSPENDED and facts.stood_until is not None:
         return Vm.SUSPENDED if now < facts.stood_until + RUNNING_AFTER else Vm.RUNNING
     return facts.vm.vm

@@ -122,9 +122,6 @@ class Facts:
     looked: bool = True  # False: nobody has looked yet; of the target nothing is known
 
 
-NOT_LOOKED = Facts(presence=Presence.NOT_READY, looked=False)
-
-
 def status_of(session: Session, facts: Facts) -> Status:
     if session.ended_at is not None:
         return Status.ENDED

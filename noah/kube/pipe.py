@@ -43,7 +43,7 @@ class Pipe(asyncio.Transport, Sink):
         return self._stream.can_close_stdin
 
     def write_eof(self) -> None:
-        if not isinstance(self._stream, ExecStream) or not self.can_write_eof():
+        if not self.can_write_eof():
             raise NotImplementedError("only v5.channel.k8s.io can close one direction")
         if not self._eof_written and not self._closing:
             self._eof_written = True

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 
-from noah.core.forwarder import Answer, read_answer
+from noah.core.forwarder import Answer, arguments, read_answer
 from noah.core.target import HostTarget
 from noah.errors import CannotDebug, Unavailable
 from noah.inpod import script
@@ -46,7 +46,8 @@ class HostedApp:
         return f"host {self.target.host}"
 
     async def forwarder(self, verb: str, session: str, *more: str) -> Answer:
-        argv = ["sh", "-s", "--", verb, session, self.app.name, str(self.app.jdwp_port), *more]
+        told = arguments(verb, session, name=self.app.name, jdwp_port=self.app.jdwp_port)
+        argv = ["sh", "-s", "--", *told, *more]
         ran = await self.ssh.run(argv, stdin=script("forwarder").encode(), timeout=SCRIPT_TAKES)
         return read_answer(ran.stdout.decode("utf-8", "replace").splitlines())
 

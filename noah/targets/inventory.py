@@ -2,10 +2,10 @@
 
 import asyncio
 import json
-from contextlib import suppress
 
 from noah.errors import BadSettings
 from noah.settings import Host, Settings, parse_settings
+from noah.targets import command
 
 COMMAND_TAKES = 30.0  # seconds
 
@@ -27,21 +27,13 @@ async def all_hosts(settings: Settings) -> tuple[Host, ...]:
 
 
 async def _printed(argv: tuple[str, ...], named: str) -> bytes:
-    pipe = asyncio.subprocess.PIPE
     try:
-        process = await asyncio.create_subprocess_exec(*argv, stdout=pipe, stderr=pipe)
+        code, out, err = await command.run(argv, timeout=COMMAND_TAKES, stderr=asyncio.subprocess.PIPE)
+    except TimeoutError:  # which is an OSError too
+        raise BadSettings(f"{named} took longer than {COMMAND_TAKES:.0f} s.") from None
     except OSError as e:
         raise BadSettings(f"{named} cannot be run: {e.strerror}.") from None
-    try:
-        async with asyncio.timeout(COMMAND_TAKES):
-            out, err = await process.communicate()
-    except TimeoutError:
-        raise BadSettings(f"{named} took longer than {COMMAND_TAKES:.0f} s.") from None
-    finally:
-        with suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-    if process.returncode:
+    if code:
         said = err.decode("utf-8", "replace").strip().splitlines()
-        raise BadSettings(f"{named} failed with exit code {process.returncode}: {said[-1] if said else 'no word'}.")
+        raise BadSettings(f"{named} failed with exit code {code}: {said[-1] if said else 'no word'}.")
     return out

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from datetime import UTC, datetime
 
 from noah.core.forwarder import Answer, arguments, read_answer, report_arguments
@@ -12,7 +11,7 @@ from noah.errors import NotFound, Unavailable
 from noah.inpod import script
 from noah.proxy.relay import Dial
 from noah.settings import Local
-from noah.targets import inside
+from noah.targets import command, inside
 from noah.targets.base import Seen, TargetInfo
 
 SCRIPT_TAKES = 10.0  # seconds at most; it reads /proc
@@ -53,19 +52,12 @@ class LocalLine:
         return inside.seen(answer, where=self._where, jdwp_port=self._local.jdwp_port, now=datetime.now(UTC))
 
     async def _run(self, verb: str, session: Session, *more: str) -> Answer:
-        told = arguments(verb, session, name=self._local.name, jdwp_port=self._local.jdwp_port)
-        process = await asyncio.create_subprocess_exec(
-            "sh", "-c", script("forwarder"), "noah-forwarder", *told, *more, stdout=asyncio.subprocess.PIPE
-        )
+        told = arguments(verb, session.id, name=self._local.name, jdwp_port=self._local.jdwp_port)
+        argv = ["sh", "-c", script("forwarder"), "noah-forwarder", *told, *more]
         try:
-            async with asyncio.timeout(SCRIPT_TAKES):
-                out, _ = await process.communicate()
+            _, out, _ = await command.run(argv, timeout=SCRIPT_TAKES)
         except TimeoutError:
             raise Unavailable(f"Looking at {self._where} took longer than {SCRIPT_TAKES:.0f} s.") from None
-        finally:
-            with suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
         return read_answer(out.decode("utf-8", "replace").splitlines())
 
 

@@ -198,7 +198,7 @@ class PodLine:
 
     def _argv(self, pod: Pod, verb: str, session: Session, *more: str) -> list[str]:
         # The script goes in by stdin: exec puts the command line into a URL, and proxies cut URLs at some kilobytes.
-        return ["sh", "-s", "--", *arguments(verb, session, name=NAME, jdwp_port=self._jdwp(pod)), *more]
+        return ["sh", "-s", "--", *arguments(verb, session.id, name=NAME, jdwp_port=self._jdwp(pod)), *more]
 
     def _way(self, pod: Pod) -> list[str]:
         if self._cluster.settings.reach == "api-server":

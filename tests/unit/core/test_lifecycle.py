@@ -24,7 +24,6 @@ from noah.core.lifecycle import (
     next_action,
 )
 from noah.core.session import (
-    NOT_LOOKED,
     Attachment,
     EndReason,
     Facts,
@@ -53,6 +52,7 @@ ASKED = Session(
     expires_at=NOW + HOUR,
     allow=("127.0.0.1",),
 )
+NOT_LOOKED = Facts(presence=Presence.NOT_READY, looked=False)
 READY = Facts(
     presence=Presence.READY,
     forwarder_alive=True,
