@@ -17,7 +17,7 @@ from noah.duration import format_duration
 from noah.errors import AlreadyDebugged, BadInput, Conflict, NeedsRestart, NotFound
 from noah.feed import Feed
 from noah.settings import Settings
-from noah.store import Store
+from noah.store import Page, Store
 from noah.targets.base import Kind, TargetInfo
 
 __all__ = ["Broker", "Live", "Step", "open_broker"]
@@ -82,16 +82,21 @@ class Broker:
         owner: str | None = None,
         target: str | None = None,
         status: Status | None = None,
+        end_reason: EndReason | None = None,
         state: str = "live",
         limit: int = 100,
         after: str | None = None,
-    ) -> tuple[list[Live], str | None, int]:
-        """Newest first. *status* narrows the page that the store gives; live sessions are few."""
-        sessions, token, total = await self._store.find(
-            owner=owner, target_prefix=target, state=state, limit=limit, after=after
+    ) -> Page[Live]:
+        """Newest first. A status other than ended is not in the store: those that have it now are named to it."""
+        ids: list[str] | None = None
+        if status is Status.ENDED:
+            state = "ended"
+        elif status is not None:
+            ids = [live.session.id for live in self.live() if live.status is status]
+        page = await self._store.find(
+            owner=owner, target_prefix=target, state=state, end_reason=end_reason, ids=ids, limit=limit, after=after
         )
-        found = await self._with_audits(sessions)
-        return [one for one in found if status in (None, one.status)], token, total
+        return Page(await self._with_audits(page.items), page.after, page.total, page.before)
 
     async def _with_audits(self, sessions: Sequence[Session]) -> list[Live]:
         """Those that go on as their tasks see them; of those that have ended, with what was kept of them."""
@@ -175,6 +180,18 @@ class Broker:
             raise Conflict(f"No debugger is attached through session {session_id}: there is nothing to resume.")
         await task.live.port.detach(f"resumed by {by}")
         return task.live
+
+    async def ask(self, session_id: str, *, by: str, text: str | None) -> Live:
+        """Tells whoever has the session that somebody waits; what they do about it is theirs."""
+        live = await self.get(session_id)
+        if live.session.is_over or session_id not in self._live:
+            raise Conflict(f"Session {session_id} is over: nobody is asked for anything.")
+        said = f"{by} asks to resume{f': {text}' if text else '.'}"
+        live.steps.append(Step(self._clock(), said))
+        asked = {"session": session_id, "owner": live.session.owner, "by": by, "text": text}
+        self._feed.publish("asked", str(live.session.target), asked)
+        live.changed()
+        return live
 
     async def settled(self, session_id: str, *, within: float) -> Live:
         """Once it is ready, in use or ended; or as it is after *within* seconds."""

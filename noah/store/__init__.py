@@ -1,7 +1,7 @@
 """Every statement that touches the tables. What several gateways have to agree on is judged here, by constraints."""
 
 import base64
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
@@ -16,11 +16,12 @@ from noah.errors import AlreadyDebugged, BadInput, Conflict, NotFound, Unavailab
 from noah.store import revisions
 from noah.store.database import Database
 from noah.store.edits import Edits
+from noah.store.page import Page
 from noah.store.ports import choose_port, give_up_port, keep_port, place_of, touch_port
 from noah.store.revisions import downgrade, upgrade
 from noah.store.tables import is_live, row_of, session_of, sessions
 
-__all__ = ["Store", "downgrade", "upgrade"]
+__all__ = ["Page", "Store", "downgrade", "upgrade"]
 
 ROUNDS = 3  # of a race that is lost: the second sees who won, the third is for a winner who has ended meanwhile
 
@@ -117,10 +118,12 @@ class Store:
         owner: str | None = None,
         target_prefix: str | None = None,
         state: str = "live",
+        end_reason: EndReason | None = None,
+        ids: Collection[str] | None = None,
         limit: int,
         after: str | None = None,
-    ) -> tuple[list[Session], str | None, int]:
-        """A page, newest first; what continues it; how many there are in all. *state*: live, ended or all."""
+    ) -> Page[Session]:
+        """Newest first. *state*: live, ended or all; *ids*: none but these."""
         wanted: list[ColumnElement[bool]] = []
         if owner is not None:
             wanted.append(sessions.c.owner == owner)
@@ -128,11 +131,16 @@ class Store:
             wanted.append(sessions.c.target.startswith(target_prefix, autoescape=True))
         if state != "all":
             wanted.append(is_live if state == "live" else ~is_live)
+        if end_reason is not None:
+            wanted.append(sessions.c.end_reason == end_reason)
+        if ids is not None:
+            wanted.append(sessions.c.id.in_(ids))
         async with self._database.reading() as connection:
             total = await connection.scalar(select(func.count()).select_from(sessions).where(*wanted)) or 0
             rows = (await connection.execute(_page(select(sessions).where(*wanted), limit, after))).mappings().all()
-        found = [session_of(row) for row in rows[:limit]]
-        return found, _token(found[-1]) if len(rows) > limit else None, total
+            found = [session_of(row) for row in rows[:limit]]
+            before = await _before(connection, wanted, limit, found) if after is not None else None
+        return Page(found, _token(found[-1]) if len(rows) > limit else None, total, before)
 
     async def extend(self, id: str, *, until_from_now: timedelta) -> Session:
         async with self._database.writing() as connection:
@@ -233,6 +241,21 @@ def _page(statement: Select[Any], limit: int, after: str | None) -> Select[Any]:
     if after is not None:
         statement = statement.where(key < tuple_(*_read_token(after)))
     return statement.order_by(sessions.c.created_at.desc(), sessions.c.id.desc()).limit(limit + 1)
+
+
+async def _before(
+    connection: AsyncConnection, wanted: Sequence[ColumnElement[bool]], limit: int, found: Sequence[Session]
+) -> str | None:
+    """What leads to the page that ends where *found* begins."""
+    if not found:
+        return ""
+    key = tuple_(sessions.c.created_at, sessions.c.id)
+    newer = select(sessions).where(*wanted, key > tuple_(found[0].created_at, found[0].id))
+    oldest_first = newer.order_by(sessions.c.created_at, sessions.c.id).limit(limit + 1)
+    rows = (await connection.execute(oldest_first)).mappings().all()
+    if len(rows) > limit:
+        return _token(session_of(rows[limit]))
+    return "" if rows else None
 
 
 def _token(last: Session) -> str:

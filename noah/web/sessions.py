@@ -12,11 +12,12 @@ from typing_extensions import TypedDict
 
 from noah.broker import Live
 from noah.core import ide
-from noah.core.session import Attachment, Status, VmState
+from noah.core.session import Attachment, EndReason, Status, VmState
 from noah.core.target import PodTarget, parse_wanted
-from noah.errors import BadInput, Conflict, NotFound
+from noah.errors import BadInput, NotFound
+from noah.store import Page
 from noah.web.identity import who
-from noah.web.keys import BROKER, CLOCK, FEED, SETTINGS
+from noah.web.keys import BROKER, CLOCK, SETTINGS
 from noah.web.patience import PATIENCE
 from noah.web.route import Answer, Call
 from noah.web.wire import Length, Model, Moment, Nothing, Paged, Text, Wait, maybe, moment
@@ -57,14 +58,21 @@ class ExtendBody(Model):
 
 
 class AskBody(Model):
-    text: Annotated[Text, Field(max_length=300)] | None = Field(None, description="what for, in a few words")
+    text: Annotated[Text, Field(max_length=500)] | None = Field(None, description="what for, in a few words")
 
 
-class SessionsQuery(Paged):
+class SessionsFilter(Model):
     owner: Text | None = None
     target: Text | None = Field(None, description="a target, or the beginning of one")
     status: Status | None = None
-    state: Literal["live", "ended", "all"] = "live"
+    end_reason: EndReason | None = None
+    state: Literal["live", "ended", "all"] = Field(
+        "live", description="with an end_reason, or with the status ended, past ones are found all the same"
+    )
+
+
+class SessionsQuery(SessionsFilter, Paged):
+    pass
 
 
 class AttachedJson(TypedDict):
@@ -145,46 +153,45 @@ async def enable(call: Call[Wait, EnableBody]) -> Answer[SessionJson]:
     )
     live = await _settled(call, live)
     location = {"Location": f"/api/v1/sessions/{live.session.id}"} if new else {}
-    return Answer(_json(call.request, live), 201 if new else 200, location)
+    return Answer(json_of(call.request, live), 201 if new else 200, location)
 
 
 async def list_sessions(call: Call[SessionsQuery, Nothing]) -> Answer[SessionsJson]:
-    query = call.query
-    found, token, total = await call.request.app[BROKER].find(
-        owner=query.owner,
-        target=query.target,
-        status=query.status,
-        state="ended" if query.status is Status.ENDED and query.state == "live" else query.state,
-        limit=query.limit,
-        after=query.after,
+    page = await find(call.request, call.query, limit=call.query.limit, after=call.query.after)
+    items = [json_of(call.request, live) for live in page.items]
+    return Answer({"items": items, "continue": page.after, "total": page.total})
+
+
+async def find(request: web.Request, wanted: SessionsFilter, *, limit: int, after: str | None) -> Page[Live]:
+    return await request.app[BROKER].find(
+        owner=wanted.owner,
+        target=wanted.target,
+        status=wanted.status,
+        end_reason=wanted.end_reason,
+        state="all" if wanted.end_reason and wanted.state == "live" else wanted.state,
+        limit=limit,
+        after=after,
     )
-    return Answer({"items": [_json(call.request, live) for live in found], "continue": token, "total": total})
 
 
 async def show_session(call: Call[Wait, Nothing]) -> Answer[SessionJson]:
     live = await call.request.app[BROKER].get(_id(call.request))
-    return Answer(_json(call.request, await _settled(call, live)))
+    return Answer(json_of(call.request, await _settled(call, live)))
 
 
 async def extend(call: Call[Nothing, ExtendBody]) -> Answer[SessionJson]:
     extended = call.request.app[BROKER].extend(_id(call.request), by=who(call.request), length=call.body.length)
-    return Answer(_json(call.request, await extended))
+    return Answer(json_of(call.request, await extended))
 
 
 async def resume(call: Call[Nothing, Nothing]) -> Answer[SessionJson]:
     resumed = call.request.app[BROKER].resume(_id(call.request), by=who(call.request))
-    return Answer(_json(call.request, await resumed))
+    return Answer(json_of(call.request, await resumed))
 
 
 async def ask(call: Call[Nothing, AskBody]) -> Answer[SessionJson]:
-    """Tells whoever has the session that somebody waits; what they do about it is theirs."""
-    live = await call.request.app[BROKER].get(_id(call.request))
-    session = live.session
-    if session.is_over:
-        raise Conflict(f"Session {session.id} is over: nobody is asked for anything.")
-    said = {"session": session.id, "owner": session.owner, "by": who(call.request), "text": call.body.text}
-    call.request.app[FEED].publish("asked", str(session.target), said)
-    return Answer(_json(call.request, live))
+    asked = call.request.app[BROKER].ask(_id(call.request), by=who(call.request), text=call.body.text)
+    return Answer(json_of(call.request, await asked))
 
 
 async def end(call: Call[Wait, Nothing]) -> Answer[SessionJson]:
@@ -192,7 +199,7 @@ async def end(call: Call[Wait, Nothing]) -> Answer[SessionJson]:
     live = await app[BROKER].end(session_id, by=who(call.request))
     if wait:
         live = await app[PATIENCE].lasts(lambda: app[BROKER].ended(session_id, within=wait)) or live
-    return Answer(_json(call.request, live))
+    return Answer(json_of(call.request, live))
 
 
 async def ide_file(call: Call[Nothing, Nothing]) -> web.Response:
@@ -275,7 +282,7 @@ def _reread(at: str) -> Moment:
     return moment(datetime.fromisoformat(at))
 
 
-def _json(request: web.Request, live: Live) -> SessionJson:
+def json_of(request: web.Request, live: Live) -> SessionJson:
     app = request.app
     return session_json(live, host=app[SETTINGS].gateway.advertised_host, now=app[CLOCK]())
 

@@ -22,7 +22,7 @@ from noah.settings import Settings
 from noah.store import Store
 from noah.targets.doctor import Doctor
 from noah.targets.host import Hosts
-from noah.web import clusters, drift, health, live, openapi, pages, releases, sessions, targets
+from noah.web import clusters, drift, export, health, live, openapi, pages, releases, sessions, targets
 from noah.web.identity import claimed, refuse_other_sites
 from noah.web.keys import BROKER, CLOCK, CLUSTERS, DOCTOR, FEED, HOSTS, SETTINGS
 from noah.web.metrics import METRICS, Metrics, scrape
@@ -138,6 +138,22 @@ ROUTES: tuple[AnyRoute, ...] = (
         query=sessions.SessionsQuery,
         body=Nothing,
         answer=sessions.SessionsJson,
+        errors=(Unavailable,),
+    ),
+    Raw(
+        path=V1 + "/sessions.csv",
+        handler=export.export_csv,
+        summary="All sessions of a filter as a table.",
+        query=sessions.SessionsFilter,
+        content_types=("text/csv",),
+        errors=(Unavailable,),
+    ),
+    Raw(
+        path=V1 + "/sessions.jsonl",
+        handler=export.export_lines,
+        summary="All sessions of a filter, each a line of JSON.",
+        query=sessions.SessionsFilter,
+        content_types=("application/jsonl",),
         errors=(Unavailable,),
     ),
     Route(

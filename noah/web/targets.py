@@ -24,7 +24,7 @@ class TargetsQuery(Paged):
     app: Text | None = None
     label: list[Text] = Field([], description="KEY=VALUE; several: all of them")
     kind: Literal["pod", "host", "local"] | None = None
-    q: Text | None = Field(None, description="part of the target's or the app's name")
+    q: Text | None = Field(None, description="parts of the target's or the app's name; several: all of them")
 
 
 class AppsQuery(Paged):
@@ -74,23 +74,29 @@ AppsJson = TypedDict("AppsJson", {"items": list[AppJson], "continue": str | None
 
 
 async def list_targets(call: Call[TargetsQuery, Nothing]) -> Answer[TargetsJson]:
-    query = call.query
+    found = [(str(info.target), info) for info in matching(call.request, call.query)]
+    shown = page(found, after=call.query.after, limit=call.query.limit)
+    held = held_now(call.request)
+    items = [target_json(info, held.get(info.target)) for info in shown.items]
+    return Answer({"items": items, "continue": shown.after, "total": shown.total})
+
+
+def matching(request: web.Request, query: TargetsQuery) -> Iterable[TargetInfo]:
     labels = [_label(text) for text in query.label]
-    found = [
-        (str(info.target), info)
-        for info in call.request.app[BROKER].targets()
-        if _is_in(info.target, query.cluster, query.namespace)
-        and query.app in (None, info.app)
-        and query.kind in (None, KIND_OF[type(info.target)])
-        and all(info.labels.get(key) == value for key, value in labels)
-    ]
-    if query.q:
-        q = query.q.lower()
-        found = [(name, info) for name, info in found if q in name.lower() or q in info.app.lower()]
-    shown, token, total = page(found, after=query.after, limit=query.limit)
-    held = _held(call.request)
-    items = [target_json(info, held.get(info.target)) for info in shown]
-    return Answer({"items": items, "continue": token, "total": total})
+    words = (query.q or "").lower().split()
+    for info in request.app[BROKER].targets():
+        if (
+            _is_in(info.target, query.cluster, query.namespace)
+            and query.app in (None, info.app)
+            and query.kind in (None, KIND_OF[type(info.target)])
+            and all(info.labels.get(key) == value for key, value in labels)
+            and (not words or _has_all(f"{info.target} {info.app}".lower(), words))
+        ):
+            yield info
+
+
+def _has_all(text: str, words: Iterable[str]) -> bool:
+    return all(word in text for word in words)
 
 
 async def show_target(call: Call[Nothing, Nothing]) -> Answer[TargetJson]:
@@ -100,7 +106,7 @@ async def show_target(call: Call[Nothing, Nothing]) -> Answer[TargetJson]:
 
 
 async def list_apps(call: Call[AppsQuery, Nothing]) -> Answer[AppsJson]:
-    query, held = call.query, _held(call.request)
+    query, held = call.query, held_now(call.request)
     q = (query.q or "").lower()
     apps: dict[tuple[str, str, str, str], Counter[str]] = defaultdict(Counter)
     for info in call.request.app[BROKER].targets():
@@ -110,8 +116,8 @@ async def list_apps(call: Call[AppsQuery, Nothing]) -> Answer[AppsJson]:
             count.update(targets=1, ready=int(info.ready), sessions=int(info.target in held))
     # A NUL sorts before all that names are made of: an app's rows stay together.
     rows = (("\0".join(key), (key, count)) for key, count in apps.items())
-    shown, token, total = page(rows, after=query.after, limit=query.limit)
-    return Answer({"items": [_app_json(*row) for row in shown], "continue": token, "total": total})
+    shown = page(rows, after=query.after, limit=query.limit)
+    return Answer({"items": [_app_json(*row) for row in shown.items], "continue": shown.after, "total": shown.total})
 
 
 def target_json(info: TargetInfo, live: Live | None) -> TargetJson:
@@ -157,7 +163,7 @@ def _app_json(key: tuple[str, str, str, str], count: Mapping[str, int]) -> AppJs
     }
 
 
-def _held(request: web.Request) -> Mapping[Target, Live]:
+def held_now(request: web.Request) -> Mapping[Target, Live]:
     return {live.session.target: live for live in request.app[BROKER].live()}
 
 

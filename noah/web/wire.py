@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from noah.duration import parse_duration
 from noah.errors import BadInput
+from noah.store import Page
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -88,13 +89,16 @@ def plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} is no JSON")
 
 
-def page(rows: Iterable[tuple[str, _T]], *, after: str | None, limit: int) -> tuple[list[_T], str | None, int]:
-    """The *limit* rows that come after the token, in the order of their keys; the token that continues; how many."""
+def page(rows: Iterable[tuple[str, _T]], *, after: str | None, limit: int) -> Page[_T]:
+    """The *limit* rows that come after the token, in the order of their keys."""
     ordered = sorted(rows, key=itemgetter(0))
     first = bisect.bisect_right(ordered, _read(after), key=itemgetter(0)) if after else 0
     shown = ordered[first : first + limit]
-    token = _token(shown[-1][0]) if first + limit < len(ordered) else None
-    return [row for _, row in shown], token, len(ordered)
+    following = _token(shown[-1][0]) if first + limit < len(ordered) else None
+    before = None
+    if first:
+        before = _token(ordered[first - limit - 1][0]) if first > limit else ""
+    return Page([row for _, row in shown], following, len(ordered), before)
 
 
 def _token(key: str) -> str:

@@ -99,13 +99,34 @@ async def test_pages_have_no_gaps_and_no_doubles_while_sessions_come(store: Stor
     seen: list[str] = []
     token: str | None = None
     for n in range(4):
-        page, token, total = await store.find(limit=2, after=token)
+        page, token, total, _ = await store.find(limit=2, after=token)
         seen += [session.id for session in page]
         assert total == 7 + min(n, 3)
         if n < 3:
             await add(store, f"new{n}")
     assert seen == [f"s{n}" for n in reversed(range(7))]
     assert token is None
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 5, 6, 7])
+async def test_pages_lead_back_to_where_one_came_from(store: Store, count: int) -> None:
+    for n in range(count):
+        await add(store, f"s{n}")
+    pages = [await store.find(limit=2)]
+    while token := pages[-1].after:
+        pages.append(await store.find(limit=2, after=token))
+    assert pages[0].before is None
+    for earlier, later in zip(pages, pages[1:], strict=False):
+        assert later.before is not None
+        assert (await store.find(limit=2, after=later.before or None)).items == earlier.items
+
+
+async def test_a_page_that_became_empty_leads_to_the_first_one(store: Store) -> None:
+    for n in range(3):
+        await end(store, await add(store, f"s{n}"))
+    token = (await store.find(limit=2, state="ended")).after
+    await store.forget_before(-HOUR)
+    assert await store.find(limit=2, state="ended", after=token) == ([], None, 0, "")
 
 
 async def test_sessions_are_found_by_owner_target_and_state(store: Store) -> None:
@@ -122,6 +143,10 @@ async def test_sessions_are_found_by_owner_target_and_state(store: Store) -> Non
     assert await found(owner="bob") == {"s2"}
     assert await found(target_prefix="pod/dev/a/", state="all") == {"s1", "s3"}
     assert await found(target_prefix="pod/dev/%") == set()
+    assert await found(end_reason=EndReason.CLOSED, state="all") == {"s3"}
+    assert await found(end_reason=EndReason.FAILED, state="all") == set()
+    assert await found(ids=["s1", "s3"]) == {"s1"}
+    assert await found(ids=[]) == set()
 
 
 async def test_ended_sessions_are_forgotten_in_time(store: Store) -> None:
