@@ -19,7 +19,8 @@ from typing import Any
 from aiohttp import web
 
 from noah import __version__
-from noah.broker import Broker, open_broker
+from noah.broker import Broker, Shared, open_broker
+from noah.broker.releases import open_releases
 from noah.core.target import Target
 from noah.errors import BadSettings, NoahError, Unavailable
 from noah.feed import Feed
@@ -67,6 +68,7 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
         store = Store.open(settings.gateway.database)
         stack.push_async_callback(store.close)
         await store.check()
+        await stack.enter_async_context(store.alone())
         await clock.set_by(store)
         # Before anything touches a session: a gateway that cannot listen must leave them to the one that does.
         listener = stack.enter_context(_bound(settings))
@@ -80,14 +82,18 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
         )
         kinds: Mapping[str, Kind] = {"pod": pods, "host": hosts, "local": Locals(settings.local)}
         broker = await stack.enter_async_context(
-            open_broker(kinds=kinds, store=store, feed=feed, settings=settings, clock=clock, took=metrics.took)
+            open_broker(Shared(kinds=kinds, store=store, feed=feed, settings=settings, clock=clock, took=metrics.took))
         )
         held.append(broker)
+        releases = await stack.enter_async_context(
+            open_releases(clusters=clusters, store=store, feed=feed, live=broker.live, clock=clock)
+        )
         await stack.enter_async_context(_tidying(store, clock))
         if settings.webhook is not None:
             await stack.enter_async_context(webhook.serving(settings.webhook, clock))
         site = make_site(
             broker=broker,
+            releases=releases,
             feed=feed,
             clusters=clusters,
             doctor=Doctor(pods),

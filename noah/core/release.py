@@ -4,9 +4,12 @@ A release is over when all of its pods are online, or when something has happene
 pod's containers have printed last is an argument: the API tells that something crashed, the log tells why.
 """
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
 
 from noah.core.hooks import SIDECAR
 from noah.core.pods import Pod, is_ready, is_there, labels_of, name_of
@@ -21,31 +24,90 @@ CRASHES = 2  # restarts; the first may be a race with something that comes up at
 _REVISIONS = ("pod-template-hash", "controller-revision-hash")
 
 
+class Result(StrEnum):
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    REPLACED = "replaced"  # by a newer release of the same workload
+    LOST = "lost"  # nobody saw its end
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
-    phase: Literal["running", "done", "failed"]
+    result: Result
     online: int
     wanted: int
     sentence: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """One rollout of a workload: what is kept of it."""
+
+    id: str  # the same for all who look at this rollout, now and after a restart
+    cluster: str
+    namespace: str
+    kind: str  # Deployment, StatefulSet, DaemonSet
+    workload: str
+    revision: str
+    started_at: datetime  # when the gateway saw it first
+    ended_at: datetime | None = None
+    progress: Progress = Progress(Result.RUNNING, 0, 0, "")
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.workload} in namespace {self.namespace} of cluster {self.cluster}"
+
+
+def identity_of(cluster: str, workload: Json) -> tuple[str, str]:
+    """The ID and the revision of the rollout that *workload* asks for now."""
+    meta = workload["metadata"]
+    revision = _revision_of(workload)
+    whole = "/".join((cluster, meta["namespace"], workload["kind"], meta["name"], str(meta["uid"]), revision))
+    return f"r-{hashlib.sha256(whole.encode()).hexdigest()[:12]}", revision
+
+
+def is_observed(workload: Json) -> bool:
+    """Its controller has seen what was last asked for; only then its revision is that one's."""
+    seen = (workload.get("status") or {}).get("observedGeneration", 0)
+    return bool(seen >= workload["metadata"].get("generation", 0))
+
+
+def _revision_of(workload: Json) -> str:
+    """What changes with each rollout: a Deployment's number, also after a rollback; else what its controller names."""
+    annotations = workload["metadata"].get("annotations") or {}
+    numbered = annotations.get("deployment.kubernetes.io/revision") or annotations.get(
+        "deprecated.daemonset.template.generation"
+    )
+    told = numbered or str((workload.get("status") or {}).get("updateRevision") or "")
+    return told.removeprefix(f"{workload['metadata']['name']}-") or str(workload["metadata"].get("generation", 0))
+
+
 def pods_of_release(pods: Iterable[Pod]) -> list[Pod]:
     """Of all pods of a workload, those of its newest revision."""
     there = sorted((pod for pod in pods if is_there(pod)), key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
-    return [pod for pod in there if _revision(pod) == _revision(there[-1])]
+    return [pod for pod in there if template_of(pod) == template_of(there[-1])]
+
+
+def template_of(pod: Pod) -> str | None:
+    """What tells pods of one rollout from those of another."""
+    return next((labels_of(pod)[label] for label in _REVISIONS if label in labels_of(pod)), None)
 
 
 def judge(workload: Json, pods: Iterable[Pod], tails: Tails) -> Progress:
     """*pods*: all of the workload."""
     ours = pods_of_release(pods)
     wanted, online = _wanted(workload), sum(map(is_ready, ours))
-    why = _refused(workload) or next((why for pod in ours if (why := _failure(pod, tails))), None)
+    why = _refused(workload)
+    # Until there are new ones they are the old ones, whose faults this release may mend.
+    if why is None and is_observed(workload) and _updated(workload):
+        why = next((why for pod in ours if (why := _failure(pod, tails))), None)
     if why is None and _is_late(workload):
         why = next((why for pod in ours if (why := _not_online(pod, tails))), "It made no progress in its time.")
     if why is not None:
-        return Progress("failed", online, wanted, why)
+        return Progress(Result.FAILED, online, wanted, why)
     told = f"{online} of {wanted} online"
-    return Progress("done" if _is_done(workload, online, wanted) else "running", online, wanted, told)
+    done = _is_done(workload, online, wanted)
+    return Progress(Result.DONE if done else Result.RUNNING, online, wanted, told)
 
 
 def _wanted(workload: Json) -> int:
@@ -56,9 +118,14 @@ def _wanted(workload: Json) -> int:
 
 def _is_done(workload: Json, online: int, wanted: int) -> bool:
     status = workload.get("status") or {}
-    seen = status.get("observedGeneration", 0) >= workload["metadata"].get("generation", 0)
-    updated = status.get("updatedNumberScheduled", status.get("updatedReplicas", 0)) >= wanted
-    return seen and updated and online >= wanted and status.get("replicas", wanted) <= wanted
+    all_new = _updated(workload) >= wanted and status.get("replicas", wanted) <= wanted
+    return is_observed(workload) and all_new and online >= wanted
+
+
+def _updated(workload: Json) -> int:
+    """How many pods it has that are of this release."""
+    status = workload.get("status") or {}
+    return int(status.get("updatedNumberScheduled", status.get("updatedReplicas", 0)))
 
 
 def _refused(workload: Json) -> str | None:
@@ -122,7 +189,3 @@ def _last(tails: Tails, pod: Pod, container: str) -> str:
 
 def _tail(tails: Tails, pod: Pod, container: str) -> list[str]:
     return tails.get((pod["metadata"]["name"], container), [])
-
-
-def _revision(pod: Pod) -> str | None:
-    return next((labels_of(pod)[label] for label in _REVISIONS if label in labels_of(pod)), None)

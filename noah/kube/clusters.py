@@ -14,6 +14,7 @@ from typing import Any, Self
 from noah import settings
 from noah.errors import NoahError, Unavailable
 from noah.kube.client import DEADLINE, Client
+from noah.kube.event_log import EventLog
 from noah.kube.exec import Exec
 from noah.kube.informer import Informer
 from noah.kube.logs import Logs
@@ -31,7 +32,14 @@ NEEDED = (
     ("get", "", "pods", "exec"),
     ("create", "", "pods", "exec"),
 )
-WANTED = (("create", "events.k8s.io", "events", ""),)
+# For releases: what rolls out, what its containers print, and what the cluster says of it.
+WANTED = (
+    ("create", "events.k8s.io", "events", ""),
+    ("list", "", "events", ""),
+    ("watch", "", "events", ""),
+    ("get", "", "pods", "log"),
+    *(("get", "apps", kind, "") for kind in ("deployments", "statefulsets", "daemonsets")),
+)
 
 
 class Cluster:
@@ -56,6 +64,7 @@ class Cluster:
         self.informer = Informer(self._client, namespaces=cluster.namespaces, selector=cluster.selector)
         self.exec = Exec(self._client)
         self.logs = Logs(self._client)
+        self.event_log = EventLog(self._client)
 
     def __repr__(self) -> str:
         return f"<Cluster {self.name} {'reachable' if self.reachable else 'unreachable'} since {self.since:%F %T}>"

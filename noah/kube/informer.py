@@ -9,23 +9,21 @@ import json
 import logging
 import math
 import random
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-import aiohttp
-
-from noah.errors import NoahError, Unavailable
+from noah.errors import NoahError
 from noah.kube.client import Client, within
 from noah.kube.errors import Asked, TooOld, refused
 from noah.kube.pods import Callback, Pod, Pods, key_of, trimmed
+from noah.kube.streams import lines_of
 
 log = logging.getLogger(__name__)
 
 PAGE = 250  # pods; reading one blocks the event loop for some 40 ms
 LIST = 60.0  # seconds for a page
-EVENT = 16 << 20  # bytes; etcd refuses objects of a tenth of this
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +170,7 @@ class _Watch:
         async with self._client.stream(self._path, params) as stream, within(lasts + self._pace.margin, late):
             self._heard()
             began = _now()
-            async for line in _lines(stream):
+            async for line in lines_of(stream):
                 self._take(json.loads(line))
                 self._heard()
                 if _now() - began > self._pace.steady:
@@ -200,18 +198,6 @@ class _Watch:
         if self.trouble is None:
             log.warning("%s: %s", self.name, sentence)
         self.trouble = sentence
-
-
-async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
-    begun = bytearray()
-    while piece := await stream.readany():
-        *lines, rest = piece.split(b"\n")
-        for line in lines:
-            yield bytes(begun) + line
-            begun.clear()
-        begun += rest
-        if len(begun) > EVENT:
-            raise Unavailable(f"An event of a watch is larger than {EVENT >> 20} MiB.")
 
 
 def _now() -> float:

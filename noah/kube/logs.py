@@ -1,18 +1,20 @@
 """What containers print, line by line, from the first one on; over cuts without gaps and doubles.
 
-The API goes on from a second, not from a line: what came in that second already is known by its time and left out.
+The API goes on from a second, not from a line: what came in that second already is known by its time and left out. It
+also gives the log of a container's present run, whichever that is by now: which one is looked up each time.
 """
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
+from typing import Any, Literal
 from urllib.parse import quote
 
 import aiohttp
 
 from noah.core.lines import Seen
-from noah.errors import NoahError, NotFound
+from noah.errors import NotFound, Unavailable
 from noah.kube.client import Client
 
 LONGEST = 64 * 1024  # bytes of a line; more of it is cut away
@@ -25,35 +27,72 @@ class Line:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One life of a container."""
+
+    namespace: str
+    pod: str
+    uid: str  # the pod's
+    container: str
+    restart: int  # how often the container had been restarted
+
+    @property
+    def path(self) -> str:
+        return f"/api/v1/namespaces/{quote(self.namespace, safe='')}/pods/{quote(self.pod, safe='')}"
+
+
 class Logs:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    async def follow(
-        self, namespace: str, pod: str, container: str, *, runs: Callable[[], bool]
-    ) -> AsyncGenerator[Line, None]:
-        """Ends when the stream does and *runs* says that the container no longer does; when the pod is gone."""
-        path = f"/api/v1/namespaces/{quote(namespace, safe='')}/pods/{quote(pod, safe='')}/log"
+    async def follow(self, run: Run) -> AsyncGenerator[Line, None]:
+        """Ends with the run, or when its log is not kept any more. An API that is away is waited for; raises what
+        else the API answers, above all MissingRight."""
         seen, wait = Seen(), FIRST_WAIT
         while True:
-            params = {"container": container, "follow": "true", "timestamps": "true"}
-            params |= {"sinceTime": seen.at[:19] + "Z"} if seen.at else {}
-            ran = runs()
-            seen.reconnected()
             try:
-                async with self._client.stream(path, params) as stream:
+                state = state_of(await self._client.ask("GET", run.path), run)
+                if state == "gone":
+                    return
+                seen.reconnected()
+                async with self._client.stream(f"{run.path}/log", _asked(run, state, seen)) as stream:
                     async for line in _lines(stream):
                         wait = FIRST_WAIT
                         if seen.is_new(line.at):
                             yield line
+                if state != "running":
+                    return  # it had ended before its log was read to the end
             except NotFound:
                 return
-            except NoahError:
-                ran = True  # the API server is away; whether the container runs is not known
-            if not ran:
-                return
+            except Unavailable:
+                pass
             await asyncio.sleep(wait * random.uniform(0.5, 1))  # noqa: S311 - not a secret
             wait = min(2 * wait, LONGEST_WAIT)
+
+
+def state_of(pod: Mapping[str, Any], run: Run) -> Literal["running", "ended", "previous", "gone"]:
+    """*previous*: the container runs again, and of its runs before only the last one's log is kept."""
+    status = pod.get("status") or {}
+    all_of_them = (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ()))
+    one = next((one for one in all_of_them if one["name"] == run.container), None)
+    if one is None or pod["metadata"]["uid"] != run.uid:
+        return "gone"
+    match one.get("restartCount", 0) - run.restart:
+        case 0:
+            state = one.get("state") or {}
+            # Between two runs it waits; the log that it gives then is still the one of the run before.
+            return "running" if "running" in state else "ended"
+        case 1:
+            return "previous"
+        case _:
+            return "gone"
+
+
+def _asked(run: Run, state: str, seen: Seen) -> dict[str, str]:
+    asked = {"container": run.container, "timestamps": "true"}
+    asked |= {"previous": "true"} if state == "previous" else {"follow": "true"}
+    return asked | ({"sinceTime": seen.at[:19] + "Z"} if seen.at else {})
 
 
 async def _lines(stream: aiohttp.StreamReader) -> AsyncGenerator[Line, None]:

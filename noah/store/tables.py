@@ -106,6 +106,25 @@ is_open = host_edits.c.state.in_(["planned", "applied", "undoing", "rolling-back
 Index("ux_host_edits_open_target", host_edits.c.target, unique=True, sqlite_where=is_open, postgresql_where=is_open)
 Index("ix_host_edits_session", host_edits.c.session)
 
+releases = Table(
+    "releases",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("cluster", String(300), nullable=False),
+    Column("namespace", String(300), nullable=False),
+    Column("kind", String(40), nullable=False),
+    Column("workload", String(300), nullable=False),
+    Column("revision", String(300), nullable=False),
+    Column("started_at", Instant, nullable=False),
+    Column("ended_at", Instant),
+    Column("result", String(20), nullable=False),
+    Column("online", Integer, nullable=False),
+    Column("wanted", Integer, nullable=False),
+    Column("sentence", String(2000), nullable=False),
+    Column("events", LargeBinary, nullable=False),  # store/releases.py tells how
+)
+Index("ix_releases_started_at_id", releases.c.started_at, releases.c.id)
+
 
 def row_of(session: Session) -> dict[str, Any]:
     return {

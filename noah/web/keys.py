@@ -6,6 +6,7 @@ from datetime import datetime
 from aiohttp import web
 
 from noah.broker import Broker
+from noah.broker.releases import Releases
 from noah.feed import Feed
 from noah.kube.clusters import Cluster
 from noah.settings import Settings
@@ -13,6 +14,7 @@ from noah.targets.doctor import Doctor
 from noah.targets.host import Hosts
 
 BROKER = web.AppKey("broker", Broker)
+RELEASES = web.AppKey("releases", Releases)
 FEED = web.AppKey("feed", Feed)
 CLUSTERS = web.AppKey("clusters", Mapping[str, Cluster])
 HOSTS = web.AppKey("hosts", Hosts)

@@ -5,7 +5,6 @@ A quiet stream says something every 15 seconds, so that both ends and all betwee
 """
 
 import asyncio
-import json
 from collections.abc import Callable
 from contextlib import aclosing
 
@@ -18,13 +17,8 @@ from noah.feed import Event
 from noah.web.health import HEALTH
 from noah.web.keys import BROKER, FEED
 from noah.web.route import Call
-from noah.web.wire import Model, Nothing, Text, moment, plain
-
-PING = 15.0  # seconds; load balancers cut what is quiet for a minute
-RETRY = 2000  # milliseconds after which a browser connects again
-# Seconds; who has read nothing for so long is cut off, and loses nothing by it: they come back with their last ID.
-# Short, because a gateway that stops waits for them.
-STALLED = 5.0
+from noah.web.sse import EventStream
+from noah.web.wire import Model, Nothing, Text, moment
 
 Concerns = Callable[[Event], bool]
 
@@ -41,61 +35,21 @@ async def events(call: Call[EventsQuery, Nothing]) -> web.StreamResponse:
     if request.app[HEALTH].stopping():
         raise Unavailable("The gateway is stopping.")
     feed = request.app[FEED]
-    stream = _Stream(request.headers.get("Last-Event-ID") or query.last_event_id or feed.last_id)
+    stream = EventStream(request.headers.get("Last-Event-ID") or query.last_event_id or feed.last_id)
     response = await stream.begin(request)
     try:
         async with asyncio.TaskGroup() as group:
             pinging = group.create_task(stream.ping_for_ever(), name=f"ping {request.remote}")
             async with aclosing(feed.watch(stream.last_id)) as watched:
                 async for event in watched:
-                    await stream.send(event, concerns)
+                    if event.kind == "reload" or concerns(event):
+                        data = {**event.data, "at": moment(event.at), "kind": event.kind, "subject": event.subject}
+                        await stream.send([(event.id, event.kind, data)])
+                    stream.last_id = event.id
             pinging.cancel()
     except* ConnectionResetError:
         pass  # they went away, which is how most streams end, or do not read
     return response
-
-
-class _Stream:
-    def __init__(self, last_id: str) -> None:
-        self.last_id = last_id  # of the last event that was looked at, sent or not
-
-    async def begin(self, request: web.Request) -> web.StreamResponse:
-        # Proxies like nginx would otherwise collect an answer before they pass it on.
-        self._response = web.StreamResponse(headers={"X-Accel-Buffering": "no"})
-        self._response.content_type = "text/event-stream"
-        self._transport = request.transport
-        await self._response.prepare(request)
-        # The ID alone: who is cut off before the first event comes back to here.
-        await self._write(f"retry: {RETRY}\nid: {self.last_id}\n\n".encode(errors="replace"))
-        return self._response
-
-    async def send(self, event: Event, concerns: Concerns) -> None:
-        self.last_id = event.id
-        if event.kind == "reload" or concerns(event):
-            await self._write(_written(event))
-
-    async def ping_for_ever(self) -> None:
-        while True:
-            await asyncio.sleep(PING)
-            await self._write(f": ping\nid: {self.last_id}\n\n".encode(errors="replace"))
-
-    async def _write(self, data: bytes) -> None:
-        """ConnectionResetError when they are gone, or do not read."""
-        try:
-            async with asyncio.timeout(STALLED):
-                await self._response.write(data)
-        except TimeoutError:
-            # To end the answer in good order would be to wait for them again.
-            if self._transport is not None:
-                self._transport.abort()
-            raise ConnectionResetError from None
-
-
-def _written(event: Event) -> bytes:
-    data = {**event.data, "at": moment(event.at), "kind": event.kind, "subject": event.subject}
-    # JSON escapes line ends, so the data is one line whatever is in it.
-    text = json.dumps(data, ensure_ascii=False, default=plain, separators=(",", ":"))
-    return f"id: {event.id}\nevent: {event.kind}\ndata: {text}\n\n".encode()
 
 
 async def _concerning(request: web.Request, query: EventsQuery) -> Concerns:

@@ -1,55 +1,259 @@
-"""A release as it happens, as server-sent events that end with how it ended."""
+"""Releases: which there were, and one as it happens, as server-sent events that end with how it ended."""
 
 import asyncio
-import json
-from collections.abc import Callable
-from contextlib import suppress
-from datetime import datetime
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import aclosing
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
 
 from aiohttp import web
+from pydantic import AfterValidator, Field, StringConstraints
+from typing_extensions import TypedDict
 
-from noah.errors import BadInput, NotFound
-from noah.targets.release import Follower
-from noah.web.keys import CLOCK, CLUSTERS
-from noah.web.live import PING
-from noah.web.route import Call
-from noah.web.wire import Model, Nothing, Text, moment
+from noah.broker.release import Stream
+from noah.core.journal import LINE_KINDS, Numbered, Told, timestamp
+from noah.core.release import Release, Result
+from noah.duration import parse_duration
+from noah.errors import BadInput, Unavailable
+from noah.web.health import HEALTH
+from noah.web.keys import CLOCK, RELEASES
+from noah.web.patience import PATIENCE
+from noah.web.route import Answer, Call
+from noah.web.sse import EventStream
+from noah.web.wire import Model, Moment, Nothing, Paged, Text, maybe, moment, page
 
 _KINDS = {"deploy": "Deployment", "deployment": "Deployment", "sts": "StatefulSet", "statefulset": "StatefulSet"} | {
     "ds": "DaemonSet",
     "daemonset": "DaemonSet",
 }
+_DATED = LINE_KINDS | {"checkurl", "event", "condition", "pod", "online"}  # what `since` leaves out when it is older
 
 
-class ReleaseQuery(Model):
-    kind: Text = "deployment"
+class ReleasesQuery(Paged):
+    cluster: Text | None = None
+    namespace: Text | None = None
+    workload: Text | None = None
+    result: Result | None = None
 
 
-async def watch_release(call: Call[ReleaseQuery, Nothing]) -> web.StreamResponse:
-    cluster = call.request.app[CLUSTERS].get(call.path("cluster"))
-    if cluster is None:
-        raise NotFound(f"There is no cluster {call.path('cluster')[:80]!r}.")
-    kind = _KINDS.get(call.query.kind.lower())
-    if kind is None:
-        raise BadInput(f"{call.query.kind[:40]!r} has no releases: it takes {', '.join(sorted(_KINDS))}.")
-    name = call.path("workload")
-    async with Follower(cluster, namespace=call.path("namespace"), kind=kind, name=name) as follower:
-        response = web.StreamResponse(headers={"X-Accel-Buffering": "no"})
-        response.content_type = "text/event-stream"
-        await response.prepare(call.request)
-        with suppress(ConnectionResetError):  # they went away
-            await _tell(follower, response, call.request.app[CLOCK])
+class ReleaseJson(TypedDict):
+    id: str
+    cluster: str
+    namespace: str
+    kind: str
+    workload: str
+    revision: str
+    started_at: Moment
+    ended_at: Moment | None
+    result: Literal["running", "done", "failed", "replaced", "lost"]
+    online: int
+    wanted: int
+    text: str
+
+
+ReleasesJson = TypedDict("ReleasesJson", {"items": list[ReleaseJson], "continue": str | None, "total": int})
+
+
+def _instant(text: str) -> str:
+    try:
+        parse_duration(text)
+    except ValueError:
+        try:
+            datetime.fromisoformat(text)
+        except ValueError:
+            raise ValueError("write a length of time like 10m, or a time like 2026-01-31T08:00:00Z") from None
+    return text
+
+
+class EventsQuery(Model):
+    since: Annotated[Text, AfterValidator(_instant)] | None = Field(
+        None, description="nothing older: a length of time before now (10m), or a time (RFC 3339)"
+    )
+    tail: int | None = Field(None, ge=0, le=10_000, description="of the lines already there, only the last ones")
+    filter: Annotated[Text, StringConstraints(max_length=200)] | None = Field(
+        None, description="only lines that contain this, in whatever case"
+    )
+    pod: Text | None = Field(None, description="only what is about this pod")
+    container: Text | None = Field(None, description="only lines of this container")
+    previous: bool = Field(True, description="lines of containers' earlier runs too, of those already there")
+    last_event_id: Text | None = Field(None, description="where to go on, for who cannot send Last-Event-ID")
+
+
+class KindQuery(Model):
+    kind: Text = Field("deploy", description="deploy, sts or ds")
+
+
+class CurrentQuery(EventsQuery, KindQuery):
+    pass
+
+
+async def list_releases(call: Call[ReleasesQuery, Nothing]) -> Answer[ReleasesJson]:
+    query = call.query
+    found = await call.request.app[RELEASES].find(
+        cluster=query.cluster, namespace=query.namespace, workload=query.workload, result=query.result
+    )
+    # A page's order is that of its keys: the longer ago, the greater.
+    rows = ((f"{10**11 - release.started_at.timestamp():020.6f} {release.id}", release) for release in found)
+    shown = page(rows, after=query.after, limit=query.limit)
+    return Answer({"items": [release_json(one) for one in shown.items], "continue": shown.after, "total": shown.total})
+
+
+async def show_release(call: Call[Nothing, Nothing]) -> Answer[ReleaseJson]:
+    return Answer(release_json((await _stream(call)).release))
+
+
+async def release_events(call: Call[EventsQuery, Nothing]) -> web.StreamResponse:
+    return await _send(call, await _stream(call))
+
+
+async def current_events(call: Call[CurrentQuery, Nothing]) -> web.StreamResponse:
+    kind = kind_of(call.query.kind)
+    where = (call.path("cluster"), call.path("namespace"), kind, call.path("workload"))
+    return await _send(call, await call.request.app[RELEASES].current(*where))
+
+
+async def release_log(call: Call[EventsQuery, Nothing]) -> web.StreamResponse:
+    """As lines of text, with when and where each comes from."""
+    stream = await _stream(call)
+    wanted = _Wanted(call.query, call.request.app[CLOCK]())
+    held = list(stream.journal.after(0, limit=stream.journal.count))
+    wanted.look_back(held)
+    release = stream.release
+    response = web.StreamResponse()
+    response.content_type, response.charset = "text/plain", "utf-8"
+    name = "".join(c if c.isascii() and (c.isalnum() or c in "-.") else "_" for c in release.workload)
+    response.headers["Content-Disposition"] = f'attachment; filename="{name}-{release.id}.log"'
+    await response.prepare(call.request)
+    for first in range(0, len(held), 1000):
+        lines = [_line(told) for n, told in held[first : first + 1000] if wanted.wants(n, told)]
+        await response.write("".join(lines).encode(errors="replace"))
     return response
 
 
-async def _tell(follower: Follower, response: web.StreamResponse, clock: Callable[[], datetime]) -> None:
-    while True:
-        try:
-            event = await asyncio.wait_for(follower.next(), PING)
-        except TimeoutError:
-            await response.write(b": ping\n\n")
-            continue
-        text = json.dumps({"at": moment(clock()), **event}, ensure_ascii=False, separators=(",", ":"))
-        await response.write(f"event: {event['kind']}\ndata: {text}\n\n".encode())
-        if event["kind"] == "end":
-            return
+def kind_of(text: str) -> str:
+    kind = _KINDS.get(text.lower())
+    if kind is None:
+        raise BadInput(f"{text[:40]!r} has no releases: it takes {', '.join(sorted(_KINDS))}.")
+    return kind
+
+
+def release_json(release: Release) -> ReleaseJson:
+    progress = release.progress
+    return {
+        "id": release.id,
+        "cluster": release.cluster,
+        "namespace": release.namespace,
+        "kind": release.kind,
+        "workload": release.workload,
+        "revision": release.revision,
+        "started_at": moment(release.started_at),
+        "ended_at": maybe(moment, release.ended_at),
+        "result": progress.result.value,
+        "online": progress.online,
+        "wanted": progress.wanted,
+        "text": progress.sentence,
+    }
+
+
+async def _stream(call: Call[Any, Nothing]) -> Stream:
+    return await call.request.app[RELEASES].get(call.path("id"))
+
+
+async def _send(call: Call[Any, Nothing], stream: Stream) -> web.StreamResponse:
+    request = call.request
+    if request.app[HEALTH].stopping():
+        raise Unavailable("The gateway is stopping.")
+    last = request.headers.get("Last-Event-ID") or call.query.last_event_id
+    after = _number(last, stream)
+    wanted = _Wanted(call.query, request.app[CLOCK]())
+    if after is None:
+        wanted.look_back(list(stream.journal.after(0, limit=stream.journal.count)))
+    writing = EventStream(f"{stream.run}-{after or 0}")
+    response = await writing.begin(request)
+    try:
+        async with asyncio.TaskGroup() as group:
+            pinging = group.create_task(writing.ping_for_ever(), name=f"ping {request.remote}")
+            if last and after is None:
+                anew = Told(timestamp(request.app[CLOCK]()), "anew", "The stream begins anew.")
+                await writing.send(_written(stream, [(0, anew)]))
+            await request.app[PATIENCE].lasts(lambda: _tell(stream, after or 0, wanted, writing))
+            pinging.cancel()
+    except* ConnectionResetError:
+        pass  # they went away, which is how most streams end, or do not read
+    return response
+
+
+async def _tell(stream: Stream, after: int, wanted: "_Wanted", writing: EventStream) -> None:
+    async with aclosing(stream.watch(after)) as watched:
+        async for events in watched:
+            await writing.send(_written(stream, [one for one in events if wanted.wants(*one)]))
+            writing.last_id = f"{stream.run}-{events[-1][0]}"
+
+
+def _written(stream: Stream, events: Iterable[Numbered]) -> Iterable[tuple[str, str, Mapping[str, Any]]]:
+    return ((f"{stream.run}-{n}", told.kind, told.json(n)) for n, told in events)
+
+
+def _number(last_id: str | None, stream: Stream) -> int | None:
+    """After which event they go on; None: from the first, because they are new or know another run's numbers."""
+    run, _, number = (last_id or "").rpartition("-")
+    if run != stream.run or not (number.isascii() and number.isdigit() and len(number) < 20):
+        return None
+    return int(number) if int(number) <= stream.journal.count else None
+
+
+class _Wanted:
+    """Which events somebody has asked for."""
+
+    def __init__(self, query: EventsQuery, now: datetime) -> None:
+        self._query = query
+        self._filter = query.filter.casefold() if query.filter else None
+        self._since = _beginning(query.since, now)
+        self._left_out: Collection[int] = ()
+
+    def look_back(self, held: list[Numbered]) -> None:
+        """What is already there: of that, `tail` and `previous` leave something out."""
+        lines = [(n, told) for n, told in held if told.kind in LINE_KINDS and self.wants(n, told)]
+        left_out: set[int] = set()
+        if not self._query.previous:
+            newest: dict[tuple[str, str], int] = {}
+            for _, told in held:
+                if told.kind in LINE_KINDS:
+                    pod, container, restart = told.run
+                    newest[pod, container] = max(restart, newest.get((pod, container), 0))
+            left_out = {n for n, told in lines if told.run[2] < newest[told.run[:2]]}
+            lines = [(n, told) for n, told in lines if n not in left_out]
+        if self._query.tail is not None:
+            left_out |= {n for n, _ in lines[: max(0, len(lines) - self._query.tail)]}
+        self._left_out = left_out
+
+    def wants(self, n: int, told: Told) -> bool:
+        query, is_line = self._query, told.kind in LINE_KINDS
+        if n in self._left_out or (self._since and told.kind in _DATED and told.at < self._since):
+            return False
+        if query.pod is not None and told.more.get("pod", query.pod) != query.pod:
+            return False
+        if not is_line:
+            return True
+        if query.container is not None and told.more.get("container") != query.container:
+            return False
+        return self._filter is None or self._filter in told.text.casefold()
+
+
+def _beginning(since: str | None, now: datetime) -> str | None:
+    if since is None:
+        return None
+    try:
+        return timestamp(now - parse_duration(since))
+    except ValueError:
+        at = datetime.fromisoformat(since)
+        return timestamp(at if at.tzinfo else at.replace(tzinfo=UTC))
+    except OverflowError:
+        return None  # before all times
+
+
+def _line(told: Told) -> str:
+    more = told.more
+    who = " ".join(str(more[key]) for key in ("pod", "container", "object") if key in more)
+    mark = f"[{more['hook']}] " if "hook" in more else ""
+    return f"{told.at}  {who or told.kind}  {mark}{told.text}\n"

@@ -14,6 +14,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from noah.broker import Broker
+from noah.broker.releases import Releases
 from noah.core import ide
 from noah.errors import CannotDebug, Conflict, Forbidden, NoahError, NotFound, Unavailable
 from noah.feed import Feed
@@ -24,7 +25,7 @@ from noah.targets.doctor import Doctor
 from noah.targets.host import Hosts
 from noah.web import clusters, drift, export, health, live, openapi, pages, releases, sessions, targets
 from noah.web.identity import claimed, refuse_other_sites
-from noah.web.keys import BROKER, CLOCK, CLUSTERS, DOCTOR, FEED, HOSTS, SETTINGS
+from noah.web.keys import BROKER, CLOCK, CLUSTERS, DOCTOR, FEED, HOSTS, RELEASES, SETTINGS
 from noah.web.metrics import METRICS, Metrics, scrape
 from noah.web.openapi import AnyRoute
 from noah.web.patience import PATIENCE, Patience
@@ -56,6 +57,7 @@ SECURITY = {
 
 V1 = "/api/v1"
 ONE = V1 + "/sessions/{id}"
+RELEASE = V1 + "/releases/{id}"
 
 
 async def _openapi(_: Call[Nothing, Nothing]) -> web.Response:
@@ -222,11 +224,47 @@ ROUTES: tuple[AnyRoute, ...] = (
         content_types=("text/event-stream",),
         errors=(NotFound, CannotDebug, Unavailable),
     ),
+    Route(
+        method="GET",
+        path=V1 + "/releases",
+        handler=releases.list_releases,
+        summary="Releases that go on and those that were kept, the newest first.",
+        query=releases.ReleasesQuery,
+        body=Nothing,
+        answer=releases.ReleasesJson,
+        errors=(Unavailable,),
+    ),
+    Route(
+        method="GET",
+        path=RELEASE,
+        handler=releases.show_release,
+        summary="One release.",
+        query=Nothing,
+        body=Nothing,
+        answer=releases.ReleaseJson,
+        errors=(NotFound, Unavailable),
+    ),
+    Raw(
+        path=RELEASE + "/events",
+        handler=releases.release_events,
+        summary="All that a release told and goes on to tell, as server-sent events; Last-Event-ID goes on from there.",
+        query=releases.EventsQuery,
+        content_types=("text/event-stream",),
+        errors=(NotFound, Unavailable),
+    ),
+    Raw(
+        path=RELEASE + "/log",
+        handler=releases.release_log,
+        summary="What is kept of a release, as text.",
+        query=releases.EventsQuery,
+        content_types=("text/plain",),
+        errors=(NotFound, Unavailable),
+    ),
     Raw(
         path=V1 + "/releases/{cluster}/{namespace}/{workload}/events",
-        handler=releases.watch_release,
-        summary="A release as it happens, as server-sent events; the last one, end, says how it went.",
-        query=releases.ReleaseQuery,
+        handler=releases.current_events,
+        summary="The release of a workload that goes on now, as server-sent events; the last one, end, tells how.",
+        query=releases.CurrentQuery,
         content_types=("text/event-stream",),
         errors=(NotFound, Unavailable),
     ),
@@ -263,6 +301,7 @@ ROUTES: tuple[AnyRoute, ...] = (
 def make_site(
     *,
     broker: Broker,
+    releases: Releases,
     feed: Feed,
     clusters: Mapping[str, Cluster],
     doctor: Doctor,
@@ -275,11 +314,11 @@ def make_site(
 ) -> web.Application:
     site = web.Application(client_max_size=LONGEST_BODY, middlewares=[_log, _explain, _guard])
     site[BROKER], site[FEED], site[CLUSTERS], site[DOCTOR] = broker, feed, clusters, doctor
-    site[HOSTS] = hosts
+    site[HOSTS], site[RELEASES] = hosts, releases
     site[SETTINGS], site[CLOCK], site[PATIENCE] = settings, clock, Patience()
     site[health.HEALTH] = health.Health(store=store, stopping=stopping)
     site[METRICS] = metrics
-    metrics.read_from(live=broker.live, clusters=clusters, health=site[health.HEALTH])
+    metrics.read_from(broker=broker, clusters=clusters, health=site[health.HEALTH])
     for route in ROUTES:
         if isinstance(route, Raw):
             site.router.add_get(route.path, route.serve, allow_head=False)

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from noah.cli.sse import EventReader
-from noah.web.live import PING, STALLED
+from noah.web.sse import PING, STALLED
 from tests.integration.web.conftest import Gateway
 
 pytestmark = pytest.mark.jvm

@@ -1,0 +1,59 @@
+"""One release as people watch it: what it is, what it has told, and what it goes on to tell."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+
+from noah.core.journal import Journal, Numbered, Told
+from noah.core.release import Progress, Release, Result
+
+AT_ONCE = 500  # events that a watcher is given before it is looked again what is held
+
+
+class Stream:
+    def __init__(self, release: Release, journal: Journal, *, is_over: bool = False) -> None:
+        self.release = release
+        self.journal = journal
+        # Numbers of another run mean nothing in this one. What is kept is the same for all who read it.
+        self.run = "kept" if is_over else secrets.token_hex(4)
+        self.is_over = is_over
+        self.watchers = 0
+        self._bell = asyncio.Event()
+
+    def __repr__(self) -> str:
+        return f"<{self.release} {self.release.id} {self.release.progress.result}, {self.journal.count} events>"
+
+    def tell(self, told: Told) -> None:
+        if told.kind == "progress":
+            progress = Progress(Result.RUNNING, told.more["online"], told.more["wanted"], told.text)
+            self.release = replace(self.release, progress=progress)
+        self.journal.add(told)
+        self._ring()
+
+    def end(self) -> None:
+        self.is_over = True
+        self._ring()
+
+    async def watch(self, after: int) -> AsyncGenerator[list[Numbered], None]:
+        """What came after the event of that number, then what comes, until it is over; as much at once as there is.
+
+        A watcher that is slower than the release holds nothing up: a "gap" tells it what it has missed.
+        """
+        self.watchers += 1
+        try:
+            while True:
+                bell = self._bell
+                if found := list(self.journal.after(after, limit=AT_ONCE)):
+                    yield found
+                    after = found[-1][0]
+                if after >= self.journal.count:
+                    if self.is_over:
+                        return
+                    await bell.wait()
+        finally:
+            self.watchers -= 1
+
+    def _ring(self) -> None:
+        self._bell.set()
+        self._bell = asyncio.Event()

@@ -1,0 +1,98 @@
+"""What a release has told so far: numbered, as much of it as memory may hold, and what is kept of it for later.
+
+Numbers count from 1 without holes. Who reads on from a number that is not held any more gets a "gap" first, which says
+how many are missing: nothing is left out without a word.
+"""
+
+import bisect
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from operator import itemgetter
+from typing import Any
+
+HELD = 16 << 20  # bytes of memory for one release, roughly; at 1,000 lines per second, a minute
+OVERHEAD = 300  # bytes that an event costs beside its text
+LINES = 200  # lines kept of each run of a container
+OTHERS = 1000  # kept events that are no lines
+LONGEST_KEPT = 2000  # characters of a kept line
+MOST_KEPT = 5000  # events
+LINE_KINDS = frozenset({"log", "hook"})
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    at: str  # RFC 3339, UTC: a line's by the kubelet's clock, anything else's by the gateway's
+    kind: str
+    text: str
+    more: Mapping[str, Any] = field(default_factory=dict)  # JSON; pod, container, restart and what else the kind has
+
+    def json(self, n: int) -> dict[str, Any]:
+        return {"at": self.at, "kind": self.kind, "n": n, **self.more, "text": self.text}
+
+    @property
+    def run(self) -> tuple[str, str, int]:
+        """The run of a container that a line comes from."""
+        return str(self.more.get("pod")), str(self.more.get("container")), int(self.more.get("restart", 0))
+
+
+Numbered = tuple[int, Told]
+
+
+def timestamp(at: datetime) -> str:
+    """For Told.at: fine enough to be put in order with lines."""
+    return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+class Journal:
+    def __init__(self, events: Iterable[Numbered] = (), *, held: int = HELD) -> None:
+        """*events*: what was kept of it, when it is over."""
+        self._held = held
+        self._size = 0
+        self._events: list[Numbered] = list(events)
+        self.count = self._events[-1][0] if self._events else 0
+        self._others: deque[Numbered] = deque(maxlen=OTHERS)
+        self._lines: dict[tuple[str, str, int], deque[Numbered]] = {}
+
+    def add(self, told: Told) -> None:
+        self.count += 1
+        self._events.append((self.count, told))
+        self._size += OVERHEAD + len(told.text)
+        if self._size > self._held:
+            self._drop()
+        kept = self._lines.setdefault(told.run, deque(maxlen=LINES)) if told.kind in LINE_KINDS else self._others
+        kept.append((self.count, told))
+
+    def _drop(self) -> None:
+        """The older half, so that it need not be done often."""
+        dropped = self._events[: len(self._events) // 2]
+        self._size -= sum(OVERHEAD + len(told.text) for _, told in dropped)
+        del self._events[: len(dropped)]
+
+    def after(self, number: int, *, limit: int) -> Iterator[Numbered]:
+        """The first *limit* events after *number*, as it is now."""
+        first = bisect.bisect_right(self._events, number, key=itemgetter(0))
+        return with_gaps(self._events[first : first + limit], number)
+
+    def kept(self) -> list[Numbered]:
+        """For the store: the last lines of each container, and all else; the newest when even that is too much."""
+        lines = (line for run in self._lines.values() for line in run)
+        newest = sorted((*self._others, *lines), key=lambda one: one[0])[-MOST_KEPT:]
+        return [(n, _cut(told)) for n, told in newest]
+
+
+def with_gaps(events: Iterable[Numbered], last: int) -> Iterator[Numbered]:
+    """*events*, with a word wherever some are missing; *last* is the number before them."""
+    for number, told in events:
+        if missed := number - last - 1:
+            lines = "line was" if missed == 1 else "lines were"
+            yield number - 1, Told(told.at, "gap", f"{missed} {lines} left out here.", {"missed": missed})
+        yield number, told
+        last = number
+
+
+def _cut(told: Told) -> Told:
+    if len(told.text) <= LONGEST_KEPT:
+        return told
+    return Told(told.at, told.kind, told.text[:LONGEST_KEPT] + " …", told.more)

@@ -1,0 +1,58 @@
+"""Server-sent events as they are written: numbered, pinged, and to nobody who does not read."""
+
+import asyncio
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from aiohttp import web
+
+from noah.web.wire import plain
+
+PING = 15.0  # seconds; load balancers cut what is quiet for a minute
+RETRY = 2000  # milliseconds after which a browser connects again
+# Seconds; who has read nothing for so long is cut off, and loses nothing by it: they come back with their last ID.
+# Short, because a gateway that stops waits for them.
+STALLED = 5.0
+
+
+class EventStream:
+    """Methods raise ConnectionResetError when they are gone, or do not read."""
+
+    def __init__(self, last_id: str) -> None:
+        self.last_id = last_id  # of the last event that was looked at, sent or not
+
+    async def begin(self, request: web.Request) -> web.StreamResponse:
+        # Proxies like nginx would otherwise collect an answer before they pass it on.
+        self._response = web.StreamResponse(headers={"X-Accel-Buffering": "no"})
+        self._response.content_type = "text/event-stream"
+        self._transport = request.transport
+        await self._response.prepare(request)
+        # The ID alone: who is cut off before the first event comes back to here.
+        await self._write(f"retry: {RETRY}\nid: {self.last_id}\n\n".encode(errors="replace"))
+        return self._response
+
+    async def send(self, events: Iterable[tuple[str, str, Mapping[str, Any]]]) -> None:
+        """Each: its ID, its kind, its data."""
+        written = []
+        for self.last_id, kind, data in events:
+            # JSON escapes line ends, so the data is one line whatever is in it.
+            text = json.dumps(data, ensure_ascii=False, default=plain, separators=(",", ":"))
+            written.append(f"id: {self.last_id}\nevent: {kind}\ndata: {text}\n\n")
+        if written:
+            await self._write("".join(written).encode(errors="replace"))
+
+    async def ping_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(PING)
+            await self._write(f": ping\nid: {self.last_id}\n\n".encode(errors="replace"))
+
+    async def _write(self, data: bytes) -> None:
+        try:
+            async with asyncio.timeout(STALLED):
+                await self._response.write(data)
+        except TimeoutError:
+            # To end the answer in good order would be to wait for them again.
+            if self._transport is not None:
+                self._transport.abort()
+            raise ConnectionResetError from None
