@@ -7,7 +7,7 @@ from noah.cli.output import BAD, CARE, Column, output_option, print_list
 
 COLUMNS = (
     Column("TARGET", lambda d: d["target"]),
-    Column("FINDING", lambda d: d["finding"], {"session-without-flags": BAD, "unknown": CARE}),
+    Column("FINDING", lambda d: d["finding"], {"session-without-flags": BAD, "not-configured": BAD, "unknown": CARE}),
     Column("DETAIL", lambda d: d.get("detail")),
 )
 

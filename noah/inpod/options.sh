@@ -1,32 +1,39 @@
 # What the gateway does on a host, over SSH, beside forwarder.sh: reads and replaces an options file, tells about JVMs.
 # Runs as `sh -s -- VERB ...` with this on its stdin, before it lines that set what is too long for a command line.
 #
-#   read FILE            `mode 640`, `owner 1000:1000`, `content BASE64`
-#   replace FILE         by $content (base64), if it is what $was says; $becomes says what it is then (both SHA-256)
-#   jvms PORT            `jvm PID VERSION|- onjcmd|-` for each that can be seen; onjcmd: its agent for PORT waits for jcmd
-#   jcmd PID             has the agent of that JVM listen
-#   listens PORT         `listens` when a program has that port
-#   run NAME COMMAND     with its own output and exit code
-#   runs NAME            `runs` while that `run` has not ended, whoever began it
+#   read FILE [NAME TURN]    `mode 640`, `owner 1000:1000`, `content BASE64`; begins a turn
+#   replace FILE NAME TURN   by $content (base64), if it is what $was says; $becomes says what it is then (both SHA-256)
+#   jvms PORT                `jvm PID VERSION|- onjcmd|-` for each that can be seen; onjcmd: its agent for PORT waits for jcmd
+#   jcmd PID                 has the agent of that JVM listen
+#   listens PORT             `listens` when a program has that port
+#   run COMMAND NAME TURN    with its own output and exit code
+#   runs NAME                `runs` while that `run` has not ended, whoever began it
 #
 # The last line is `done`, or `error WORD...`.
 #
 # Rules that must stay true:
 #  - FILE is whole at any time: as it was, or as it becomes. What goes wrong before that leaves it untouched.
 #  - Its mode, its owner, and where it is a link the link, stay.
+#  - What was held up on its way, since the host stood still or its disk did, is not done any more when somebody has looked
+#    at the file since and has decided something else: a change says which look it follows, its turn.
 set -u
 umask 077
 verb=$1
-mark=/dev/shm/.noah-restart-${2:-}  # of run and runs: the process and its start time
+# Of this user: in /dev/shm not even root writes to a file of somebody else.
+ours=/dev/shm/.noah-$(id -u)
 
 fail() { echo "error $(printf %s "$*" | tr '\n' ' ')"; exit 3; }
 
 sum() { sha256sum 2>/dev/null < "$1"; }
 
+# turn NAME TURN
+turn() { read -r now 2>/dev/null < "$ours-turn-$1" && [ "$now" = "$2" ] || fail late; }
+
+# replace NAME TURN
 replace() {
-  new=$file.noah-new
+  new=$file.noah-new-$2
   trap 'rm -f "$new"' EXIT
-  rm -f "$new"
+  rm -f "$file".noah-new-*
   [ "$(sum "$file")" = "$was  -" ] || fail changed
   like=$(stat -c '%a %u:%g' "$file")
   said=$(cp -p "$file" "$new" 2>&1) || fail write "$said"
@@ -36,6 +43,7 @@ replace() {
   [ "$(sum "$new")" = "$becomes  -" ] || fail write "$said"
   chmod "${like%% *}" "$new"
   sync "$new" 2>/dev/null || sync
+  turn "$1" "$2"
   said=$(mv -f "$new" "$file" 2>&1) || fail write "$said"
 }
 
@@ -75,7 +83,8 @@ case $verb in
 read|replace)
   file=$(readlink -f "$2") && [ -f "$file" ] || fail missing
   [ -r "$file" ] || fail unreadable
-  [ "$verb" = read ] || { replace; echo done; exit 0; }
+  [ "$verb" = read ] || { replace "$3" "$4"; echo done; exit 0; }
+  [ $# = 2 ] || echo "$4" 2>/dev/null > "$ours-turn-$3" || fail turn
   [ "$(wc -c < "$file")" -le 65536 ] || fail long
   echo "mode $(stat -c %a "$file")"
   echo "owner $(stat -c %u:%g "$file")"
@@ -95,11 +104,12 @@ listens)
     done < $table
   done ;;
 run)
+  turn "$3" "$4"
   # The gateway may go away while it runs: what it then writes must not end it halfway.
   trap '' PIPE
-  began $$ && echo "$$ $start" > "$mark"
-  exec sh -c "$3" < /dev/null ;;
+  began $$ && echo "$$ $start" > "$ours-restart-$3"
+  exec sh -c "$2" < /dev/null ;;
 runs)
-  [ -r "$mark" ] && read -r pid then < "$mark" && began "$pid" && [ "$start" = "$then" ] && echo runs ;;
+  read -r pid then 2>/dev/null < "$ours-restart-$2" && began "$pid" && [ "$start" = "$then" ] && echo runs ;;
 esac
 echo done

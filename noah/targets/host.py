@@ -8,32 +8,29 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal
 
-from noah.core import options
 from noah.core.edits import HostEdit
-from noah.core.forwarder import Agent, Answer, report_arguments
+from noah.core.forwarder import Answer, report_arguments
 from noah.core.session import Presence, Session, Vm
 from noah.core.target import HostTarget, Target, Wanted
 from noah.errors import CannotDebug, NoahError, NotFound, Unavailable
 from noah.proxy.relay import Dial
 from noah.settings import Host
 from noah.store.edits import Edits
-from noah.targets import inside
-from noah.targets.base import Seen, TargetInfo
-from noah.targets.hosted import HostedApp
+from noah.targets import drift, inside
+from noah.targets.base import Line, Seen, TargetInfo
+from noah.targets.drift import Drift
+from noah.targets.hosted import HostedApp, sleeps
 from noah.targets.restart import Restarts, needs_restart
 from noah.targets.ssh import Ssh
+from noah.targets.unconfigured import Unconfigured
 
 log = logging.getLogger(__name__)
 
 LOOK_AGAIN = 5.0  # seconds; a look costs a shell on the host, and nothing tells us of a JVM that ends
-AGENT_COMES_WITHIN = 3  # seconds; the agent listens before main() runs
 TAKE_BACK_EVERY = 3.0  # seconds
 LONGEST_PAUSE = 30.0  # seconds between attempts at a host that does not answer
-DRIFT_TAKES = 20.0  # seconds, for all hosts at once
 
 
 class HostLine:
@@ -65,7 +62,7 @@ class HostLine:
         async with self._app.changing:
             await self._restarts.take_over(session)
             answer = await self._start(session, vm, now)
-            if _sleeps(answer) or await self._restarts.interrupted():
+            if sleeps(answer) or await self._restarts.interrupted():
                 began = asyncio.get_running_loop().time()
                 await self._restarts.have_agent_listen(session, self._step)
                 took = timedelta(seconds=asyncio.get_running_loop().time() - began)
@@ -103,25 +100,11 @@ class HostLine:
         inside.check(answer, where=self._app.where)
         if answer.java is None:
             return Seen(presence=Presence.NOT_READY, reason=f"No Java process runs on {self._app.where}.")
-        if _sleeps(answer):
+        if sleeps(answer):
             return Seen(presence=Presence.READY)  # start() knows what it takes
         return inside.seen(
             answer, where=str(self._app.target), jdwp_port=self._app.app.jdwp_port, now=datetime.now(UTC)
         )
-
-
-def _sleeps(answer: Answer) -> bool:
-    """A JVM is there, and is old enough to listen for a debugger, if ever it will."""
-    return answer.java is not None and answer.agent is Agent.NONE and answer.java_age >= AGENT_COMES_WITHIN
-
-
-@dataclass(frozen=True, slots=True)
-class Drift:
-    """Flags that stand without a session, a session whose flags are gone, or a host that cannot be asked."""
-
-    target: HostTarget
-    finding: Literal["flags-without-session", "session-without-flags", "unknown"]
-    detail: str
 
 
 class Hosts:
@@ -146,16 +129,19 @@ class Hosts:
             raise CannotDebug(f"No Java process runs on {app.where}: start {wanted.app}, then enable debugging.")
         return _info(app, needs_restart=await _what_it_takes(app, answer))
 
-    def line(self, session: Session, *, changed: Callable[[], None], step: Callable[[str], None]) -> HostLine:
+    def line(self, session: Session, *, changed: Callable[[], None], step: Callable[[str], None]) -> Line:
         assert isinstance(session.target, HostTarget)
+        if session.target not in self._apps:
+            return Unconfigured(session.target)
         return HostLine(self._find(session.target), self._edits, changed=changed, step=step)
 
     async def drift(self) -> Sequence[Drift]:
         """Asks every host at once; one that hangs is a line, and costs the others nothing."""
         held = set(self._held_targets())
+        forgotten = [drift.forgotten(edit) for edit in await self._edits.left_over() if edit.target not in self._apps]
         async with asyncio.TaskGroup() as group:
-            asked = [group.create_task(_drift(app, app.target in held)) for app in self._apps.values()]
-        return [found for task in asked if (found := task.result()) is not None]
+            asked = [group.create_task(drift.of(app, held=app.target in held)) for app in self._apps.values()]
+        return [*(found for task in asked if (found := task.result()) is not None), *forgotten]
 
     async def take_back_for_ever(self) -> None:
         """What sessions that are over left on hosts that were not reached."""
@@ -214,7 +200,7 @@ async def open_hosts(
 
 async def _what_it_takes(app: HostedApp, answer: Answer) -> str | None:
     """What has to be confirmed first."""
-    if not _sleeps(answer) or any(jvm.waits_for_jcmd for jvm in await app.jvms()):
+    if not sleeps(answer) or any(jvm.waits_for_jcmd for jvm in await app.jvms()):
         return None
     if app.app.options_file is None or app.app.restart_command is None:
         raise CannotDebug(
@@ -223,24 +209,6 @@ async def _what_it_takes(app: HostedApp, answer: Answer) -> str | None:
             "configuration."
         )
     return needs_restart(app).sentence
-
-
-async def _drift(app: HostedApp, held: bool) -> Drift | None:
-    if app.app.options_file is None:
-        return None
-    try:
-        async with asyncio.timeout(DRIFT_TAKES):
-            there = bool(options.debug_ports((await app.read_options()).content))
-            listens = not _sleeps(await app.forwarder("look", "doctor"))
-    except NoahError as e:
-        return Drift(app.target, "unknown", e.sentence)
-    except TimeoutError:
-        return Drift(app.target, "unknown", f"{app.where} does not answer within {DRIFT_TAKES:.0f} s.")
-    if there and not held:
-        return Drift(app.target, "flags-without-session", f"{app.app.options_file} has debug flags, and nobody debugs.")
-    if held and not there and not listens:
-        return Drift(app.target, "session-without-flags", f"{app.app.options_file} has no debug flags any more.")
-    return None
 
 
 def _info(app: HostedApp, *, needs_restart: str | None = None) -> TargetInfo:

@@ -2,19 +2,23 @@
 
 import asyncio
 import base64
+import secrets
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 
-from noah.core.forwarder import Answer, arguments, read_answer
+from noah.core.forwarder import Agent, Answer, arguments, read_answer
 from noah.core.target import HostTarget
 from noah.errors import CannotDebug, Unavailable
 from noah.inpod import script
 from noah.settings import HostApp
-from noah.targets.ssh import Ran, Ssh
+from noah.targets.ssh import Ssh
+from noah.targets.ssh_command import Ran
 
 SCRIPT_TAKES = 15.0  # seconds at most; a script itself needs 50 ms, a busy host seconds
 CHECKURL_TAKES = 2  # seconds
+AGENT_COMES_WITHIN = 3  # seconds; the agent listens before main() runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,7 @@ class HostedApp:
         self.app = app
         self.target = HostTarget(ssh.host.name, app.name)
         self.changing = asyncio.Lock()  # held by whoever edits its options or restarts it
+        self._turn = ""  # the look at the options that all changes after it follow from
 
     def __repr__(self) -> str:
         return f"<{self.target} of {self.ssh!r}>"
@@ -47,8 +52,7 @@ class HostedApp:
 
     async def forwarder(self, verb: str, session: str, *more: str) -> Answer:
         told = arguments(verb, session, name=self.app.name, jdwp_port=self.app.jdwp_port)
-        argv = ["sh", "-s", "--", *told, *more]
-        ran = await self.ssh.run(argv, stdin=script("forwarder").encode(), timeout=SCRIPT_TAKES)
+        ran = await self._run("forwarder", *told, *more)
         return read_answer(ran.stdout.decode("utf-8", "replace").splitlines())
 
     async def jvms(self) -> list[Jvm]:
@@ -66,52 +70,68 @@ class HostedApp:
         if self.app.checkurl is None:
             return None
         # A name that no report has: what a session says about a suspended JVM is no health.
-        argv = ["sh", "-s", "--", self.app.checkurl, str(CHECKURL_TAKES), f"{self.app.name}.none"]
-        ran = await self.ssh.run(argv, stdin=script("liveness").encode(), timeout=SCRIPT_TAKES)
+        ran = await self._run("liveness", self.app.checkurl, str(CHECKURL_TAKES), f"{self.app.name}.none")
         return None if ran.code == 0 else f"checkurl {self.app.checkurl} does not answer 200"
 
-    async def read_options(self) -> OptionsFile:
-        found = dict(line.partition(" ")[::2] for line in await self._asked("read", self._file))
+    async def read_options(self, file: str, *, to_change: bool = False) -> OptionsFile:
+        """*to_change*: what was decided by an earlier look, and is still on its way there, is not done any more."""
+        turn = []
+        if to_change:
+            self._turn = secrets.token_hex(4)
+            turn = [self.app.name, self._turn]
+        found = dict(line.partition(" ")[::2] for line in await self._asked("read", file, *turn))
         return OptionsFile(base64.b64decode(found["content"]), found["mode"], found["owner"])
 
-    async def replace_options(self, was: bytes, becomes: bytes) -> None:
+    async def replace_options(self, file: str, was: bytes, becomes: bytes) -> None:
         """Whole or not at all. CannotDebug when it cannot be, or is not what it *was* any more."""
         told = {
             "content": base64.b64encode(becomes).decode(),
             "was": sha256(was).hexdigest(),
             "becomes": sha256(becomes).hexdigest(),
         }
-        await self._asked("replace", self._file, set_first="".join(f"{key}={value}\n" for key, value in told.items()))
+        set_first = "".join(f"{key}={value}\n" for key, value in told.items())
+        await self._asked("replace", file, self.app.name, self._turn, set_first=set_first)
 
-    async def restart(self, *, line: Callable[[str], None]) -> Ran:
-        assert self.app.restart_command is not None
-        argv = ["sh", "-s", "--", "run", self.app.name, self.app.restart_command]
+    async def restart(self, command: str, *, line: Callable[[str], None]) -> Ran:
+        argv = ["sh", "-s", "--", "run", command, self.app.name, self._turn]
         takes = self.app.restart_takes.total_seconds()
-        return await self.ssh.run(argv, stdin=script("options").encode(), timeout=takes, line=line)
+        ran = await self.ssh.run(argv, stdin=script("options").encode(), timeout=takes, line=line)
+        if ran.stdout == b"error late\n":
+            raise Unavailable(self._late)
+        return ran
 
     async def is_restarting(self) -> bool:
         """A restart that was begun from here has not ended, whatever became of who began it."""
         return bool(await self._asked("runs", self.app.name))
 
-    @property
-    def _file(self) -> str:
-        assert self.app.options_file is not None
-        return self.app.options_file
-
     async def _asked(self, *argv: str, set_first: str = "") -> list[str]:
         """The lines before `done`."""
-        stdin = (set_first + script("options")).encode()
-        ran = await self.ssh.run(["sh", "-s", "--", *argv], stdin=stdin, timeout=SCRIPT_TAKES)
+        ran = await self._run("options", *argv, set_first=set_first)
         lines = ran.stdout.decode("utf-8", "replace").splitlines()
         match (lines[-1] if lines else "").split(maxsplit=2):
             case ["done"]:
                 return lines[:-1]
+            case ["error", "late"]:
+                raise Unavailable(self._late)
             case ["error", word, *said]:
-                raise CannotDebug(self._sentence(word, " ".join(said)))
+                raise CannotDebug(self._sentence(word, " ".join(said), file=argv[1]))
         raise Unavailable(f"The answer of {self.where} was cut short: {ran.said}.")
 
-    def _sentence(self, word: str, said: str) -> str:
-        user, file = self.ssh.host.user, self.app.options_file
+    async def _run(self, name: str, *argv: str, set_first: str = "") -> Ran:
+        """CannotDebug when not even its shell begins: whatever happens, each script says something to stdout."""
+        stdin = (set_first + script(name)).encode()
+        ran = await self.ssh.run(["sh", "-s", "--", *argv], stdin=stdin, timeout=SCRIPT_TAKES)
+        if ran.code and not ran.stdout:
+            how = f" by `{shlex.join(self.ssh.host.become)}`" if self.ssh.host.become else ""
+            raise CannotDebug(f"{self.ssh.host.user} cannot run commands{how} on {self.where}: {ran.said.rstrip('.')}.")
+        return ran
+
+    @property
+    def _late(self) -> str:
+        return f"{self.where} was changed by somebody else while a command was on its way there: looking again."
+
+    def _sentence(self, word: str, said: str, *, file: str) -> str:
+        user = self.ssh.host.user
         match word:
             case "missing":
                 return f"There is no file {file} on {self.where}: is options_file right?"
@@ -126,6 +146,13 @@ class HostedApp:
             case "write":
                 why = said.rpartition(": ")[2] or "is the disk full?"
                 return f"{file} on {self.where} cannot be replaced ({why}); it is as it was."
+            case "turn":
+                return f"Nothing is changed on {self.where}, since {user} cannot write to its /dev/shm: is it full?"
             case "jcmd":
                 return f"jcmd on {self.where} does not start the debug agent: {said[-200:]}"
         return f"{self.where} failed: {word} {said}"
+
+
+def sleeps(answer: Answer) -> bool:
+    """A JVM is there, and is old enough to listen for a debugger, if ever it will."""
+    return answer.java is not None and answer.agent is Agent.NONE and answer.java_age >= AGENT_COMES_WITHIN

@@ -119,7 +119,7 @@ class Restarts:
             raise CannotDebug(f"{target} needs a restart to be debugged: enable it anew and confirm that.")
         if await self._app.port_is_taken():
             raise CannotDebug(f"Port {app.jdwp_port} of {self._app.where} is taken by a program that is not {target}.")
-        file = await self._app.read_options()
+        file = await self._app.read_options(app.options_file)
         edit = HostEdit(
             id=f"e-{secrets.token_hex(4)}",
             target=target,
@@ -165,8 +165,8 @@ class Restarts:
 
     async def _put_flags_in(self, edit: HostEdit, step: Step) -> bool:
         """True when they were there already: by this edit, before something died."""
-        now = (await self._app.read_options()).content
-        if now == edit.after != edit.before:
+        now = (await self._app.read_options(edit.file, to_change=True)).content
+        if options.taken_back(now, before=edit.before, after=edit.after) != now:
             return True
         try:
             if now != edit.before:
@@ -174,10 +174,10 @@ class Restarts:
                     f"{edit.file} on {self._app.where} was changed by somebody else meanwhile: try again."
                 )
             if edit.after != edit.before:
-                await self._app.replace_options(edit.before, edit.after)
+                await self._app.replace_options(edit.file, edit.before, edit.after)
                 step(f"Put the debug flags into {self._app.app.options_variable} of {edit.file}.")
         except CannotDebug:
-            await self._now(edit, EditState.UNDONE)  # nothing was changed
+            await self._now(edit, EditState.UNDONE)  # nothing of it is in the file
             raise
         return False
 
@@ -204,10 +204,13 @@ class Restarts:
     async def _restart(self, step: Step) -> str | None:
         """What went wrong."""
         command = self._app.app.restart_command
-        step(f"Restarting: {' && '.join((command or '').splitlines())}")
+        if command is None:
+            return "the configuration has no way to restart it any more"
+        step(f"Restarting: {' && '.join(command.splitlines())}")
         try:
-            ran = await self._app.restart(line=lambda text: step(f"  {text[:300]}") if text.strip() else None)
+            ran = await self._app.restart(command, line=lambda text: step(f"  {text[:300]}") if text.strip() else None)
         except TookTooLong:
+            await self._app.is_restarting()  # Unavailable when it is the whole host that stands still
             return f"the restart took longer than {self._takes:.0f} s"
         return None if ran.code == 0 else f"the restart ended with exit code {ran.code} ({ran.said})"
 
@@ -243,10 +246,10 @@ class Restarts:
         return RolledBack(why)
 
     async def _put_back(self, edit: HostEdit) -> bool:
-        now = (await self._app.read_options()).content
+        now = (await self._app.read_options(edit.file, to_change=True)).content
         back = options.taken_back(now, before=edit.before, after=edit.after)
         if back != now:
-            await self._app.replace_options(now, back)
+            await self._app.replace_options(edit.file, now, back)
         return back != now
 
     async def _run_without_flags(self, step: Step) -> str | None:

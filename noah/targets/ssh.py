@@ -4,6 +4,7 @@ Rules that must stay true:
  - The host's key is the one that the configuration pins. Nothing is asked of, or sent to, a host that shows another.
  - One attempt to connect at a time and host, whoever waits for it: sshd drops what exceeds MaxStartups, and a host that
    hangs is waited for once.
+ - An sshd that is full (MaxStartups, MaxSessions) is asked again for some seconds: most of what fills it is over soon.
  - A host costs nobody but those who want that host: every wait here has a deadline, and nothing is shared with others.
 """
 
@@ -11,36 +12,25 @@ import asyncio
 import shlex
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 
 import asyncssh
 
 from noah.errors import BadSettings, CannotDebug, Unavailable
 from noah.settings import Host
 from noah.targets.channel import ChannelTransport
+from noah.targets.ssh_command import Ran, Running
 
 CONNECTS_WITHIN = 5.0  # seconds, key exchange and login included
 COMMANDS = 8  # at once per host, two fewer than sshd's own limit (MaxSessions 10): it refuses what exceeds that
 KEEPALIVE, KEEPALIVES_MISSED = 5.0, 3  # seconds; a host that is gone without a word is noticed within 20
-OUTPUT_LIMIT = 256 * 1024  # bytes
+OPENS_WITHIN = 10.0  # seconds, for a command to begin
+FULL_FOR = 5.0  # seconds
+FIRST_PAUSE = 0.2  # seconds, before an sshd that is full is asked again
 ENDS_WITHIN = 1.0  # seconds; a daemon that a command left behind holds its output open
 
 
 class TookTooLong(Unavailable):
     """The host did not answer in time; its connection may be well."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ran:
-    code: int | None  # None: it was ended by a signal
-    stdout: bytes
-    stderr: bytes
-
-    @property
-    def said(self) -> str:
-        """Its last line, for a sentence."""
-        lines = (self.stderr.strip() or self.stdout.strip()).decode("utf-8", "replace").splitlines()
-        return lines[-1][:300] if lines else "it said nothing"
 
 
 class Ssh:
@@ -75,22 +65,20 @@ class Ssh:
     ) -> Ran:
         """*line* is given each line of output as it comes. Unavailable when it is not known how the command ended."""
         command = shlex.join([*self.host.become, *argv])
+        running = Running(line)
         async with self._translated("a command there", timeout), self._commands:
-            connection = await self._connected()
-            running = _Running(line)
-            channel, _ = await connection.create_session(lambda: running, command, encoding=None)
             try:
-                channel.write(stdin)
-                channel.write_eof()
+                await self._begin(running, command)
+                running.say(stdin)
                 await running.exited.wait()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(ENDS_WITHIN):
                         await running.over.wait()
             finally:
-                channel.abort()
+                running.abort()
         if running.lost or not running.has_status:
             raise Unavailable(f"The connection to host {self.host.name} broke off while a command ran there.")
-        return Ran(running.code, bytes(running.output[None]), bytes(running.output[asyncssh.EXTENDED_DATA_STDERR]))
+        return running.ran
 
     async def dial(self, factory: Callable[[], asyncio.BufferedProtocol], port: int) -> asyncio.Transport:
         """A channel to 127.0.0.1:*port* of the host. ConnectionRefusedError as from a socket."""
@@ -114,6 +102,29 @@ class Ssh:
 
     # -- inside
 
+    async def _begin(self, running: Running, command: str) -> None:
+        until, pause = asyncio.get_running_loop().time() + FULL_FOR, FIRST_PAUSE
+        while True:
+            connection = await self._connected()
+            try:
+                async with asyncio.timeout(OPENS_WITHIN):
+                    await connection.create_session(lambda: running, command, encoding=None)
+                return
+            except TimeoutError:
+                # A session that opened later would be nobody's, and one of the few that sshd gives this connection.
+                connection.abort()
+                raise Unavailable(f"{self._where} stands still: it began no command in {OPENS_WITHIN:.0f} s.") from None
+            except asyncssh.ChannelOpenError:
+                if connection.is_closed():
+                    raise
+                if asyncio.get_running_loop().time() > until:
+                    raise Unavailable(
+                        f"{self._where} lets no command begin: its sshd is full (MaxSessions in its sshd_config; "
+                        f"{COMMANDS} is enough)."
+                    ) from None
+            await asyncio.sleep(pause)
+            pause *= 2
+
     async def _connected(self) -> asyncssh.SSHClientConnection:
         if self._connection is not None and not self._connection.is_closed():
             return self._connection
@@ -122,13 +133,23 @@ class Ssh:
                 return self._connection
             self._connection = None
             try:
-                async with asyncio.timeout(CONNECTS_WITHIN):
-                    self._connection = await self._connect()
-            except TimeoutError:
-                raise Unavailable(f"{self._where} does not answer within {CONNECTS_WITHIN:.0f} s.") from None
+                self._connection = await self._let_in()
             finally:
                 self.is_away = self._connection is None
             return self._connection
+
+    async def _let_in(self) -> asyncssh.SSHClientConnection:
+        why, pause = "does not answer", FIRST_PAUSE
+        try:
+            async with asyncio.timeout(CONNECTS_WITHIN):
+                while True:
+                    with suppress(asyncssh.ConnectionLost):
+                        return await self._connect()
+                    why = "hangs up before the login: its sshd is full (MaxStartups), or refuses this machine, for"
+                    await asyncio.sleep(pause)
+                    pause *= 2
+        except TimeoutError:
+            raise Unavailable(f"{self._where} {why} {CONNECTS_WITHIN:.0f} s.") from None
 
     async def _connect(self) -> asyncssh.SSHClientConnection:
         return await asyncssh.connect(
@@ -196,47 +217,6 @@ class _Client(asyncssh.SSHClient):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost()
-
-
-class _Running(asyncssh.SSHClientSession[bytes]):
-    """A command: its output, bounded, and when it has exited, which may be before its output ends."""
-
-    def __init__(self, line: Callable[[str], None] | None) -> None:
-        self.output: dict[int | None, bytearray] = {None: bytearray(), asyncssh.EXTENDED_DATA_STDERR: bytearray()}
-        self.code: int | None = None
-        self.has_status = False
-        self.lost = False
-        self.exited, self.over = asyncio.Event(), asyncio.Event()
-        self._line = line
-        self._rest = b""
-
-    def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:
-        kept = self.output[datatype]
-        kept += data[: OUTPUT_LIMIT - len(kept)]
-        if self._line is not None:
-            *lines, self._rest = (self._rest + data)[-OUTPUT_LIMIT:].split(b"\n")
-            for text in lines:
-                self._line(text.decode("utf-8", "replace"))
-
-    def exit_status_received(self, status: int) -> None:
-        self.code, self.has_status = status, True
-        self.exited.set()
-
-    def exit_signal_received(self, signal: str, core_dumped: bool, msg: str, lang: str) -> None:
-        self.has_status = True
-        self.exited.set()
-
-    def eof_received(self) -> bool:
-        if self._rest and self._line is not None:
-            self._line(self._rest.decode("utf-8", "replace"))
-            self._rest = b""
-        self.over.set()
-        return True
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.lost = exc is not None and not self.has_status
-        self.over.set()
-        self.exited.set()
 
 
 def _pinned(host: Host) -> tuple[Sequence[asyncssh.SSHKey], Sequence[asyncssh.SSHKey], Sequence[asyncssh.SSHKey]]:

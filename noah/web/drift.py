@@ -1,10 +1,8 @@
 """Where a host and what is known of it have drifted apart."""
 
-from typing import Literal
-
 from typing_extensions import TypedDict
 
-from noah.targets.host import Drift
+from noah.targets.drift import Drift, Finding
 from noah.web.keys import HOSTS
 from noah.web.route import Answer, Call
 from noah.web.wire import Nothing
@@ -12,7 +10,7 @@ from noah.web.wire import Nothing
 
 class DriftJson(TypedDict):
     target: str
-    finding: Literal["flags-without-session", "session-without-flags", "unknown"]
+    finding: Finding
     detail: str
 
 
