@@ -5,65 +5,53 @@ Whoever wants something of a session writes it into the store and wakes its task
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
-from datetime import datetime, timedelta
+from datetime import timedelta
 
-from noah.broker.live import SETTLED, Live, Step
+from noah.broker.audits import Audits, keeping_audits
+from noah.broker.live import SETTLED, Live, Step, Traffic
+from noah.broker.shared import KIND_OF, Shared
 from noah.broker.task import SessionTask
+from noah.core.audit import left_behind
 from noah.core.session import EndReason, Session, Status
-from noah.core.target import HostTarget, LocalTarget, PodTarget, Target, Wanted, WantedPod
+from noah.core.target import Target, Wanted
 from noah.duration import format_duration
 from noah.errors import AlreadyDebugged, BadInput, Conflict, NeedsRestart, NotFound
-from noah.feed import Feed
-from noah.settings import Settings
-from noah.store import Page, Store
-from noah.targets.base import Kind, TargetInfo
+from noah.store import Page
+from noah.targets.base import TargetInfo
 
-__all__ = ["Broker", "Live", "Step", "open_broker"]
+__all__ = ["KIND_OF", "Broker", "Live", "Shared", "Step", "Traffic", "open_broker"]
 
-KIND_OF: Mapping[type[Wanted | Target], str] = {
-    WantedPod: "pod",
-    PodTarget: "pod",
-    HostTarget: "host",
-    LocalTarget: "local",
-}
 ENDING_TAKES = 20.0  # seconds; how long an enable waits for the session before it to be cleared away
 
 
 class Broker:
-    def __init__(
-        self,
-        group: asyncio.TaskGroup,
-        *,
-        kinds: Mapping[str, Kind],
-        store: Store,
-        feed: Feed,
-        settings: Settings,
-        clock: Callable[[], datetime],
-        took: Callable[[float], None],
-    ) -> None:
+    def __init__(self, group: asyncio.TaskGroup, shared: Shared, audits: Audits) -> None:
         self._group = group
-        self._kinds = kinds
-        self._store = store
-        self._feed = feed
-        self._settings = settings
-        self._clock = clock
-        self._took = took
+        self._shared = shared
+        self._audits = audits
+        self._store = shared.store
+        self._settings = shared.settings
         self._live: dict[str, SessionTask] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._past_traffic = Traffic()
 
     # -- what is there
 
     def targets(self) -> Iterable[TargetInfo]:
-        for kind in self._kinds.values():
+        for kind in self._shared.kinds.values():
             yield from kind.list()
 
     async def resolve(self, wanted: Wanted) -> TargetInfo:
-        return await self._kind(wanted).resolve(wanted)
+        return await self._shared.kind(wanted).resolve(wanted)
 
     def live(self) -> list[Live]:
         return [task.live for task in self._live.values()]
+
+    def traffic(self) -> Traffic:
+        """Of all sessions since the gateway's start: no figure of it ever falls."""
+        return sum((live.traffic for live in self.live()), self._past_traffic)
 
     def holder(self, target: Target) -> Live | None:
         return next((one for one in self.live() if one.session.target == target), None)
@@ -157,7 +145,7 @@ class Broker:
                 if take_over and task.live.port is not None:
                     await task.live.port.take_over()
                 return task.live, False
-            return self._spawn(session).live, True
+            return self._spawn(Live(session)).live, True
 
     async def extend(self, session_id: str, *, by: str, length: timedelta) -> Live:
         task = self._task(await self.get(session_id))
@@ -187,9 +175,9 @@ class Broker:
         if live.session.is_over or session_id not in self._live:
             raise Conflict(f"Session {session_id} is over: nobody is asked for anything.")
         said = f"{by} asks to resume{f': {text}' if text else '.'}"
-        live.steps.append(Step(self._clock(), said))
+        live.steps.append(Step(self._shared.clock(), said))
         asked = {"session": session_id, "owner": live.session.owner, "by": by, "text": text}
-        self._feed.publish("asked", str(live.session.target), asked)
+        self._shared.feed.publish("asked", str(live.session.target), asked)
         live.changed()
         return live
 
@@ -210,12 +198,6 @@ class Broker:
                     await live.change()
         return live
 
-    def _kind(self, target: Wanted | Target) -> Kind:
-        name = KIND_OF[type(target)]
-        if name not in self._kinds:
-            raise NotFound(f"This gateway knows no {name} targets.")
-        return self._kinds[name]
-
     def _task(self, live: Live) -> SessionTask:
         task = self._live.get(live.session.id)
         if task is None or live.session.is_over:
@@ -232,35 +214,31 @@ class Broker:
         await self.ended(live.session.id, within=ENDING_TAKES)
         if live.session.ended_at is None:
             raise Conflict(f"Session {live.session.id} of {live.session.owner} is still being ended: try again soon.")
-        # Its row lets go of the target before its task has left the dictionary.
-        self._live.pop(live.session.id, None)
+        # Its row lets go of the target before its task has ended.
+        self._forget(live.session.id)
 
-    def _spawn(self, session: Session) -> SessionTask:
-        task = SessionTask(
-            Live(session),
-            make_line=lambda session, changed, step: self._kind(session.target).line(
-                session, changed=changed, step=step
-            ),
-            store=self._store,
-            feed=self._feed,
-            gateway=self._settings.gateway,
-            clock=self._clock,
-            took=self._took,
-        )
+    def _spawn(self, live: Live) -> SessionTask:
+        session = live.session
+        task = SessionTask(live, self._shared, self._audits)
         self._live[session.id] = task
+        self._audits.keep(live)
         running = self._group.create_task(task.run(), name=f"session {session.id} {session.target}")
         self._running[session.id] = running
+        running.add_done_callback(lambda _: self._running.pop(session.id))
         running.add_done_callback(lambda _: self._forget(session.id))
         return task
 
     def _forget(self, session_id: str) -> None:
-        self._live.pop(session_id, None)
-        self._running.pop(session_id, None)
+        if task := self._live.pop(session_id, None):
+            self._past_traffic += task.live.traffic
 
     async def start(self) -> None:
         """Goes on with the sessions that an earlier gateway left."""
-        for session in await self._store.live():
-            self._spawn(session)
+        sessions = await self._store.live()
+        audits = await self._store.audits([session.id for session in sessions])
+        for session in sessions:
+            audit = audits.get(session.id)
+            self._spawn(Live(session, audit=audit and left_behind(audit)))
 
     def stop(self) -> None:
         for running in self._running.values():
@@ -268,18 +246,10 @@ class Broker:
 
 
 @asynccontextmanager
-async def open_broker(
-    *,
-    kinds: Mapping[str, Kind],
-    store: Store,
-    feed: Feed,
-    settings: Settings,
-    clock: Callable[[], datetime],
-    took: Callable[[float], None],
-) -> AsyncIterator[Broker]:
+async def open_broker(shared: Shared) -> AsyncIterator[Broker]:
     """Sessions live as long as this context; leaving it closes ports and lets the targets be."""
-    async with asyncio.TaskGroup() as group:
-        broker = Broker(group, kinds=kinds, store=store, feed=feed, settings=settings, clock=clock, took=took)
+    async with keeping_audits(shared.store) as audits, asyncio.TaskGroup() as group:
+        broker = Broker(group, shared, audits)
         await broker.start()
         try:
             yield broker

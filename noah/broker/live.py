@@ -1,12 +1,11 @@
 """One session as it is now: what was asked for, and what is true. Read by anybody, changed by its task only."""
 
 import asyncio
-from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter, deque
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
+from noah.core.audit import Audit, added
 from noah.core.lifecycle import STANDS_AFTER
 from noah.core.session import Attachment, Facts, Presence, Session, Status, VmState, status_of
 from noah.proxy.port import DebugPort
@@ -24,17 +23,30 @@ class Step:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What a port has carried, in bytes by direction, and refused, by reason."""
+
+    carried: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+
+    def __add__(self, other: "Traffic") -> "Traffic":
+        return Traffic(self.carried + other.carried, self.refused + other.refused)
+
+
 class Live:
-    def __init__(self, session: Session, *, audit: Mapping[str, Any] | None = None) -> None:
+    """*audit*: what earlier gateways saw of a session that goes on; of an ended one, what was kept."""
+
+    def __init__(self, session: Session, *, audit: Audit | None = None) -> None:
         self.session = session
         self.seen: Seen | None = None
         self.gone_since: datetime | None = None
         self.forwarder_stopped = False
         self.warned_of: datetime | None = None  # since when the VM stands, of the stop whose budget's end was announced
         self.trouble: str | None = None  # why the last act failed
-        self.port: DebugPort | None = None
+        self.port: DebugPort | None = None  # once it has been open; it stays here when it is closed
         self.steps: deque[Step] = deque(maxlen=STEPS_KEPT)
-        self._audit = audit
+        self._earlier = audit
         self._vm: VmState | None = None
         self._stood_until: datetime | None = None
         self._bell = asyncio.Event()
@@ -80,9 +92,13 @@ class Live:
         return self.trouble or (self.seen.reason if self.seen else None) or None
 
     @property
-    def audit(self) -> Mapping[str, Any] | None:
-        """What the debuggers of this session did; of an ended one, what was kept of it."""
-        return self.port.audit() if self.port else self._audit
+    def audit(self) -> Audit | None:
+        """What the debuggers of this session did."""
+        return added(self._earlier, self.port.audit()) if self.port else self._earlier
+
+    @property
+    def traffic(self) -> Traffic:
+        return Traffic(self.port.carried, Counter(self.port.refused)) if self.port else Traffic()
 
     def note_vm(self) -> None:
         """Called at each change of what the VM does, many of which the task never sees."""
@@ -91,9 +107,6 @@ class Live:
             return
         if self._vm.since - before.since >= STANDS_AFTER:
             self._stood_until = self._vm.since
-
-    def keep_audit(self) -> None:
-        self._audit = self.audit
 
     def changed(self) -> None:
         self._bell.set()

@@ -15,7 +15,10 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from noah.broker.live import Live, Step
+from noah.broker.audits import Audits
+from noah.broker.live import Live
+from noah.broker.shared import Shared
+from noah.broker.telling import Telling
 from noah.core.lifecycle import (
     STANDS_AFTER,
     Action,
@@ -33,13 +36,10 @@ from noah.core.lifecycle import (
     next_action,
     passes_by,
 )
-from noah.core.session import EndReason, Presence, Session, Status
+from noah.core.session import EndReason, Presence, Session
 from noah.core.target import Target
 from noah.errors import AlreadyDebugged, CannotDebug, NoahError, RolledBack, Unavailable
-from noah.feed import Feed
 from noah.proxy.port import DebugPort
-from noah.settings import Gateway
-from noah.store import Store
 from noah.targets.base import Line, Seen
 
 log = logging.getLogger(__name__)
@@ -51,36 +51,21 @@ FAILS_WITHIN = 120.0  # seconds; a session that is older was ready once, before 
 TAKEN = "A debugger is attached to {} past the gateway: the session goes on when it detaches."
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0  # seconds between attempts that fail
 
-MakeLine = Callable[[Session, Callable[[], None], Callable[[str], None]], Line]
-
 
 class SessionTask:
-    def __init__(
-        self,
-        live: Live,
-        *,
-        make_line: MakeLine,
-        store: Store,
-        feed: Feed,
-        gateway: Gateway,
-        clock: Callable[[], datetime],
-        took: Callable[[float], None],
-    ) -> None:
+    def __init__(self, live: Live, shared: Shared, audits: Audits) -> None:
         self.live = live
-        self._make_line = make_line
-        self._store = store
-        self._feed = feed
-        self._gateway = gateway
-        self._clock = clock
-        self._took = took  # seconds from enable to ready, once
+        self._shared = shared
+        self._audits = audits
+        self._store = shared.store
+        self._clock = shared.clock
+        self._telling = Telling(live, shared)
         self._line = self._new_line()
         self._awake = asyncio.Event()
         self._writing = asyncio.Lock()
         self._acting: asyncio.Timeout | None = None
         self._look_at = 0.0  # of the loop's clock
         self._pause = FIRST_PAUSE
-        self._told: tuple[object, ...] = ()
-        self._was_ready = False
 
     def wake(self, *, look: bool = False) -> None:
         if look:
@@ -109,7 +94,7 @@ class SessionTask:
         try:
             await self._look()
             action = next_action(self.live.session, self.live.facts, self._clock())
-            self._tell()
+            self._telling.changes()
             if isinstance(action, Wait):
                 await self._sleep_until(action.until)
             else:
@@ -124,7 +109,7 @@ class SessionTask:
             log.exception("%s %s failed", self.live.session.target, self.live.session.id)
             await self._recover("Something went wrong inside the gateway; its log has the details.")
         finally:
-            self._tell()
+            self._telling.changes()
 
     async def _look(self) -> None:
         loop = asyncio.get_running_loop()
@@ -165,7 +150,7 @@ class SessionTask:
         elif self.live.gone_since is None:
             self.live.gone_since = self._clock()
         if seen.reason and (before is None or before.reason != seen.reason):
-            self._step(seen.reason)
+            self._telling.step(seen.reason)
 
     async def _act(self, action: Action) -> None:
         live, session = self.live, self.live.session
@@ -174,10 +159,7 @@ class SessionTask:
                 await self._open_port()
             case ClosePort():
                 assert live.port is not None
-                live.keep_audit()
                 await live.port.close(self._why_over())
-                live.keep_audit()
-                live.port = None
             case StartForwarder(vm):
                 await self._unless_it_ends(self._line.start(session, vm=vm, now=self._clock()))
             case Report(vm):
@@ -194,10 +176,10 @@ class SessionTask:
                 assert live.facts.vm is not None
                 live.warned_of = live.facts.vm.since
                 text = "The pause budget ends soon: the VM will be resumed."
-                self._notice("warning", {"text": text, "resumes_at": at.isoformat()})
+                self._telling.notice("warning", {"text": text, "resumes_at": at.isoformat()})
             case ResumeVm():
                 assert live.port is not None
-                self._notice("warning", {"text": "The pause budget is used up: the VM is resumed."})
+                self._telling.notice("warning", {"text": "The pause budget is used up: the VM is resumed."})
                 await live.port.detach("the pause budget is used up")
             case End(reason, detail):
                 await self.write(self._store.ask_end(session.id, reason=reason, detail=detail, by=None))
@@ -205,26 +187,28 @@ class SessionTask:
                 await self.write(self._store.finish(session.id, audit=live.audit))
 
     async def _open_port(self) -> None:
-        session = self.live.session
+        session, gateway = self.live.session, self._shared.settings.gateway
         networks = [ipaddress.ip_network(one, strict=False) for one in session.allow]
         port = DebugPort(
             session_id=session.id,
-            host=self._gateway.host,
+            host=gateway.host,
             port=session.port,
             dial=self._dial,
             admits=lambda address: any(ipaddress.ip_address(address) in network for network in networks),
             allow_exit=session.allow_exit,
             clock=self._clock,
             changed=self._port_changed,
-            noticed=self._notice,
+            noticed=self._noticed,
         )
         try:
             await port.open()
         except OSError as e:
             if e.errno not in (errno.EADDRINUSE, errno.EACCES):
                 raise Unavailable(f"Port {session.port} of the gateway cannot be opened: {e.strerror}.") from e
-            self._step(f"Port {session.port} is taken by another program of the gateway's machine; choosing another.")
-            await self.write(self._store.move_port(session.id, ports=self._gateway.ports, avoid={session.port}))
+            self._telling.step(
+                f"Port {session.port} is taken by another program of the gateway's machine; choosing another."
+            )
+            await self.write(self._store.move_port(session.id, ports=gateway.ports, avoid={session.port}))
         else:
             self.live.port = port
 
@@ -234,6 +218,11 @@ class SessionTask:
             now = asyncio.get_running_loop().time()
             self._look_at = max(self._look_at, now + LISTENS_AGAIN_WITHIN)
         self.wake()
+
+    def _noticed(self, kind: str, data: Mapping[str, Any]) -> None:
+        self._telling.notice(kind, data)
+        if kind in ("attached", "detached"):
+            self._audits.save_soon(self.live.session.id)
 
     async def _dial(self, factory: Callable[[], asyncio.BufferedProtocol]) -> asyncio.Transport:
         if not self.live.facts.forwarder_alive:
@@ -253,7 +242,7 @@ class SessionTask:
         self._line = self._new_line()
         self.live.seen = None
         self._look_at = 0.0
-        self._step(f"{old} is gone: following to {target}.")
+        self._telling.step(f"{old} is gone: following to {target}.")
 
     async def _give_up(self, error: CannotDebug) -> None:
         if self.live.session.is_over:
@@ -264,12 +253,12 @@ class SessionTask:
             self._look_at = asyncio.get_running_loop().time() + self._next_pause()
             return
         age = (self._clock() - self.live.session.created_at).total_seconds()
-        if (self._was_ready or age > FAILS_WITHIN) and not isinstance(error, RolledBack):
+        if (self._telling.was_ready or age > FAILS_WITHIN) and not isinstance(error, RolledBack):
             # It worked once: somebody is restarting or replacing it.
             self._saw(Seen(presence=Presence.NOT_READY, reason=error.sentence))
             self._look_at = asyncio.get_running_loop().time() + self._next_pause()
             return
-        self._step(error.sentence)
+        self._telling.step(error.sentence)
         try:
             await self.write(
                 self._store.ask_end(self.live.session.id, reason=EndReason.FAILED, detail=error.sentence, by=None)
@@ -279,10 +268,10 @@ class SessionTask:
 
     async def _recover(self, sentence: str) -> None:
         if self.live.trouble != sentence:
-            self._step(sentence)
+            self._telling.step(sentence)
         self.live.trouble = sentence
         self._look_at = 0.0
-        self._tell()
+        self._telling.changes()
         was_over = self.live.session.is_over
         until = asyncio.get_running_loop().time() + self._next_pause()
         # An end or an expiry does not wait for what failed before.
@@ -316,49 +305,10 @@ class SessionTask:
         self._awake.clear()
 
     def _new_line(self) -> Line:
-        return self._make_line(self.live.session, lambda: self.wake(look=True), self._step)
+        kind = self._shared.kind(self.live.session.target)
+        return kind.line(self.live.session, changed=lambda: self.wake(look=True), step=self._telling.step)
 
     def _why_over(self) -> str:
         session = self.live.session
         by = f" by {session.ended_by}" if session.ended_by and session.ended_by != session.owner else ""
         return f"the session was {str(session.end_reason).replace('_', ' ')}{by}"
-
-    def _step(self, text: str) -> None:
-        self.live.steps.append(Step(self._clock(), text))
-        self._notice("step", {"text": text})
-
-    def _notice(self, kind: str, data: Mapping[str, Any]) -> None:
-        session = self.live.session
-        self._feed.publish(kind, str(session.target), {"session": session.id, "owner": session.owner, **data})
-
-    def _tell(self) -> None:
-        """One log line and one event per change that people can see; a stop that does not last is none."""
-        live, session = self.live, self.live.session
-        vm = live.facts.vm
-        if passes_by(vm, self._clock()):
-            return
-        now = (live.status, live.reason, live.attached, vm and (vm.vm, vm.thread, vm.location), session)
-        if now == self._told:
-            return
-        before, self._told = self._told[:1], now
-        live.changed()
-        if live.status is Status.READY and not self._was_ready:
-            self._was_ready = True
-            self._took((self._clock() - session.created_at).total_seconds())
-        if before != (live.status,):
-            why = live.reason or (session.end_detail if session.is_over else None) or ""
-            was = str(before[0]) if before else "new"
-            log.info("%s %s %s -> %s%s", session.target, session.id, was, live.status, f": {why}" if why else "")
-            self._step(_said(live))
-        self._notice("session", {"status": live.status, "reason": live.reason})
-
-
-def _said(live: Live) -> str:
-    session = live.session
-    match live.status:
-        case Status.READY:
-            return f"Ready: point the debugger at port {session.port}."
-        case Status.ENDED:
-            return f"Ended: {str(session.end_reason).replace('_', ' ')}."
-        case status:
-            return f"{status.capitalize()}."

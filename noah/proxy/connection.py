@@ -79,15 +79,20 @@ class Connection:
     def commands(self) -> Counter[str]:
         return Counter(self._relay.conversation.counts()) if self._relay else Counter()
 
+    def carried(self) -> Counter[str]:
+        """Bytes, in from the debugger and out to it."""
+        return Counter({"in": self._relay.debugger.bytes, "out": self._relay.jvm.bytes}) if self._relay else Counter()
+
     def summary(self) -> Mapping[str, Any]:
         """As JSON: it is kept with the session."""
+        carried = self.carried()
         return {
             "address": self.address,
             "debugger": self.debugger,
             "since": self.since.isoformat(),
             "until": self.until and self.until.isoformat(),
-            "bytes_in": self._relay.debugger.bytes if self._relay else 0,
-            "bytes_out": self._relay.jvm.bytes if self._relay else 0,
+            "bytes_in": carried["in"],
+            "bytes_out": carried["out"],
             "ended": self.ended,
         }
 

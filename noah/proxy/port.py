@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
+from noah.core.audit import REMEMBERED
 from noah.core.conversation import ExitRefused, Identified, PacketRefused, VmChanged
 from noah.core.session import Attachment, Vm, VmState
 from noah.proxy.admission import Admission
@@ -22,7 +23,6 @@ from noah.proxy.relay import Dial
 
 log = logging.getLogger(__name__)
 
-REMEMBERED: Final = 50  # connections
 BACKLOG: Final = 1024  # connections that the kernel holds for us; a scanner opens hundreds at once
 
 
@@ -63,6 +63,7 @@ class DebugPort:
         self._next_takes_over = False
         self._past: deque[Mapping[str, Any]] = deque(maxlen=REMEMBERED)
         self._commands: Counter[str] = Counter()  # of connections that are over
+        self._carried: Counter[str] = Counter()  # by them
         self._change_is_due = False
 
     @property
@@ -111,6 +112,11 @@ class DebugPort:
             "commands": dict(self._commands + holder.commands()),
             "connections": [*self._past, holder.summary()],
         }
+
+    @property
+    def carried(self) -> Counter[str]:
+        """Bytes, in from debuggers and out to them, by all connections since the port was opened."""
+        return self._carried + (self._holder.carried() if self._holder else Counter())
 
     # A connection's life
 
@@ -166,6 +172,7 @@ class DebugPort:
     def _detached(self, holder: Connection) -> None:
         holder.until = self._clock()
         self._commands += holder.commands()
+        self._carried += holder.carried()
         self._past.append(holder.summary())
         self._holder = None
         self._next_takes_over = False

@@ -2,11 +2,12 @@
 
 import base64
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
-from sqlalchemy import ColumnElement, Select, delete, func, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, Select, bindparam, delete, func, insert, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -14,10 +15,12 @@ from noah.core.session import EndReason, Session
 from noah.core.target import Target
 from noah.errors import AlreadyDebugged, BadInput, Conflict, NotFound, Unavailable
 from noah.store import revisions
+from noah.store.alone import serving_alone
 from noah.store.database import Database
 from noah.store.edits import Edits
 from noah.store.page import Page
 from noah.store.ports import choose_port, give_up_port, keep_port, place_of, touch_port
+from noah.store.releases import Releases
 from noah.store.revisions import downgrade, upgrade
 from noah.store.tables import is_live, row_of, session_of, sessions
 
@@ -30,6 +33,7 @@ class Store:
     def __init__(self, database: Database) -> None:
         self._database = database
         self.edits = Edits(database)
+        self.releases = Releases(database)
 
     @classmethod
     def open(cls, url: str) -> Self:
@@ -44,6 +48,10 @@ class Store:
         await self._database.check_file()
         async with self._database.reading() as connection:
             await connection.run_sync(revisions.check)
+
+    def alone(self) -> AbstractAsyncContextManager[None]:
+        """As long as it lasts, no other gateway serves the database (alone.py)."""
+        return serving_alone(self._database.url)
 
     async def now(self) -> datetime:
         async with self._database.reading() as connection:
@@ -171,9 +179,11 @@ class Store:
             await touch_port(connection, session.port, now)
             return await _change(connection, replace(session, ended_at=now))
 
-    async def save_audit(self, id: str, audit: Mapping[str, Any]) -> None:
+    async def save_audits(self, audits: Mapping[str, Mapping[str, Any]]) -> None:
+        """By session; what a session that has ended left stays as it is."""
+        one = update(sessions).where(sessions.c.id == bindparam("of"), is_live).values(audit=bindparam("seen"))
         async with self._database.writing() as connection:
-            await connection.execute(update(sessions).where(sessions.c.id == id).values(audit=audit))
+            await connection.execute(one, [{"of": id, "seen": audits[id]} for id in sorted(audits)])
 
     async def move(self, id: str, *, target: Target) -> Session:
         """AlreadyDebugged when another session is on *target*."""

@@ -47,7 +47,7 @@ def open_engine(text: str) -> AsyncEngine:
         url,
         pool_pre_ping=True,
         pool_timeout=TAKES,
-        connect_args={**_postgres_args(url), "async_creator_fn": _Connection.connect},
+        connect_args=postgres_args(url),
     )
     event.listen(engine.sync_engine, "handle_error", _switched_over)
     return engine
@@ -63,9 +63,10 @@ def open_plain_engine(text: str) -> Engine:
     return create_engine(url, connect_args={"connect_timeout": 5})
 
 
-def _postgres_args(url: URL) -> dict[str, Any]:
+def postgres_args(url: URL) -> dict[str, Any]:
     milliseconds = int(TAKES * 1000)
     return {
+        "async_creator_fn": _Connection.connect,
         "connect_timeout": 5,
         # A machine that is gone without a word, in either direction: ours is told by the kernel, and what a gateway
         # that died had begun is rolled back by the server, locks and all.
@@ -112,6 +113,7 @@ def _switched_over(context: ExceptionContext) -> None:
 
 class Database:
     def __init__(self, url: str) -> None:
+        self.url = url
         self._engine = open_engine(url)
         self._writing = self._engine.execution_options(writes=True)
 

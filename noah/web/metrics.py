@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, ge
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from noah.broker import Live
+from noah.broker import Broker, Live, Traffic
 from noah.core.session import Status
 from noah.kube.clusters import Cluster
 from noah.web.health import HEALTH, Health
@@ -34,8 +34,8 @@ class Metrics:
     def took(self, seconds: float) -> None:
         self._ready.observe(seconds)
 
-    def read_from(self, *, live: Callable[[], Iterable[Live]], clusters: Mapping[str, Cluster], health: Health) -> None:
-        self._registry.register(_Reader(live, clusters, health))
+    def read_from(self, *, broker: Broker, clusters: Mapping[str, Cluster], health: Health) -> None:
+        self._registry.register(_Reader(broker, clusters, health))
 
     def text(self) -> bytes:
         return generate_latest(self._registry)
@@ -51,8 +51,8 @@ async def scrape(call: Call[Nothing, Nothing]) -> web.Response:
 
 
 class _Reader(Collector):
-    def __init__(self, live: Callable[[], Iterable[Live]], clusters: Mapping[str, Cluster], health: Health) -> None:
-        self._live = live
+    def __init__(self, broker: Broker, clusters: Mapping[str, Cluster], health: Health) -> None:
+        self._broker = broker
         self._clusters = clusters
         self._health = health
 
@@ -60,9 +60,8 @@ class _Reader(Collector):
         return ()  # else the registry would collect once to find the names out
 
     def collect(self) -> Iterator[Metric]:
-        live = list(self._live())
-        yield _sessions(live)
-        yield from _ports(live)
+        yield _sessions(self._broker.live())
+        yield from _traffic(self._broker.traffic())
         yield from _clusters(self._clusters)
         yield GaugeMetricFamily("noah_database_up", "Whether the database answers.", self._health.database is None)
 
@@ -76,16 +75,10 @@ def _sessions(live: Iterable[Live]) -> Metric:
     return family
 
 
-def _ports(live: Iterable[Live]) -> Iterator[Metric]:
-    """Of the ports that are open now: what a session carried leaves with it, so these are no counters."""
-    carried: Counter[str] = Counter({"in": 0, "out": 0})
-    refused: Counter[str] = Counter()
-    for port in [one.port for one in live if one.port is not None]:
-        refused += port.refused
-        for connection in port.audit()["connections"]:
-            carried.update({"in": connection["bytes_in"], "out": connection["bytes_out"]})
-    yield _family("noah_open_ports_bytes", "Bytes carried by the ports that are open now.", "direction", carried)
-    yield _family("noah_open_ports_refused", "Connections that the open ports refused.", "reason", refused)
+def _traffic(traffic: Traffic) -> Iterator[Metric]:
+    carried = {"in": traffic.carried["in"], "out": traffic.carried["out"]}
+    yield _counter("noah_bytes", "Bytes that debug ports carried, in from debuggers and out.", "direction", carried)
+    yield _counter("noah_refused", "Connections that debug ports refused.", "reason", traffic.refused)
 
 
 def _clusters(clusters: Mapping[str, Cluster]) -> Iterator[Metric]:
@@ -96,14 +89,18 @@ def _clusters(clusters: Mapping[str, Cluster]) -> Iterator[Metric]:
     yield gauge("noah_cluster_pods", "Pods that are held in memory.", lambda c: len(c.informer))
     yield gauge("noah_cluster_watch_age_seconds", "Since the watch last said something.", lambda c: c.watch_age)
     yield gauge("noah_execs_in_flight", "Exec streams that are open.", lambda c: c.exec.counts.in_flight)
-    started = CounterMetricFamily("noah_execs_started", "Commands started in containers.", labels=["cluster"])
-    failed = CounterMetricFamily(
-        "noah_execs_failed", "Those that did not begin, or ended nobody knows how.", labels=["cluster"]
-    )
-    for cluster in clusters.values():
-        started.add_metric([cluster.name], cluster.exec.counts.started)
-        failed.add_metric([cluster.name], cluster.exec.counts.failed)
-    yield from (started, failed)
+    counts = {cluster.name: cluster.exec.counts for cluster in clusters.values()}
+    started = {name: one.started for name, one in counts.items()}
+    failed = {name: one.failed for name, one in counts.items()}
+    yield _counter("noah_execs_started", "Commands started in containers.", "cluster", started)
+    yield _counter("noah_execs_failed", "Those that did not begin, or ended nobody knows how.", "cluster", failed)
+
+
+def _counter(name: str, about: str, label: str, values: Mapping[str, float]) -> Metric:
+    family = CounterMetricFamily(name, about, labels=[label])
+    for key, value in values.items():
+        family.add_metric([key], value)
+    return family
 
 
 def _family(name: str, about: str, label: str, values: Mapping[str, float | None]) -> Metric:

@@ -53,10 +53,11 @@ async def test_the_first_reason_stays_and_the_end_comes_once(store: Store) -> No
     await store.ask_end("s1", reason=EndReason.EXPIRED, detail=None, by=None)
     asked = await store.ask_end("s1", reason=EndReason.CANCELED, detail="x" * 5000, by="bob")
     assert (asked.end_reason, asked.ended_by) == (EndReason.EXPIRED, None)
-    await store.save_audit("s1", {"commands": {"x": 0}})
+    await store.save_audits({"s1": {"commands": {"x": 0}}, "nobody": {}})
     assert await store.audits(["s1", "nobody"]) == {"s1": {"commands": {"x": 0}}}
     ended = await store.finish("s1", audit={"commands": {"x": 1}})
     assert await store.finish("s1", audit={"commands": {}}) == ended
+    await store.save_audits({"s1": {"commands": {}}})  # of a moment before the end, and late
     assert await store.audits(["s1", "nobody"]) == {"s1": {"commands": {"x": 1}}}
     with pytest.raises(Conflict, match="is over"):
         await store.extend("s1", until_from_now=HOUR)

@@ -1,11 +1,12 @@
 """A gateway process with JVMs of this machine: what holds when it, its database or the JVM goes away."""
 
 import asyncio
+import json
 import os
 import signal
 import sqlite3
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from noah.demo import compiled
 from noah.demo.debugger import Jdb, jdb
 from noah.demo.story import free_port
 from noah.inpod import script
+from noah.store.alone import serving_alone
 from tests.gateway import Api, Process, Refused, serving
+from tests.postgres import Postgres
 
 pytestmark = pytest.mark.jvm
 
@@ -134,6 +137,42 @@ async def test_sessions_survive_a_killed_gateway_with_the_same_port(gateway: tup
         await api.until(session, "suspended")
 
 
+async def test_a_killed_gateway_leaves_what_debuggers_did_to_the_next(gateway: tuple[Process, Api], app: App) -> None:
+    process, api = gateway
+    session = await api.ready(f"local/{app.name}")
+    async with at_a_breakpoint(app, session):
+        pass
+    await _until_kept(process, lambda audit: audit["connections"][0]["until"])
+    async with jdb(session["host"], session["port"]):
+        await _until_kept(process, lambda audit: len(audit["connections"]) == 2)
+        await process.stop(signal.SIGKILL)
+    await process.start()
+    first, second = (await api.until(session, "ready"))["audit"]["connections"]
+    assert first["until"]
+    assert first["bytes_out"] > 0
+    assert second["until"] is None  # nobody saw it
+    assert second["ended"] == "the gateway ended before it could say why"
+
+    async with at_a_breakpoint(app, session):
+        pass
+    await process.stop()
+    await process.start()
+    audit = (await api.until(session, "ready"))["audit"]
+    assert audit["connections"][:2] == [first, second]
+    assert audit["connections"][2]["ended"]
+    assert audit["commands"]["breakpoints set"] == 2
+    assert (await api.end(session))["audit"] == audit
+
+
+async def _until_kept(process: Process, seen: Callable[[Any], object]) -> None:
+    with closing(sqlite3.connect(process.database)) as database:
+        async with asyncio.timeout(20):
+            while not (
+                (text := database.execute("SELECT audit FROM sessions").fetchone()[0]) and seen(json.loads(text))
+            ):
+                await asyncio.sleep(0.05)
+
+
 async def test_a_jvm_that_restarts_is_waited_for(gateway: tuple[Process, Api], app: App) -> None:
     _, api = gateway
     session = await api.ready(f"local/{app.name}")
@@ -241,14 +280,52 @@ async def test_a_port_that_another_program_has_is_left_to_it(gateway: tuple[Proc
             await api.until(first, "suspended")
 
 
-async def test_a_gateway_that_cannot_listen_touches_no_session(gateway: tuple[Process, Api], app: App) -> None:
+async def test_a_second_gateway_is_refused_and_touches_no_session(gateway: tuple[Process, Api], app: App) -> None:
     process, api = gateway
     session = await api.ready(f"local/{app.name}")
-    code, said = await process.noah("serve", "--config", str(process.file))
+    second = process.file.with_name("second.toml")
+    second.write_text(process.file.read_text().replace(f":{process.port}", f":{free_port()}"))
+    code, said = await process.noah("serve", "--config", str(second))
+    assert code == 2
+    assert said.endswith("Another gateway serves this database: stop it, or give this one a database of its own.\n")
+    assert session["id"] not in said
+    code, said = await process.noah("db", "upgrade", "--config", str(second))
+    assert code == 0, said
+    assert (await api.show(session))["status"] == "ready"
+
+
+@pytest.mark.postgres
+async def test_a_gateway_outlives_its_database_but_not_another_that_takes_it(
+    tmp_path: Path, postgres: Postgres, postgres_url: str
+) -> None:
+    process = Process(tmp_path, "")
+    process.file.write_text(process.file.read_text().replace(f"sqlite:///{process.database}", postgres_url))
+    await process.noah("db", "upgrade", "--config", str(process.file))
+    await process.start()
+    await asyncio.to_thread(postgres.kill)
+    await asyncio.to_thread(postgres.start)
+    async with asyncio.timeout(20):
+        while "held for this gateway again" not in process.log.read_text():
+            await asyncio.sleep(0.05)
+    postgres.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_database ON oid = database"
+        f" WHERE locktype = 'advisory' AND datname = '{postgres_url.rpartition('/')[2]}'"
+    )
+    async with serving_alone(postgres_url), asyncio.timeout(30):
+        assert process.process is not None
+        assert await process.process.wait() == 2
+    assert "another gateway has taken over the database" in process.log.read_text()
+    assert "Traceback" not in process.log.read_text()
+
+
+async def test_a_gateway_that_cannot_listen_says_so(gateway: tuple[Process, Api], tmp_path: Path) -> None:
+    process, _ = gateway
+    other = process.file.with_name("other.toml")
+    other.write_text(process.file.read_text().replace("noah.db", "other.db"))
+    await process.noah("db", "upgrade", "--config", str(other))
+    code, said = await process.noah("serve", "--config", str(other))
     assert code == 2
     assert "cannot listen on" in said
-    assert session["id"] not in said
-    assert (await api.show(session))["status"] == "ready"
 
 
 async def test_a_gateway_on_a_database_that_is_not_ready_says_what_to_run(tmp_path: Path) -> None:

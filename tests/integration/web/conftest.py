@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 from aiohttp.test_utils import TestServer
 
-from noah.broker import Broker, open_broker
+from noah.broker import Broker, Shared, open_broker
 from noah.feed import Feed
 from noah.kube.clusters import Cluster
 from noah.settings import Cluster as ClusterSettings
@@ -99,12 +99,14 @@ async def serving(jvm: int, folder: Path, *more_clusters: ClusterSettings) -> As
         pods, metrics = Pods(clusters, held_targets=list), Metrics()
         broker = await stack.enter_async_context(
             open_broker(
-                kinds={"pod": pods, "local": Locals(settings.local)},
-                store=store,
-                feed=feed,
-                settings=settings,
-                clock=_now,
-                took=metrics.took,
+                Shared(
+                    kinds={"pod": pods, "local": Locals(settings.local)},
+                    store=store,
+                    feed=feed,
+                    settings=settings,
+                    clock=_now,
+                    took=metrics.took,
+                )
             )
         )
         site = make_site(

@@ -3,11 +3,15 @@
 import asyncio
 import logging
 import re
+from contextlib import suppress
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from noah.core.jdwp import HANDSHAKE, HEADER_SIZE
+from tests import jdwp
 from tests.integration.web.conftest import Gateway
 
 pytestmark = pytest.mark.jvm
@@ -90,10 +94,30 @@ async def test_metrics_follow_a_session(gateway: Gateway) -> None:
     assert during["noah_sessions ready"] == 1
     assert during["noah_enable_to_ready_seconds_count"] == 1
     assert 0 < during["noah_enable_to_ready_seconds_sum"] < 60
-    assert during["noah_open_ports_refused not_allowed"] == 1
+    assert during["noah_refused_total not_allowed"] == 1
 
     await gateway.api.end(session)
     assert (await _metrics(gateway))["noah_sessions ready"] == 0
+
+
+async def test_what_ports_carried_and_refused_still_counts_when_they_are_closed(gateway: Gateway) -> None:
+    told = [await _metrics(gateway)]
+    for allowed in ("127.0.0.0/8", "10.9.9.9"):
+        session = await gateway.api.ready("local/shop", allow=[allowed])
+        reader, writer = await asyncio.open_connection(session["host"], session["port"])
+        writer.write(HANDSHAKE + jdwp.ask(1, jdwp.VERSION))
+        with suppress(ConnectionResetError, asyncio.IncompleteReadError):
+            await reader.readexactly(len(HANDSHAKE) + HEADER_SIZE)
+        told.append(await _metrics(gateway))
+        writer.close()
+        await gateway.api.end(session)
+        told.append(await _metrics(gateway))
+    assert told[0]["noah_bytes_total in"] == told[0]["noah_bytes_total out"] == 0
+    assert told[-1]["noah_bytes_total in"] == HEADER_SIZE
+    assert told[-1]["noah_bytes_total out"] > HEADER_SIZE
+    assert told[-1]["noah_refused_total not_allowed"] == 1
+    for earlier, later in pairwise(told):
+        assert all(later.get(name, 0) >= value for name, value in earlier.items() if "_total" in name)
 
 
 async def test_the_log_has_one_line_per_request(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,31 @@
+"""What the debuggers of a session did, as JSON: `commands` by kind, and the last `connections`.
+
+A session outlives gateways, each of which counts from nothing: what they saw is added up here.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, Final
+
+REMEMBERED: Final = 50  # connections
+
+Audit = Mapping[str, Any]
+
+KILLED: Final = "the gateway ended before it could say why"
+
+
+def added(earlier: Audit | None, now: Audit) -> Audit:
+    if earlier is None:
+        return now
+    return {
+        "commands": dict(Counter(earlier["commands"]) + Counter(now["commands"])),
+        "connections": [*earlier["connections"], *now["connections"]][-REMEMBERED:],
+    }
+
+
+def left_behind(audit: Audit) -> Audit:
+    """As a gateway that was killed left it: nobody saw its last connection end, but it has."""
+    return {
+        **audit,
+        "connections": [c if c["until"] or c["ended"] else {**c, "ended": KILLED} for c in audit["connections"]],
+    }

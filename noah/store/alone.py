@@ -1,0 +1,145 @@
+"""One gateway per database: two would start every forwarder twice and want the same ports.
+
+The lock is the kernel's or the server's, which take it from a gateway that is killed at once. For SQLite it is an flock
+on a file beside the database; for PostgreSQL an advisory lock, which a connection has that is kept for nothing else.
+"""
+
+import asyncio
+import fcntl
+import logging
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import IO, Any
+
+from sqlalchemy import Select, func, select
+from sqlalchemy.engine import URL
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from noah.errors import Conflict, Unavailable
+from noah.store.database import TAKES, parse_url, postgres_args, translated
+
+log = logging.getLogger(__name__)
+
+SERVING = 0x6E6F6168_00000003  # PostgreSQL's advisory lock for who serves; "noah" and a number
+# Seconds that an earlier gateway may take to end. Longer than KEEPALIVES need: until then the server holds the lock for
+# a gateway that it cannot reach any more, which may be this one itself, before its connection was cut.
+PATIENCE = 10.0
+KEEPALIVES = "-c tcp_keepalives_idle=4 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=2"  # the server's: 8 s
+TRY_EVERY = 0.2  # seconds
+LOOK_EVERY = 2.0  # seconds, whether the connection is still there
+
+
+class AnotherGateway(Conflict):
+    """Another gateway serves this database: stop it, or give this one a database of its own."""
+
+
+def serving_alone(database: str, *, patience: float = PATIENCE) -> AbstractAsyncContextManager[None]:
+    """No other gateway serves *database* as long as this lasts. AnotherGateway when one does not end in time; also
+    later, out of the block, when one has taken the lock while PostgreSQL was cut off from us."""
+    url = parse_url(database)
+    return _file_locked(url, patience) if url.drivername == "sqlite" else _server_locked(url, patience)
+
+
+@asynccontextmanager
+async def _file_locked(url: URL, patience: float) -> AsyncIterator[None]:
+    with _opened(f"{url.database}-gateway") as file:
+        await _until(lambda: _lock(file), patience)
+        yield
+
+
+def _opened(name: str) -> IO[bytes]:
+    # It stays: were it deleted, who waits would get a lock on a file that nobody else sees.
+    try:
+        return open(os.path.realpath(name), "ab")
+    except OSError as e:
+        raise Unavailable(f"The database cannot be locked: {name}: {e.strerror}.") from None
+
+
+async def _lock(file: IO[bytes]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as e:
+        raise Unavailable(f"The database cannot be locked: {file.name}: {e.strerror}.") from None
+    return True
+
+
+@asynccontextmanager
+async def _server_locked(url: URL, patience: float) -> AsyncIterator[None]:
+    args = postgres_args(url)
+    args["options"] += f" {KEEPALIVES}"
+    engine = create_async_engine(url, connect_args=args, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    lock = _ServerLock(engine, patience)
+    try:
+        await lock.take()
+        async with asyncio.TaskGroup() as group:
+            holding = group.create_task(lock.hold(), name="hold the database's lock")
+            try:
+                yield
+            finally:
+                holding.cancel()
+    finally:
+        await lock.let_go()
+
+
+class _ServerLock:
+    def __init__(self, engine: AsyncEngine, patience: float) -> None:
+        self._engine = engine
+        self._patience = patience
+        self._connection: AsyncConnection | None = None
+
+    async def take(self) -> None:
+        with translated():
+            async with asyncio.timeout(TAKES):
+                self._connection = await self._engine.connect()
+        await _until(self._try, self._patience)
+
+    async def hold(self) -> None:
+        """Gets it back when it is lost; AnotherGateway when that is too late."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY)
+            was_held = self._connection is not None
+            try:
+                if was_held:
+                    await self._ask(select(1))
+                else:
+                    await self.take()
+                    log.info("the database is held for this gateway again")
+            except Unavailable as e:
+                await self.let_go()
+                if was_held:
+                    log.warning("the database is not held for this gateway until it is back: %s", e.sentence)
+            except AnotherGateway:
+                log.error("another gateway has taken over the database meanwhile: this one stops")
+                raise
+
+    async def let_go(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            # Without a word: a server that hangs is not waited for.
+            await connection.invalidate()
+            await connection.close()
+
+    async def _try(self) -> bool:
+        return bool(await self._ask(select(func.pg_try_advisory_lock(SERVING))))
+
+    async def _ask(self, question: Select[Any]) -> Any:
+        assert self._connection is not None
+        with translated():
+            async with asyncio.timeout(TAKES):
+                return await self._connection.scalar(question)
+
+
+async def _until(locked: Callable[[], Awaitable[bool]], patience: float) -> None:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + patience
+    if await locked():
+        return
+    log.info("another gateway holds the database: waiting %.0f s for its end", patience)
+    while not await locked():
+        if loop.time() >= deadline:
+            raise AnotherGateway()
+        await asyncio.sleep(TRY_EVERY)
