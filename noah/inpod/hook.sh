@@ -3,6 +3,8 @@
 # `$` twice in a row, and no name in `$()` with nothing else: the kubelet expands those in a container's command.
 dir=${NOAH_REPORTS:-/dev/shm}
 running='' timer=''
+nl='
+'
 
 # usable FILE: 1 when there is no hook; sets why when it cannot be run.
 usable() {
@@ -22,9 +24,12 @@ hook() {
   group=; ! command -v setsid > /dev/null 2>&1 || group=setsid
   rm -f "$pipe" 2>/dev/null
   if mkfifo -m 600 "$pipe" 2>/dev/null; then
-    exec 4<> "$pipe"
+    # Opening one end of a pipe waits for the other. Only the marker keeps the end that is read: when it is killed, for
+    # want of memory, nobody must wait for it.
+    exec 3<> "$pipe" 4> "$pipe"
     rm -f "$pipe"
-    marked "$mark" "$last" <&4 4>&- & marker=$!
+    marked "$mark" "$last" <&3 3>&- 4>&- 2>/dev/null & marker=$!
+    exec 3>&-
     $group "$2" >&4 2>&1 4>&- & running=$!
   else
     $group "$2" 2>&1 & running=$!
@@ -45,7 +50,7 @@ hook() {
   if [ -n "$marker" ]; then
     [ $code = 0 ] || printf 'noah: %s %s\n' "$mark" "$why" 2>/dev/null > "$last"
     # What it printed is in the pipe before this line is.
-    printf '\nnoah-hook-end %s\n' $code >&4
+    (printf '\nnoah-hook-end %s\n' $code >&4) 2>/dev/null
     exec 4>&-
     wait $marker
   fi
@@ -61,21 +66,74 @@ is_over() {
 # end_hook SIGNAL
 end_hook() { [ -z "$running" ] || kill "-$1" "-$running" 2>/dev/null || kill "-$1" "$running" 2>/dev/null; }
 
-# marked MARK LAST: copies lines from stdin until the one that tells the end.
+# marked MARK LAST: copies stdin until the line that tells the end, each line with the mark. In blocks: reading lines costs
+# a shell a system call for each byte, and memory for as long as there is no line's end.
 marked() {
   trap '' TERM
-  a='' b='' c='' d='' e='' held=
-  while IFS= read -r line; do
-    case $line in 'noah-hook-end '*) break ;; esac
-    # The empty line before the end's may be the end of an unfinished one: it is held back.
-    [ -z "$held" ] || printf '[%s] \n' "$1"
-    held=
-    if [ -z "$line" ]; then held=yes; continue; fi
-    printf '[%s] %s\n' "$1" "$line"
-    a=$b b=$c c=$d d=$e e=$line
+  # Bytes, of which a block may end in the middle of a character.
+  LC_ALL=C IFS=$nl
+  export LC_ALL
+  set -f
+  rest='' open='' kept='' over=''
+  if command -v dd && command -v sed; then copy=a_block; else copy=a_line; fi > /dev/null
+  while [ -z "$over" ] && $copy; do
+    look_for_the_end
+    [ -z "$body" ] || show "$1"
   done
-  [ "${line#* }" = 0 ] || for kept in "$a" "$b" "$c" "$d" "$e"; do
-    # The kubelet takes 4096 bytes of a termination message.
-    [ -z "$kept" ] || printf '%.400s\n' "$kept"
-  done 2>/dev/null >> "$2"
+  case $over in failed) last_lines "$kept" >> "$2" ;; esac
+}
+
+# a_block: sets text to what there is to read, up to what a pipe holds.
+a_block() {
+  text=$(dd bs=65536 count=1 && echo .)
+  [ -n "$text" ] && text=$rest${text%.}
+}
+
+a_line() { IFS= read -r text || return; text=$rest$text$nl; }
+
+# look_for_the_end: sets body to the part of text that can be shown, and rest to what the end's line may begin with. Nothing
+# here looks at a block more than once: `#` and `##` with more than a character or two would take a minute for each.
+look_for_the_end() {
+  # So that each line that begins here has a line's end before it.
+  [ -n "$open" ] || text=$nl$text
+  rest=
+  case $text in *"${nl}noah-hook-end "[0-9]*"$nl"*)
+    case $text in *"${nl}noah-hook-end 0$nl"*) over=well ;; *) over=failed ;; esac
+  esac
+  if [ -n "$over" ]; then
+    body=${text%%"${nl}noah-hook-end "*}
+    # The line that has no end gets one; where there is none, this one is the end line's own.
+    case $open$body in ''|*"$nl") ;; *) body=$body$nl ;; esac
+  else
+    body=${text%"$nl"*}
+    if [ $((${#text} - ${#body})) -gt 24 ] || [ "$body" = "$text" ]; then body=$text
+    else
+      rest=${text##*"$nl"}
+      case $body in *"$nl") rest=$nl$rest ;; *) body=$body$nl ;; esac
+    fi
+  fi
+  [ -n "$open" ] || body=${body#"$nl"}
+}
+
+# show MARK: body, of which the first line may be the rest of one that has the mark.
+show() {
+  if [ $copy = a_line ]; then
+    # One that is empty has been held back.
+    case $body in "$nl"?*) printf '[%s] \n' "$1"; body=${body#"$nl"} ;; esac
+    printf '[%s] %s' "$1" "$body"
+  else printf %s "$body" | sed "${open:+1!}s/^/[$1] /"
+  fi
+  case $body in *"$nl") open= ;; *) open=yes ;; esac
+  kept=$kept$body
+  if [ ${#kept} -gt 8192 ]; then
+    kept=$(last_lines "$kept")
+    [ -n "$open" ] || kept=$kept$nl
+  fi
+}
+
+# last_lines TEXT: prints them; the kubelet takes 4096 bytes of a termination message.
+last_lines() {
+  set -- $1
+  [ $# -le 5 ] || shift $(($# - 5))
+  [ $# = 0 ] || printf '%.400s\n' "$@"
 }
