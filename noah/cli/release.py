@@ -1,53 +1,128 @@
-"""`noah release watch`: a rollout as it happens, ended by how it ended."""
+"""`noah release`: a rollout as it happens, ended by how it ended; and those that were."""
 
 import json
 import time
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from urllib.parse import quote
 from zlib import crc32
 
 import click
 
-from noah.cli.client import Away, Gateway, Json, connect
+from noah.cli.client import Away, Gateway, Json, Query, connect
 from noah.cli.failure import Code, Failure
 from noah.cli.names import place_options
-from noah.cli.output import BAD, CARE, GOOD, clean, clock
+from noah.cli.output import BAD, CARE, GOOD, QUIET, Column, clean, clock, output_option, print_list
 from noah.cli.sse import EventReader
 from noah.core.lines import Seen
 
 PAUSE = 1.0  # seconds until a gateway that went away is asked again
+PAST = 50  # releases are shown; a gateway keeps more
 
 _KINDS = {"deploy", "deployment", "sts", "statefulset", "ds", "daemonset"}
 _COLOURS = ("cyan", "magenta", "blue", "bright_cyan", "bright_magenta", "bright_blue")
+_LINES = ("log", "hook")
+
+COLUMNS = (
+    Column("ID", lambda r: r["id"]),
+    Column("NAMESPACE", lambda r: r["namespace"]),
+    Column("WORKLOAD", lambda r: f"{r['kind']}/{r['workload']}"),
+    Column("REVISION", lambda r: r["revision"]),
+    Column("STARTED", lambda r: clock(r["started_at"], seconds=True)),
+    Column("RESULT", lambda r: r["result"], {"done": GOOD, "failed": BAD, "running": CARE, "lost": CARE}),
+    Column("ONLINE", lambda r: f"{r['online']}/{r['wanted']}"),
+    Column("DETAIL", lambda r: r["text"]),
+)
 
 
 @click.group()
 def release() -> None:
-    """Watch releases."""
+    """Watch releases, and look back at them."""
 
 
 @release.command()
-@click.argument("workload", metavar="[deploy/|sts/|ds/]NAME")
+@click.argument("workload", metavar="[deploy/|sts/|ds/]NAME|ID")
 @place_options
+@click.option("--since", metavar="TIME", help="Nothing older: 10m, or 2026-01-31T08:00:00Z.")
+@click.option("--tail", type=click.IntRange(0, 10_000), help="Of the lines already there, only the last ones.")
+@click.option("--filter", "text", metavar="TEXT", help="Only lines that contain this, in whatever case.")
+@click.option("--pod", metavar="POD", help="Only what is about this pod.")
+@click.option("--container", metavar="NAME", help="Only lines of this container.")
+@click.option("--previous/--no-previous", default=True, help="Lines from before a container's last crash, too.")
 @click.option("-o", "--output", type=click.Choice(["json"]), help="One object per line.")
-def watch(*, workload: str, cluster: str | None, namespace: str | None, output: str | None) -> int:
-    """Show a rollout as it happens.
+def watch(
+    *,
+    workload: str,
+    cluster: str | None,
+    namespace: str | None,
+    since: str | None,
+    tail: int | None,
+    text: str | None,
+    pod: str | None,
+    container: str | None,
+    previous: bool,
+    output: str | None,
+) -> int:
+    """Show a rollout as it happens, or again.
 
-    Pods, what they print, and how many are online. Ends with the release: exit code 0, or 6 with the reason of its
-    failure in one sentence.
+    Pods, events, what every container prints, and how many are online. Ends with the release: exit code 0, or 6 with
+    the reason of its failure in one sentence. An ID, as `noah release list` shows it, gives what was kept of a release.
     """
     gateway = connect()
+    wanted: Query = {
+        "since": since,
+        "tail": tail,
+        "filter": text,
+        "pod": pod,
+        "container": container,
+        "previous": None if previous else "false",
+    }
+    path, kind = _path(gateway, workload, cluster=cluster, namespace=namespace)
+    while True:
+        end: Json = {}
+        for event in _Watch(gateway, path, {**wanted, "kind": kind}).events():
+            if event["kind"] == "end":
+                end = event
+            click.echo(json.dumps(event, ensure_ascii=False) if output else _line(event))
+        if end["result"] != "replaced" or kind is None:
+            return 0 if end["result"] == "done" else Code.CANNOT_DEBUG
+
+
+@release.command("list")
+@click.option("--cluster", metavar="NAME", help="Only in this cluster.")
+@click.option("-n", "--namespace", metavar="NAME", help="Only in this namespace.")
+@click.option("--workload", metavar="NAME", help="Only of this workload.")
+@click.option("--result", type=click.Choice(["running", "done", "failed", "replaced", "lost"]), help="Only such.")
+@click.option("--all", "everything", is_flag=True, help=f"Not only the last {PAST}.")
+@output_option
+def list_releases(
+    *,
+    cluster: str | None,
+    namespace: str | None,
+    workload: str | None,
+    result: str | None,
+    everything: bool,
+    output: str | None,
+) -> None:
+    """List releases that go on and past ones, the newest first."""
+    wanted = {"cluster": cluster, "namespace": namespace, "workload": workload, "result": result}
+    found = connect().items("/releases", wanted, limit=None if everything else PAST)
+    print_list(found, output, COLUMNS, name=lambda r: str(r["id"]), nothing="No releases found.")
+    if found["continue"]:
+        click.echo(f"{len(found['items'])} of {found['total']} releases are shown: --all shows them all.", err=True)
+
+
+def _path(gateway: Gateway, workload: str, *, cluster: str | None, namespace: str | None) -> tuple[str, str | None]:
+    """Where its stream is, and the kind of workload; None for one release, by its ID."""
     kind, _, name = workload.rpartition("/")
     if kind and kind not in _KINDS:
         raise click.UsageError(f"{kind} has no releases: deploy/NAME, sts/NAME and ds/NAME have.")
+    if not kind and not namespace and name.startswith("r-"):
+        return f"/releases/{quote(name, safe='')}/events", None
     if not namespace:
         raise click.UsageError("-n says in which namespace it is.")
-    path = f"/releases/{cluster or _only_cluster(gateway)}/{namespace}/{name}/events"
-    for event in _followed(gateway, path, kind or "deploy"):
-        click.echo(json.dumps(event, ensure_ascii=False) if output else _line(event))
-        if event["kind"] == "end":
-            return 0 if event["result"] == "done" else Code.CANNOT_DEBUG
-    return Code.UNEXPECTED
+    where = "/".join(quote(part, safe="") for part in (cluster or _only_cluster(gateway), namespace, name))
+    return f"/releases/{where}/events", kind or "deploy"
 
 
 def _only_cluster(gateway: Gateway) -> str:
@@ -57,29 +132,69 @@ def _only_cluster(gateway: Gateway) -> str:
     return names[0]
 
 
-def _followed(gateway: Gateway, path: str, kind: str) -> Iterator[Json]:
-    """A stream that is cut begins anew; what was shown already is left out."""
-    seen: dict[tuple[str, str], Seen] = defaultdict(Seen)
-    told: set[tuple[str, str]] = set()
-    pieces = gateway.stream(path, {"kind": kind}, last_id=None)
-    while True:
-        for log in seen.values():
-            log.reconnected()
+class _Watch:
+    """One release, over cuts of the stream and restarts of the gateway."""
+
+    def __init__(self, gateway: Gateway, path: str, query: Query) -> None:
+        self._gateway = gateway
+        self._path = path
+        self._query = query
+        self._shown = _Shown()
+
+    def events(self) -> Iterator[Json]:
+        """The last one is the end."""
         reader = EventReader()
-        try:
-            for piece in pieces:
-                for event in map(_event, (one.data for one in reader.feed(piece))):
-                    if event["kind"] == "log":
-                        if seen[event["pod"], event["container"]].is_new(event["at"]):
+        pieces = self._gateway.stream(self._path, self._query, last_id=None)
+        while True:
+            try:
+                for piece in pieces:
+                    for event in (_event(one.data) for one in reader.feed(piece)):
+                        if event["kind"] == "release":
+                            # The same release by its ID: its workload may have a newer one by the next connection.
+                            self._path = f"/releases/{event['release']}/events"
+                            self._query = {key: value for key, value in self._query.items() if key != "kind"}
+                        if self._shown.is_new(event):
                             yield event
-                    elif (one := (str(event.get("pod")), str(event["text"]))) not in told or event["kind"] == "end":
-                        told.add(one)
-                        yield event
                         if event["kind"] == "end":
                             return
-        except Away:
-            pass
-        pieces = _again(gateway, path, kind)
+            except Away:
+                pass
+            reader = EventReader(reader.last_id)
+            pieces = self._again(reader.last_id)
+
+    def _again(self, last_id: str | None) -> Iterator[bytes]:
+        click.echo("The gateway is away; waiting for it.", err=True)
+        while True:
+            time.sleep(PAUSE)
+            try:
+                return self._gateway.stream(self._path, self._query, last_id=last_id)
+            except Away:
+                continue
+
+
+class _Shown:
+    """What was shown already: a gateway that was restarted tells a release anew, in almost the same words."""
+
+    def __init__(self) -> None:
+        self._anew = False
+        self._lines: dict[tuple[str, ...], Seen] = defaultdict(Seen)
+        self._before: Counter[tuple[str, ...]] = Counter()
+        self._now: Counter[tuple[str, ...]] = Counter()
+
+    def is_new(self, event: Json) -> bool:
+        if event["kind"] == "anew":
+            self._anew = True
+            self._before |= self._now
+            self._now.clear()
+            for seen in self._lines.values():
+                seen.reconnected()
+            return False
+        if event["kind"] in _LINES or event["kind"] in ("checkurl", "online"):
+            source = (str(event.get("pod")), str(event.get("container")), str(event.get("restart")))
+            return self._lines[source].is_new(event["at"])
+        key = (event["kind"], str(event.get("pod") or event.get("object")), event["text"])
+        self._now[key] += 1
+        return event["kind"] == "end" or not self._anew or self._now[key] > self._before[key]
 
 
 def _event(data: str) -> Json:
@@ -90,25 +205,31 @@ def _event(data: str) -> Json:
     return event
 
 
-def _again(gateway: Gateway, path: str, kind: str) -> Iterator[bytes]:
-    click.echo("The gateway is away; waiting for it.", err=True)
-    while True:
-        time.sleep(PAUSE)
-        try:
-            return gateway.stream(path, {"kind": kind}, last_id=None)
-        except Away:
-            continue
-
-
 def _line(event: Json) -> str:
     at = clock(event["at"][:19] + "Z", seconds=True)
+    said, colour = clean(str(event["text"])), _colour(event)
+    if event["kind"] in _LINES:
+        who = f"{event['pod']} {event['container']}" + (f" (run {event['restart'] + 1})" if event["restart"] else "")
+        pod = _COLOURS[crc32(str(event["pod"]).encode()) % len(_COLOURS)]
+        mark = click.style(f"[{event['hook']}] ", bold=True) if event["kind"] == "hook" else ""
+        return f"{at}  {click.style(clean(who), fg=pod)}  {mark}{said}"
+    about = str(event.get("pod") or event.get("object") or "")
+    reason = f"{event['reason']}: " if event["kind"] == "event" else ""
+    what = f"{about}: {reason}{said}" if about else said
+    return f"{at}  {click.style(clean(what), fg=colour)}"
+
+
+def _colour(event: Mapping[str, object]) -> str:
     match event["kind"]:
-        case "log":
-            who = f"{event['pod']} {event['container']}"
-            colour = _COLOURS[crc32(str(event["pod"]).encode()) % len(_COLOURS)]
-            return f"{at}  {click.style(clean(who), fg=colour)}  {clean(event['text'])}"
         case "end":
-            return f"{at}  {click.style(clean(event['text']), fg=GOOD if event['result'] == 'done' else BAD)}"
+            return GOOD if event["result"] == "done" else BAD
+        case "condition":
+            return QUIET
+        case "event":
+            return BAD if event["type"] == "Warning" else QUIET
+        case "gap" | "paused":
+            return BAD
+        case "online":
+            return GOOD if event["online"] else BAD
         case _:
-            who = f"{event['pod']}: " if event.get("pod") else ""
-            return f"{at}  {click.style(clean(who + str(event['text'])), fg=CARE)}"
+            return CARE

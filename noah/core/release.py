@@ -20,7 +20,8 @@ Tails = Mapping[tuple[str, str], list[str]]  # (pod, container) -> its last line
 PATHS: Mapping[str, str] = {"Deployment": "deployments", "StatefulSet": "statefulsets", "DaemonSet": "daemonsets"}
 _PULL = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 _HOPELESS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
-CRASHES = 2  # restarts; the first may be a race with something that comes up at the same time
+# The kubelet's word from the second crash on; the first may be a race with something that comes up at the same time.
+_CRASHES = "CrashLoopBackOff"
 _REVISIONS = ("pod-template-hash", "controller-revision-hash")
 
 
@@ -119,7 +120,10 @@ def _wanted(workload: Json) -> int:
 def _is_done(workload: Json, online: int, wanted: int) -> bool:
     status = workload.get("status") or {}
     all_new = _updated(workload) >= wanted and status.get("replicas", wanted) <= wanted
-    return is_observed(workload) and all_new and online >= wanted
+    # A pod that is ready is available once it has been so for minReadySeconds.
+    available = status.get("numberAvailable", status.get("availableReplicas", 0)) >= wanted
+    waits = bool(workload["spec"].get("minReadySeconds"))
+    return is_observed(workload) and all_new and online >= wanted and (available or not waits)
 
 
 def _updated(workload: Json) -> int:
@@ -156,7 +160,7 @@ def _failure(pod: Pod, tails: Tails) -> str | None:
         ended = _ended(container)
         if ended and str(ended.get("message") or "").startswith("noah: preStart"):
             return f"preStart failed in {where}: {ended['message'].strip()}"
-        if ended and container.get("restartCount", 0) >= CRASHES:
+        if ended and reason == _CRASHES:
             return f"{where[0].upper()}{where[1:]} crashes again and again ({_how(ended)}){_last(tails, pod, name)}"
     failed = next((line for line in reversed(_tail(tails, pod, SIDECAR)) if "preOnline failed for good" in line), None)
     return f"Pod {name_of(pod)}: {failed.removeprefix('noah: ')}" if failed else None

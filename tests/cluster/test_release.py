@@ -54,14 +54,28 @@ async def test_a_good_release_is_told_from_the_first_line_to_online(kubectl: Kub
     kubectl.apply(deployment("good", replicas=2))
     code, events = await watched(gateway, kubectl, "good")
     assert code == 0
-    assert events[-1] | {"at": ""} == {"kind": "end", "result": "done", "text": "2 of 2 online", "at": ""}
+    end = events[-1]
+    assert (end["kind"], end["result"], end["text"]) == ("end", "done", "2 of 2 online")
+    assert [event["n"] for event in events] == list(range(1, len(events) + 1))
+
     logs = [(e["pod"], e["container"], e["text"]) for e in events if e["kind"] == "log"]
     assert len(logs) == len(set(logs))
-    started = [pod for pod, container, text in logs if (container, text) == ("app", "app started on 8080")]
-    online = [pod for pod, container, text in logs if container == "noah-preonline" and "online: health" in text]
-    assert len(set(started)) == len(set(online)) == 2
-    assert {e["text"] for e in events if e["kind"] == "progress"} >= {"0 of 2 online", "2 of 2 online"}
-    kubectl("delete", "deployment", "good")
+    pods = {pod for pod, container, text in logs if (container, text) == ("app", "app started on 8080")}
+    assert len(pods) == 2
+    for kind, more, text in (
+        ("pod", {}, "Running"),
+        ("condition", {"condition": "Ready", "status": True}, "Ready"),
+        ("event", {"reason": "Started", "type": "Normal"}, "Started container app"),
+        ("online", {"online": True}, "healthcheck.html is there"),
+    ):
+        assert {e["pod"] for e in found(events, kind, **more) if e["text"] == text} == pods
+    assert {e["pod"] for e in found(events, "checkurl") if e["text"].startswith("waiting for checkurl")} == pods
+    assert [e["text"] for e in found(events, "progress")][-1] == "2 of 2 online"
+    assert any(e["object"] == "Deployment/good" for e in found(events, "event", reason="ScalingReplicaSet"))
+
+
+def found(events: list[dict[str, Any]], kind: str, **more: Any) -> list[dict[str, Any]]:
+    return [event for event in events if event["kind"] == kind and more.items() <= event.items()]
 
 
 FAILING: dict[str, tuple[dict[str, Any], str]] = {

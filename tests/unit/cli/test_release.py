@@ -1,0 +1,44 @@
+"""What `noah release watch` leaves out when a gateway that was restarted tells a release anew."""
+
+from typing import Any
+
+import click
+
+from noah.cli.release import _line, _Shown
+
+
+def event(kind: str, text: str, **more: Any) -> dict[str, Any]:
+    return {"at": "2026-01-01T10:00:00.000000001Z", "kind": kind, "text": text, **more}
+
+
+def line(at: int, text: str = "x") -> dict[str, Any]:
+    where = {"pod": "a", "container": "app", "restart": 0}
+    return {**event("log", text, **where), "at": f"2026-01-01T10:00:00.{at:09}Z"}
+
+
+ANEW = event("anew", "")
+
+
+def test_a_story_told_again_is_shown_once() -> None:
+    story = [event("pod", "Pending", pod="a"), line(1), line(2), line(2), event("pod", "Running", pod="a")]
+    shown = _Shown()
+    assert [one for one in story if shown.is_new(one)] == story
+    told_again = [ANEW, story[0], line(1), line(2), line(2), story[4], line(2, "third of that time"), line(3)]
+    assert [one["text"] for one in told_again if shown.is_new(one)] == ["third of that time", "x"]
+
+
+def test_what_happens_once_more_after_the_restart_is_shown() -> None:
+    shown, running = _Shown(), event("pod", "Running", pod="a")
+    assert shown.is_new(running)
+    assert shown.is_new(running)  # after a crash: told twice by one gateway is twice
+    assert [shown.is_new(one) for one in (ANEW, running, running, running)] == [False, False, False, True]
+
+
+def test_an_end_is_always_shown() -> None:
+    shown, end = _Shown(), event("end", "2 of 2 online", result="done")
+    assert [shown.is_new(one) for one in (end, ANEW, end)] == [True, False, True]
+
+
+def test_control_characters_reach_no_terminal() -> None:
+    printed = _line({**line(1, "\x1b[2Jwiped"), "pod": "a\x1b[2J"})
+    assert click.unstyle(printed).isprintable()
