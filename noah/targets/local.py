@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 
 from noah.core.forwarder import Answer, arguments, read_answer, report_arguments
 from noah.core.session import Session, Vm
@@ -12,10 +14,13 @@ from noah.inpod import script
 from noah.proxy.relay import Dial
 from noah.settings import Local
 from noah.targets import command, inside
-from noah.targets.base import Seen, TargetInfo
+from noah.targets.base import Line, Seen, TargetInfo
+from noah.targets.unconfigured import Unconfigured
 
 SCRIPT_TAKES = 10.0  # seconds at most; it reads /proc
 LOOK_AGAIN = 2.0  # seconds; a look costs a process, and nothing tells us of a JVM that ends
+TABLES = Path("/proc/net/tcp"), Path("/proc/net/tcp6")
+LISTEN, ESTABLISHED = "0A", "01"
 
 
 class LocalLine:
@@ -68,15 +73,19 @@ class Locals:
         self._locals = {local.name: local for local in locals_}
 
     def list(self) -> Iterable[TargetInfo]:
-        return [_info(local) for local in self._locals.values()]
+        if not self._locals:
+            return []
+        ports = _ports_in_use()
+        return [_info(local, ports) for local in self._locals.values()]
 
     async def resolve(self, wanted: Wanted) -> TargetInfo:
         assert isinstance(wanted, LocalTarget)
-        return _info(self._find(wanted.name))
+        return _info(self._find(wanted.name), _ports_in_use())
 
-    def line(self, session: Session, *, changed: Callable[[], None], step: Callable[[str], None]) -> LocalLine:
+    def line(self, session: Session, *, changed: Callable[[], None], step: Callable[[str], None]) -> Line:
         assert isinstance(session.target, LocalTarget)
-        return LocalLine(self._find(session.target.name))
+        local = self._locals.get(session.target.name)
+        return LocalLine(local) if local is not None else Unconfigured(session.target)
 
     def _find(self, name: str) -> Local:
         if name not in self._locals:
@@ -85,7 +94,27 @@ class Locals:
         return self._locals[name]
 
 
-def _info(local: Local) -> TargetInfo:
+def _info(local: Local, ports: set[int] | None) -> TargetInfo:
+    """*ports*: None when this machine does not tell, and then nothing is held against the JVM."""
+    there = ports is None or local.jdwp_port in ports
     return TargetInfo(
-        target=LocalTarget(local.name), app=local.name, ready=True, phase="Running", checkurl=local.checkurl
+        target=LocalTarget(local.name),
+        app=local.name,
+        ready=there,
+        phase="Running" if there else "Down",
+        checkurl=local.checkurl,
     )
+
+
+def _ports_in_use() -> set[int] | None:
+    """Where somebody listens, or, like an agent that has its debugger, did.
+
+    A JVM's port is its identity here: a process without one cannot be told from any other. Both tables take 3 ms on a
+    machine with some hundred connections.
+    """
+    found: set[int] | None = None
+    for table in TABLES:
+        with suppress(OSError):
+            rows = [line.split(maxsplit=4) for line in table.read_text().splitlines()[1:]]
+            found = (found or set()) | {int(row[1][-4:], 16) for row in rows if row[3] in (LISTEN, ESTABLISHED)}
+    return found

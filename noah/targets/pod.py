@@ -8,8 +8,9 @@ from noah.core.session import Session
 from noah.core.target import PodTarget, Target, Wanted, WantedPod
 from noah.errors import BadInput, CannotDebug, NotFound
 from noah.kube.clusters import Cluster
-from noah.targets.base import TargetInfo
+from noah.targets.base import Line, TargetInfo
 from noah.targets.pod_line import PodLine, told
+from noah.targets.unconfigured import Unconfigured
 
 FIRST_LIST_TAKES = 3.0  # seconds; 500 pods a page, and a page is a tenth of a second
 
@@ -49,9 +50,11 @@ class Pods:
             if not cluster.informer.synced and cluster.informer.trouble is None:
                 await cluster.informer.wait_synced(FIRST_LIST_TAKES)
 
-    def line(self, session: Session, *, changed: Callable[[], None], step: Callable[[str], None]) -> PodLine:
+    def line(self, session: Session, *, changed: Callable[[], None], step: Callable[[str], None]) -> Line:
         target = session.target
         assert isinstance(target, PodTarget)
+        if target.cluster not in self._clusters:
+            return Unconfigured(target)
         key = (target.cluster, target.namespace)
         line = PodLine(
             self.cluster(target.cluster),

@@ -5,7 +5,7 @@ import os
 import tomllib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import pytest
 
 from noah.core.jdwp import HANDSHAKE
 from noah.core.session import Presence, Session, Vm
-from noah.core.target import Target, Wanted, parse_wanted
+from noah.core.target import Target, Wanted, parse_target, parse_wanted
 from noah.demo import compiled
 from noah.errors import NotFound
 from noah.kube.clusters import Cluster
@@ -37,6 +37,7 @@ class Way:
     kind: Kind
     wanted: Wanted
     nobody: Wanted
+    lost: Target  # the same, as a session of an earlier configuration has it
     session: Session
 
     def line(self) -> Line:
@@ -61,7 +62,7 @@ def session_on(target: Target) -> Session:
 async def way_of(kind: Kind, wanted: str, nobody: str) -> Way:
     parsed = parse_wanted(wanted)
     info = await kind.resolve(parsed)
-    return Way(kind, parsed, parse_wanted(nobody), session_on(info.target))
+    return Way(kind, parsed, parse_wanted(nobody), parse_target(nobody), session_on(info.target))
 
 
 @asynccontextmanager
@@ -123,7 +124,7 @@ async def pod(kubeconfig: Path) -> AsyncIterator[Way]:
                 while not any(True for _ in cluster.informer.pods()):
                     await asyncio.sleep(0.05)
             place = f"pod/dev/{kubectl.namespace}"
-            yield await way_of(Pods({"dev": cluster}, held_targets=list), f"{place}/orders", f"{place}/nobody")
+            yield await way_of(Pods({"dev": cluster}, held_targets=list), f"{place}/orders", f"{place}/nobody/app")
     finally:
         await asyncio.to_thread(kubectl, "delete", "namespace", kubectl.namespace, "--wait=false")
 
@@ -154,6 +155,7 @@ async def started(way: Way, line: Line, *, vm: Vm = Vm.RUNNING) -> Seen:
 async def test_a_target_keeps_its_promises(way: Way) -> None:
     """One story, as a session's task lives it: setting the stage costs more than the whole of it."""
     await it_is_found_by_its_name(way)
+    await a_session_on_what_is_there_no_more_is_told_so(way)
     line = way.line()
     seen = await started(way, line)
     assert seen.presence is Presence.READY
@@ -161,6 +163,7 @@ async def test_a_target_keeps_its_promises(way: Way) -> None:
     assert seen.reported is Vm.RUNNING
     assert seen.reported_until is not None
     assert seen.reported_until >= way.session.expires_at
+    assert [info.ready for info in way.kind.list() if info.target == way.session.target] == [True]
     await a_second_start_changes_nothing(way, line)
     await a_report_is_seen_by_the_next_look(way, line)
     await it_is_dialled_again_and_again(line)
@@ -172,6 +175,14 @@ async def it_is_found_by_its_name(way: Way) -> None:
     assert (await way.kind.resolve(way.wanted)).target == way.session.target
     with pytest.raises(NotFound):
         await way.kind.resolve(way.nobody)
+
+
+async def a_session_on_what_is_there_no_more_is_told_so(way: Way) -> None:
+    session = replace(way.session, target=way.lost)
+    line = way.kind.line(session, changed=lambda: None, step=lambda _: None)
+    seen = await line.look(session)
+    assert (seen.presence, bool(seen.reason)) == (Presence.GONE, True)
+    await line.close()
 
 
 async def a_second_start_changes_nothing(way: Way, line: Line) -> None:
