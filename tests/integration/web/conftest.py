@@ -14,6 +14,7 @@ import pytest
 from aiohttp.test_utils import TestServer
 
 from noah.broker import Broker, Shared, open_broker
+from noah.broker.releases import open_releases
 from noah.feed import Feed
 from noah.kube.clusters import Cluster
 from noah.settings import Cluster as ClusterSettings
@@ -109,8 +110,12 @@ async def serving(jvm: int, folder: Path, *more_clusters: ClusterSettings) -> As
                 )
             )
         )
+        releases = await stack.enter_async_context(
+            open_releases(clusters=clusters, store=store, feed=feed, live=broker.live, clock=_now)
+        )
         site = make_site(
             broker=broker,
+            releases=releases,
             feed=feed,
             clusters=clusters,
             doctor=Doctor(pods),
