@@ -20,7 +20,7 @@ from noah.broker import KIND_OF, Live
 from noah.core import ide
 from noah.core.target import parse_wanted
 from noah.errors import NoahError, NotFound
-from noah.web import clusters, sessions, targets
+from noah.web import clusters, release_pages, releases, sessions, targets
 from noah.web.identity import claimed, remember
 from noah.web.keys import BROKER, CLOCK, SETTINGS
 from noah.web.openapi import AnyRoute
@@ -225,6 +225,10 @@ PAGES: tuple[AnyRoute, ...] = tuple(
         ("/targets/{target:(?s:.+)}", "target.html", target, Nothing),
         ("/sessions", "sessions.html", session_list, SessionsPage),
         ("/sessions/{id}", "session.html", session, Nothing),
+        ("/releases", "releases.html", release_pages.release_list, release_pages.ReleasesPage),
+        ("/releases/current", "error.html", release_pages.asked_for, release_pages.AskedPage),
+        ("/releases/{id}", "release.html", release_pages.release, release_pages.ReleasePage),
+        ("/releases/{cluster}/{namespace}/{workload}", "error.html", release_pages.current, releases.KindQuery),
         ("/clusters", "clusters.html", cluster_list, Nothing),
     )
 )

@@ -15,6 +15,7 @@ from noah.core.journal import LINE_KINDS, Numbered, Told, timestamp
 from noah.core.release import Release, Result
 from noah.duration import parse_duration
 from noah.errors import BadInput, Unavailable
+from noah.store import Page
 from noah.web.health import HEALTH
 from noah.web.keys import CLOCK, RELEASES
 from noah.web.patience import PATIENCE
@@ -88,14 +89,17 @@ class CurrentQuery(EventsQuery, KindQuery):
 
 
 async def list_releases(call: Call[ReleasesQuery, Nothing]) -> Answer[ReleasesJson]:
-    query = call.query
-    found = await call.request.app[RELEASES].find(
+    shown = await find_releases(call.request, call.query)
+    return Answer({"items": [release_json(one) for one in shown.items], "continue": shown.after, "total": shown.total})
+
+
+async def find_releases(request: web.Request, query: ReleasesQuery) -> Page[Release]:
+    found = await request.app[RELEASES].find(
         cluster=query.cluster, namespace=query.namespace, workload=query.workload, result=query.result
     )
     # A page's order is that of its keys: the longer ago, the greater.
     rows = ((f"{10**11 - release.started_at.timestamp():020.6f} {release.id}", release) for release in found)
-    shown = page(rows, after=query.after, limit=query.limit)
-    return Answer({"items": [release_json(one) for one in shown.items], "continue": shown.after, "total": shown.total})
+    return page(rows, after=query.after, limit=query.limit)
 
 
 async def show_release(call: Call[Nothing, Nothing]) -> Answer[ReleaseJson]:

@@ -1,0 +1,89 @@
+// The release's event stream, which is the tab's only one: begun again when it is lost, from where it was.
+//
+// Read by fetch: an EventSource dispatches all that has arrived in one task, thousands of lines and a frozen tab after a
+// burst; and it hears no pings, and cannot tell a release that is not there from a gateway that is not.
+
+const AGAIN = 2000; // ms
+const SILENCE = 45_000; // ms; the gateway says something every 15 s
+const BUDGET = 8; // ms of reading in a row
+
+/**
+ * told(event) of each one that is new, anew() when all comes again, lost(whether), gone(sentence) when there is no such
+ * release. Nothing more comes after "end".
+ */
+export async function follow(url, { told, anew, lost, gone }) {
+  let lastId = "";
+  let last = 0;
+
+  /** Whether it is the end. */
+  function hear({ id, event, data }) {
+    lastId = id ?? lastId;
+    if (data === undefined) return false; // a ping
+    if (event === "anew") {
+      last = 0;
+      anew();
+      return false;
+    }
+    const said = JSON.parse(data);
+    if (said.n > last) told(said); // else told before
+    last = Math.max(last, said.n);
+    return event === "end";
+  }
+
+  for (;;) {
+    try {
+      const answer = await fetch(`${url}/events`, { headers: lastId ? { "Last-Event-ID": lastId } : {} });
+      if (answer.status === 404) return gone((await answer.json()).detail);
+      if (answer.ok) {
+        lost(false);
+        for await (const block of blocks(answer.body)) if (hear(fields(block))) return;
+      }
+    } catch (error) {
+      if (!(error instanceof TypeError)) throw error; // fetch's name for a network's failures
+    }
+    lost(true);
+    await new Promise((done) => setTimeout(done, AGAIN));
+  }
+}
+
+async function* blocks(body) {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  try {
+    let rest = "";
+    for (;;) {
+      const { done, value } = await spoken(reader);
+      if (done) return;
+      const whole = (rest + value).split("\n\n");
+      rest = whole.pop();
+      let until = performance.now() + BUDGET;
+      for (const block of whole) {
+        yield block;
+        // A tab that nobody sees cannot be frozen, and its timers wait for up to a minute.
+        if (performance.now() < until || document.hidden) continue;
+        await new Promise((done) => setTimeout(done));
+        until = performance.now() + BUDGET;
+      }
+    }
+  } finally {
+    reader.cancel().catch(() => {}); // it may be broken already
+  }
+}
+
+async function spoken(reader) {
+  let timer;
+  const silence = new Promise((done) => (timer = setTimeout(done, SILENCE, { done: true })));
+  try {
+    return await Promise.race([reader.read(), silence]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function fields(block) {
+  const found = {};
+  for (const line of block.split("\n")) {
+    const colon = line.indexOf(": ");
+    if (colon > 0) found[line.slice(0, colon)] = line.slice(colon + 2);
+  }
+  return found;
+}
