@@ -90,13 +90,17 @@ class Gateway(_Listener):
     insecure_listen: bool = False
 
     @property
+    def is_on_loopback(self) -> bool:
+        return _is_loopback(self.host)
+
+    @property
     def ports(self) -> range:
         first, _, last = self.debug_ports.partition("-")
         return range(int(first), int(last) + 1)
 
     @model_validator(mode="after")
     def _stay_on_loopback(self) -> Self:
-        if not self.insecure_listen and not _is_loopback(self.host):
+        if not self.insecure_listen and not self.is_on_loopback:
             raise ValueError(
                 f"listen = {self.listen!r} is reachable from other machines and the gateway has no login yet: "
                 "set insecure_listen = true if that is what you want"

@@ -1,6 +1,7 @@
 """Whether the gateway lives, and whether it should be sent requests."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from typing import Literal
@@ -8,13 +9,17 @@ from typing import Literal
 from aiohttp import web
 from typing_extensions import TypedDict
 
-from noah.errors import NoahError
+from noah.errors import NoahError, Unavailable
 from noah.store import Store
 from noah.web.route import Answer, Call
 from noah.web.wire import Nothing
 
+log = logging.getLogger(__name__)
+
 KEPT = 1.0  # seconds that a look at the database counts: probes and scrapes come from many sides
 DATABASE_WITHIN = 2.0  # seconds; a kubelet's probe is given about that
+# All that anybody who asks is told: where the database is, and as whom the gateway goes there, is for the log.
+AWAY = "The database does not answer: the gateway's log says why."
 
 
 class CheckJson(TypedDict):
@@ -33,6 +38,7 @@ class Health:
         self.stopping = stopping
         self.database: str | None = None  # why it is away, as of the last look
         self._store = store
+        self._logged: str | None = None
         self._looked_at = float("-inf")
         self._looking = asyncio.Lock()
 
@@ -49,10 +55,20 @@ class Health:
             async with asyncio.timeout(DATABASE_WITHIN):
                 await self._store.check()
         except TimeoutError:
-            return f"The database does not answer: nothing came within {DATABASE_WITHIN:.0f} s."
+            return self._noted(f"The database does not answer: nothing came within {DATABASE_WITHIN:.0f} s.")
+        except Unavailable as e:
+            self._noted(e.sentence)
+            return AWAY
         except NoahError as e:
-            return e.sentence
-        return None
+            return self._noted(e.sentence)
+        return self._noted(None)
+
+    def _noted(self, sentence: str | None) -> str | None:
+        """In the log, when it changes."""
+        if sentence != self._logged:
+            self._logged = sentence
+            log.warning("%s", sentence or "The database answers again.")
+        return sentence
 
 
 HEALTH = web.AppKey("health", Health)

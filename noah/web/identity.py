@@ -1,16 +1,26 @@
 """Who asks. One function of the request; when there is a login, this file is what changes."""
 
+import ipaddress
+import socket
 from urllib.parse import quote, unquote
 
 from aiohttp import web
 
-from noah.errors import BadInput, Forbidden
+from noah.errors import BadInput, Forbidden, NoahError
+from noah.settings import Gateway
+from noah.web.keys import SETTINGS
 
 HEADER = "Noah-User"
 COOKIE = "noah_user"  # of the pages, percent-encoded
 REMEMBERED = 90 * 24 * 3600  # seconds
 LONGEST = 128  # characters
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class Misdirected(NoahError):
+    """This gateway does not answer to that name."""
+
+    http_status = 421
 
 
 def who(request: web.Request) -> str:
@@ -77,3 +87,31 @@ def refuse_other_sites(request: web.Request) -> None:
         from_elsewhere = not _is_here(origin, request)
     if from_elsewhere:
         raise Forbidden("Another site's page may not change anything here.")
+
+
+def refuse_other_names(request: web.Request) -> None:
+    """Misdirected for a name that a gateway on loopback does not have.
+
+    A page may make its own name lead to 127.0.0.1 (DNS rebinding), and is no other site then. It cannot do so with an
+    address, and gains nothing where every machine of the network may ask anyway.
+    """
+    gateway = request.app[SETTINGS].gateway
+    host = request.headers.get("Host", "")
+    if host and gateway.is_on_loopback and not _is_ours(_without_port(host), gateway):
+        raise Misdirected(
+            f"A gateway on loopback does not answer to {host[:99]!r}: use localhost, or set advertised_host to it."
+        )
+
+
+def _without_port(host: str) -> str:
+    name, colon, port = host.rpartition(":")
+    return (name if colon and port.isdigit() else host).strip("[]").rstrip(".").lower()
+
+
+def _is_ours(name: str, gateway: Gateway) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        ours = {"localhost", gateway.host.lower(), gateway.advertised_host.lower(), socket.gethostname().lower()}
+        return name in ours or name.endswith(".localhost")  # which browsers and RFC 6761 keep on loopback
+    return True

@@ -24,7 +24,7 @@ from noah.store import Store
 from noah.targets.doctor import Doctor
 from noah.targets.host import Hosts
 from noah.web import clusters, drift, export, health, live, openapi, pages, releases, sessions, targets
-from noah.web.identity import claimed, refuse_other_sites
+from noah.web.identity import claimed, refuse_other_names, refuse_other_sites
 from noah.web.keys import BROKER, CLOCK, CLUSTERS, DOCTOR, FEED, HOSTS, RELEASES, SETTINGS
 from noah.web.metrics import METRICS, Metrics, scrape
 from noah.web.openapi import AnyRoute
@@ -406,6 +406,7 @@ def _answer(request: web.Request, problem: Problem, headers: Mapping[str, str] |
 
 @web.middleware
 async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+    refuse_other_names(request)
     refuse_other_sites(request)
     claimed(request)
     return await handler(request)

@@ -263,3 +263,10 @@ async def test_two_people_get_two_answers_and_one_session(gateway: Gateway) -> N
         assert (refused.status, refused.problem["holder"]) == (409, sessions[0]["owner"])
         assert refused.problem["session"] == sessions[0]["id"]
     await gateway.api.end(sessions[0], user=sessions[0]["owner"])
+
+
+async def test_a_name_that_the_gateway_does_not_have_is_refused(gateway: Gateway) -> None:
+    for path in ("/", "/api/v1/targets", "/static/noah.css"):
+        async with gateway.http.get(gateway.url + path, headers={"Host": "evil.example"}) as answer:
+            assert answer.status == 421
+            assert "does not answer to 'evil.example'" in (await answer.json())["detail"]

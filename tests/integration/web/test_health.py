@@ -52,13 +52,16 @@ async def test_a_gateway_that_stops_lives_and_is_not_ready(gateway: Gateway) -> 
         assert answer.status == 503
 
 
-async def test_a_database_that_goes_away_is_said_and_seen_to_come_back(gateway: Gateway) -> None:
+async def test_a_database_that_goes_away_is_said_and_seen_to_come_back(
+    gateway: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
     away = gateway.database.with_suffix(".away")
     await gateway.store.close()  # what it holds open would go on working
     gateway.database.rename(away)
     gateway.database.mkdir()
     status, said = await _until_readyz_is(gateway, 503)
-    assert said["checks"][1]["message"].startswith("The database does not answer: ")
+    assert said["checks"][1]["message"] == "The database does not answer: the gateway's log says why."
+    assert [one for one in caplog.messages if f"{gateway.database}: unable to open" in one]
     assert (await _get(gateway, "/livez"))[0] == 200
     assert (await _get(gateway, "/api/v1/targets"))[0] == 200
     status, problem = await _get(gateway, "/api/v1/sessions")
@@ -69,6 +72,7 @@ async def test_a_database_that_goes_away_is_said_and_seen_to_come_back(gateway: 
     gateway.database.rmdir()
     away.rename(gateway.database)
     await _until_readyz_is(gateway, 200)
+    assert "The database answers again." in caplog.messages
     assert (await _metrics(gateway))["noah_database_up"] == 1
 
 
