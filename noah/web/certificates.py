@@ -1,12 +1,16 @@
 """The webhook's certificates: an authority of its own, kept in a folder, and short-lived ones that it signs.
 
 The API servers are told the authority once; the certificates are made anew long before they end, with nobody looking.
+Only an authority that has ended is followed by another one: no API server believes it any more, so nothing is lost, and
+somebody has to tell them.
 """
 
+import contextlib
+import fcntl
 import ipaddress
 import os
 import ssl
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -20,44 +24,73 @@ from noah.errors import BadSettings
 AUTHORITY_LASTS = timedelta(days=3650)
 LASTS = timedelta(days=30)
 RENEWED_AT = LASTS / 2  # before its end
+WARNED_AT = timedelta(days=90)  # before the authority's end
 SKEW = timedelta(hours=1)  # by which an API server's clock may be behind
 
 
 class Certificates:
+    """BadSettings from each method when the folder or what is in it is of no use."""
+
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
         self._folder = folder
         self._names = names
         self._ends: datetime | None = None
+        self._authority: x509.Certificate | None = None  # that has signed the last one
 
     def authority(self, now: datetime) -> str:
-        """PEM; made when there is none yet."""
+        """PEM; made when there is none that is good."""
         self._make_authority(now)
         return self._read("authority.crt").decode()
 
     def is_due(self, now: datetime) -> bool:
-        return self._ends is None or self._ends - now < RENEWED_AT
+        """Also when there is another authority, which `noah webhook` may have made and told the API servers."""
+        if self._ends is None or self._authority is None or self._ends - now < RENEWED_AT:
+            return True
+        there = (self._folder / "authority.crt").exists()
+        return now >= self._authority.not_valid_after_utc or not there or self._issuer() != self._authority
 
-    def renew(self, context: ssl.SSLContext, now: datetime) -> None:
-        """Connections from now on get a new certificate; those that there are keep theirs."""
-        self._make_authority(now)
+    def renew(self, context: ssl.SSLContext, now: datetime) -> str | None:
+        """Connections from now on get a new certificate; those that there are keep theirs. A sentence when somebody has
+        something to do."""
+        anew = self._make_authority(now)
+        issuer = self._issuer()
         key = ec.generate_private_key(ec.SECP256R1())
-        issuer = x509.load_pem_x509_certificate(self._read("authority.crt"))
-        signer = serialization.load_pem_private_key(self._read("authority.key"), None)
-        assert isinstance(signer, ec.EllipticCurvePrivateKey)
         names = x509.SubjectAlternativeName([_general_name(name) for name in self._names])
         certificate = (
             _builder("noah webhook", key.public_key(), issuer.subject, now, now + LASTS)
             .add_extension(names, critical=False)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-            .sign(signer, hashes.SHA256())
+            .sign(self._signer(), hashes.SHA256())
         )
         self._write("webhook.pem", _pem(key) + certificate.public_bytes(serialization.Encoding.PEM))
         context.load_cert_chain(self._folder / "webhook.pem")
-        self._ends = now + LASTS
+        self._ends, self._authority = now + LASTS, issuer
+        return anew or self._warning(issuer.not_valid_after_utc, now)
 
-    def _make_authority(self, now: datetime) -> None:
-        if (self._folder / "authority.crt").exists():
-            return
+    def _warning(self, ends: datetime, now: datetime) -> str | None:
+        if ends - now > WARNED_AT:
+            return None
+        return (
+            f"The webhook's authority ends on {ends:%Y-%m-%d}, and nothing is injected from then on. To have another "
+            f"one: remove authority.crt from {self._folder}, then `noah webhook | kubectl apply -f -` in each cluster."
+        )
+
+    def _make_authority(self, now: datetime) -> str | None:
+        """A sentence when it follows one that the API servers were told."""
+        with self._alone():
+            if not (self._folder / "authority.crt").exists():
+                self._write_authority(now)
+                return None
+            ended = self._issuer().not_valid_after_utc
+            if now < ended:
+                return None
+            self._write_authority(now)
+        return (
+            f"The webhook's authority has ended on {ended:%Y-%m-%d}, and there is another one. Nothing is injected "
+            "until API servers are told: `noah webhook | kubectl apply -f -` in each cluster."
+        )
+
+    def _write_authority(self, now: datetime) -> None:
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "noah webhook authority")])
         certificate = (
@@ -68,6 +101,35 @@ class Certificates:
         self._write("authority.key", _pem(key))
         self._write("authority.crt", certificate.public_bytes(serialization.Encoding.PEM))
 
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """A gateway and `noah webhook` that begin at once must not make a key and a certificate of two authorities."""
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder = os.open(self._folder, os.O_RDONLY)
+        except OSError as e:
+            raise BadSettings(f"The webhook's {self._folder} cannot be used: {e.strerror}.") from None
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
+
+    def _issuer(self) -> x509.Certificate:
+        try:
+            return x509.load_pem_x509_certificate(self._read("authority.crt"))
+        except ValueError:
+            raise BadSettings(f"The webhook's {self._folder / 'authority.crt'} is no certificate.") from None
+
+    def _signer(self) -> ec.EllipticCurvePrivateKey:
+        try:
+            signer = serialization.load_pem_private_key(self._read("authority.key"), None)
+        except (ValueError, TypeError):
+            signer = None
+        if not isinstance(signer, ec.EllipticCurvePrivateKey):
+            raise BadSettings(f"The webhook's {self._folder / 'authority.key'} is no key of ours.")
+        return signer
+
     def _read(self, name: str) -> bytes:
         try:
             return (self._folder / name).read_bytes()
@@ -76,7 +138,6 @@ class Certificates:
 
     def _write(self, name: str, content: bytes) -> None:
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             part = self._folder / f"{name}.part"
             part.touch(mode=0o600)
             part.write_bytes(content)

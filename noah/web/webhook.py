@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 PATH = "/webhook/inject"
 LABEL = "debug.noah/inject"
 LONGEST_REVIEW = 8 << 20  # bytes; an object has 1.5 MiB at most, and an update's review has two
-LOOK_AGAIN = 3600.0  # seconds
+LOOK_AGAIN = 60.0  # seconds; an authority that `noah webhook` has made anew is that much older at most
 WARNINGS, WARNING = 10, 200  # an API server may drop more and longer ones
 
 
@@ -96,10 +96,13 @@ async def _inject(request: web.Request) -> web.Response:
 
 
 @contextlib.asynccontextmanager
-async def serving(wanted: settings.Webhook, clock: Callable[[], datetime]) -> AsyncIterator[None]:
+async def serving(
+    wanted: settings.Webhook, clock: Callable[[], datetime], *, look_again: float = LOOK_AGAIN
+) -> AsyncIterator[None]:
+    """*look_again*: seconds between two looks at whether the certificate is to be renewed."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     certificates = Certificates(wanted.folder, wanted.names)
-    certificates.renew(context, clock())
+    _renew(certificates, context, clock())
     site = web.Application(client_max_size=LONGEST_REVIEW)
     site.router.add_post(PATH, _inject)
     runner = web.AppRunner(site, access_log=None, shutdown_timeout=1.0)
@@ -110,19 +113,28 @@ async def serving(wanted: settings.Webhook, clock: Callable[[], datetime]) -> As
         except OSError as e:
             raise BadSettings(f"The webhook cannot listen on {wanted.listen}: {e.strerror}.") from None
         async with asyncio.TaskGroup() as group:
-            renewing = group.create_task(_renew(certificates, context, clock), name="renew the webhook's certificate")
+            renewing = group.create_task(
+                _keep_renewed(certificates, context, clock, look_again), name="renew the webhook's certificate"
+            )
             yield
             renewing.cancel()
     finally:
         await runner.cleanup()
 
 
-async def _renew(certificates: Certificates, context: ssl.SSLContext, clock: Callable[[], datetime]) -> None:
+async def _keep_renewed(
+    certificates: Certificates, context: ssl.SSLContext, clock: Callable[[], datetime], look_again: float
+) -> None:
     while True:
-        await asyncio.sleep(LOOK_AGAIN)
-        if certificates.is_due(clock()):
-            try:
-                certificates.renew(context, clock())
+        await asyncio.sleep(look_again)
+        try:
+            if certificates.is_due(clock()):
+                _renew(certificates, context, clock())
                 log.info("the webhook has a new certificate")
-            except BadSettings as e:
-                log.warning("%s", e.sentence)
+        except BadSettings as e:
+            log.warning("%s", e.sentence)
+
+
+def _renew(certificates: Certificates, context: ssl.SSLContext, now: datetime) -> None:
+    if warning := certificates.renew(context, now):
+        log.warning("%s", warning)

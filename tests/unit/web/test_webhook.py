@@ -3,6 +3,7 @@
 import base64
 import json
 import ssl
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,9 +13,9 @@ import aiohttp
 import pytest
 
 from noah.core.inject import inject, is_injected
-from noah.errors import BadInput
+from noah.errors import BadInput, BadSettings
 from noah.settings import Webhook
-from noah.web.certificates import LASTS, Certificates
+from noah.web.certificates import AUTHORITY_LASTS, LASTS, Certificates
 from noah.web.webhook import PATH, review, serving
 from tests.gateway import free_port
 
@@ -120,3 +121,46 @@ def test_a_certificate_is_renewed_long_before_its_end_by_the_same_authority(tmp_
     assert not certificates.is_due(later)
     assert (tmp_path / "w" / "webhook.pem").read_bytes() != first
     assert certificates.authority(later) == authority
+
+
+def test_an_authority_is_warned_of_before_it_ends_and_followed_by_another_one_after(tmp_path: Path) -> None:
+    certificates, begin = Certificates(tmp_path / "w", ["noah.dev.svc"]), datetime(2026, 1, 1, tzinfo=UTC)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    assert certificates.renew(context, begin) is None
+    first, end = certificates.authority(begin), begin + AUTHORITY_LASTS
+    warning = certificates.renew(context, end - timedelta(days=1))
+    assert f"ends on {end:%Y-%m-%d}" in str(warning)
+    assert certificates.authority(end - timedelta(days=1)) == first
+    assert not certificates.is_due(end - timedelta(hours=1))
+    assert certificates.is_due(end)
+    assert "has ended" in str(certificates.renew(context, end))
+    assert certificates.authority(end) != first
+    assert certificates.renew(context, end) is None
+
+
+def test_an_authority_that_somebody_else_has_made_is_taken_over(tmp_path: Path) -> None:
+    certificates, now = Certificates(tmp_path / "w", ["noah.dev.svc"]), datetime(2026, 1, 1, tzinfo=UTC)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    certificates.renew(context, now)
+    assert not certificates.is_due(now)
+    (tmp_path / "w" / "authority.crt").unlink()
+    Certificates(tmp_path / "w", ["noah.dev.svc"]).authority(now)
+    assert certificates.is_due(now)
+    certificates.renew(context, now)
+    assert not certificates.is_due(now)
+
+
+def test_two_that_begin_at_once_have_one_authority(tmp_path: Path) -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    several = [Certificates(tmp_path / "w", ["noah.dev.svc"]) for _ in range(8)]
+    with ThreadPoolExecutor(len(several)) as threads:
+        assert len(set(threads.map(lambda one: one.authority(now), several))) == 1
+
+
+@pytest.mark.parametrize(("name", "says"), [("authority.crt", "is no certificate"), ("authority.key", "is no key")])
+def test_a_broken_authority_is_named(tmp_path: Path, name: str, says: str) -> None:
+    certificates, now = Certificates(tmp_path / "w", ["noah.dev.svc"]), datetime(2026, 1, 1, tzinfo=UTC)
+    certificates.authority(now)
+    (tmp_path / "w" / name).write_text("broken")
+    with pytest.raises(BadSettings, match=says):
+        certificates.renew(ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), now)
