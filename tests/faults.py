@@ -57,3 +57,46 @@ def _reset(writer: asyncio.StreamWriter) -> None:
         linger = struct.pack("ii", 1, 0)
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
     writer.transport.abort()
+
+
+class Link:
+    """A relay to the port *to* that can be cut: its connections are reset, and new ones refused, until it is mended."""
+
+    def __init__(self, to: int) -> None:
+        self._to = to
+        self._open: set[asyncio.StreamWriter] = set()
+        self.port = 0
+        self._server: asyncio.Server | None = None
+
+    async def mend(self) -> None:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def cut(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        for writer in list(self._open):
+            _reset(writer)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._to)
+        both = (writer, far_writer)
+        self._open.update(both)
+        plain, chance = Network(), random.Random(0)
+        try:
+            with suppress(OSError):
+                await asyncio.gather(_pass(plain, chance, reader, far_writer), _pass(plain, chance, far_reader, writer))
+        finally:
+            self._open.difference_update(both)
+            for each in both:
+                each.transport.abort()
+
+
+@asynccontextmanager
+async def link(*, to: int) -> AsyncIterator[Link]:
+    one = Link(to)
+    await one.mend()
+    try:
+        yield one
+    finally:
+        await one.cut()

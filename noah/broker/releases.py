@@ -74,7 +74,6 @@ class Releases:
         stream = self._streams.get(id)
         if stream is not None and not stream.is_over:
             return stream  # somebody was faster
-        now = self._clock()
         release = Release(
             id=id,
             cluster=cluster,
@@ -82,7 +81,7 @@ class Releases:
             kind=kind,
             workload=name,
             revision=revision,
-            started_at=kept.started_at if kept and kept.ended_at is None else now,
+            started_at=kept.started_at if kept else self._clock(),
         )
         return self._follow(known, release, kept)
 
@@ -195,6 +194,8 @@ class Releases:
         mended = kept is not None and kept.progress.result is not Result.DONE and not failed
         if (first or mended) and (follower.rolls or failed):
             await self._save(stream)
+        elif kept is not None:
+            del self._streams[release.id]  # who asks for it by its ID is shown what it was
         if progress.result is Result.REPLACED:
             self._begin(release.cluster, release.namespace, release.kind, release.workload)
         await asyncio.sleep(LINGERS)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 # An event is some hundred bytes; something that never ends a line is no event stream.
 LONGEST = 1 << 20  # bytes
+_UNNUMBERED = frozenset({"reload", "anew"})  # they have the number of the event before them
 
 
 class NotAnEventStream(ValueError):
@@ -39,7 +40,7 @@ class EventReader:
             return None
         fields, self._fields = self._fields, {}
         new_id, kind = fields.get("id", [self.last_id])[-1], fields.get("event", ["message"])[-1]
-        if "id" in fields and kind != "reload" and _is_before(new_id, self.last_id):
+        if "id" in fields and kind not in _UNNUMBERED and _is_before(new_id, self.last_id):
             return None
         self.last_id = new_id
         # Without data it is a comment, the gateway's ping, or only an ID to go on from.
