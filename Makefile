@@ -14,7 +14,7 @@ demo: .venv/installed
 	@.venv/bin/noah demo $(ARGS)
 
 test: .venv/installed-dev check
-	@scripts/need $(JDK) wget:wget busybox:busybox-static socat:socat ip:iproute2 nft:nftables \
+	@scripts/need $(JDK) wget:wget busybox:busybox-static socat:socat ip:iproute2 nft:nftables sudo:sudo \
 		sshd:openssh-server chromium:chromium /usr/lib/postgresql:postgresql
 	$(PY) -m pytest -m "not soak" --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
