@@ -380,6 +380,15 @@ async def test_a_breakpoint_that_was_hit_while_checkurl_hung_spares_the_app(
         (container.reports / "noah-jvm.s1").unlink()
 
 
+async def test_an_answer_ends_the_wait_each_time(paths: dict[str, str], reports: Path, checkurls: Checkurls) -> None:
+    # A signal that comes between a shell's fork and the child's exec can be lost: one of twenty waits then lasted.
+    for shell, tools in (("dash", "wget"), ("busybox", "busybox"), ("bash", "wget")):
+        container = Container(SHELLS[shell], FORMS["inlined"], paths[tools], reports)
+        for _ in range(10):
+            # Longer than a probe is waited for here.
+            await asyncio.gather(*(container.probe(checkurls.url("/200"), "60") for _ in range(8)))
+
+
 async def test_without_a_sleep_an_answer_still_counts(
     paths: dict[str, str], reports: Path, checkurls: Checkurls
 ) -> None:
