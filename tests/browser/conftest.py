@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, Page, async_playwright
 
+from tests.cluster.conftest import kubeconfig, kubectl, make_namespace
 from tests.integration.test_gateway import app, gateway
 
-__all__ = ["app", "gateway"]
+__all__ = ["app", "gateway", "kubeconfig", "kubectl", "make_namespace"]
 
 CHROMIUM = "/usr/bin/chromium"
 QUIET = (

@@ -44,7 +44,7 @@ export class Head {
     chip.textContent = result;
     const sentence = this.#head.querySelector("[data-sentence]");
     sentence.textContent = text;
-    sentence.hidden = false;
+    sentence.hidden = text === this.#head.querySelector("[data-progress]").textContent;
     const ended = this.#head.querySelector("[data-ended]");
     const time = document.createElement("time");
     time.dateTime = at;

@@ -50,15 +50,15 @@ function what(line) {
   const element = part("what", line.container ?? SIGNS[line.kind] ?? line.kind);
   element.title = element.textContent;
   if (line.restart) element.append(mark(`↻${line.restart}`, `after ${line.restart} restart${line.restart === 1 ? "" : "s"}`));
-  if (line.hook) element.append(mark(line.hook, `printed by the ${line.hook} hook`));
   return element;
 }
 
 function text(line) {
   const element = part("text", "");
-  write(line.text, element);
-  if (line.reason) element.prepend(mark(line.reason, `${line.type} of ${line.object}`), " ");
-  if (line.kind === "end") element.prepend(mark(line.result, "how it ended"), " ");
+  if (line.hook) element.append(mark(line.hook, `printed by the ${line.hook} hook`), " ");
+  if (line.reason) element.append(mark(line.reason, `${line.type} of ${line.object}`), " ");
+  if (line.result) element.append(mark(line.result, "how it ended"), " ");
+  write(line.text, element.appendChild(part("said", "")));
   return element;
 }
 

@@ -76,6 +76,7 @@ function changed() {
   element("left-out").hidden = !lines.leftOut;
   element("older").textContent = lines.leftOut.toLocaleString();
   const waiting = view.fresh ? ` (${view.fresh.toLocaleString()} new lines)` : "";
+  element("follow").hidden = view.following && document.body.dataset.stream === "ended";
   element("follow").textContent = view.following ? "Pause" : `Follow${waiting}`;
 }
 
