@@ -41,7 +41,9 @@ log = logging.getLogger(__name__)
 
 KEPT = timedelta(days=30)  # how long an ended session can be looked up
 TIDY_EVERY = 3600.0  # seconds
-SHUTDOWN = 5.0  # seconds that open requests are given; event streams have ended by then
+# Seconds that open requests are given, and then as many again to take notice that they are canceled; event streams have
+# ended by then.
+SHUTDOWN = 2.0
 
 
 @dataclass(slots=True)

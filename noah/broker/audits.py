@@ -13,7 +13,7 @@ from noah.store import Store
 log = logging.getLogger(__name__)
 
 EVERY = 30.0  # seconds; so much of what an attached debugger does may be lost
-LAST = 3.0  # seconds; a gateway that stops does not wait longer for its database
+LAST = 2.0  # seconds; a gateway that stops does not wait longer for its database
 
 
 class Audits:
@@ -60,8 +60,8 @@ class Audits:
         try:
             async with asyncio.timeout(LAST):
                 await self._save(self._lives.keys())
-        except (TimeoutError, Unavailable) as e:
-            log.warning("what debuggers did last is not kept: %s", e)
+        except (TimeoutError, Unavailable):
+            log.warning("what debuggers did last is not kept: the database does not answer")
 
     async def _save(self, wanted: Iterable[str]) -> None:
         for ended in [id for id, live in self._lives.items() if live.session.ended_at is not None]:
