@@ -1,0 +1,50 @@
+"""config/kubernetes: what it grants is what the gateway asks for, and the configuration in it can be read."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from noah.kube.clusters import NEEDED, WANTED
+from noah.settings import Settings, parse_settings
+
+FOLDER = Path(__file__).parents[2] / "config/kubernetes"
+
+
+def objects(kind: str) -> list[Any]:
+    documents = [d for file in FOLDER.iterdir() for d in YAML(typ="safe", pure=True).load_all(file.read_text())]
+    return [document for document in documents if document["kind"] == kind]
+
+
+@pytest.fixture
+def configured() -> Settings:
+    (config,) = objects("ConfigMap")
+    return parse_settings(tomllib.loads(config["data"]["noah.toml"]), origin="noah.toml")
+
+
+@pytest.mark.parametrize("right", [*NEEDED, *WANTED], ids=str)
+def test_what_the_gateway_asks_for_is_granted(right: tuple[str, str, str, str]) -> None:
+    verb, group, resource, subresource = right
+    (role,) = objects("ClusterRole")
+    whole = f"{resource}/{subresource}" if subresource else resource
+    assert any(
+        verb in rule["verbs"] and group in rule["apiGroups"] and whole in rule["resources"] for rule in role["rules"]
+    )
+
+
+def test_the_ports_that_the_configuration_names_are_those_of_the_pod_and_its_service(configured: Settings) -> None:
+    (deployment,), (service,) = objects("Deployment"), objects("Service")
+    ports = {p["name"]: p["containerPort"] for p in deployment["spec"]["template"]["spec"]["containers"][0]["ports"]}
+    assert configured.webhook is not None
+    assert ports == {"http": configured.gateway.port, "webhook": configured.webhook.port}
+    metadata = service["metadata"]
+    assert configured.webhook.names == (f"{metadata['name']}.{metadata['namespace']}.svc",)
+    assert {p["targetPort"] for p in service["spec"]["ports"]} == set(ports)
+
+
+def test_what_has_to_outlive_the_pod_is_on_its_volume(configured: Settings) -> None:
+    assert configured.webhook is not None
+    assert configured.gateway.database.startswith("sqlite:////data/")
+    assert configured.webhook.folder.is_relative_to("/data")
