@@ -98,7 +98,7 @@ class Live:
 
     @property
     def traffic(self) -> Traffic:
-        return Traffic(self.port.carried, Counter(self.port.refused)) if self.port else Traffic()
+        return Traffic(self.port.carried, self.port.refused) if self.port else Traffic()
 
     def note_vm(self) -> None:
         """Called at each change of what the VM does, many of which the task never sees."""
