@@ -13,7 +13,7 @@ from operator import itemgetter
 from typing import Any
 
 HELD = 16 << 20  # bytes of memory for one release, roughly; at 1,000 lines per second, a minute
-OVERHEAD = 300  # bytes that an event costs beside its text
+OVERHEAD = 400  # bytes that an event costs beside its text
 LINES = 200  # lines kept of each run of a container
 OTHERS = 1000  # kept events that are no lines
 LONGEST_KEPT = 2000  # characters of a kept line

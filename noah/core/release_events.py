@@ -24,9 +24,11 @@ class Lines:
 
     def __init__(self) -> None:
         self._online: set[str] = set()
+        self._places: dict[tuple[str, str, int], Json] = {}  # one for all lines of a run, of which there are many
 
     def told(self, pod: str, container: str, restart: int, at: str, text: str) -> Iterator[Told]:
-        where = {"pod": pod, "container": container, "restart": restart}
+        place = {"pod": pod, "container": container, "restart": restart}
+        where = self._places.setdefault((pod, container, restart), place)
         if hook := _HOOK.match(text):
             yield Told(at, "hook", text[hook.end() :], {**where, "hook": hook[1]})
             return

@@ -66,7 +66,7 @@ def _instant(text: str) -> str:
     return text
 
 
-class EventsQuery(Model):
+class ToldQuery(Model):
     since: Annotated[Text, AfterValidator(_instant)] | None = Field(
         None, description="nothing older: a length of time before now (10m), or a time (RFC 3339)"
     )
@@ -84,7 +84,7 @@ class KindQuery(Model):
     kind: Text = Field("deploy", description="deploy, sts or ds")
 
 
-class CurrentQuery(EventsQuery, KindQuery):
+class CurrentQuery(ToldQuery, KindQuery):
     pass
 
 
@@ -106,7 +106,7 @@ async def show_release(call: Call[Nothing, Nothing]) -> Answer[ReleaseJson]:
     return Answer(release_json((await _stream(call)).release))
 
 
-async def release_events(call: Call[EventsQuery, Nothing]) -> web.StreamResponse:
+async def release_events(call: Call[ToldQuery, Nothing]) -> web.StreamResponse:
     return await _send(call, await _stream(call))
 
 
@@ -116,7 +116,7 @@ async def current_events(call: Call[CurrentQuery, Nothing]) -> web.StreamRespons
     return await _send(call, await call.request.app[RELEASES].current(*where))
 
 
-async def release_log(call: Call[EventsQuery, Nothing]) -> web.StreamResponse:
+async def release_log(call: Call[ToldQuery, Nothing]) -> web.StreamResponse:
     """As lines of text, with when and where each comes from."""
     stream = await _stream(call)
     wanted = _Wanted(call.query, call.request.app[CLOCK]())
@@ -209,7 +209,7 @@ def _number(last_id: str | None, stream: Stream) -> int | None:
 class _Wanted:
     """Which events somebody has asked for."""
 
-    def __init__(self, query: EventsQuery, now: datetime) -> None:
+    def __init__(self, query: ToldQuery, now: datetime) -> None:
         self._query = query
         self._filter = query.filter.casefold() if query.filter else None
         self._since = _beginning(query.since, now)

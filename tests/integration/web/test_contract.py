@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ import pytest
 import pytest_asyncio
 from pydantic import TypeAdapter
 
+from noah.core.journal import Told
+from noah.core.release import Progress, Release, Result
+from noah.store import Store
 from noah.web.openapi import AnyRoute
 from noah.web.problems import Problem
 from noah.web.route import Raw, Route
@@ -24,6 +28,17 @@ BODIES: Mapping[str, Any] = {
     "POST /api/v1/sessions/{id}/extend": {"for": "2h"},
     "POST /api/v1/sessions/{id}/ask": {},
 }
+RELEASE = Release(
+    id="r-1",
+    cluster="away",
+    namespace="team-a",
+    kind="Deployment",
+    workload="shop",
+    revision="3",
+    started_at=datetime(2026, 1, 1, 7, tzinfo=UTC),
+    ended_at=datetime(2026, 1, 1, 8, tzinfo=UTC),
+    progress=Progress(Result.DONE, 3, 3, "3 of 3 online"),
+)
 # What cannot be had here: nobody is attached.
 REFUSED = {"/api/v1/sessions/{id}/resume": 409}
 
@@ -32,6 +47,9 @@ REFUSED = {"/api/v1/sessions/{id}/resume": 409}
 async def running(jvm: int, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gateway]:
     folder: Path = tmp_path_factory.mktemp("web")
     async with serving(jvm, folder) as gateway:
+        store = Store.open(f"sqlite:///{gateway.database}")
+        await store.releases.save(RELEASE, [(1, Told("2026-01-01T08:00:00.000000Z", "end", "3 of 3 online"))])
+        await store.close()
         yield gateway
 
 
@@ -53,8 +71,10 @@ def _has_type(body: str, type_: Any) -> Any:
 
 
 async def _url(gateway: Gateway, route: AnyRoute) -> str:
-    session = await gateway.api.enable("local/shop", wait=20) if "{id}" in route.path else {"id": ""}
-    values = {"id": session["id"], "name": "away", "target": "local/shop", "format": "eclipse"}
+    id = RELEASE.id
+    if "/sessions/{id}" in route.path:
+        id = (await gateway.api.enable("local/shop", wait=20))["id"]
+    values = {"id": id, "name": "away", "target": "local/shop", "format": "eclipse"}
     values |= {"cluster": "away", "namespace": "team-a", "workload": "shop"}
     return gateway.url + re.sub(r"{(\w+)(:.*)?}", lambda match: values[match[1]], route.path)
 

@@ -142,7 +142,7 @@ async def test_a_watcher_that_is_gone_is_let_go_of(gateway: Gateway) -> None:
 
 async def test_who_does_not_read_is_cut_off_and_goes_on_later(gateway: Gateway) -> None:
     with socket.create_connection(("127.0.0.1", gateway.server.port)) as deaf:
-        deaf.sendall(b"GET /api/v1/events HTTP/1.1\r\nHost: x\r\n\r\n")
+        deaf.sendall(b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
         async with asyncio.timeout(STALLED + 15):
             while not _watchers(gateway):
                 await asyncio.sleep(0.02)
