@@ -1,19 +1,22 @@
 """Releases of a real cluster as people watch them, in a real browser."""
 
 import asyncio
+import json
 import re
 import signal
+import urllib.request
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
 from playwright.async_api import Browser, Page, expect
 
 from noah.core.inject import inject
 from tests.browser.conftest import SCREENS, visit
-from tests.cluster.conftest import Kubectl
+from tests.cluster.conftest import Kubectl, until
 from tests.cluster.test_release_hooks import shop
 from tests.faults import link
 from tests.gateway import Process, serving
@@ -29,10 +32,21 @@ TICKS = "i=0; while :; do i=$((i+1)); echo tick $i; sleep 0.05; done"
 NEVER = {"exec": {"command": ["false"]}}
 
 
+def config(kubectl: Kubectl) -> str:
+    return f'[[clusters]]\nname = "c"\nkubeconfig = "{kubectl.kubeconfig}"\nnamespaces = ["{kubectl.namespace}"]\n'
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def url(kubectl: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """Of a gateway that lasts for all of these stories."""
+    async with serving(tmp_path_factory.mktemp("gateway"), config(kubectl)) as (process, _):
+        yield process.url
+
+
 @pytest.fixture
 async def process(kubectl: Kubectl, tmp_path: Path) -> AsyncIterator[Process]:
-    config = f'[[clusters]]\nname = "c"\nkubeconfig = "{kubectl.kubeconfig}"\nnamespaces = ["{kubectl.namespace}"]\n'
-    async with serving(tmp_path, config) as (process, _):
+    """A gateway to be killed."""
+    async with serving(tmp_path, config(kubectl)) as (process, _):
         yield process
 
 
@@ -42,11 +56,17 @@ def hooks(kubectl: Kubectl) -> None:
 
 
 @pytest.fixture(scope="module")
-def released(kubectl: Kubectl, hooks: None) -> str:
-    """A Deployment that is online."""
+def released(kubectl: Kubectl, hooks: None, url: str) -> str:
+    """The address of a release that is over."""
     kubectl.apply(inject(shop("old", replicas=2)).manifest)
-    kubectl.wait("deployment/old", "condition=Available")
-    return "old"
+
+    def done() -> list[dict[str, Any]]:
+        with urllib.request.urlopen(f"{url}/api/v1/releases?workload=old&result=done") as answer:
+            found: list[dict[str, Any]] = json.load(answer)["items"]
+        return found
+
+    until(done, within=90)
+    return f"{url}/releases/{done()[0]['id']}"
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +83,8 @@ def of_shell(name: str, script: str, **container: Any) -> dict[str, Any]:
     return made
 
 
-async def watching(browser: Browser, url: str, kubectl: Kubectl, workload: str, *, dark: bool = False) -> Page:
-    page = await visit(browser, f"{url}/releases/c/{kubectl.namespace}/{workload}?kind=deploy", user=None, dark=dark)
+async def watching(browser: Browser, url: str, kubectl: Kubectl, workload: str) -> Page:
+    page = await visit(browser, f"{url}/releases/c/{kubectl.namespace}/{workload}?kind=deploy", user=None)
     await expect(page).to_have_url(re.compile("/releases/r-"))
     await expect(page.locator("#log .line").first).to_be_visible(timeout=SOON)
     return page
@@ -75,9 +95,9 @@ async def ended(page: Page) -> None:
 
 
 async def test_a_release_is_seen_from_its_first_pod_to_its_end(
-    kubectl: Kubectl, hooks: None, process: Process, browser: Browser
+    kubectl: Kubectl, hooks: None, url: str, browser: Browser
 ) -> None:
-    page = await visit(browser, f"{process.url}/releases?workload=shop", user="ada")
+    page = await visit(browser, f"{url}/releases?workload=shop", user="ada")
     await expect(page.locator("#live")).to_contain_text("No release is like that")
     kubectl.apply(inject(shop("shop", replicas=2)).manifest)
     await expect(page.get_by_role("row", name="Deployment shop")).to_contain_text("running", timeout=SOON)
@@ -102,10 +122,8 @@ async def test_a_release_is_seen_from_its_first_pod_to_its_end(
     await _examine(page, "releases-dark")
 
 
-async def test_lines_are_filtered_linked_and_downloaded(
-    kubectl: Kubectl, released: str, process: Process, browser: Browser
-) -> None:
-    page = await watching(browser, process.url, kubectl, released)
+async def test_lines_are_filtered_linked_and_downloaded(released: str, browser: Browser) -> None:
+    page = await visit(browser, released, user=None)
     await ended(page)
     lines = page.locator("#log .line")
     pod = await page.get_by_label("Pod", exact=True).locator("option").nth(1).get_attribute("value")
@@ -131,9 +149,9 @@ async def test_lines_are_filtered_linked_and_downloaded(
 
 
 async def test_pausing_keeps_receiving_and_end_follows(
-    kubectl: Kubectl, ticking: str, process: Process, browser: Browser
+    kubectl: Kubectl, ticking: str, url: str, browser: Browser
 ) -> None:
-    page = await watching(browser, process.url, kubectl, ticking)
+    page = await watching(browser, url, kubectl, ticking)
     await expect(page.locator("#log .line", has_text=re.compile(r"tick \d\d\d$")).last).to_be_visible(timeout=SOON)
     await page.locator("#log").focus()
     await page.keyboard.press("PageUp")
@@ -173,10 +191,10 @@ async def test_a_lost_stream_goes_on_without_gaps_and_doubles(
 
 
 async def test_a_crash_is_shown_with_what_the_earlier_runs_printed(
-    kubectl: Kubectl, process: Process, browser: Browser
+    kubectl: Kubectl, url: str, browser: Browser
 ) -> None:
     kubectl.apply(of_shell("crashing", "echo begins; sleep 1; echo boom >&2; exit 3", readinessProbe=NEVER))
-    page = await watching(browser, process.url, kubectl, "crashing")
+    page = await watching(browser, url, kubectl, "crashing")
     await ended(page)
     await expect(page.locator("[data-result]")).to_have_text("failed")
     await expect(page.locator("[data-sentence]")).to_contain_text("boom")
@@ -191,9 +209,8 @@ async def test_a_crash_is_shown_with_what_the_earlier_runs_printed(
     kubectl("delete", "deployment", "crashing")
 
 
-async def test_an_unknown_workload_is_said_to_be_so(kubectl: Kubectl, process: Process, browser: Browser) -> None:
-    page = await visit(browser, f"{process.url}/releases", user=None)
-    await expect(page.locator("#live")).to_contain_text("They come here by themselves")
+async def test_an_unknown_workload_is_said_to_be_so(kubectl: Kubectl, url: str, browser: Browser) -> None:
+    page = await visit(browser, f"{url}/releases", user=None)
     await page.get_by_text("Follow a workload's release").click()
     asked = page.locator("form[action='/releases/current']")
     await asked.get_by_label("Namespace").fill(kubectl.namespace)
@@ -203,10 +220,8 @@ async def test_an_unknown_workload_is_said_to_be_so(kubectl: Kubectl, process: P
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-async def test_axe_finds_nothing_serious(
-    kubectl: Kubectl, released: str, process: Process, browser: Browser, dark: bool
-) -> None:
-    page = await watching(browser, process.url, kubectl, released, dark=dark)
+async def test_axe_finds_nothing_serious(released: str, browser: Browser, dark: bool) -> None:
+    page = await visit(browser, released, user=None, dark=dark)
     await ended(page)
     await _examine(page, f"release-{'dark' if dark else 'light'}")
     await page.set_viewport_size({"width": 360, "height": 740})
@@ -233,7 +248,7 @@ async def _all_ticks(page: Page, *, beyond: int) -> int:
     """Waits for a tick beyond that one; as many lines are then shown as there were ticks, the last of them last."""
     shown, drawn = "", list[str]()
     async with asyncio.timeout(60):
-        while not drawn or _number(drawn[-1]) <= beyond:
+        while " of " not in shown or not drawn or _number(drawn[-1]) <= beyond:
             await asyncio.sleep(0.1)
             shown, drawn = await page.evaluate(
                 "[count.textContent, [...log.querySelectorAll('.line .said')].map((one) => one.textContent)]"

@@ -55,6 +55,7 @@ function lost(isLost) {
 function over(sentence) {
   lost(false);
   document.body.dataset.stream = "ended";
+  tick();
   say(sentence);
 }
 
