@@ -1,0 +1,141 @@
+"""Releases: the list, and a watch that is cut, that is told anew, that is replaced."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.acceptance.cli.command import noah
+from tests.acceptance.cli.scripted_gateway import ScriptedGateway, event, refuses, says, streams
+
+CURRENT = "GET /releases/dev/team-a/shop/events"
+BY_ID = "GET /releases/r-1/events"
+ONE = {
+    "id": "r-1",
+    "cluster": "dev",
+    "namespace": "team-a",
+    "kind": "Deployment",
+    "workload": "shop",
+    "revision": "3",
+    "started_at": "2026-01-01T10:00:00.000Z",
+    "ended_at": None,
+    "result": "failed",
+    "online": 1,
+    "wanted": 3,
+    "text": "A quota forbids its pods.",
+}
+
+
+def told(run: str, n: int, kind: str, text: str, **more: Any) -> str:
+    return event(f"{run}-{n}", kind, at=f"2026-01-01T10:00:00.{n:09}Z", n=n, text=text, **more)
+
+
+def line(run: str, n: int, text: str) -> str:
+    return told(run, n, "log", text, pod="shop-1", container="app", restart=0)
+
+
+def begins(run: str, release: str = "r-1") -> str:
+    return told(run, 1, "release", f"Revision 3 of {release}", release=release)
+
+
+async def test_a_cut_watch_goes_on_with_the_same_release_and_shows_nothing_twice(gateway: ScriptedGateway) -> None:
+    gateway.on(CURRENT, streams(begins("a"), line("a", 2, "one"), cut=True))
+    gateway.on(
+        BY_ID,
+        streams(line("a", 3, "two"), cut=True),
+        refuses(503, "The gateway is stopping."),
+        streams(
+            told("b", 0, "anew", "The stream begins anew."),
+            begins("b"),
+            *(line("b", n, text) for n, text in ((2, "one"), (3, "two"), (4, "three"))),
+            told("b", 5, "end", "3 of 3 online", result="done"),
+        ),
+    )
+    wanted = [
+        "--since",
+        "10m",
+        "--tail",
+        "5",
+        "--filter",
+        "o",
+        "--pod",
+        "shop-1",
+        "--container",
+        "app",
+        "--no-previous",
+    ]
+    where = ["--cluster", "dev", "-n", "team-a"]
+    said = await noah(gateway.url, "release", "watch", "shop", *where, *wanted, "-o", "json")
+    shown = [json.loads(text) for text in said.out.splitlines()]
+    assert [one["text"] for one in shown] == ["Revision 3 of r-1", "one", "two", "three", "3 of 3 online"]
+    assert said.code == 0
+    query = {"since": "10m", "tail": "5", "filter": "o", "pod": "shop-1", "container": "app", "previous": "false"}
+    assert [asked.query for asked in gateway.asked] == [{**query, "kind": "deploy"}, query, query, query]
+    assert [asked.last_event_id for asked in gateway.asked] == [None, "a-2", "a-3", "a-3"]
+
+
+async def test_a_release_that_is_replaced_is_followed_by_the_next_one(gateway: ScriptedGateway) -> None:
+    gateway.on(
+        CURRENT,
+        streams(begins("a"), told("a", 2, "end", "Revision 4 has taken its place.", result="replaced")),
+        streams(begins("b", "r-2"), told("b", 2, "end", "It crashes again and again.", result="failed")),
+    )
+    said = await noah(gateway.url, "release", "watch", "deploy/shop", "--cluster", "dev", "-n", "team-a")
+    assert said.code == 6
+    texts = [text.partition("  ")[2] for text in said.out.splitlines()]
+    assert texts == [
+        "Revision 3 of r-1",
+        "Revision 4 has taken its place.",
+        "Revision 3 of r-2",
+        "It crashes again and again.",
+    ]
+
+
+async def test_each_kind_of_event_reads_well(gateway: ScriptedGateway) -> None:
+    gateway.on(
+        BY_ID,
+        streams(
+            begins("kept"),
+            told("kept", 2, "event", "Back-off", object="Pod/shop-1", pod="shop-1", type="Warning", reason="BackOff"),
+            told("kept", 3, "hook", "migrating\x1b[2J", pod="shop-1", container="app", restart=1, hook="preStart"),
+            told("kept", 4, "online", "healthcheck.html is gone", pod="shop-1", online=False),
+            told("kept", 5, "gap", "7 lines were left out here.", missed=7),
+            told("kept", 6, "end", "The workload was deleted.", result="replaced"),
+        ),
+    )
+    said = await noah(gateway.url, "release", "watch", "r-1")
+    assert said.code == 6
+    assert [text.partition("  ")[2] for text in said.out.splitlines()] == [
+        "Revision 3 of r-1",
+        "shop-1: BackOff: Back-off",
+        "shop-1 app (run 2)  [preStart] migrating\ufffd[2J",
+        "shop-1: healthcheck.html is gone",
+        "7 lines were left out here.",
+        "The workload was deleted.",
+    ]
+
+
+async def test_releases_are_listed(gateway: ScriptedGateway) -> None:
+    gateway.on("GET /releases", says({"items": [ONE], "continue": None, "total": 1}))
+    said = await noah(gateway.url, "release", "list", "-n", "team-a", "--result", "failed")
+    header, row = said.out.splitlines()
+    assert header.split() == ["ID", "NAMESPACE", "WORKLOAD", "REVISION", "STARTED", "RESULT", "ONLINE", "DETAIL"]
+    assert row.split()[:4] == ["r-1", "team-a", "Deployment/shop", "3"]
+    assert row.endswith("failed   1/3      A quota forbids its pods.")
+    assert gateway.asked[0].query == {"namespace": "team-a", "result": "failed", "limit": "50"}
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "says_what"),
+    [
+        (["shop"], 2, "-n says in which namespace it is."),
+        (["job/shop", "-n", "x"], 2, "job has no releases: deploy/NAME, sts/NAME and ds/NAME have."),
+        (["shop", "-n", "x", "--tail", "-1"], 2, "Invalid value for '--tail'"),
+        (["r-0"], 3, "Nothing is scripted for GET /api/v1/releases/r-0/events."),
+    ],
+)
+async def test_what_cannot_be_watched_is_said_in_one_sentence(
+    gateway: ScriptedGateway, argv: list[str], code: int, says_what: str
+) -> None:
+    said = await noah(gateway.url, "release", "watch", *argv)
+    assert (said.code, says_what in said.err) == (code, True), said
