@@ -9,23 +9,27 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import aiohttp_jinja2
 import jinja2
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from pydantic import Field
 
 from noah.broker import KIND_OF, Live
 from noah.core import ide
+from noah.core.session import EndReason
 from noah.core.target import parse_wanted
+from noah.duration import format_duration
 from noah.errors import NoahError, NotFound
-from noah.web import clusters, release_pages, releases, sessions, targets
+from noah.store import Page as Rows
+from noah.web import clusters, release_pages, releases, sessions, targets, words
+from noah.web.environment import by_app, per_cluster
 from noah.web.identity import claimed, remember
-from noah.web.keys import BROKER, CLOCK, SETTINGS
+from noah.web.keys import BROKER, SETTINGS
 from noah.web.openapi import AnyRoute
 from noah.web.route import Call, Raw
-from noah.web.wire import Nothing, Wait
+from noah.web.wire import MOST, Model, Nothing, Wait
 
 HERE = Path(__file__).parent
 PART = "Noah-Part"  # the header of a page that wants only what changes of itself
@@ -33,6 +37,7 @@ POLICY = (
     "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self'; img-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
+PER_PAGE = 50  # rows; some more than a screen has, few enough to be painted in one frame
 PAST = 10  # sessions that a target's page shows of its past
 
 Context = Mapping[str, Any]
@@ -42,19 +47,30 @@ Page = Callable[[Call[Any, Nothing]], Awaitable[Context]]
 class TargetsPage(targets.TargetsQuery):
     # A form sends its empty fields too.
     kind: str = Field("", pattern="^(pod|host|local)?$")  # type: ignore[assignment]
+    limit: int = Field(PER_PAGE, ge=1, le=MOST)
 
 
 class SessionsPage(sessions.SessionsQuery):
     status: None = None
     state: str = Field("all", pattern="^(all|live|ended)$")  # type: ignore[assignment]
+    end_reason: str = Field("", pattern=f"^({'|'.join(EndReason)})?$")  # type: ignore[assignment]
+    limit: int = Field(PER_PAGE, ge=1, le=MOST)
 
 
 async def environment(call: Call[TargetsPage, Nothing]) -> Context:
-    asked = call.query.model_dump(by_alias=True, exclude_none=True)
-    asked = {name: value for name, value in asked.items() if value not in ("", [])}
-    query = targets.TargetsQuery.model_validate(asked)
-    answer = await targets.list_targets(Call(call.request, query, Nothing()))
-    return {"here": "environment", "query": query, **_page_of(answer.json)}
+    request = call.request
+    query = targets.TargetsQuery.model_validate(_asked(call.query))
+    infos = targets.matching(request, query)
+    shown = by_app(infos, targets.held_now(request), after=query.after, limit=query.limit)
+    narrowed = [(name, getattr(query, name)) for name in ("app", "cluster", "namespace") if getattr(query, name)]
+    narrowed += [("label", label) for label in query.label]
+    return {
+        "here": "environment",
+        "query": query,
+        "shown": shown,
+        "narrowed": narrowed,
+        "links": _links(request, shown.page),
+    }
 
 
 async def target(call: Call[Nothing, Nothing]) -> Context:
@@ -66,16 +82,23 @@ async def target(call: Call[Nothing, Nothing]) -> Context:
         "here": "environment",
         "target": shown,
         "restart": restart,
-        "session": _session_json(request, live) if live else None,
-        "past": [_session_json(request, one) for one in past[0] if str(one.session.target) == name],
+        "session": sessions.json_of(request, live) if live else None,
+        "past": [sessions.json_of(request, one) for one in past.items if str(one.session.target) == name],
     }
 
 
 async def session_list(call: Call[SessionsPage, Nothing]) -> Context:
-    asked = call.query.model_dump(by_alias=True, exclude_none=True)
-    query = sessions.SessionsQuery.model_validate({name: value for name, value in asked.items() if value})
-    answer = await sessions.list_sessions(Call(call.request, query, Nothing()))
-    return {"here": "sessions", "query": query, **_page_of(answer.json)}
+    asked = _asked(call.query)
+    query = sessions.SessionsQuery.model_validate(asked)
+    page = await sessions.find(call.request, query, limit=query.limit, after=query.after)
+    return {
+        "here": "sessions",
+        "query": query,
+        "rows": [sessions.json_of(call.request, live) for live in page.items],
+        "total": page.total,
+        "links": _links(call.request, page),
+        "wanted": {name: value for name, value in asked.items() if name not in ("limit", "continue")},
+    }
 
 
 async def session(call: Call[Nothing, Nothing]) -> Context:
@@ -85,7 +108,8 @@ async def session(call: Call[Nothing, Nothing]) -> Context:
 
 async def cluster_list(call: Call[Nothing, Nothing]) -> Context:
     answer = await clusters.list_clusters(Call(call.request, Nothing(), Nothing()))
-    return {"here": "clusters", "clusters": answer.json["items"]}
+    counts = per_cluster(call.request.app[BROKER].targets(), targets.held_now(call.request))
+    return {"here": "clusters", "clusters": [(one, counts[one["name"]]) for one in answer.json["items"]]}
 
 
 def add_pages(site: web.Application) -> None:
@@ -97,22 +121,35 @@ def add_pages(site: web.Application) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(path=_path, bytes=_bytes, lasting=_length, clock=_clock)
-    environment.globals["formats"] = list(ide.FORMATS)
+    environment.filters.update(
+        path=words.in_a_path, bytes=words.in_bytes, lasting=words.lasting, clock=words.clock, kinds=words.kinds
+    )
+    environment.globals.update(
+        formats=list(ide.FORMATS), several=words.several, words_of_kind=words.KINDS, end_reasons=words.END_REASONS
+    )
     for page in PAGES:
-        site.router.add_get(page.path, page.serve)
+        site.router.add_get(page.path, _explained(page.serve))
     site.router.add_get(r"/static/{name:[a-z-]+\.(?:js|css|svg)}", _static)
     site.router.add_post("/who", _say_who)
 
 
 def _rendered(template: str, page: Page) -> Callable[[Call[Any, Nothing]], Awaitable[web.StreamResponse]]:
     async def serve(call: Call[Any, Nothing]) -> web.StreamResponse:
-        try:
-            return _render(call.request, template, await page(call))
-        except NoahError as e:
-            return _render(call.request, "error.html", {"here": "", "sentence": e.sentence}, e.http_status)
+        return _render(call.request, template, await page(call))
 
     return serve
+
+
+def _explained(serve: Handler) -> Handler:
+    """A refusal is a page too, for a link that was mistyped as well as for a database that is away."""
+
+    async def explained(request: web.Request) -> web.StreamResponse:
+        try:
+            return await serve(request)
+        except NoahError as e:
+            return _render(request, "error.html", {"here": "", "sentence": e.sentence}, e.http_status)
+
+    return explained
 
 
 def _render(request: web.Request, template: str, context: Context, status: int = 200) -> web.Response:
@@ -121,7 +158,14 @@ def _render(request: web.Request, template: str, context: Context, status: int =
     text = aiohttp_jinja2.render_string(
         template,
         request,
-        {**context, "layout": layout, "nonce": nonce, "user": claimed(request), "url": str(request.rel_url)},
+        {
+            **context,
+            "layout": layout,
+            "nonce": nonce,
+            "user": claimed(request),
+            "url": str(request.rel_url),
+            "extension": format_duration(request.app[SETTINGS].sessions.default_length),
+        },
     )
     return web.Response(
         text=text,
@@ -186,36 +230,20 @@ def _gone(live: Live) -> targets.TargetJson:
     }
 
 
-def _session_json(request: web.Request, live: Live) -> sessions.SessionJson:
-    app = request.app
-    return sessions.session_json(live, host=app[SETTINGS].gateway.advertised_host, now=app[CLOCK]())
+def _asked(query: Model) -> dict[str, Any]:
+    """Without the empty fields of a form."""
+    asked = query.model_dump(by_alias=True, exclude_none=True)
+    return {name: value for name, value in asked.items() if value not in ("", [])}
 
 
-def _page_of(answer: Any) -> Context:
-    return {"rows": answer["items"], "token": answer["continue"], "total": answer["total"]}
+def _links(request: web.Request, page: Rows[Any]) -> Mapping[str, str | None]:
+    """To the pages after and before this one, with all else that was asked for."""
+    first = request.rel_url.without_query_params("continue")
 
+    def at(token: str | None) -> str | None:
+        return None if token is None else str(first.update_query({"continue": token}) if token else first)
 
-def _path(text: str) -> str:
-    return quote(text, safe="/")
-
-
-def _bytes(count: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GiB"
-
-
-def _length(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
-
-
-def _clock(at: str) -> str:
-    """Until the page's script has made it local."""
-    return at[11:19] + " UTC"
+    return {"next": at(page.after), "previous": at(page.before), "first": str(first)}
 
 
 PAGES: tuple[AnyRoute, ...] = tuple(

@@ -66,8 +66,8 @@ class SessionsFilter(Model):
     target: Text | None = Field(None, description="a target, or the beginning of one")
     status: Status | None = None
     end_reason: EndReason | None = None
-    state: Literal["live", "ended", "all"] = Field(
-        "live", description="with an end_reason, or with the status ended, past ones are found all the same"
+    state: Literal["live", "ended", "all"] | None = Field(
+        None, description="live, unless it is given, or an end_reason is asked for"
     )
 
 
@@ -168,7 +168,7 @@ async def find(request: web.Request, wanted: SessionsFilter, *, limit: int, afte
         target=wanted.target,
         status=wanted.status,
         end_reason=wanted.end_reason,
-        state="all" if wanted.end_reason and wanted.state == "live" else wanted.state,
+        state=wanted.state or ("all" if wanted.end_reason else "live"),
         limit=limit,
         after=after,
     )

@@ -1,6 +1,9 @@
-// What the buttons do: calls of the API, by the attributes that the templates give them.
+// What the buttons and forms do: calls of the API, by the attributes that the templates give them.
 
 import { refresh } from "/static/part.js";
+
+const BRIEFLY = 8000; // ms; for what is seen to have been done
+const STILL_NEW = 5000; // ms; what made a refusal is often seen on the page just after it
 
 export function say(text) {
   document.getElementById("said").textContent = text;
@@ -11,9 +14,14 @@ async function call(method, path, body) {
     method,
     headers: body === undefined ? {} : { "Content-Type": "application/json" },
     body: body === undefined ? undefined : JSON.stringify(body),
+  }).catch(() => {
+    throw new Error("The gateway does not answer: try again when it is back. Debug sessions go on meanwhile.");
   });
-  const got = await answer.json();
-  if (!answer.ok) throw Object.assign(new Error(got.detail), { problem: got });
+  const got = await answer.json().catch(() => null); // a proxy's answer may be anything
+  if (!answer.ok || got === null) {
+    const sentence = got?.detail ?? `The gateway, or a proxy before it, answered ${answer.status} and nothing else.`;
+    throw Object.assign(new Error(sentence), { problem: got });
+  }
   return got;
 }
 
@@ -49,15 +57,26 @@ async function copy(text) {
 async function copied(button, text) {
   await copy(text);
   say("Copied.");
-  const before = button.textContent;
-  button.textContent = "Copied";
-  setTimeout(() => (button.textContent = before), 1500);
+  const label = button.firstChild;
+  const before = label.data;
+  if (before === "Copied") return;
+  label.data = "Copied";
+  setTimeout(() => (label.data = before), 1500);
 }
 
 async function examine(button) {
-  const { findings } = await call("GET", button.dataset.doctor);
+  const place = document.getElementById(button.dataset.into);
+  place.textContent = "The doctor is looking…";
+  try {
+    const { findings } = await call("GET", button.dataset.doctor);
+    place.replaceChildren(listed(findings));
+  } catch (error) {
+    place.replaceChildren(refusal(error.message));
+  }
+}
+
+function listed(findings) {
   const list = document.createElement("ul");
-  list.className = "findings";
   for (const one of findings) {
     const item = list.appendChild(document.createElement("li"));
     const chip = item.appendChild(document.createElement("span"));
@@ -65,49 +84,95 @@ async function examine(button) {
     chip.textContent = one.level;
     item.append(` ${one.check}: ${one.message}`);
   }
-  notice(`The doctor of ${button.dataset.into}`, list);
+  return list;
 }
 
-export function notice(text, more) {
+function refusal(text) {
+  const paragraph = document.createElement("p");
+  paragraph.className = "refusal";
+  paragraph.textContent = text;
+  return paragraph;
+}
+
+export function notice(text, { link, briefly } = {}) {
   const box = document.createElement("div");
   box.className = "banner";
-  box.append(text, ...(more ? [more] : []));
+  box.append(text);
+  if (link && link !== location.pathname) {
+    const there = document.createElement("a");
+    there.href = link;
+    there.textContent = "Go there";
+    box.append(" ", there);
+  }
   const close = box.appendChild(document.createElement("button"));
   close.textContent = "Dismiss";
-  close.onclick = () => box.remove();
+  close.onclick = () => {
+    box.remove();
+    document.getElementById("live").focus({ preventScroll: true });
+  };
   document.getElementById("notices").append(box);
+  if (briefly) setTimeout(() => box.contains(document.activeElement) || box.remove(), BRIEFLY);
 }
 
-async function act(button) {
-  const data = button.dataset;
-  if (data.copy) return copied(button, data.copy);
-  if (data.copyFrom) return copied(button, await (await fetch(data.copyFrom)).text());
-  if (data.doctor) return examine(button);
+async function act({ dataset: data }, fields) {
   if (data.confirm && !(await confirmed(data.confirm))) return;
   if (data.enable) await enable(data.enable);
-  else if (data.post) await call("POST", data.post, data.body && JSON.parse(data.body));
+  else if (data.post) await call("POST", data.post, fields ?? (data.body && JSON.parse(data.body)));
   else if (data.delete) await call("DELETE", data.delete);
   if (data.thenEnable) await enable(data.thenEnable);
-  await refresh();
-  if (data.done) notice(data.done);
+  if (data.done) notice(data.done, { briefly: true });
 }
 
-const ACTS = "[data-enable], [data-post], [data-delete], [data-copy], [data-copy-from], [data-doctor]";
+async function pressed(button) {
+  const data = button.dataset;
+  if (data.copy) await copied(button, data.copy);
+  else if (data.copyFrom) await copied(button, await (await fetch(data.copyFrom)).text());
+  else if (data.doctor) await examine(button);
+  else await act(button);
+}
+
+// One at a time of each button, and whatever is refused is said beside it.
+async function busy(button, work) {
+  if (button.getAttribute("aria-busy") === "true") return;
+  button.setAttribute("aria-busy", "true");
+  refused(null);
+  try {
+    await work();
+  } catch (error) {
+    refused(error.message);
+  } finally {
+    button.removeAttribute("aria-busy");
+    refresh();
+  }
+}
+
+let refusedAt = 0;
+
+function refused(sentence) {
+  refusedAt = Date.now();
+  const place = document.getElementById("refusal");
+  if (!place) return sentence && notice(sentence);
+  place.textContent = sentence ?? "";
+  place.hidden = sentence === null;
+}
+
+const PRESSED = "[data-enable], [data-delete], [data-copy], [data-copy-from], [data-doctor], button[data-post]";
 
 export function listen() {
-  document.addEventListener("click", async (event) => {
-    const button = event.target.closest(ACTS);
-    if (!button || button.getAttribute("aria-busy") === "true") return;
-    button.setAttribute("aria-busy", "true");
-    try {
-      await act(button);
-    } catch (error) {
-      const refusal = document.getElementById("refusal");
-      if (!refusal) return notice(error.message);
-      refusal.textContent = error.message;
-      refusal.hidden = false;
-    } finally {
-      button.removeAttribute("aria-busy");
-    }
+  // What was refused in another state of things is no longer true.
+  document.addEventListener("noah:changed", () => Date.now() - refusedAt > STILL_NEW && refused(null));
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest(PRESSED);
+    if (button) busy(button, () => pressed(button));
+  });
+  document.addEventListener("submit", (event) => {
+    const form = event.target.closest("form[data-post]");
+    if (!form) return;
+    event.preventDefault();
+    const fields = Object.fromEntries([...new FormData(form)].filter(([, value]) => value));
+    busy(event.submitter ?? form, async () => {
+      await act(form, fields);
+      form.reset();
+    });
   });
 }

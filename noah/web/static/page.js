@@ -3,7 +3,7 @@
 import { listen, notice } from "/static/actions.js";
 import { refresh } from "/static/part.js";
 import { connect, subscribe } from "/static/stream.js";
-import { tick } from "/static/times.js";
+import { count, tick } from "/static/times.js";
 
 const TYPING = 150; // ms
 
@@ -17,10 +17,11 @@ function concerns(event) {
 }
 
 subscribe((event) => {
-  if (event.kind === "asked") {
-    if (event.owner === document.body.dataset.user)
-      notice(`${event.by} asks you to resume ${event.subject}${event.text ? `: ${event.text}` : "."}`);
-  } else if (concerns(event)) refresh();
+  if (event.kind === "asked" && event.owner === document.body.dataset.user)
+    notice(`${event.by} asks you to resume ${event.subject}${event.text ? `: ${event.text}` : "."}`, {
+      link: `/sessions/${encodeURIComponent(event.session)}`,
+    });
+  if (concerns(event)) refresh();
 });
 
 const filter = document.querySelector("[data-filter]");
@@ -28,7 +29,8 @@ if (filter) {
   let typed;
   const narrow = () => {
     const given = [...new FormData(filter)].filter(([, value]) => value);
-    history.replaceState(null, "", `${filter.getAttribute("action")}?${new URLSearchParams(given)}`);
+    const query = new URLSearchParams(given).toString();
+    history.replaceState(null, "", filter.getAttribute("action") + (query && `?${query}`));
     refresh();
   };
   filter.addEventListener("input", () => {
@@ -37,12 +39,13 @@ if (filter) {
   });
   filter.addEventListener("submit", (event) => {
     event.preventDefault();
+    clearTimeout(typed);
     narrow();
   });
 }
 
 tick();
-setInterval(tick, 1000);
+setInterval(count, 1000);
 // Health is looked up, not told.
 setInterval(() => document.hidden || refresh(), (poll ?? 10) * 1000);
 listen();

@@ -2,8 +2,13 @@
 
 const KINDS = ["session", "connection", "step", "warning", "target", "asked", "reload"];
 const AGAIN = 2000; // ms; a browser gives up on an answer that is no stream, which a starting gateway's may be
+// ms; a browser has six connections to a gateway, so a tab that nobody sees lets go of its own. The next stream goes on
+// where this one ended.
+const REST_AFTER = 10000;
 
 const subscribers = new Set();
+let source = null;
+let resting = null;
 let lastId = "";
 let lost = false;
 
@@ -16,26 +21,41 @@ function tell(event) {
 }
 
 function say(isLost) {
+  document.body.dataset.stream = isLost ? "lost" : "open";
   if (lost === isLost) return;
   lost = isLost;
   document.getElementById("lost").hidden = !lost;
   if (!lost) tell({ kind: "reload" });
 }
 
-export function connect() {
-  const source = new EventSource("/api/v1/events" + (lastId ? `?last_event_id=${encodeURIComponent(lastId)}` : ""));
-  source.onopen = () => {
-    document.body.dataset.stream = "open";
-    say(false);
-  };
-  source.onerror = () => {
-    document.body.dataset.stream = "lost";
+function open() {
+  const opened = new EventSource("/api/v1/events" + (lastId ? `?last_event_id=${encodeURIComponent(lastId)}` : ""));
+  source = opened;
+  opened.onopen = () => say(false);
+  opened.onerror = () => {
     say(true);
-    if (source.readyState === EventSource.CLOSED) setTimeout(connect, AGAIN);
+    if (opened.readyState === EventSource.CLOSED) setTimeout(() => source === opened && open(), AGAIN);
   };
   for (const kind of KINDS)
-    source.addEventListener(kind, (event) => {
+    opened.addEventListener(kind, (event) => {
       lastId = event.lastEventId;
       tell(JSON.parse(event.data));
     });
+}
+
+function rest() {
+  source?.close();
+  source = null;
+}
+
+export function connect() {
+  open();
+  document.addEventListener("visibilitychange", () => {
+    clearTimeout(resting);
+    if (document.hidden) resting = setTimeout(rest, REST_AFTER);
+    else if (!source) {
+      open();
+      tell({ kind: "reload" });
+    }
+  });
 }

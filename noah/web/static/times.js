@@ -1,5 +1,7 @@
 // Times become local (UTC stays in the title), and lengths count on.
 
+let formats; // made when the first time is written: they are slow to make, and many pages have none
+
 function length(seconds) {
   const s = Math.max(0, Math.floor(seconds));
   const [h, m] = [Math.floor(s / 3600), Math.floor(s / 60) % 60];
@@ -13,16 +15,23 @@ function set(element, text) {
 }
 
 function local(at) {
-  const today = at.toDateString() === new Date().toDateString();
-  return today ? at.toLocaleTimeString() : at.toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
+  formats ??= {
+    today: new Intl.DateTimeFormat([], { timeStyle: "medium" }),
+    before: new Intl.DateTimeFormat([], { dateStyle: "medium", timeStyle: "short" }),
+  };
+  const isToday = at.toDateString() === new Date().toDateString();
+  return (isToday ? formats.today : formats.before).format(at);
 }
 
-export function tick() {
+export function tick(root = document) {
+  for (const one of root.querySelectorAll("time[datetime]:not([data-since])")) set(one, local(new Date(one.dateTime)));
+  count(root);
+}
+
+export function count(root = document) {
   const now = Date.now();
-  for (const one of document.querySelectorAll("time[datetime]:not([data-since])"))
-    set(one, local(new Date(one.dateTime)));
-  for (const one of document.querySelectorAll("[data-since]"))
+  for (const one of root.querySelectorAll("[data-since]"))
     set(one, `since ${length((now - new Date(one.dateTime)) / 1000)}`);
-  for (const one of document.querySelectorAll("[data-until]"))
+  for (const one of root.querySelectorAll("[data-until]"))
     set(one, `in ${length((new Date(one.dataset.until) - now) / 1000)}`);
 }

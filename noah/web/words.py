@@ -1,0 +1,47 @@
+"""How values are written on the pages, until their scripts have made times local."""
+
+from urllib.parse import quote
+
+KINDS = {"pod": "pod", "host": "KVM host", "local": "JVM of this machine"}
+END_REASONS = {
+    "closed": "closed",
+    "expired": "expired",
+    "canceled": "ended by somebody else",
+    "target_gone": "target gone",
+    "failed": "failed",
+}
+
+
+def in_a_path(text: str) -> str:
+    return quote(text, safe="/")
+
+
+def in_bytes(count: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
+
+
+def lasting(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+
+
+def clock(at: str) -> str:
+    return at[11:19] + " UTC"
+
+
+def several(count: int, thing: str) -> str:
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
+def kinds(counts: dict[str, int]) -> str:
+    """Of an app: "2 pods, 1 KVM host"."""
+    return ", ".join(
+        several(counts[kind], word) if kind != "local" else f"{counts[kind]} on this machine"
+        for kind, word in KINDS.items()
+        if counts.get(kind)
+    )
