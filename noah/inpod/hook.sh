@@ -46,6 +46,7 @@ hook() {
   if wait $timer; then late=yes; else late=; fi
   why=
   if [ $code != 0 ]; then why="$2 failed with exit code $code"; fi
+  if [ $code = 127 ]; then why="$why: its first line or a command in it names what the image does not have"; fi
   if [ -n "$late" ]; then code=124 why="$2 did not end within $3 s"; fi
   if [ -n "$marker" ]; then
     [ $code = 0 ] || printf 'noah: %s %s\n' "$mark" "$why" 2>/dev/null > "$last"

@@ -80,7 +80,7 @@ look() {
 
 # timed COMMAND...: its output and exit code; ended after $whole seconds. Not by `timeout`: busybox's leaves a process
 # for PID 1 to reap at each run, and java does not. Here everything is waited for. Without a `sleep` it ends by itself.
-# -9: a shell's child can lose what it traps or is told before its exec, and each twentieth wait then lasted.
+# -9: dash and busybox lose a TERM that comes between the fork of sleep and its exec: one wait of twenty then lasted.
 timed() {
   "$@" & tool=$!
   ( trap 'kill -9 $!; wait; exit' TERM; sleep "$whole" & wait $! && kill -9 $tool ) > /dev/null 2>&1 & timer=$!

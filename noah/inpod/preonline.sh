@@ -42,8 +42,13 @@ listens() {
   return 1
 }
 
-# checks: whether checkurl passes; answer is what was found. Reports of debuggers are not looked at.
-checks() { answer=$(NOAH_REPORTS=/nowhere sh -c "$probe" noah-liveness "$url" 2 2>&1); }
+# checks: whether checkurl passes; else answer is what was found. Reports of debuggers are not looked at, so that nothing
+# can be said of who is debugging.
+checks() {
+  answer=$(NOAH_REPORTS=/nowhere sh -c "$probe" noah-liveness "$url" 2 2>&1) && return
+  answer=${answer#noah: } answer=${answer%nobody is debugging} answer=${answer% and } answer=${answer%,}
+  return 1
+}
 
 offline() {
   rm -f "$online"
@@ -108,8 +113,8 @@ while :; do
     fi
   else
     failures=$((failures + 1))
-    if [ ! -f "$online" ]; then [ "$tried" -ge "$tries" ] || say "waiting for checkurl: ${answer#noah: }"
-    elif [ $failures -ge $patience ]; then offline "checkurl fails: ${answer#noah: }"
+    if [ ! -f "$online" ]; then [ "$tried" -ge "$tries" ] || say "waiting for checkurl: $answer"
+    elif [ $failures -ge $patience ]; then offline "checkurl fails: $answer"
     fi
   fi
   pause 1

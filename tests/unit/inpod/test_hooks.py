@@ -140,6 +140,14 @@ def test_a_hook_that_never_ends_is_ended_with_all_that_it_has_started(pod: Pod) 
         time.sleep(0.05)
 
 
+@pytest.mark.parametrize("first", ["#!/no/such/shell\n", "#!/bin/sh\r\n"])
+def test_a_hook_whose_shell_is_missing_says_what_to_look_at(pod: Pod, first: str) -> None:
+    pod.hook("")
+    pod.file.write_text(first)
+    assert pod.start("echo", "never").returncode == 127
+    assert "its first line or a command in it names what the image does not have" in pod.message.read_text()
+
+
 def test_a_hook_that_is_not_executable_says_so(pod: Pod) -> None:
     pod.hook("echo never", mode=0o644)
     done = pod.start("echo", "never")
@@ -211,7 +219,24 @@ async def test_a_checkurl_that_never_passes_keeps_it_offline_and_says_why(pod: P
     async with pod.preonline(checkurls.url("/503")) as sidecar:
         await sidecar.until(lambda: "answered 503" in sidecar.said)
         assert not sidecar.is_online
-        assert "answered 503" in (pod.shared / ".noah-preonline").read_text()
+        url = checkurls.url("/503")
+        assert (pod.shared / ".noah-preonline").read_text() == f"waiting for checkurl: checkurl {url} answered 503\n"
+
+
+async def test_a_hook_that_cannot_be_run_keeps_it_offline_and_says_why(pod: Pod, checkurls: Checkurls) -> None:
+    pod.hook("echo never", mode=0o644)
+    async with pod.preonline(checkurls.url("/200")) as sidecar:
+        await sidecar.until(lambda: "failed for good" in sidecar.said)
+        assert f"{pod.file} is not executable" in (pod.shared / ".noah-preonline").read_text()
+        assert not sidecar.is_online
+    assert "never" not in sidecar.said
+
+
+async def test_a_directory_is_no_hook(pod: Pod, checkurls: Checkurls) -> None:
+    pod.file.mkdir()
+    async with pod.preonline(checkurls.url("/200")) as sidecar:
+        await sidecar.until(lambda: f"{pod.file} is no file; there will be no healthcheck.html" in sidecar.said)
+        assert not sidecar.is_online
 
 
 async def test_a_hook_that_fails_is_tried_again_and_then_no_more(pod: Pod, checkurls: Checkurls) -> None:
