@@ -3,6 +3,7 @@
 import asyncio
 import base64
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -117,7 +118,7 @@ async def test_pages_lead_back_to_where_one_came_from(store: Store, count: int) 
     while token := pages[-1].after:
         pages.append(await store.find(limit=2, after=token))
     assert pages[0].before is None
-    for earlier, later in zip(pages, pages[1:], strict=False):
+    for earlier, later in pairwise(pages):
         assert later.before is not None
         assert (await store.find(limit=2, after=later.before or None)).items == earlier.items
 
