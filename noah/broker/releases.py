@@ -205,8 +205,7 @@ class Releases:
     def _end(self, stream: Stream, progress: Progress) -> None:
         now = self._clock()
         stream.release = replace(stream.release, ended_at=now, progress=progress)
-        more = {"result": progress.result, "online": progress.online, "wanted": progress.wanted}
-        stream.tell(Told(timestamp(now), "end", progress.sentence, more))
+        stream.tell(_end_of(progress, now))
         stream.end()
 
     def _warn(self, stream: Stream, pods: Iterable[Pod], warned: set[tuple[str, datetime]]) -> None:
@@ -287,14 +286,21 @@ class Releases:
     async def _lose(self, release: Release, sentence: str) -> None:
         lost = replace(release.progress, result=Result.LOST, sentence=sentence)
         try:
-            events = await self._store.releases.events(release.id)
-            await self._store.releases.save(replace(release, ended_at=self._clock(), progress=lost), events)
+            now, events = self._clock(), await self._store.releases.events(release.id)
+            last = events[-1][0] if events else 0
+            ended = [*events, (last + 1, _end_of(lost, now))]  # who watches what is kept waits for an end, too
+            await self._store.releases.save(replace(release, ended_at=now, progress=lost), ended)
         except NoahError as e:
             log.warning("the end of release %s is not kept: %s", release.id, e.sentence)
 
     def stop(self) -> None:
         for task in self._tasks:
             task.cancel()
+
+
+def _end_of(progress: Progress, now: datetime) -> Told:
+    more = {"result": progress.result, "online": progress.online, "wanted": progress.wanted}
+    return Told(timestamp(now), "end", progress.sentence, more)
 
 
 @asynccontextmanager

@@ -1,5 +1,6 @@
 """The statements about releases. Their events are one compressed text: written often, read seldom and then whole."""
 
+import asyncio
 import json
 import zlib
 from collections.abc import Iterable
@@ -23,7 +24,8 @@ class Releases:
 
     async def save(self, release: Release, events: Iterable[Numbered]) -> None:
         """As it is now, in place of what was kept of it; the oldest ones beyond KEPT are forgotten."""
-        values = {**_row_of(release), "events": _packed(events)}
+        # Thousands of lines: the event loop has others to serve meanwhile.
+        values = {**_row_of(release), "events": await asyncio.to_thread(_packed, events)}
         async with self._database.writing() as connection:
             known = update(releases).where(releases.c.id == release.id).values(values)
             if (await connection.execute(known)).rowcount:
@@ -42,7 +44,7 @@ class Releases:
         """Those that are kept, in order; none of a release that is not known."""
         async with self._database.reading() as connection:
             packed = await connection.scalar(select(releases.c.events).where(releases.c.id == id))
-        return _unpacked(packed) if packed else []
+        return await asyncio.to_thread(_unpacked, packed) if packed else []
 
     async def find(
         self,

@@ -18,7 +18,7 @@ from noah.kube.clusters import Cluster
 from noah.kube.logs import Run
 
 LOOK = 2.0  # seconds at most between two looks at the workload; a pod that changes is looked at at once
-BREATH = 0.2  # seconds at least
+BREATH = 0.5  # seconds at least
 OBSERVED = 5.0  # seconds for the controller to see what was asked for
 QUIET, DRAIN = 0.5, 3.0  # seconds without a line before the end is told; and at most for all of them to come
 TAIL = 20  # lines kept of each container, for the verdict
@@ -69,9 +69,7 @@ class Follower:
         self._tails: dict[tuple[str, str], deque[str]] = defaultdict(lambda: deque(maxlen=TAIL))
         self._reading: set[Run] = set()
         self._read: set[Run] = set()  # to their end
-        self._last: dict[
-            Run, tuple[str, float]
-        ] = {}  # of the last line: its time, and when it came by the loop's clock
+        self._last: dict[Run, tuple[str, float]] = {}  # its last line's time, and when that came by the loop's clock
         self._followers: list[asyncio.Task[None]] = []
         self._progress = release.progress
         self.rolls = False  # it was seen to be under way
@@ -109,6 +107,8 @@ class Follower:
                 pass  # it is looked at when the API answers again
             except NotFound:
                 return replace(self._progress, result=Result.FAILED, sentence="The workload was deleted.")
+            except NoahError as e:  # a right that was taken away
+                return replace(self._progress, result=Result.LOST, sentence=e.sentence)
             else:
                 progress = self._look(workload)
                 if progress.result is not Result.RUNNING:
@@ -191,7 +191,9 @@ class Follower:
         kind, name, ours = about.get("kind"), str(about.get("name")), self._release.workload
         if kind == "Pod":
             pod = self._cluster.informer.get(self._release.namespace, name)
-            return self._is_ours(pod) if pod else name.startswith(f"{ours}-")
+            # One that is gone already: NAME-HASH-SUFFIX of a Deployment, else NAME-SUFFIX.
+            rest = name.removeprefix(f"{ours}-").count("-") if name.startswith(f"{ours}-") else -1
+            return self._is_ours(pod) if pod else rest == (1 if self._release.kind == "Deployment" else 0)
         if kind == "ReplicaSet":
             return name.rpartition("-")[0] == ours
         return bool(kind == self._release.kind and name == ours)
