@@ -39,20 +39,20 @@ class AskedPage(releases.KindQuery):
 
 
 async def release_list(call: Call[ReleasesPage, Nothing]) -> Context:
-    given = call.query.model_dump(by_alias=True, exclude_none=True)
+    given = call.query.model_dump(by_alias=True, exclude_unset=True)
     given = {name: value for name, value in given.items() if value}
     query = releases.ReleasesQuery.model_validate(given)
     shown = await releases.find_releases(call.request, query)
-    filters = {name: value for name, value in given.items() if name in ("cluster", "namespace", "workload", "result")}
+    stays = {name: value for name, value in given.items() if name != "continue"}
 
     def at(token: str | None) -> str | None:
-        return None if token is None else f"/releases?{urlencode({**filters, 'continue': token})}"
+        return None if token is None else f"/releases?{urlencode({**stays, 'continue': token})}"
 
     return {
         "here": "releases",
         "clusters": [*call.request.app[CLUSTERS]],
         "query": query,
-        "filtered": bool(filters),
+        "filtered": bool(stays.keys() - {"limit"}),
         "rows": [releases.release_json(one) for one in shown.items],
         "total": shown.total,
         "previous": at(shown.before),
