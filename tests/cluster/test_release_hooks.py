@@ -1,7 +1,11 @@
 """A release on a real cluster: its order by timestamps, and a rollout unnoticed by who asks for healthcheck.html."""
 
 import asyncio
+import itertools
+import json
 import re
+import time
+from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -11,8 +15,9 @@ import aiohttp
 import pytest
 
 from noah.cli import manifests
-from noah.core.inject import inject
+from noah.core.inject import inject, is_injected
 from tests.cluster.conftest import Kubectl, until
+from tests.cluster.webhooks import injecting
 
 pytestmark = pytest.mark.cluster
 
@@ -58,19 +63,14 @@ def hooks(kubectl: Kubectl) -> None:
 
 
 @pytest.mark.usefixtures("hooks")
-def test_prestart_app_checkurl_preonline_healthcheck_come_in_this_order(kubectl: Kubectl) -> None:
-    injected = inject(shop("ordered", replicas=1))
-    assert injected.notes == ()
-    kubectl.apply(injected.manifest)
-    until(lambda: kubectl.list("pods", "app=ordered"), within=30)
-    name = kubectl.list("pods", "app=ordered")[0]["metadata"]["name"]
-
-    def log(container: str) -> list[tuple[datetime, str]]:
-        lines = kubectl("logs", name, "-c", container, "--timestamps").splitlines()
-        return [(_time(line.split(" ", 1)[0]), line.split(" ", 1)[1]) for line in lines]
+async def test_prestart_app_checkurl_preonline_healthcheck_come_in_this_order(kubectl: Kubectl, tmp_path: Path) -> None:
+    async with injecting(kubectl, tmp_path):
+        name = _injected(kubectl, "ordered")
 
     def at(container: str, text: str) -> datetime:
-        return next(when for when, line in log(container) if text in line)
+        lines = kubectl("logs", name, "-c", container, "--timestamps").splitlines()
+        (when,) = [line.split(" ", 1)[0] for line in lines if text in line]
+        return _time(when)
 
     until(lambda: _started(kubectl, name), within=60)
     # Visible while preOnline still runs, when nothing is online yet.
@@ -86,11 +86,47 @@ def test_prestart_app_checkurl_preonline_healthcheck_come_in_this_order(kubectl:
         at("noah-preonline", "[preOnline] warmed up"),
         at("noah-preonline", "online: healthcheck.html is there"),
     ]
-    assert order == sorted(order)
+    assert all(before < after for before, after in itertools.pairwise(order)), order
     assert kubectl("exec", name, "-c", "app", "--", "cat", "/noah/healthcheck.html") == "online\n"
     # java is PID 1, and nothing of the hooks is left in its container.
     assert kubectl("exec", name, "-c", "app", "--", "cat", "/proc/1/comm") == "java\n"
     assert "Z" not in kubectl("exec", name, "-c", "app", "--", "ps", "-eo", "stat=").split()
+
+
+def _injected(kubectl: Kubectl, app: str) -> str:
+    """The name of the Deployment's pod, as the webhook has made it."""
+    deployment = shop(app, replicas=1)
+    deployment["spec"]["template"]["metadata"]["labels"]["debug.noah/inject"] = "true"
+    kubectl.apply(deployment)
+
+    def made() -> bool:
+        pods = kubectl.list("pods", f"app={app}")
+        if pods and not is_injected(pods[0]):
+            # The API server has not known of the webhook yet.
+            kubectl("delete", "pod", pods[0]["metadata"]["name"], "--now")
+        return bool(pods) and is_injected(pods[0])
+
+    until(made, within=60)
+    return str(kubectl.list("pods", f"app={app}")[0]["metadata"]["name"])
+
+
+@pytest.mark.usefixtures("hooks")
+def test_a_failed_preonline_keeps_traffic_away_and_is_an_event_on_the_pod(kubectl: Kubectl) -> None:
+    failing = shop("unready", replicas=1)
+    failing["spec"]["template"]["metadata"]["annotations"] = {
+        "debug.noah/preonline": "/bin/false",
+        "debug.noah/preonline-tries": "1",
+    }
+    kubectl.apply(inject(failing).manifest)
+    sentence = "preOnline failed for good: /bin/false failed with exit code 1; there will be no healthcheck.html"
+    until(lambda: any(sentence in event["message"] for event in _events(kubectl, "unready")), within=90)
+    (pod,) = kubectl.list("pods", "app=unready")
+    name = pod["metadata"]["name"]
+    assert sentence in kubectl("logs", name, "-c", "noah-preonline")
+    assert _ready(kubectl, name) is False
+    # The app itself lives on, to be looked at.
+    assert kubectl("exec", name, "-c", "app", "--", "sh", "-c", "cat /proc/1/comm; ls /noah") == "java\n"
+    kubectl("delete", "deployment", "unready")
 
 
 @pytest.mark.usefixtures("hooks")
@@ -118,18 +154,23 @@ async def test_a_rollout_is_not_noticed_by_who_asks_for_healthcheck(kubectl: Kub
     strategy = {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
     kubectl.apply(inject(shop("rolled", replicas=3, strategy=strategy)).manifest)
     await asyncio.to_thread(kubectl, "rollout", "status", "deployment/rolled", "--timeout=150s", timeout=160)
+    before = set(_addresses(kubectl, "rolled"))
     balancer = Balancer(lambda: _addresses(kubectl, "rolled"))
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(balancer.look(), name="look"), group.create_task(balancer.call(), name="call")]
-        await asyncio.to_thread(until, lambda: balancer.calls > 200)
+        await asyncio.to_thread(until, lambda: set(balancer.called) == before, within=60)
         await asyncio.to_thread(kubectl, "rollout", "restart", "deployment/rolled")
         await asyncio.to_thread(kubectl, "rollout", "status", "deployment/rolled", "--timeout=200s", timeout=210)
         # The last of the old ones is only now about to go.
-        await asyncio.sleep(8)
+        await asyncio.to_thread(until, lambda: before.isdisjoint(_addresses(kubectl, "rolled")), within=60)
+        await asyncio.to_thread(until, lambda: before.isdisjoint(balancer.online), within=10)
         for task in tasks:
             task.cancel()
     assert balancer.failed == []
-    assert balancer.calls > 1000
+    after = set(_addresses(kubectl, "rolled"))
+    assert len(before) == len(after) == 3
+    assert set(balancer.called) == before | after
+    assert sum(balancer.called.values()) >= 0.9 * Balancer.PER_SECOND * balancer.seconds
     kubectl("delete", "deployment", "rolled")
 
 
@@ -140,13 +181,16 @@ def test_the_api_server_accepts_what_is_injected(kubectl: Kubectl, file: Path) -
 
 
 class Balancer:
-    """Looks for healthcheck.html each second, and calls only where it was there: 100 times per second in all."""
+    """Looks for healthcheck.html twice each second, and calls only where it was there, each in its turn."""
+
+    PER_SECOND = 100
 
     def __init__(self, addresses: Callable[[], list[str]]) -> None:
         self.addresses = addresses
         self.online: list[str] = []
-        self.calls = 0
+        self.called: Counter[str] = Counter()
         self.failed: list[str] = []
+        self.seconds = 0.0  # since the first call
 
     async def look(self) -> None:
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=1)) as http:
@@ -157,15 +201,22 @@ class Balancer:
                 await asyncio.sleep(0.5)
 
     async def call(self) -> None:
+        while not self.online:
+            await asyncio.sleep(0.01)
+        began = time.monotonic()
         timeout = aiohttp.ClientTimeout(total=10)
         async with aiohttp.ClientSession(timeout=timeout) as http, asyncio.TaskGroup() as group:
-            while True:
-                await asyncio.sleep(0.01)
+            for number in itertools.count():
+                # By the clock: what a busy machine has let pass is made up for.
+                await asyncio.sleep(max(0.0, began + number / self.PER_SECOND - time.monotonic()))
+                self.seconds = time.monotonic() - began
                 if self.online:
-                    group.create_task(self._call(http, self.online[self.calls % len(self.online)]), name="call")
+                    group.create_task(self._call(http, self.online[number % len(self.online)]), name="call")
+                else:
+                    self.failed.append("nobody is online")
 
     async def _call(self, http: aiohttp.ClientSession, address: str) -> None:
-        self.calls += 1
+        self.called[address] += 1
         if (answer := await self._get(http, address, "/work")) != "200":
             self.failed.append(f"{address}: {answer}")
 
@@ -180,6 +231,11 @@ class Balancer:
 
 def _addresses(kubectl: Kubectl, app: str) -> list[str]:
     return [pod["status"]["podIP"] for pod in kubectl.list("pods", f"app={app}") if pod["status"].get("podIP")]
+
+
+def _events(kubectl: Kubectl, app: str) -> list[dict[str, Any]]:
+    events: list[dict[str, Any]] = json.loads(kubectl("get", "events", "-o", "json"))["items"]
+    return [event for event in events if event["involvedObject"]["name"].startswith(app)]
 
 
 def _ready(kubectl: Kubectl, name: str) -> bool:

@@ -5,8 +5,7 @@ import contextlib
 import json
 import signal
 import ssl
-import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,8 @@ from noah.settings import Webhook
 from noah.web.certificates import AUTHORITY_LASTS, LASTS, Certificates
 from noah.web.webhook import PATH, manifest, serving
 from tests.cluster.conftest import Kubectl, java_app, until
-from tests.gateway import Process, free_port
-from tests.gateway import serving as gateway_serving
+from tests.cluster.webhooks import injecting, printed, registered
+from tests.gateway import free_port
 
 pytestmark = pytest.mark.cluster
 
@@ -34,35 +33,6 @@ def labelled(kubectl: Kubectl) -> Kubectl:
     return kubectl
 
 
-@pytest.fixture
-async def gateway(labelled: Kubectl, tmp_path: Path) -> AsyncIterator[Process]:
-    """The API server runs on this machine, as the gateway does."""
-    folder = tmp_path / "webhook"
-    config = f'[webhook]\nlisten = "127.0.0.1:{free_port()}"\nnames = ["127.0.0.1"]\nfolder = "{folder}"\n'
-    async with gateway_serving(tmp_path, config) as (process, _):
-        with registered(labelled, await printed(process.file, "--name", labelled.namespace)):
-            yield process
-
-
-async def printed(config: Path, *options: str) -> str:
-    """What `noah webhook` prints."""
-    argv = (sys.executable, "-m", "noah", "webhook", "--config", str(config), *options)
-    noah = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE)
-    out, _ = await noah.communicate()
-    assert noah.returncode == 0
-    return out.decode()
-
-
-@contextlib.contextmanager
-def registered(kubectl: Kubectl, text: str) -> Iterator[None]:
-    """Under the namespace's name, so that two runs do not meet."""
-    kubectl("apply", "-f", "-", stdin=text)
-    try:
-        yield
-    finally:
-        kubectl("delete", "mutatingwebhookconfiguration", kubectl.namespace)
-
-
 def made(kubectl: Kubectl, name: str, *, label: bool = True) -> bool:
     """Makes a pod; whether it was injected."""
     pod = java_app(name, options="-Xmx32m", **APP)
@@ -72,20 +42,21 @@ def made(kubectl: Kubectl, name: str, *, label: bool = True) -> bool:
     return is_injected(kubectl.get("pod", name))
 
 
-async def test_labelled_pods_are_injected_and_come_online(labelled: Kubectl, gateway: Process) -> None:
-    # A configuration reaches the API server's admission within a second or so.
+async def test_labelled_pods_are_injected_and_come_online(kubectl: Kubectl, tmp_path: Path) -> None:
     numbers = iter(range(100))
-    until(lambda: made(labelled, f"labelled-{next(numbers)}"))
-    last = f"labelled-{next(numbers) - 1}"
-    assert not made(labelled, "plain", label=False)
-    pod = labelled.get("pod", last)
-    assert [c["name"] for c in pod["spec"]["initContainers"]] == [SIDECAR]
-    labelled.wait(f"pod/{last}", "condition=Ready")
-    assert labelled("exec", last, "-c", "app", "--", "cat", "/noah/healthcheck.html") == "online\n"
-    # Who is away is in nobody's way.
-    await gateway.stop(signal.SIGKILL)
-    assert not made(labelled, "while-away")
-    labelled.wait("pod/while-away", "condition=Ready")
+    async with injecting(kubectl, tmp_path) as gateway:
+        # A configuration reaches the API server's admission within a second or so.
+        until(lambda: made(kubectl, f"labelled-{next(numbers)}"))
+        last = f"labelled-{next(numbers) - 1}"
+        assert not made(kubectl, "plain", label=False)
+        pod = kubectl.get("pod", last)
+        assert [c["name"] for c in pod["spec"]["initContainers"]] == [SIDECAR]
+        kubectl.wait(f"pod/{last}", "condition=Ready")
+        assert kubectl("exec", last, "-c", "app", "--", "cat", "/noah/healthcheck.html") == "online\n"
+        # Who is away is in nobody's way.
+        await gateway.stop(signal.SIGKILL)
+        assert not made(kubectl, "while-away")
+        kubectl.wait("pod/while-away", "condition=Ready")
 
 
 class Moment:
