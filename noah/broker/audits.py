@@ -13,7 +13,8 @@ from noah.store import Store
 log = logging.getLogger(__name__)
 
 EVERY = 30.0  # seconds; so much of what an attached debugger does may be lost
-LAST = 2.0  # seconds; a gateway that stops does not wait longer for its database
+# Seconds; a gateway that stops does not wait longer for its database, except for a locked file of SQLite (BUSY).
+LAST = 2.0
 
 
 class Audits:
