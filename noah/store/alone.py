@@ -44,15 +44,17 @@ def serving_alone(database: str, *, patience: float = PATIENCE) -> AbstractAsync
 
 @asynccontextmanager
 async def _file_locked(url: URL, patience: float) -> AsyncIterator[None]:
-    with _opened(f"{url.database}-gateway") as file:
+    with _opened(url.database or "") as file:
         await _until(lambda: _lock(file), patience)
         yield
 
 
-def _opened(name: str) -> IO[bytes]:
-    # It stays: were it deleted, who waits would get a lock on a file that nobody else sees.
+def _opened(database: str) -> IO[bytes]:
+    # Beside the file itself, by whatever link it is named. It stays: were it deleted, who waits would get a lock on a
+    # file that nobody else sees.
+    name = f"{os.path.realpath(database)}-gateway"
     try:
-        return open(os.path.realpath(name), "ab")
+        return open(name, "ab")
     except OSError as e:
         raise Unavailable(f"The database cannot be locked: {name}: {e.strerror}.") from None
 

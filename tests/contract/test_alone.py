@@ -5,6 +5,7 @@ import logging
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -47,6 +48,13 @@ async def test_a_second_gateway_is_refused_with_what_to_do(url: str) -> None:
         with pytest.raises(AnotherGateway, match=r"stop it, or give this one a database of its own"):
             await _serve_a_moment(url, patience=0.5)
         await asyncio.to_thread(upgrade, url)  # which serves nobody
+
+
+async def test_a_file_is_the_same_by_any_name(tmp_path: Path) -> None:
+    (tmp_path / "link.db").symlink_to("noah.db")
+    async with serving_alone(f"sqlite:///{tmp_path}/noah.db"):
+        with pytest.raises(AnotherGateway):
+            await _serve_a_moment(f"sqlite:///{tmp_path}/link.db", patience=0)
 
 
 async def test_a_killed_gateway_is_waited_for_and_lets_go_at_once(url: str, caplog: pytest.LogCaptureFixture) -> None:
