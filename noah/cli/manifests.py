@@ -19,7 +19,9 @@ from noah.errors import BadInput
 
 Json = dict[str, Any]
 
-_HELM = re.compile(r"\{\{[^}\n]*(?:\.Values|\.Release|\.Chart|\.Capabilities|\binclude\b|\bend\b|\bif\b|\brange\b)")
+# Other braces are a template only where they keep the text from being YAML: a ConfigMap may hold templates of its own.
+_HELM = re.compile(r"\{\{[^}\n]*(?:\.Values|\.Release|\.Chart|\.Capabilities|\binclude\b)")
+_HELM_SENTENCE = "This is a Helm template, not yet a manifest: pipe `helm template` into `noah inject -f -`."
 
 
 def inject(text: str) -> tuple[str, list[str]]:
@@ -110,11 +112,11 @@ def _sources(pod: Json) -> Mapping[str, str]:
 def _read(text: str) -> _Documents:
     """BadInput for what is no Kubernetes."""
     if _HELM.search(text):
-        raise BadInput("This is a Helm template, not yet a manifest: pipe `helm template` into `noah inject -f -`.")
+        raise BadInput(_HELM_SENTENCE)
     try:
         pairs = [(node, meaning) for node in _composed(text) if (meaning := _meaning(node)) is not None]
     except YAMLError as e:
-        raise BadInput(f"This is no YAML: {_say(e)}.") from None
+        raise BadInput(_HELM_SENTENCE if "{{" in text else f"This is no YAML: {_say(e)}.") from None
     if not pairs:
         raise BadInput("There is nothing in it: no YAML document at all.")
     for number, (_, meaning) in enumerate(pairs, 1):

@@ -93,6 +93,8 @@ def test_an_environment_that_others_have_added_to_stays() -> None:
         (DEPLOYMENT + "---\nversion: '3'\nservices: {}\n", "Document 2 is no Kubernetes object"),
         (DEPLOYMENT.replace("image: ", "image: {{ .Values.image }}"), "Helm template"),
         (DEPLOYMENT.replace("name: least", "name: {{ include 'x' . }}"), "Helm template"),
+        ("{{- if eq 1 1 }}\n" + DEPLOYMENT + "{{ end }}\n", "Helm template"),
+        (DEPLOYMENT.replace("name: least", 'name: "{{ .Release.Name }}"'), "Helm template"),
         ("{{- if .Values.on }}\n" + DEPLOYMENT + "{{- end }}\n", "Helm template"),
         (DEPLOYMENT + DEPLOYMENT, "no YAML"),
     ],
@@ -101,6 +103,14 @@ def test_what_is_no_manifest_is_refused_with_a_sentence(text: str, says: str) ->
     for change in (manifests.inject, manifests.eject):
         with pytest.raises(BadInput, match=says):
             change(text)
+
+
+def test_templates_that_are_somebodys_data_are_no_helm_templates() -> None:
+    data = "apiVersion: v1\nkind: ConfigMap\ndata:\n  mail: |\n    {{ if .Firing }}{{ range .Alerts }}x{{ end }}\n"
+    injected, _ = manifests.inject(data + "---\n" + DEPLOYMENT)
+    assert injected.startswith(data)
+    assert "-agentlib:jdwp" in injected
+    assert manifests.eject(injected) == data + "---\n" + DEPLOYMENT
 
 
 def test_an_alias_that_a_change_would_reach_is_refused_rather_than_changed() -> None:

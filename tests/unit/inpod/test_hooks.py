@@ -320,6 +320,13 @@ async def test_a_full_volume_keeps_it_offline_and_says_so(pod: Pod, full: Path, 
         await sidecar.until(lambda: sidecar.is_online)
 
 
+@pytest.mark.usefixtures("full")
+def test_a_full_volume_keeps_no_app_from_starting(pod: Pod) -> None:
+    pod.hook("echo hook")
+    done = pod.start("sh", "-c", "echo app")
+    assert (done.stdout, done.stderr) == ("[preStart] hook\napp\n", "")
+
+
 @contextlib.asynccontextmanager
 async def answering(url: str) -> AsyncIterator[None]:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
