@@ -120,6 +120,12 @@ async def app(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[App]:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def cluster() -> AsyncIterator[FakeApi]:
+    async with large_cluster() as kubernetes:
+        yield kubernetes
+
+
+@asynccontextmanager
+async def large_cluster() -> AsyncIterator[FakeApi]:
     async with fake_api() as kubernetes:
         kubernetes.on_list, kubernetes.on_watch, kubernetes.on_anything = _list, _watch, _review
         yield kubernetes
