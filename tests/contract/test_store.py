@@ -4,7 +4,6 @@ import asyncio
 import base64
 from datetime import timedelta
 from itertools import pairwise
-from itertools import pairwise
 from typing import Any
 
 import pytest
