@@ -52,8 +52,7 @@ class HostLine:
         try:
             seen = self._seen(await self._app.forwarder("look", session.id))
         except Unavailable as e:
-            # No debugger comes through either: what was seen before says nothing.
-            return Seen(presence=Presence.NOT_READY, reason=e.sentence)
+            return _away(e)
         if seen.presence is Presence.NOT_READY and await self._restarts.interrupted():
             return Seen(presence=Presence.READY)  # start() goes on with what was begun
         return seen
@@ -73,7 +72,10 @@ class HostLine:
         return await self._app.forwarder("start", session.id, *report_arguments(session, vm, now), "none")
 
     async def report(self, session: Session, *, vm: Vm, now: datetime) -> Seen:
-        return self._seen(await self._app.forwarder("report", session.id, *report_arguments(session, vm, now)))
+        try:
+            return self._seen(await self._app.forwarder("report", session.id, *report_arguments(session, vm, now)))
+        except Unavailable as e:
+            return _away(e)
 
     async def stop(self, session: Session) -> None:
         """A host that is not reached does not hold the session up: its flags are taken back when it answers."""
@@ -105,6 +107,11 @@ class HostLine:
         return inside.seen(
             answer, where=str(self._app.target), jdwp_port=self._app.app.jdwp_port, now=datetime.now(UTC)
         )
+
+
+def _away(error: Unavailable) -> Seen:
+    """No debugger comes through either: what was seen before says nothing."""
+    return Seen(presence=Presence.NOT_READY, reason=error.sentence)
 
 
 class Hosts:

@@ -116,7 +116,7 @@ class Ssh:
                 raise Unavailable(f"{self._where} stands still: it began no command in {OPENS_WITHIN:.0f} s.") from None
             except asyncssh.ChannelOpenError:
                 if connection.is_closed():
-                    raise
+                    raise Unavailable(f"{self._where} broke the connection off.") from None
                 if asyncio.get_running_loop().time() > until:
                     raise Unavailable(
                         f"{self._where} lets no command begin: its sshd is full (MaxSessions in its sshd_config; "
@@ -139,13 +139,15 @@ class Ssh:
             return self._connection
 
     async def _let_in(self) -> asyncssh.SSHClientConnection:
-        why, pause = "does not answer", FIRST_PAUSE
+        why, pause = "does not answer within", FIRST_PAUSE
         try:
             async with asyncio.timeout(CONNECTS_WITHIN):
                 while True:
                     with suppress(asyncssh.ConnectionLost):
                         return await self._connect()
-                    why = "hangs up before the login: its sshd is full (MaxStartups), or refuses this machine, for"
+                    why = (
+                        "hangs up before the login: its sshd is full (MaxStartups), or refuses this machine; asked for"
+                    )
                     await asyncio.sleep(pause)
                     pause *= 2
         except TimeoutError:

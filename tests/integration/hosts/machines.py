@@ -95,11 +95,22 @@ class Machine:
         """sshd and all its connections, as when the machine goes away; the apps stay."""
         if self._process is not None and self._process.returncode is None:
             # All stand still before the first one goes: none is left to tell how another ended.
-            for number in (signal.SIGSTOP, signal.SIGKILL):
-                for pid in [self._process.pid, *_children(self._process.pid)]:
-                    with suppress(ProcessLookupError):
-                        os.kill(pid, number)
+            self.freeze()
+            self._signal(signal.SIGKILL)
             await self._process.wait()
+
+    def freeze(self) -> None:
+        """It stands still: its kernel takes connections and bytes, and nobody answers."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        for pid in [self._process.pid, *_children(self._process.pid)]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     async def _listens(self) -> bool:
         try:
@@ -110,15 +121,44 @@ class Machine:
         return True
 
 
+# Before an options file is copied to be edited, and after the edited one has taken its place.
+GATES = {
+    "cp": 'while [ -e {folder}/hold-cp ]; do touch {folder}/at-cp; sleep 0.05; done\nexec /bin/cp "$@"',
+    "mv": '/bin/mv "$@" || exit\nwhile [ -e {folder}/hold-mv ]; do touch {folder}/at-mv; sleep 0.05; done',
+}
+
+
+class Gated(Machine):
+    """One whose commands wait at a gate, as on a disk that is slow, as long as it is held."""
+
+    async def start(self, *more: str) -> None:
+        tools = self.folder / "gates"
+        tools.mkdir(exist_ok=True)
+        for name, text in GATES.items():
+            (tools / name).write_text(f"#!/bin/sh\n{text.format(folder=self.folder)}\n")
+            (tools / name).chmod(0o755)
+        await super().start(*more, f"SetEnv PATH={tools}:/usr/local/bin:/usr/bin:/bin")
+
+    def hold(self, gate: str) -> None:
+        (self.folder / f"hold-{gate}").touch()
+
+    def is_held(self, gate: str) -> bool:
+        return (self.folder / f"at-{gate}").exists()
+
+    def release(self, gate: str) -> None:
+        (self.folder / f"hold-{gate}").unlink()
+
+
 class HostedOrders:
     """The sample app on a machine: its options file, its start script, and what becomes of both."""
 
-    def __init__(self, machine: Machine, *, options: bytes = OPTIONS) -> None:
+    def __init__(self, machine: Machine, *, options: bytes = OPTIONS, name: str = "orders") -> None:
         self.machine = machine
+        self.name = name
         self.folder = machine.folder / "orders"
         self.port, self.jdwp = free_port(), free_port()
         self.file = self.folder / "orders.env"
-        self.target = f"host/{machine.name}/orders"
+        self.target = f"host/{machine.name}/{name}"
         self._options = options
 
     async def install(self, classes: Path) -> None:
@@ -130,7 +170,7 @@ class HostedOrders:
 
     def settings(self, **more: str) -> str:
         keys = {
-            "name": "orders",
+            "name": self.name,
             "restart": f"sh {self.folder}/orders.sh",
             "options_file": str(self.file),
             "checkurl": f"{self.url}/checkurl",

@@ -111,6 +111,7 @@ async def test_what_the_user_may_not_touch_is_done_by_sudo(
     assert await orders.answers()
 
 
+@pytest.mark.soak
 async def test_rights_that_are_lost_on_the_way_leave_an_edit_that_is_taken_back_with_them(
     tmp_path: Path, machine: Machine, orders: HostedOrders, sudo: Path
 ) -> None:
