@@ -130,6 +130,9 @@ async def test_lines_are_filtered_linked_and_downloaded(released: str, browser: 
     assert pod is not None
     await page.get_by_label("Pod", exact=True).select_option(pod)
     await page.get_by_label("Filter").fill("Warmed")
+    await page.get_by_label("Since").fill("1h")
+    await page.get_by_label("Since").press("Enter")
+    await expect(page).to_have_url(re.compile("since=1h"))
     await expect(lines).to_have_count(1)
     async with page.expect_download() as coming:
         await page.get_by_role("link", name="Download").click()
@@ -138,7 +141,7 @@ async def test_lines_are_filtered_linked_and_downloaded(released: str, browser: 
         line for line in text.splitlines() if f"{pod} noah-preonline  [preOnline] warmed up" in line
     ]
     await lines.locator(".at").click()
-    assert f"filter=Warmed&pod={pod}#" in page.url
+    assert f"filter=Warmed&pod={pod}&since=1h#" in page.url
 
     again = await visit(browser, page.url, user=None)
     await expect(again.locator("#log .line[aria-current=true] .said")).to_have_text("warmed up")

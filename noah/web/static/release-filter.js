@@ -3,7 +3,9 @@
 import { GROUPS } from "/static/release-lines.js";
 
 const TYPING = 150; // ms
-const UNITS = { s: 1, m: 60, h: 3600, d: 86_400 };
+const LENGTH = /^(\d{1,6}h)?(\d{1,6}m)?(\d{1,9}s)?$/; // as noah/duration.py has it
+const MOMENT = /^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)$/;
+const UNITS = { s: 1, m: 60, h: 3600 };
 const ASKED = ["filter", "pod", "container", "since", "previous"]; // what the API takes too
 
 export class Filter {
@@ -19,9 +21,11 @@ export class Filter {
     this.#read(new URLSearchParams(location.search));
     let typed;
     form.addEventListener("input", (event) => {
+      if (event.target.name === "since") return; // half a time is none
       clearTimeout(typed);
-      typed = setTimeout(() => this.#apply(), event.target.matches("[type=search], [type=text]") ? TYPING : 0);
+      typed = setTimeout(() => this.#apply(), event.target.name === "filter" ? TYPING : 0);
     });
+    form.elements.since.addEventListener("change", () => this.#apply());
     form.addEventListener("submit", (event) => event.preventDefault());
   }
 
@@ -72,7 +76,7 @@ export class Filter {
   #params() {
     const { filter, pod, container, since, previous } = this.#form.elements;
     const given = { filter: filter.value, pod: pod.value, container: container.value };
-    if (since.value && this.#from() !== null) given.since = since.value;
+    if (since.value && this.#from() !== null) given.since = since.value.trim();
     if (!previous.checked) given.previous = "false";
     if (!this.wraps) given.wrap = "false";
     given.hide = this.#hidden().join(",");
@@ -85,18 +89,18 @@ export class Filter {
 
   // In ms, by the gateway's clock: 10m, 1h30m, or a moment. null: that is neither; 0: from the beginning.
   #from() {
-    const { value } = this.#form.elements.since;
-    if (!value.trim()) return 0;
-    const length = /^(\d+[smhd])+$/.test(value) ? [...value.matchAll(/(\d+)(.)/g)] : null;
-    if (!length) return Date.parse(value) || null;
-    const seconds = length.reduce((sum, [, count, unit]) => sum + count * UNITS[unit], 0);
+    const value = this.#form.elements.since.value.trim();
+    if (!value) return 0;
+    if (MOMENT.test(value)) return Date.parse(value);
+    if (!LENGTH.test(value)) return null;
+    const seconds = [...value.matchAll(/(\d+)(.)/g)].reduce((sum, [, count, unit]) => sum + count * UNITS[unit], 0);
     return Date.now() + this.#skew - seconds * 1000;
   }
 
   #apply() {
     const { since } = this.#form.elements;
-    since.setCustomValidity(this.#from() === null ? "Write 10m, 1h30m, or a moment like 2026-01-31T13:00:00Z." : "");
-    since.ariaInvalid = String(!since.reportValidity());
+    since.setCustomValidity(this.#from() === null ? "Write 10m, 1h30m, or a time like 2026-01-31T13:00:00Z." : "");
+    since.reportValidity();
     const query = this.#params().toString();
     history.replaceState(null, "", `${location.pathname}${query && `?${query}`}${location.hash}`);
     this.#changed();

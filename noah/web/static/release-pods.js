@@ -1,6 +1,6 @@
 // The head of a release's page: how far it is, and what each of its pods is.
 
-import { colourOf } from "/static/release-row.js";
+import { clock, colourOf } from "/static/release-row.js";
 
 const CONDITIONS = { PodScheduled: "scheduled", Initialized: "initialized", ContainersReady: "containers", Ready: "ready" };
 
@@ -67,7 +67,10 @@ export class Head {
   #draw(name, pod) {
     if (!pod) return;
     if (!this.#rows.has(name)) this.#rows.set(name, this.#row(name));
-    const [, phase, conditions, checkurl, online, paused] = this.#rows.get(name).cells;
+    const row = this.#rows.get(name);
+    const body = this.#bodyOf(pod);
+    if (row.parentNode !== body) body.append(row);
+    const [, phase, conditions, checkurl, online, paused] = row.cells;
     phase.textContent = pod.phase ?? "–";
     conditions.replaceChildren(...Object.entries(CONDITIONS).filter(([one]) => one in pod.conditions).map(([one, said]) => chip(said, pod.conditions[one])));
     checkurl.textContent = pod.checkurl ?? "–";
@@ -76,11 +79,18 @@ export class Head {
     if (pod.paused) paused.replaceChildren(session(pod.paused));
   }
 
+  // Of a pod that the release replaces no conditions are told.
+  #bodyOf(pod) {
+    if (Object.keys(pod.conditions).length) return this.#head.querySelector("[data-pods]");
+    const replaced = this.#head.querySelector("[data-replaced]");
+    replaced.hidden = false;
+    return replaced;
+  }
+
   #row(name) {
-    const body = this.#head.querySelector("[data-pods]");
     this.#head.querySelector("[data-no-pods]").hidden = true;
     this.#head.querySelector("[data-some-pods]").hidden = false;
-    const row = body.insertRow();
+    const row = document.createElement("tr");
     for (let n = 0; n < 6; n += 1) row.insertCell();
     const link = document.createElement("a");
     link.href = `/targets/pod/${[this.#head.dataset.cluster, this.#head.dataset.namespace, name].map(encodeURIComponent).join("/")}`;
@@ -103,7 +113,7 @@ function chip(text, good) {
 function session(event) {
   const link = document.createElement("a");
   link.href = `/sessions/${encodeURIComponent(event.session)}`;
-  link.textContent = event.owner;
+  link.textContent = `${event.owner}, ${clock(new Date(event.at)).slice(0, 8)}`; // nobody tells when they go on
   link.title = event.text;
   return link;
 }

@@ -75,7 +75,7 @@ function part(className, text) {
   return element;
 }
 
-function clock(at) {
+export function clock(at) {
   const two = (number) => String(number).padStart(2, "0");
   const ms = String(at.getMilliseconds()).padStart(3, "0");
   return `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}.${ms}`;

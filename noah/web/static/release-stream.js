@@ -6,6 +6,8 @@
 const AGAIN = 2000; // ms
 const SILENCE = 45_000; // ms; the gateway says something every 15 s
 const BUDGET = 8; // ms of reading in a row
+// ms; a browser has six connections to a gateway, so a tab that nobody sees lets go of its own.
+const REST_AFTER = 10_000;
 
 /**
  * told(event) of each one that is new, anew() when all comes again, lost(whether), gone(sentence) when there is no such
@@ -14,6 +16,12 @@ const BUDGET = 8; // ms of reading in a row
 export async function follow(url, { told, anew, lost, gone }) {
   let lastId = "";
   let last = 0;
+  let connection;
+  let resting;
+  document.addEventListener("visibilitychange", () => {
+    clearTimeout(resting);
+    if (document.hidden) resting = setTimeout(() => connection.abort(), REST_AFTER);
+  });
 
   /** Whether it is the end. */
   function hear({ id, event, data }) {
@@ -31,19 +39,34 @@ export async function follow(url, { told, anew, lost, gone }) {
   }
 
   for (;;) {
+    connection = new AbortController();
     try {
-      const answer = await fetch(`${url}/events`, { headers: lastId ? { "Last-Event-ID": lastId } : {} });
+      const headers = lastId ? { "Last-Event-ID": lastId } : {};
+      const answer = await fetch(`${url}/events`, { headers, signal: connection.signal });
       if (answer.status === 404) return gone((await answer.json()).detail);
       if (answer.ok) {
         lost(false);
         for await (const block of blocks(answer.body)) if (hear(fields(block))) return;
       }
     } catch (error) {
-      if (!(error instanceof TypeError)) throw error; // fetch's name for a network's failures
+      // A TypeError is what fetch calls the failures of a network.
+      if (!(error instanceof TypeError || connection.signal.aborted)) throw error;
+    }
+    if (connection.signal.aborted) {
+      await seen();
+      continue;
     }
     lost(true);
     await new Promise((done) => setTimeout(done, AGAIN));
   }
+}
+
+function seen() {
+  return new Promise((done) => {
+    const look = () => document.hidden || done();
+    document.addEventListener("visibilitychange", look);
+    look();
+  });
 }
 
 async function* blocks(body) {

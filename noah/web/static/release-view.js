@@ -30,7 +30,9 @@ export class View {
     this.#changed = changed;
     this.#sized = new ResizeObserver(() => this.#stay());
     this.#sized.observe(box);
-    this.#seen(this.#fresh());
+    this.#blocks = this.#begin();
+    box.append(this.#blocks.root);
+    this.#sized.observe(this.#blocks.root);
     box.addEventListener("scroll", () => this.#scrolled());
     // Nothing is drawn for a tab that nobody sees.
     document.addEventListener("visibilitychange", () => this.ask());
@@ -51,7 +53,8 @@ export class View {
   show(wanted) {
     this.#wanted = wanted;
     this.#next?.close();
-    this.#next = this.#fresh();
+    this.#next = this.#begin();
+    if (!this.#blocks.count) this.#turn();
     this.#taken = this.#lines.first;
     this.fresh = 0;
     this.ask();
@@ -90,7 +93,7 @@ export class View {
     return this.#marked === null ? this.#atTop() : this.#blocks.neighbour(this.#marked, step);
   }
 
-  #fresh() {
+  #begin() {
     const style = getComputedStyle(this.#box);
     const height = parseFloat(style.lineHeight);
     const wide = this.#box.clientWidth - parseFloat(style.getPropertyValue("--before"));
@@ -98,16 +101,15 @@ export class View {
     return new Blocks(this.#box, { columns, height, marked: this.#marked });
   }
 
-  #seen(blocks) {
+  /** What was filled is what one sees from now on; who reads stays where they are. */
+  #turn() {
     const top = this.following ? null : this.#atTop();
-    if (this.#blocks) {
-      this.#sized.unobserve(this.#blocks.root);
-      this.#blocks.close();
-    }
-    this.#blocks = blocks;
-    this.#box.replaceChildren(blocks.root);
-    this.#sized.observe(blocks.root);
-    if (top !== null) blocks.find(top)?.scrollIntoView({ block: "start" });
+    this.#sized.unobserve(this.#blocks.root);
+    this.#blocks.close();
+    [this.#blocks, this.#next] = [this.#next, null];
+    this.#box.replaceChildren(this.#blocks.root);
+    this.#sized.observe(this.#blocks.root);
+    if (top !== null) this.#blocks.find(top)?.scrollIntoView({ block: "start" });
   }
 
   #frame() {
@@ -116,10 +118,7 @@ export class View {
     const took = this.#take(blocks);
     const all = this.#taken === this.#lines.end;
     blocks.draw(this.following);
-    if (all && this.#next && this.#lines.count) {
-      this.#next = null;
-      this.#seen(blocks);
-    }
+    if (all && this.#next && this.#lines.count) this.#turn();
     if (!this.#next) this.#beQuiet(took);
     this.#stay();
     if (!all) this.ask();

@@ -108,5 +108,4 @@ setInterval(() => {
   if (document.body.dataset.stream === "open") say(`${element("count").textContent}, ${element("progress").textContent}`);
 }, SUM_UP);
 tick();
-setInterval(tick, 1000);
 follow(page.dataset.api, { told, anew, lost, gone });
