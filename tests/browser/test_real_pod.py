@@ -23,6 +23,8 @@ async def test_from_a_click_to_a_pods_line_and_back(kubectl: Kubectl, tmp_path: 
     async with serving(tmp_path, config) as (process, api):
         page = await visit(browser, f"{process.url}/?app=shop", user="ada")
         await page.get_by_role("link", name="/shop-").click()
+        await page.get_by_role("button", name="Ask the doctor").click()
+        await expect(page.locator("#findings")).to_contain_text("The JDWP agent has port 50005", timeout=SOON)
         await page.get_by_role("button", name="Enable debug").click()
         await expect(page.get_by_label("Steps")).to_contain_text("Ready", timeout=SOON)
         [session] = (await api.ask("GET", "sessions"))["items"]
