@@ -6,7 +6,7 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from noah.core.hooks import SIDECAR
@@ -289,6 +289,7 @@ envs = st.none() | st.lists(
 )
 
 
+@settings(deadline=None)
 @given(
     liveness=probes,
     env=envs,
