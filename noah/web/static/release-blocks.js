@@ -1,8 +1,8 @@
 // A hundred thousand lines, of which only those near the window are elements.
 //
-// Lines stand in blocks. A block that is far from what one sees is empty and as high as it was when it was last drawn, or
-// as its text lets expect; the browser's scroll anchoring makes good what such a guess is wrong by. So lines may wrap
-// and be as high as they like, and nothing is ever measured by us.
+// Lines stand in blocks. A block that is far from what one sees is empty and as high as it was when it was last drawn,
+// or as its text lets expect; the browser's scroll anchoring makes good what such a guess is wrong by. So lines may
+// wrap and be as high as they like, and nothing is ever measured by us.
 
 import { row } from "/static/release-row.js";
 
@@ -26,7 +26,8 @@ export class Blocks {
     this.#columns = columns;
     this.#height = height;
     this.root.className = "blocks";
-    this.#near = new IntersectionObserver((entries) => this.#moved(entries), { root: box, rootMargin: `${NEAR}px 0px` });
+    const near = { root: box, rootMargin: `${NEAR}px 0px` };
+    this.#near = new IntersectionObserver((entries) => this.#moved(entries), near);
   }
 
   add(line) {
@@ -70,8 +71,8 @@ export class Blocks {
     const at = this.#blocks.findIndex((one) => one.lines.at(-1).n >= n);
     const block = this.#blocks[at];
     const inside = block?.lines.findIndex((one) => one.n >= n) + step;
-    const line = block?.lines[inside] ?? (step < 0 ? this.#blocks[at - 1]?.lines.at(-1) : this.#blocks[at + 1]?.lines[0]);
-    return line?.n ?? n;
+    const beyond = () => (step < 0 ? this.#blocks[at - 1]?.lines.at(-1) : this.#blocks[at + 1]?.lines[0]);
+    return (block?.lines[inside] ?? beyond())?.n ?? n;
   }
 
   close() {

@@ -2,7 +2,14 @@
 
 import { clock, colourOf } from "/static/release-row.js";
 
-const CONDITIONS = { PodScheduled: "scheduled", Initialized: "initialized", ContainersReady: "containers", Ready: "ready" };
+const CONDITIONS = {
+  PodScheduled: "scheduled",
+  Initialized: "initialized",
+  ContainersReady: "containers",
+  Ready: "ready",
+};
+const LINES = new Set(["log", "hook"]); // which change nothing here
+const OF_REPLACED = new Set(["pod", "event", "paused"]); // all that is told of pods which the release replaces
 
 export class Head {
   #head;
@@ -29,6 +36,8 @@ export class Head {
   draw() {
     for (const name of this.#changed) this.#draw(name, this.#pods.get(name));
     this.#changed.clear();
+    const replaced = this.#head.querySelector("[data-replaced]");
+    replaced.hidden = replaced.rows.length === 1; // its heading
   }
 
   #progress({ online, wanted, text }) {
@@ -60,40 +69,34 @@ export class Head {
     else if (event.kind === "checkurl") pod.checkurl = event.text;
     else if (event.kind === "online") pod.online = event.online;
     else if (event.kind === "paused") pod.paused = event;
+    if (!LINES.has(event.kind) || !pod.isNew) this.#changed.add(event.pod);
+    if (!OF_REPLACED.has(event.kind)) pod.isNew = true;
     this.#pods.set(event.pod, pod);
-    this.#changed.add(event.pod);
   }
 
   #draw(name, pod) {
     if (!pod) return;
     if (!this.#rows.has(name)) this.#rows.set(name, this.#row(name));
     const row = this.#rows.get(name);
-    const body = this.#bodyOf(pod);
+    const body = this.#head.querySelector(pod.isNew ? "[data-pods]" : "[data-replaced]");
     if (row.parentNode !== body) body.append(row);
     const [, phase, conditions, checkurl, online, paused] = row.cells;
     phase.textContent = pod.phase ?? "–";
-    conditions.replaceChildren(...Object.entries(CONDITIONS).filter(([one]) => one in pod.conditions).map(([one, said]) => chip(said, pod.conditions[one])));
+    const told = Object.keys(CONDITIONS).filter((one) => one in pod.conditions);
+    conditions.replaceChildren(...told.map((one) => chip(CONDITIONS[one], pod.conditions[one])));
     checkurl.textContent = pod.checkurl ?? "–";
     checkurl.title = pod.checkurl ?? "";
     online.replaceChildren(pod.online === undefined ? "–" : chip(pod.online ? "there" : "gone", pod.online));
     if (pod.paused) paused.replaceChildren(session(pod.paused));
   }
 
-  // Of a pod that the release replaces no conditions are told.
-  #bodyOf(pod) {
-    if (Object.keys(pod.conditions).length) return this.#head.querySelector("[data-pods]");
-    const replaced = this.#head.querySelector("[data-replaced]");
-    replaced.hidden = false;
-    return replaced;
-  }
-
   #row(name) {
-    this.#head.querySelector("[data-no-pods]").hidden = true;
     this.#head.querySelector("[data-some-pods]").hidden = false;
     const row = document.createElement("tr");
     for (let n = 0; n < 6; n += 1) row.insertCell();
     const link = document.createElement("a");
-    link.href = `/targets/pod/${[this.#head.dataset.cluster, this.#head.dataset.namespace, name].map(encodeURIComponent).join("/")}`;
+    const { cluster, namespace } = this.#head.dataset;
+    link.href = `/targets/pod/${[cluster, namespace, name].map(encodeURIComponent).join("/")}`;
     link.textContent = name;
     link.className = `mono swatch ${colourOf(name)}`;
     row.cells[0].append(link);

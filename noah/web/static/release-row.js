@@ -3,18 +3,12 @@
 import { write } from "/static/release-text.js";
 
 const COLOURS = 8; // as release.css has them
-const SIGNS = { condition: "condition", pod: "phase", release: "release", progress: "progress", online: "online" };
 
 const colours = new Map(); // pod -> number, in the order in which they came
 
 export function colourOf(pod) {
   if (!colours.has(pod)) colours.set(pod, colours.size % COLOURS);
   return `pod-${colours.get(pod)}`;
-}
-
-/** Of a Deployment's pod, the part that is its own. */
-export function shortName(pod) {
-  return pod.slice(pod.lastIndexOf("-") + 1);
 }
 
 export function row(line) {
@@ -38,7 +32,7 @@ function when(line) {
 }
 
 function pod(line) {
-  const name = part("pod", line.pod ? shortName(line.pod) : "");
+  const name = part("pod", line.pod ? line.pod.slice(line.pod.lastIndexOf("-") + 1) : ""); // what is its own of it
   if (line.pod) {
     name.classList.add(colourOf(line.pod));
     name.title = line.pod;
@@ -47,9 +41,9 @@ function pod(line) {
 }
 
 function what(line) {
-  const element = part("what", line.container ?? SIGNS[line.kind] ?? line.kind);
+  const element = part("what", line.container ?? (line.kind === "pod" ? "phase" : line.kind));
   element.title = element.textContent;
-  if (line.restart) element.append(mark(`↻${line.restart}`, `after ${line.restart} restart${line.restart === 1 ? "" : "s"}`));
+  if (line.restart) element.append(mark(`↻${line.restart}`, `restarts of the container before: ${line.restart}`));
   return element;
 }
 

@@ -1,7 +1,7 @@
 // The release's event stream, which is the tab's only one: begun again when it is lost, from where it was.
 //
-// Read by fetch: an EventSource dispatches all that has arrived in one task, thousands of lines and a frozen tab after a
-// burst; and it hears no pings, and cannot tell a release that is not there from a gateway that is not.
+// Read by fetch: an EventSource dispatches all that has arrived in one task, thousands of lines and a frozen tab after
+// a burst; and it hears no pings, and cannot tell a release that is not there from a gateway that is not.
 
 const AGAIN = 2000; // ms
 const SILENCE = 45_000; // ms; the gateway says something every 15 s

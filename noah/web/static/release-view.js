@@ -97,7 +97,8 @@ export class View {
     const style = getComputedStyle(this.#box);
     const height = parseFloat(style.lineHeight);
     const wide = this.#box.clientWidth - parseFloat(style.getPropertyValue("--before"));
-    const columns = this.#box.dataset.wrap === "false" ? Infinity : Math.max(10, wide / (parseFloat(style.fontSize) * 0.6));
+    const wraps = this.#box.dataset.wrap === "true";
+    const columns = wraps ? Math.max(10, wide / (parseFloat(style.fontSize) * 0.6)) : Infinity;
     return new Blocks(this.#box, { columns, height, marked: this.#marked });
   }
 

@@ -72,8 +72,8 @@ function say(sentence) {
 function changed() {
   head.draw();
   if (linked !== null) seek();
-  const all = lines.count.toLocaleString();
-  element("count").textContent = view.shown === lines.count ? `${all} lines` : `${view.shown.toLocaleString()} of ${all} lines`;
+  const shown = view.shown === lines.count ? "" : `${view.shown.toLocaleString()} of `;
+  element("count").textContent = `${shown}${lines.count.toLocaleString()} lines`;
   element("left-out").hidden = !lines.leftOut;
   element("older").textContent = lines.leftOut.toLocaleString();
   const waiting = view.fresh ? ` (${view.fresh.toLocaleString()} new lines)` : "";
@@ -105,7 +105,8 @@ addEventListener("hashchange", () => {
 });
 
 setInterval(() => {
-  if (document.body.dataset.stream === "open") say(`${element("count").textContent}, ${element("progress").textContent}`);
+  if (document.body.dataset.stream !== "open") return;
+  say(`${element("count").textContent}, ${element("progress").textContent}`);
 }, SUM_UP);
 tick();
 follow(page.dataset.api, { told, anew, lost, gone });
