@@ -51,9 +51,11 @@ async def _export(
         while page.after is not None:
             page = await find(request, call.query, limit=AT_ONCE, after=page.after)
             await _write(response, written(_json(request, page.items)))
+    except ConnectionResetError:
+        pass  # they went away
     except (NoahError, TimeoutError) as e:
         # A file that ends early must not look like a whole one: its last chunk is never sent.
-        log.warning("the export of sessions breaks off: %s", e or "nobody reads it")
+        log.warning("the export of sessions breaks off: %s", str(e) or "nobody reads it")
         if request.transport is not None:
             request.transport.abort()
     return response

@@ -26,7 +26,7 @@ from noah.store import Page as Rows
 from noah.web import clusters, release_pages, releases, sessions, targets, words
 from noah.web.environment import by_app, per_cluster
 from noah.web.identity import claimed, remember
-from noah.web.keys import BROKER, SETTINGS
+from noah.web.keys import BROKER, FEED, SETTINGS
 from noah.web.openapi import AnyRoute
 from noah.web.route import Call, Raw
 from noah.web.wire import MOST, Model, Nothing, Wait
@@ -124,9 +124,7 @@ def add_pages(site: web.Application) -> None:
     environment.filters.update(
         path=words.in_a_path, bytes=words.in_bytes, lasting=words.lasting, clock=words.clock, kinds=words.kinds
     )
-    environment.globals.update(
-        formats=list(ide.FORMATS), several=words.several, words_of_kind=words.KINDS, end_reasons=words.END_REASONS
-    )
+    environment.globals.update(formats=list(ide.FORMATS), several=words.several, end_reasons=words.END_REASONS)
     for page in PAGES:
         site.router.add_get(page.path, _explained(page.serve))
     site.router.add_get(r"/static/{name:[a-z-]+\.(?:js|css|svg)}", _static)
@@ -135,7 +133,8 @@ def add_pages(site: web.Application) -> None:
 
 def _rendered(template: str, page: Page) -> Callable[[Call[Any, Nothing]], Awaitable[web.StreamResponse]]:
     async def serve(call: Call[Any, Nothing]) -> web.StreamResponse:
-        return _render(call.request, template, await page(call))
+        last_event = call.request.app[FEED].last_id  # before anything is read: the page's stream goes on from here
+        return _render(call.request, template, {**await page(call), "last_event": last_event})
 
     return serve
 
@@ -147,7 +146,8 @@ def _explained(serve: Handler) -> Handler:
         try:
             return await serve(request)
         except NoahError as e:
-            return _render(request, "error.html", {"here": "", "sentence": e.sentence}, e.http_status)
+            context = {"here": "", "sentence": e.sentence, "last_event": request.app[FEED].last_id}
+            return _render(request, "error.html", context, e.http_status)
 
     return explained
 

@@ -1,8 +1,8 @@
 """How values are written on the pages, until their scripts have made times local."""
 
+from collections.abc import Mapping
 from urllib.parse import quote
 
-KINDS = {"pod": "pod", "host": "KVM host", "local": "JVM of this machine"}
 END_REASONS = {
     "closed": "closed",
     "expired": "expired",
@@ -38,10 +38,10 @@ def several(count: int, thing: str) -> str:
     return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
-def kinds(counts: dict[str, int]) -> str:
-    """Of an app: "2 pods, 1 KVM host"."""
-    return ", ".join(
-        several(counts[kind], word) if kind != "local" else f"{counts[kind]} on this machine"
-        for kind, word in KINDS.items()
-        if counts.get(kind)
-    )
+def kinds(counts: Mapping[str, int]) -> str:
+    """Of an app: "2 pods, 1 KVM host, 1 on this machine"."""
+    pods, hosts, local = (counts.get(kind, 0) for kind in ("pod", "host", "local"))
+    said = [several(pods, "pod")] if pods else []
+    said += [several(hosts, "KVM host")] if hosts else []
+    said += [f"{local} on this machine"] if local else []
+    return ", ".join(said)

@@ -12,6 +12,14 @@ from tests.integration.test_gateway import App
 
 pytestmark = [pytest.mark.browser, pytest.mark.jvm, pytest.mark.asyncio(loop_scope="session")]
 
+# What a browser tells a page when another tab is chosen.
+_SEEN = """
+(seen) => {
+  Object.defineProperty(document, "hidden", { value: !seen, configurable: true });
+  document.dispatchEvent(new Event("visibilitychange"));
+}
+"""
+
 
 async def test_a_lost_gateway_is_said_and_the_page_catches_up(
     gateway: tuple[Process, Api], app: App, opened: Opened
@@ -59,6 +67,22 @@ async def test_an_answer_that_takes_long_or_is_no_page_is_said(gateway: tuple[Pr
     await page.unroute("**/?q=*")
     await page.get_by_label("Search").fill("app-3-00")
     await expect(page.locator("#stale")).to_be_hidden(timeout=SOON)
+
+
+async def test_a_tab_that_nobody_sees_gives_its_stream_back(
+    gateway: tuple[Process, Api], app: App, opened: Opened
+) -> None:
+    process, api = gateway
+    page = await opened(f"{process.url}/targets/local/{app.name}")
+    await page.clock.install()
+    await page.evaluate(_SEEN, False)
+    await page.clock.fast_forward("00:11")
+    await page.locator("body[data-stream=resting]").wait_for(state="attached")
+    session = await api.ready(f"local/{app.name}", user="ada")
+    await api.ask("POST", f"sessions/{session['id']}/ask", {"text": "now"}, user="bob")
+    await page.evaluate(_SEEN, True)
+    await expect(page.locator("#notices")).to_contain_text("bob asks you to resume local/orders: now", timeout=SOON)
+    await expect(page.get_by_label("Steps")).to_contain_text("bob asks to resume: now", timeout=SOON)
 
 
 async def test_without_scripts_a_page_can_be_read_and_says_what_it_cannot(

@@ -9,7 +9,7 @@ const REST_AFTER = 10000;
 const subscribers = new Set();
 let source = null;
 let resting = null;
-let lastId = "";
+let lastId = document.body.dataset.lastEvent; // what happened since the page was made is told too
 let lost = false;
 
 export function subscribe(told) {
@@ -29,7 +29,7 @@ function say(isLost) {
 }
 
 function open() {
-  const opened = new EventSource("/api/v1/events" + (lastId ? `?last_event_id=${encodeURIComponent(lastId)}` : ""));
+  const opened = new EventSource(`/api/v1/events?last_event_id=${encodeURIComponent(lastId)}`);
   source = opened;
   opened.onopen = () => say(false);
   opened.onerror = () => {
@@ -46,6 +46,7 @@ function open() {
 function rest() {
   source?.close();
   source = null;
+  document.body.dataset.stream = "resting";
 }
 
 export function connect() {
