@@ -178,8 +178,9 @@ pause() { sleep 0.02 2>/dev/null || sleep 1; }
 
 # watchdog: ends everything when the report is no longer in force. An extension is seen when it wakes.
 watchdog() {
-  # $! and not a variable: a signal between the fork and an assignment would leave the sleep, and wait for its end.
-  trap 'kill $! 2>/dev/null; wait; exit 0' TERM
+  # $! and not a variable: a signal between the fork and an assignment would leave the sleep, and wait for its end. KILL:
+  # dash loses a TERM that comes between its fork and the exec of sleep.
+  trap 'kill -9 $! 2>/dev/null; wait; exit 0' TERM
   while read_report && uptime && [ "$now" -lt "$until" ]; do
     sleep $((until - now)) &
     wait $!
