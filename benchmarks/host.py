@@ -17,7 +17,7 @@ from pathlib import Path
 from tests.gateway import Api, serving
 from tests.integration.hosts.machines import OPTIONS, HostedOrders, Machine, classes_in, new_root, remove
 
-ROUNDS = 30
+ROUNDS = 20
 PROMISED = 2.0  # seconds
 
 

@@ -3,7 +3,8 @@
 #
 #   read FILE [NAME TURN]    `mode 640`, `owner 1000:1000`, `content BASE64`; begins a turn
 #   replace FILE NAME TURN   by $content (base64), if it is what $was says; $becomes says what it is then (both SHA-256)
-#   jvms PORT                `jvm PID VERSION|- onjcmd|-` for each that can be seen; onjcmd: its agent for PORT waits for jcmd
+#   jvms PORT                `jvm PID VERSION|- onjcmd|-` for each that can be seen; onjcmd: its agent for PORT waits for
+#                            jcmd, or did; and `listens` when a program has that port
 #   jcmd PID                 has the agent of that JVM listen
 #   listens PORT             `listens` when a program has that port
 #   run COMMAND NAME TURN    with its own output and exit code
@@ -79,6 +80,16 @@ jvms() {
   done
 }
 
+listens() {
+  hex=$(printf ':%04X' "$1")
+  for table in /proc/net/tcp /proc/net/tcp6; do
+    [ -r $table ] || continue
+    while read -r _ local _ state _; do
+      case $local$state in *"$hex"0A) echo listens ;; esac
+    done < $table
+  done
+}
+
 case $verb in
 read|replace)
   file=$(readlink -f "$2") && [ -f "$file" ] || fail missing
@@ -90,19 +101,14 @@ read|replace)
   echo "owner $(stat -c %u:%g "$file")"
   echo "content $(base64 < "$file" | tr -d '\n')" ;;
 jvms)
+  listens "$2"
   jvms "$2" ;;
 jcmd)
   tool=$(readlink "/proc/$2/exe") tool=${tool%/java}/jcmd
   [ -x "$tool" ] || tool=jcmd
   said=$("$tool" "$2" VM.start_java_debugging 2>&1 < /dev/null) || fail jcmd "$said" ;;
 listens)
-  hex=$(printf ':%04X' "$2")
-  for table in /proc/net/tcp /proc/net/tcp6; do
-    [ -r $table ] || continue
-    while read -r _ local _ state _; do
-      case $local$state in *"$hex"0A) echo listens ;; esac
-    done < $table
-  done ;;
+  listens "$2" ;;
 run)
   turn "$3" "$4"
   # The gateway may go away while it runs: what it then writes must not end it halfway.

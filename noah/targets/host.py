@@ -43,12 +43,15 @@ class HostLine:
         self._edits = edits
         self._restarts = Restarts(app, edits)
         self._step = step
+        self._asked = False
         self._unwatch = app.ssh.watch(changed)
 
     def __repr__(self) -> str:
         return f"<{self._app!r}>"
 
     async def look(self, session: Session, *, ask: bool = False) -> Seen:
+        if not self._asked and not ask:
+            return Seen(presence=Presence.READY)  # start() asks, and takes over what is there already
         try:
             seen = self._seen(await self._app.forwarder("look", session.id))
         except Unavailable as e:
@@ -58,8 +61,13 @@ class HostLine:
         return seen
 
     async def start(self, session: Session, *, vm: Vm, now: datetime) -> Seen:
+        self._asked = True
         async with self._app.changing:
             await self._restarts.take_over(session)
+            try:
+                await self._restarts.wake(self._step)
+            except Unavailable as e:
+                return _away(e)
             answer = await self._start(session, vm, now)
             if sleeps(answer) or await self._restarts.interrupted():
                 began = asyncio.get_running_loop().time()
@@ -130,11 +138,13 @@ class Hosts:
     async def resolve(self, wanted: Wanted) -> TargetInfo:
         assert isinstance(wanted, HostTarget)
         app = self._find(wanted)
+        if await app.asleep():
+            return _info(app)
         answer = await app.forwarder("look", "doctor")
         inside.check(answer, where=app.where)
         if answer.java is None:
             raise CannotDebug(f"No Java process runs on {app.where}: start {wanted.app}, then enable debugging.")
-        return _info(app, needs_restart=await _what_it_takes(app, answer))
+        return _info(app, needs_restart=_what_it_takes(app, answer))
 
     def line(self, session: Session, *, changed: Callable[[], None], step: Callable[[str], None]) -> Line:
         assert isinstance(session.target, HostTarget)
@@ -205,9 +215,9 @@ async def open_hosts(
         await kind.close()
 
 
-async def _what_it_takes(app: HostedApp, answer: Answer) -> str | None:
+def _what_it_takes(app: HostedApp, answer: Answer) -> str | None:
     """What has to be confirmed first."""
-    if not sleeps(answer) or any(jvm.waits_for_jcmd for jvm in await app.jvms()):
+    if not sleeps(answer):
         return None
     if app.app.options_file is None or app.app.restart_command is None:
         raise CannotDebug(

@@ -56,8 +56,12 @@ class HostedApp:
         return read_answer(ran.stdout.decode("utf-8", "replace").splitlines())
 
     async def jvms(self) -> list[Jvm]:
+        return _jvms(await self._asked("jvms", str(self.app.jdwp_port)))
+
+    async def asleep(self) -> list[Jvm]:
+        """Those whose agent waits for jcmd: told at once, where forwarder() first waits for an agent to come back."""
         found = await self._asked("jvms", str(self.app.jdwp_port))
-        return [Jvm(int(pid), version, how == "onjcmd") for _, pid, version, how in map(str.split, found)]
+        return [] if "listens" in found else [jvm for jvm in _jvms(found) if jvm.waits_for_jcmd]
 
     async def have_agent_listen(self, pid: int) -> None:
         await self._asked("jcmd", str(pid))
@@ -151,6 +155,11 @@ class HostedApp:
             case "jcmd":
                 return f"jcmd on {self.where} does not start the debug agent: {said[-200:]}"
         return f"{self.where} failed: {word} {said}"
+
+
+def _jvms(lines: list[str]) -> list[Jvm]:
+    told = [line.split() for line in lines]
+    return [Jvm(int(words[1]), words[2], words[3] == "onjcmd") for words in told if words[0] == "jvm"]
 
 
 def sleeps(answer: Answer) -> bool:

@@ -17,7 +17,7 @@ from noah.core.forwarder import Agent
 from noah.core.session import Session
 from noah.errors import CannotDebug, NeedsRestart, RolledBack, Unavailable
 from noah.store.edits import Edits
-from noah.targets.hosted import HostedApp, Jvm
+from noah.targets.hosted import HostedApp
 from noah.targets.ssh import TookTooLong
 
 TRY_EVERY = 0.3  # seconds
@@ -45,6 +45,14 @@ class Restarts:
         edit = await self._edits.open_of(self._app.target)
         return edit is not None and edit.state in (EditState.PLANNED, EditState.ROLLING_BACK)
 
+    async def wake(self, step: Step) -> None:
+        """Without a restart, where the JVM has been started for that."""
+        asleep = await self._app.asleep()
+        if asleep:
+            step("The JVM has its debug agent asleep (onjcmd): waking it by jcmd, without a restart.")
+        for jvm in asleep:
+            await self._app.have_agent_listen(jvm.pid)
+
     async def have_agent_listen(self, session: Session, step: Step) -> None:
         """RolledBack when it does not come up; CannotDebug, with nothing changed, when it cannot be tried."""
         edit = await self._edits.open_of(self._app.target)
@@ -52,8 +60,6 @@ class Restarts:
             last = await self._edits.last_of(session.id)
             if last is not None and last.why:
                 raise RolledBack(last.why)
-            if await self._by_jcmd(await self._app.jvms(), step):
-                return
             edit = await self._record(session, step)
         elif edit.state is EditState.PLANNED and await self._went_on(edit, session):
             return
@@ -98,15 +104,6 @@ class Restarts:
             await self._now(edit, EditState.UNDOING)
             raise CannotDebug(f"{self._app.target} needs a restart to be debugged: enable it anew and confirm that.")
         return False
-
-    async def _by_jcmd(self, jvms: list[Jvm], step: Step) -> bool:
-        waiting = [jvm for jvm in jvms if jvm.waits_for_jcmd]
-        if not waiting:
-            return False
-        step("The JVM has its debug agent asleep (onjcmd): waking it by jcmd, without a restart.")
-        for jvm in waiting:
-            await self._app.have_agent_listen(jvm.pid)
-        return await self._listens()
 
     async def _record(self, session: Session, step: Step) -> HostEdit:
         app, target = self._app.app, self._app.target

@@ -143,7 +143,7 @@ class Ssh:
         try:
             async with asyncio.timeout(CONNECTS_WITHIN):
                 while True:
-                    with suppress(asyncssh.ConnectionLost):
+                    with suppress(asyncssh.ConnectionLost, ConnectionResetError):
                         return await self._connect()
                     why = (
                         "hangs up before the login: its sshd is full (MaxStartups), or refuses this machine; asked for"

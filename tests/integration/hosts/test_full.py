@@ -10,6 +10,7 @@ import pytest
 
 from tests.gateway import Refused, serving
 from tests.integration.hosts.machines import OPTIONS, HostedOrders, Machine
+from tests.integration.hosts.test_faults import until
 
 pytestmark = pytest.mark.jvm
 
@@ -59,11 +60,16 @@ async def test_an_sshd_that_is_full_of_strangers_is_asked_until_they_have_gone(
     tmp_path: Path, machine: Machine, orders: HostedOrders
 ) -> None:
     await listens(orders)
-    await restarted(machine, "MaxStartups 2", "LoginGraceTime 120")
+    await restarted(machine, "MaxStartups 2", "LogLevel VERBOSE")
     async with serving(tmp_path, machine.settings(orders.settings())) as (_, api):
         with strangers(machine, 2):
             with pytest.raises(Refused, match=r"hangs up before the login: its sshd is full \(MaxStartups"):
                 await api.enable(orders.target)
+            before = hung_up(machine)
             enabling = asyncio.gather(api.ready(orders.target))
-            await asyncio.sleep(0.5)  # it has been hung up on
+            await until(lambda: hung_up(machine) > before)
         await enabling
+
+
+def hung_up(machine: Machine) -> int:
+    return (machine.folder / "sshd.log").read_text().count("drop connection")
