@@ -67,7 +67,7 @@ class HostedApp:
         await self._asked("jcmd", str(pid))
 
     async def port_is_taken(self) -> bool:
-        return bool(await self._asked("listens", str(self.app.jdwp_port)))
+        return "listens" in await self._asked("listens", str(self.app.jdwp_port))
 
     async def healthy(self) -> str | None:
         """What is wrong with it, or None: its checkurl says 200, asked as the probe asks, or there is none."""
@@ -100,16 +100,16 @@ class HostedApp:
         argv = ["sh", "-s", "--", "run", command, self.app.name, self._turn]
         takes = self.app.restart_takes.total_seconds()
         ran = await self.ssh.run(argv, stdin=script("options").encode(), timeout=takes, line=line)
-        if ran.stdout == b"error late\n":
+        if ran.stdout.endswith(b"error late\n"):
             raise Unavailable(self._late)
         return ran
 
     async def is_restarting(self) -> bool:
         """A restart that was begun from here has not ended, whatever became of who began it."""
-        return bool(await self._asked("runs", self.app.name))
+        return "runs" in await self._asked("runs", self.app.name)
 
     async def _asked(self, *argv: str, set_first: str = "") -> list[str]:
-        """The lines before `done`."""
+        """The lines before `done`; what a shell's greeting says may be among them."""
         ran = await self._run("options", *argv, set_first=set_first)
         lines = ran.stdout.decode("utf-8", "replace").splitlines()
         match (lines[-1] if lines else "").split(maxsplit=2):
@@ -159,7 +159,7 @@ class HostedApp:
 
 def _jvms(lines: list[str]) -> list[Jvm]:
     told = [line.split() for line in lines]
-    return [Jvm(int(words[1]), words[2], words[3] == "onjcmd") for words in told if words[0] == "jvm"]
+    return [Jvm(int(words[1]), words[2], words[3] == "onjcmd") for words in told if words[:1] == ["jvm"]]
 
 
 def sleeps(answer: Answer) -> bool:

@@ -77,6 +77,20 @@ async def test_the_whole_story_with_a_restart_and_a_revert(
     assert "jdwp" not in orders.command_line()
 
 
+async def test_a_shell_that_greets_whoever_comes_is_understood(
+    tmp_path: Path, machine: Machine, orders: HostedOrders
+) -> None:
+    await machine.kill()
+    await machine.start('ForceCommand echo "Welcome, done"; echo; eval "$SSH_ORIGINAL_COMMAND"')
+    await orders.restart()
+    before = orders.state()
+    async with serving(tmp_path, machine.settings(orders.settings())) as (_, api):
+        await orders.has_settled()
+        session = await api.ready(orders.target, confirm_restart=True)
+        assert (await api.end(session))["status"] == "ended"
+    assert orders.state() == before
+
+
 async def test_at_the_next_restart_the_flags_are_gone(tmp_path: Path, machine: Machine, orders: HostedOrders) -> None:
     await orders.restart()
     before = orders.state()
