@@ -146,10 +146,21 @@ def _explained(serve: Handler) -> Handler:
         try:
             return await serve(request)
         except NoahError as e:
-            context = {"here": "", "sentence": e.sentence, "last_event": request.app[FEED].last_id}
-            return _render(request, "error.html", context, e.http_status)
+            return refusal(request, e.sentence, e.http_status)
 
     return explained
+
+
+def refusal(request: web.Request, sentence: str, status: int) -> web.Response:
+    """The page that says why there is no other."""
+    context = {"here": "", "sentence": sentence, "last_event": request.app[FEED].last_id}
+    return _render(request, "error.html", context, status)
+
+
+def wants_page(request: web.Request) -> bool:
+    """A person's browser asks, and for no part of the API."""
+    accepts = request.headers.get("Accept", "")
+    return request.method == "GET" and "text/html" in accepts and not request.path.startswith("/api/")
 
 
 def _render(request: web.Request, template: str, context: Context, status: int = 200) -> web.Response:

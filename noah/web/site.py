@@ -391,6 +391,8 @@ async def _explain(request: web.Request, handler: Handler) -> web.StreamResponse
     except web.HTTPException as e:
         if e.status < 400:
             raise
+        if e.status == 404 and pages.wants_page(request):
+            return pages.refusal(request, f"There is no page at {request.path[:200]}.", e.status)
         headers = {"Allow": e.headers["Allow"]} if "Allow" in e.headers else {}
         return _answer(request, refusal_of(request, e), headers)
     except Exception:  # the request's outermost: a bug is one request's, and its traceback is in the log

@@ -38,6 +38,13 @@ async def test_what_is_not_there_is_a_page_that_says_so(gateway: Gateway) -> Non
     status, text, _ = await _get(gateway, "/sessions/s-none")
     assert status == 404
     assert "There is no session" in text
+    for path, accept, said in (
+        ("/<b>", "text/html,*/*;q=0.8", "There is no page at /&lt;b&gt;."),
+        ("/nowhere", "*/*", '"detail": "There is nothing at /nowhere'),
+        ("/api/v1/nowhere", "text/html", '"detail": "There is nothing at /api/v1/nowhere'),
+    ):
+        status, text, _ = await _get(gateway, path, {"Accept": accept})
+        assert (status, said in text) == (404, True), text
 
 
 @pytest.mark.parametrize("name", ["..%2fpages.py", "..%2ftemplates%2fbase.html", "nothing.js", "pages.py"])
