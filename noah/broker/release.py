@@ -18,11 +18,16 @@ class Stream:
         # Numbers of another run mean nothing in this one. What is kept is the same for all who read it.
         self.run = "kept" if is_over else secrets.token_hex(4)
         self.is_over = is_over
+        self.is_rollout = False  # and not only a workload that somebody looks at
         self.watchers = 0
         self._bell = asyncio.Event()
 
     def __repr__(self) -> str:
         return f"<{self.release} {self.release.id} {self.release.progress.result}, {self.journal.count} events>"
+
+    async def ended(self) -> None:
+        while not self.is_over:
+            await self._bell.wait()
 
     def tell(self, told: Told) -> None:
         if told.kind == "progress":

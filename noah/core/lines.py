@@ -2,24 +2,34 @@
 
 
 class Seen:
-    """How far a log has been read. Lines of one time are told apart by their number."""
+    """How far a log has been read. It comes again in the same order, but its times need not rise: a container's two
+    outputs are stamped apart from each other."""
 
     def __init__(self) -> None:
-        self.at = ""
-        self._count = 0
-        self._again = 0
+        self.since = ""  # the newest second; what is read again may begin there, or before
+        self._newest = ""
+        self._count = 0  # lines since that second
+        self._again: int | None = None  # of these, how many have come again; None: all, or there was no cut
 
     def reconnected(self) -> None:
         self._again = 0
 
     def is_new(self, at: str) -> bool:
-        if at < self.at:
+        if self._again is not None and self._came_before(at):
             return False
-        if at > self.at:
-            self.at, self._count, self._again = at, 1, 1
+        self._again = None
+        if at[:19] > self.since:
+            self.since, self._count = at[:19], 0
+        self._count += at[:19] == self.since
+        self._newest = max(at, self._newest)
+        return True
+
+    def _came_before(self, at: str) -> bool:
+        assert self._again is not None
+        if at[:19] < self.since:
             return True
-        self._again += 1
-        if self._again <= self._count:
+        # What is kept of the log may begin later by now: then nothing of that second comes again.
+        if at > self._newest or self._again >= self._count:
             return False
-        self._count += 1
+        self._again += 1
         return True

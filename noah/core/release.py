@@ -1,4 +1,4 @@
-"""How a release goes: from a workload and its pods, to a phase and one sentence.
+"""How a release goes: from a workload, its newest revision and its pods, to a result and one sentence.
 
 A release is over when all of its pods are online, or when something has happened that waiting does not mend. What a
 pod's containers have printed last is an argument: the API tells that something crashed, the log tells why.
@@ -6,7 +6,7 @@ pod's containers have printed last is an argument: the API tells that something 
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -18,11 +18,16 @@ Json = Mapping[str, Any]
 Tails = Mapping[tuple[str, str], list[str]]  # (pod, container) -> its last lines
 
 PATHS: Mapping[str, str] = {"Deployment": "deployments", "StatefulSet": "statefulsets", "DaemonSet": "daemonsets"}
+# What keeps each revision of a workload, with what marks its pods.
+HISTORIES: Mapping[str, str] = dict.fromkeys(PATHS, "controllerrevisions") | {"Deployment": "replicasets"}
+LONGEST_SAID = 300  # characters of a container's line, or of the cluster's words, in the sentence about a failure
+
 _PULL = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 _HOPELESS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 # The kubelet's word from the second crash on; the first may be a race with something that comes up at the same time.
 _CRASHES = "CrashLoopBackOff"
-_REVISIONS = ("pod-template-hash", "controller-revision-hash")
+_MARKS = ("pod-template-hash", "controller-revision-hash")
+_NUMBER = "deployment.kubernetes.io/revision"
 
 
 class Result(StrEnum):
@@ -59,71 +64,105 @@ class Release:
         return f"{self.kind}/{self.workload} in namespace {self.namespace} of cluster {self.cluster}"
 
 
-def identity_of(cluster: str, workload: Json) -> tuple[str, str]:
-    """The ID and the revision of the rollout that *workload* asks for now."""
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """What a workload asks for, since it was last given another template: also by a rollback, which counts anew."""
+
+    id: str  # of its release
+    number: str  # as `kubectl rollout history` has it
+    mark: str | None  # what a label of its pods says; None: it has no pods yet
+    made_at: datetime | None  # long before its release when that is a rollback
+    generation: int  # of the workload, when it was looked up
+
+
+def revision_of(cluster: str, workload: Json, history: Iterable[Json]) -> Revision:
+    """*history*: the ReplicaSets or ControllerRevisions that its selector finds; some may be of others."""
     meta = workload["metadata"]
-    revision = _revision_of(workload)
-    whole = "/".join((cluster, meta["namespace"], workload["kind"], meta["name"], str(meta["uid"]), revision))
-    return f"r-{hashlib.sha256(whole.encode()).hexdigest()[:12]}", revision
+    newest = max((one for one in history if _is_owned(one, meta["uid"])), key=_number, default=None)
+    number = str(_number(newest)) if newest else "0"
+    whole = "/".join((cluster, meta["namespace"], workload["kind"], meta["name"], str(meta["uid"]), number))
+    return Revision(
+        id=f"r-{hashlib.sha256(whole.encode()).hexdigest()[:12]}",
+        number=number,
+        mark=_mark_in(labels_of(newest), otherwise=newest["metadata"]["name"]) if newest else None,
+        made_at=datetime.fromisoformat(newest["metadata"]["creationTimestamp"]) if newest else None,
+        generation=meta.get("generation", 0),
+    )
+
+
+def _is_owned(one: Json, uid: str) -> bool:
+    return any(owner["uid"] == uid for owner in one["metadata"].get("ownerReferences") or ())
+
+
+def _number(one: Json) -> int:
+    return int(one.get("revision") or (one["metadata"].get("annotations") or {}).get(_NUMBER, 0))
+
+
+def _mark_in(labels: Mapping[str, str], otherwise: str | None) -> str | None:
+    """*otherwise*: a StatefulSet's pods are marked with the name of the revision."""
+    return next((labels[label] for label in _MARKS if label in labels), otherwise)
+
+
+def mark_of(pod: Pod) -> str | None:
+    """What tells pods of one revision from those of another."""
+    return _mark_in(labels_of(pod), otherwise=None)
 
 
 def is_observed(workload: Json) -> bool:
-    """Its controller has seen what was last asked for; only then its revision is that one's."""
+    """Its controller has seen what was last asked for; only then the newest revision is that one's."""
     seen = (workload.get("status") or {}).get("observedGeneration", 0)
     return bool(seen >= workload["metadata"].get("generation", 0))
 
 
-def _revision_of(workload: Json) -> str:
-    """What changes with each rollout: a Deployment's number, also after a rollback; else what its controller names."""
-    annotations = workload["metadata"].get("annotations") or {}
-    numbered = annotations.get("deployment.kubernetes.io/revision") or annotations.get(
-        "deprecated.daemonset.template.generation"
-    )
-    told = numbered or str((workload.get("status") or {}).get("updateRevision") or "")
-    return told.removeprefix(f"{workload['metadata']['name']}-") or str(workload["metadata"].get("generation", 0))
+def is_of(revision: Revision, pod: Pod) -> bool:
+    return is_there(pod) and mark_of(pod) == revision.mark
 
 
-def pods_of_release(pods: Iterable[Pod]) -> list[Pod]:
-    """Of all pods of a workload, those of its newest revision."""
-    there = sorted((pod for pod in pods if is_there(pod)), key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
-    return [pod for pod in there if template_of(pod) == template_of(there[-1])]
-
-
-def template_of(pod: Pod) -> str | None:
-    """What tells pods of one rollout from those of another."""
-    return next((labels_of(pod)[label] for label in _REVISIONS if label in labels_of(pod)), None)
-
-
-def judge(workload: Json, pods: Iterable[Pod], tails: Tails) -> Progress:
-    """*pods*: all of the workload."""
-    ours = pods_of_release(pods)
-    wanted, online = _wanted(workload), sum(map(is_ready, ours))
-    why = _refused(workload)
-    # Until there are new ones they are the old ones, whose faults this release may mend.
-    if why is None and is_observed(workload) and _updated(workload):
-        why = next((why for pod in ours if (why := _failure(pod, tails))), None)
-    if why is None and _is_late(workload):
+def judge(
+    workload: Json, revision: Revision, pods: Iterable[Pod], tails: Tails, *, refused: str | None, stalled: bool
+) -> Progress:
+    """*pods*: all of the workload. *refused*: why a pod could not be made. *stalled*: nothing moves any more; a
+    Deployment's own deadline is in its status."""
+    ours = [pod for pod in pods if is_of(revision, pod)]
+    wanted, online = _wanted(workload, len(ours)), sum(map(is_ready, ours))
+    progress = Progress(Result.RUNNING, online, wanted, f"{online} of {wanted} online")
+    if not is_observed(workload):
+        return progress
+    if _is_done(workload, online, wanted):
+        return replace(progress, result=Result.DONE)
+    why = next((why for pod in ours if (why := _failure(pod, tails))), None)
+    if why is None and refused and len(ours) < wanted:
+        quota = "A quota forbids its pods" if "quota" in refused else "Its pods cannot be made"
+        why = f"{quota}: {_short(refused)}"
+    if why is None and (stalled or _is_late(workload, revision)):
         why = next((why for pod in ours if (why := _not_online(pod, tails))), "It made no progress in its time.")
     if why is not None:
-        return Progress(Result.FAILED, online, wanted, why)
-    told = f"{online} of {wanted} online"
-    done = _is_done(workload, online, wanted)
-    return Progress(Result.DONE if done else Result.RUNNING, online, wanted, told)
+        return replace(progress, result=Result.FAILED, sentence=why)
+    paused = ", and the rollout is paused" if workload["spec"].get("paused") else ""
+    return replace(progress, sentence=progress.sentence + paused)
 
 
-def _wanted(workload: Json) -> int:
+def _wanted(workload: Json, there: int) -> int:
+    """How many pods the release is to bring online. *there*: of it, by now."""
+    status, strategy = workload.get("status") or {}, workload["spec"].get("updateStrategy") or {}
     if workload["kind"] == "DaemonSet":
-        return int((workload.get("status") or {}).get("desiredNumberScheduled", 0))
-    return int(workload["spec"].get("replicas", 1))
+        all_of_them = int(status.get("desiredNumberScheduled", 0))
+    else:
+        all_of_them = int(workload["spec"].get("replicas", 1))
+    if strategy.get("type") == "OnDelete":
+        return min(all_of_them, there)  # the others' time comes when somebody deletes them
+    if status.get("currentRevision") == status.get("updateRevision"):
+        return all_of_them
+    return max(0, all_of_them - int((strategy.get("rollingUpdate") or {}).get("partition", 0)))
 
 
 def _is_done(workload: Json, online: int, wanted: int) -> bool:
-    status = workload.get("status") or {}
-    all_new = _updated(workload) >= wanted and status.get("replicas", wanted) <= wanted
+    status, spec = workload.get("status") or {}, workload["spec"]
+    no_more = status.get("replicas", 0) <= spec.get("replicas", 1)
     # A pod that is ready is available once it has been so for minReadySeconds.
     available = status.get("numberAvailable", status.get("availableReplicas", 0)) >= wanted
-    waits = bool(workload["spec"].get("minReadySeconds"))
-    return is_observed(workload) and all_new and online >= wanted and (available or not waits)
+    waits = bool(spec.get("minReadySeconds"))
+    return _updated(workload) >= wanted and no_more and online >= wanted and (available or not waits)
 
 
 def _updated(workload: Json) -> int:
@@ -132,27 +171,18 @@ def _updated(workload: Json) -> int:
     return int(status.get("updatedNumberScheduled", status.get("updatedReplicas", 0)))
 
 
-def _refused(workload: Json) -> str | None:
-    """No pod at all: a quota, an admission webhook, a missing service account."""
-    for condition in (workload.get("status") or {}).get("conditions") or ():
-        if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
-            message = str(condition.get("message") or condition.get("reason"))
-            quota = "A quota forbids its pods" if "quota" in message else "Its pods cannot be made"
-            return f"{quota}: {message}"
-    return None
-
-
-def _is_late(workload: Json) -> bool:
+def _is_late(workload: Json, revision: Revision) -> bool:
+    """The Deployment says so, and not of the revision before, of which a rollback finds it said."""
     conditions = (workload.get("status") or {}).get("conditions") or ()
-    return any(c["type"] == "Progressing" and c.get("reason") == "ProgressDeadlineExceeded" for c in conditions)
+    late = (one for one in conditions if one.get("reason") == "ProgressDeadlineExceeded")
+    return any(f'-{revision.mark}"' in one.get("message", "") for one in late)
 
 
 def _failure(pod: Pod, tails: Tails) -> str | None:
-    status = pod["status"]
-    for container in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
+    for container in _containers(pod):
         name, where = container["name"], f"container {container['name']} of pod {name_of(pod)}"
         waiting = (container.get("state") or {}).get("waiting") or {}
-        reason, message = waiting.get("reason"), waiting.get("message") or ""
+        reason, message = waiting.get("reason"), _short(waiting.get("message") or "")
         if reason in _PULL:
             return f"The image of {where} cannot be pulled: {message or reason}"
         if reason in _HOPELESS:
@@ -166,12 +196,25 @@ def _failure(pod: Pod, tails: Tails) -> str | None:
     return f"Pod {name_of(pod)}: {failed.removeprefix('noah: ')}" if failed else None
 
 
+def _containers(pod: Pod) -> Iterable[Json]:
+    status = pod["status"]
+    return (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ()))
+
+
 def _not_online(pod: Pod, tails: Tails) -> str | None:
     if is_ready(pod):
         return None
     told = next((line for line in reversed(_tail(tails, pod, SIDECAR)) if line.startswith("noah: ")), None)
-    why = told.removeprefix("noah: ") if told else "it is not ready"
+    why = told.removeprefix("noah: ") if told else _unready(pod)
     return f"Pod {name_of(pod)} never came online: {why}"
+
+
+def _unready(pod: Pod) -> str:
+    """In the cluster's words: no node for it, a container that waits for something, a probe that fails."""
+    told = {one["type"]: one.get("message") for one in pod["status"].get("conditions") or ()}
+    waits = (((one.get("state") or {}).get("waiting") or {}).get("message") for one in _containers(pod))
+    said = (told.get("PodScheduled"), *waits, told.get("Initialized"), told.get("Ready"))
+    return next((_short(message) for message in said if message), "it is not ready")
 
 
 def _ended(container: Json) -> Json | None:
@@ -188,7 +231,11 @@ def _how(ended: Json) -> str:
 
 def _last(tails: Tails, pod: Pod, container: str) -> str:
     lines = _tail(tails, pod, container)[-5:]
-    return ": " + " | ".join(lines) if lines else "."
+    return ": " + " | ".join(map(_short, lines)) if lines else "."
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST_SAID else text[:LONGEST_SAID] + " …"
 
 
 def _tail(tails: Tails, pod: Pod, container: str) -> list[str]:

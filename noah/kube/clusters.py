@@ -39,6 +39,7 @@ WANTED = (
     ("watch", "", "events", ""),
     ("get", "", "pods", "log"),
     *(("get", "apps", kind, "") for kind in ("deployments", "statefulsets", "daemonsets")),
+    *(("list", "apps", kind, "") for kind in ("replicasets", "controllerrevisions")),
 )
 
 
@@ -72,7 +73,8 @@ class Cluster:
     async def __aenter__(self) -> Self:
         await self._stack.enter_async_context(self._client)
         group = await self._stack.enter_async_context(asyncio.TaskGroup())
-        for work, name in ((self.informer.run(), "informer"), (self._look(), "look")):
+        runs = ((self.informer.run(), "informer"), (self.event_log.run(), "events"), (self._look(), "look"))
+        for work, name in runs:
             self._stack.callback(group.create_task(work, name=f"{self.name} {name}").cancel)
         return self
 

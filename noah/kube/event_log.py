@@ -1,61 +1,130 @@
-"""What a cluster says has happened in a namespace: its events (v1), the kept ones and then each new one."""
+"""What a cluster says has happened in a namespace: its events (v1), the kept ones and then each new one.
+
+A namespace is listed and watched once, however many follow it, and as long as somebody does.
+"""
 
 import asyncio
 import json
+import logging
 import random
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
-from noah.errors import Unavailable
+from noah.errors import NoahError, Unavailable
 from noah.kube.client import Client, within
 from noah.kube.errors import Asked, TooOld, refused
 from noah.kube.streams import lines_of
 
-LIST = 60.0  # seconds for the list
+log = logging.getLogger(__name__)
+
+LIST = 60.0  # seconds for a page
+PAGE = 500  # events; reading one blocks the event loop for some 10 ms
 PAUSE = 2.0  # seconds at most between two attempts
 LASTS = 300  # seconds that the server is asked to keep a watch
 MARGIN = 15.0  # seconds; after that a watch that the server should have ended counts as lost
 
 Event = Mapping[str, Any]
+Take = Callable[[Event], None]
 
 
 class EventLog:
     def __init__(self, client: Client) -> None:
         self._client = client
+        self._followed: dict[str, _Followed] = {}
 
-    async def follow(self, namespace: str, take: Callable[[Event], None]) -> None:
+    async def run(self) -> None:
+        """Until it is cancelled; nothing is followed before."""
+        async with asyncio.TaskGroup() as self._group:
+            await asyncio.Event().wait()
+
+    async def follow(self, namespace: str, take: Take) -> None:
         """Until it is cancelled. An event that happens again, with a higher count, is told again. An API that is away
         is waited for; raises what else it answers, above all MissingRight."""
-        path = f"/api/v1/namespaces/{quote(namespace, safe='')}/events"
-        seen: dict[str, str] = {}  # resource version by UID; a list after a cut tells most of them again
+        followed = self._followed.get(namespace)
+        if followed is None:
+            followed = self._followed[namespace] = _Followed(self._client, namespace)
+            followed.task = self._group.create_task(followed.run(), name=f"events of {self._client.name}/{namespace}")
+        key = object()
+        for event in list(followed.events.values()):
+            take(event)
+        followed.takes[key] = take
+        try:
+            raise await asyncio.shield(followed.over)
+        finally:
+            del followed.takes[key]
+            if not followed.takes:
+                followed.task.cancel()
+                if self._followed.get(namespace) is followed:
+                    del self._followed[namespace]
+
+
+class _Followed:
+    """One namespace."""
+
+    task: asyncio.Task[None]
+
+    def __init__(self, client: Client, namespace: str) -> None:
+        self.events: dict[str, Event] = {}  # by UID: those that the cluster keeps
+        self.takes: dict[object, Take] = {}
+        self.over: asyncio.Future[NoahError] = asyncio.get_running_loop().create_future()
+        self._version: str | None = None  # where the next watch begins; None: list first
+        self._client = client
+        self._path = f"/api/v1/namespaces/{quote(namespace, safe='')}/events"
+
+    async def run(self) -> None:
         while True:
             try:
-                listed = await self._client.ask("GET", path, timeout=LIST)
-                items = listed.get("items") or ()
-                for event in items:
-                    if seen.get(event["metadata"]["uid"]) != event["metadata"]["resourceVersion"]:
-                        take(event)
-                seen = {event["metadata"]["uid"]: event["metadata"]["resourceVersion"] for event in items}
-                await self._watch(path, str(listed["metadata"]["resourceVersion"]), seen, take)
-            except (Unavailable, TooOld):
+                if self._version is None:
+                    self._version = await self._list()
+                await self._watch(self._version)
+            except TooOld:
+                self._version = None
+            except Unavailable:
                 pass
+            except NoahError as e:
+                self.over.set_result(e)
+                return
+            except Exception:  # the task's outermost loop
+                log.exception("%s: following the events failed", self._path)
+                self._version = None
             await asyncio.sleep(PAUSE * random.uniform(0.2, 1))  # noqa: S311 - not a secret
 
-    async def _watch(self, path: str, version: str, seen: dict[str, str], take: Callable[[Event], None]) -> None:
-        """One watch after another, each from where the one before ended."""
+    async def _list(self) -> str:
+        listed: list[Event] = []
+        params = {"limit": str(PAGE)}
+        while True:
+            page = await self._client.ask("GET", self._path, params=params, timeout=LIST)
+            listed += page.get("items") or ()
+            if not (after := page["metadata"].get("continue")):
+                break
+            params["continue"] = after
+        for event in listed:
+            self._put(event)
+        self.events = {event["metadata"]["uid"]: event for event in listed}
+        return str(page["metadata"]["resourceVersion"])
+
+    async def _watch(self, version: str) -> None:
         late = f'Cluster "{self._client.name}" does not answer: it neither feeds nor ends a watch.'
         asked = {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(LASTS)}
-        while True:
-            params = {**asked, "resourceVersion": version}
-            async with self._client.stream(path, params) as stream, within(LASTS + MARGIN, late):
-                async for line in lines_of(stream):
-                    told = json.loads(line)
-                    event = told["object"]
-                    if told["type"] == "ERROR":
-                        raise refused(Asked.by(self._client.name, "GET", path, asked), event.get("code") or 500, line)
-                    version = str(event["metadata"]["resourceVersion"])
-                    if told["type"] in ("ADDED", "MODIFIED"):
-                        seen[event["metadata"]["uid"]] = version
-                        take(event)
-            await asyncio.sleep(PAUSE * random.uniform(0.2, 1))  # noqa: S311 - not a secret
+        params = {**asked, "resourceVersion": version}
+        async with self._client.stream(self._path, params) as stream, within(LASTS + MARGIN, late):
+            async for line in lines_of(stream):
+                told = json.loads(line)
+                event = told["object"]
+                match told["type"]:
+                    case "ADDED" | "MODIFIED":
+                        self._put(event)
+                    case "DELETED":
+                        self.events.pop(event["metadata"]["uid"], None)
+                    case "ERROR":
+                        asked_by = Asked.by(self._client.name, "GET", self._path, asked)
+                        raise refused(asked_by, event.get("code") or 500, line)
+                self._version = str(event["metadata"]["resourceVersion"])
+
+    def _put(self, event: Event) -> None:
+        known = self.events.get(event["metadata"]["uid"])
+        if known is None or known["metadata"]["resourceVersion"] != event["metadata"]["resourceVersion"]:
+            self.events[event["metadata"]["uid"]] = event
+            for take in list(self.takes.values()):
+                take(event)

@@ -1,13 +1,14 @@
 """What containers print, line by line, from the first one on; over cuts without gaps and doubles.
 
-The API goes on from a second, not from a line: what came in that second already is known by its time and left out. It
-also gives the log of a container's present run, whichever that is by now: which one is looked up each time.
+The API goes on from a second, not from a line: what came since that second already is counted and left out. It also
+gives the log of a container's present run, whichever that is by now: which one is looked up each time.
 """
 
 import asyncio
 import random
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -23,7 +24,8 @@ FIRST_WAIT, LONGEST_WAIT = 0.2, 5.0  # seconds between two attempts
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    at: str  # RFC 3339 with nanoseconds, the kubelet's; sorts as text
+    # RFC 3339 with nanoseconds, the kubelet's, in UTC: sorts as text. "" for its own words about a log that is gone.
+    at: str
     text: str
 
 
@@ -57,7 +59,8 @@ class Logs:
                     return
                 seen.reconnected()
                 async with self._client.stream(f"{run.path}/log", _asked(run, state, seen)) as stream:
-                    async for line in _lines(stream):
+                    # Of a run that goes on, a line without an end may be one that the API has cut.
+                    async for line in _lines(stream, to_the_end=state != "running"):
                         wait = FIRST_WAIT
                         if seen.is_new(line.at):
                             yield line
@@ -92,19 +95,29 @@ def state_of(pod: Mapping[str, Any], run: Run) -> Literal["running", "ended", "p
 def _asked(run: Run, state: str, seen: Seen) -> dict[str, str]:
     asked = {"container": run.container, "timestamps": "true"}
     asked |= {"previous": "true"} if state == "previous" else {"follow": "true"}
-    return asked | ({"sinceTime": seen.at[:19] + "Z"} if seen.at else {})
+    return asked | ({"sinceTime": seen.since + "Z"} if seen.since else {})
 
 
-async def _lines(stream: aiohttp.StreamReader) -> AsyncGenerator[Line, None]:
+async def _lines(stream: aiohttp.StreamReader, *, to_the_end: bool) -> AsyncGenerator[Line, None]:
     begun = bytearray()
     while piece := await stream.readany():
         *whole, rest = piece.split(b"\n")
         for part in whole:
-            yield _line(bytes(begun) + part)
+            yield line_of(bytes(begun) + part)
             begun.clear()
         begun += rest[: max(0, LONGEST - len(begun))]
+    if begun and to_the_end:
+        yield line_of(bytes(begun))
 
 
-def _line(text: bytes) -> Line:
-    at, _, rest = text[:LONGEST].decode(errors="replace").partition(" ")
-    return Line(at, rest)
+def line_of(text: bytes) -> Line:
+    line = text[:LONGEST].decode(errors="replace")
+    at, _, rest = line.partition(" ")
+    if at.endswith("Z"):
+        return Line(at, rest)
+    try:
+        # A kubelet tells the time of its node's zone; a datetime has no nanoseconds.
+        seconds = datetime.fromisoformat(at[:19] + at[-6:]).astimezone(UTC)
+    except ValueError:
+        return Line("", line)
+    return Line(f"{seconds:%Y-%m-%dT%H:%M:%S}{at[19:-6]}Z", rest)

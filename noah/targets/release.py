@@ -4,14 +4,26 @@ import asyncio
 from collections import defaultdict, deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import aclosing
-from dataclasses import replace
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
 from noah.core.journal import Told, timestamp
 from noah.core.pods import Pod, workload_of
-from noah.core.release import PATHS, Progress, Release, Result, identity_of, is_observed, judge, pods_of_release
+from noah.core.release import (
+    HISTORIES,
+    PATHS,
+    Progress,
+    Release,
+    Result,
+    Revision,
+    is_observed,
+    is_of,
+    judge,
+    mark_of,
+    revision_of,
+)
 from noah.core.release_events import Lines, PodChanges, of_event
 from noah.errors import NoahError, NotFound, Unavailable
 from noah.kube.clusters import Cluster
@@ -20,24 +32,55 @@ from noah.kube.logs import Run
 LOOK = 2.0  # seconds at most between two looks at the workload; a pod that changes is looked at at once
 BREATH = 0.5  # seconds at least
 OBSERVED = 5.0  # seconds for the controller to see what was asked for
+STALLED = 600.0  # seconds without progress, for what has no deadline of its own; a Deployment's is as long by default
+YOUNG = timedelta(seconds=STALLED)  # a revision that was made so long ago at most may still be on its way
 QUIET, DRAIN = 0.5, 3.0  # seconds without a line before the end is told; and at most for all of them to come
 TAIL = 20  # lines kept of each container, for the verdict
 FIRST_ORDER, ORDER = 0.5, 0.1  # seconds: what comes in one of them is told in the order of its times
-# Lines within that time: more of them are held up, and with nobody watching sooner. Nothing is lost by it.
-AHEAD, AHEAD_UNWATCHED = 1000, 100
+AHEAD = 1000  # lines within that time, of all releases; more of them are held up, and nothing is lost by it
 
 Json = Mapping[str, Any]
 
 
-async def asked_for(cluster: Cluster, *, namespace: str, kind: str, name: str) -> Json:
-    """The workload, once its controller has seen what was last asked for, or after OBSERVED seconds. NotFound."""
-    path = _path(namespace, kind, name)
+@dataclass(slots=True)
+class Backlog:
+    """What all releases together have read and not told yet."""
+
+    lines: int = 0
+
+
+async def asked_for(cluster: Cluster, *, namespace: str, kind: str, name: str) -> Revision:
+    """The workload's, once its controller has seen what was last asked for, or after OBSERVED seconds. NotFound."""
     until = asyncio.get_running_loop().time() + OBSERVED
     while True:
-        workload = {"kind": kind, **await cluster.get(path)}
+        workload = {"kind": kind, **await cluster.get(_path(namespace, kind, name))}
         if is_observed(workload) or asyncio.get_running_loop().time() > until:
-            return workload
+            return await _newest(cluster, workload)
         await asyncio.sleep(BREATH)
+
+
+async def _newest(cluster: Cluster, workload: Json) -> Revision:
+    namespace = quote(workload["metadata"]["namespace"], safe="")
+    path = f"/apis/apps/v1/namespaces/{namespace}/{HISTORIES[workload['kind']]}"
+    params = {"labelSelector": _selector(workload["spec"]["selector"])}
+    return revision_of(cluster.name, workload, (await cluster.get(path, params=params)).get("items") or ())
+
+
+def _selector(selector: Json) -> str:
+    """A v1.LabelSelector as a query has it."""
+    parts = [f"{key}={value}" for key, value in (selector.get("matchLabels") or {}).items()]
+    for one in selector.get("matchExpressions") or ():
+        values = f"({','.join(one.get('values') or ())})"
+        match one["operator"]:
+            case "In":
+                parts.append(f"{one['key']} in {values}")
+            case "NotIn":
+                parts.append(f"{one['key']} notin {values}")
+            case "Exists":
+                parts.append(one["key"])
+            case "DoesNotExist":
+                parts.append(f"!{one['key']}")
+    return ",".join(parts)
 
 
 class Follower:
@@ -47,21 +90,25 @@ class Follower:
         self,
         cluster: Cluster,
         release: Release,
+        revision: Revision,
         *,
         tell: Callable[[Told], None],
         replaces: Callable[[Iterable[Pod]], None],
-        watched: Callable[[], bool],
+        backlog: Backlog,
         clock: Callable[[], datetime],
     ) -> None:
         self._cluster = cluster
         self._release = release
+        self._revision = revision
         self._workload = f"{release.kind}/{release.workload}"
         self._path = _path(release.namespace, release.kind, release.workload)
         self._tell = tell
         self._replaces = replaces
-        self._watched = watched
+        self._backlog = backlog
         self._clock = clock
+        self._is_young = revision.made_at is not None and release.started_at - revision.made_at < YOUNG
         self._pending: list[Told] = []
+        self._is_pending = asyncio.Event()
         self._told = asyncio.Event()  # set each time that what was pending has been told
         self._look_again = asyncio.Event()
         self._lines = Lines()
@@ -72,7 +119,9 @@ class Follower:
         self._last: dict[Run, tuple[str, float]] = {}  # its last line's time, and when that came by the loop's clock
         self._followers: list[asyncio.Task[None]] = []
         self._progress = release.progress
-        self.rolls = False  # it was seen to be under way
+        self._refused: str | None = None  # why the last pod that was to be made was not
+        self._moved: tuple[object, float] = (None, 0.0)  # how far it is, and since when by the loop's clock
+        self.rolls = False  # a rollout was seen to be under way, not only a workload
 
     async def run(self) -> Progress:
         """Until the release has ended. What it told is told by then."""
@@ -95,7 +144,7 @@ class Follower:
         return self._group.create_task(work, name=f"{self._release.id} {name}")
 
     def _pod_changed(self, pod: Pod, _: object) -> None:
-        if pod["metadata"]["namespace"] == self._release.namespace and workload_of(pod) == self._workload:
+        if pod["metadata"]["namespace"] == self._release.namespace and self._is_ours(pod):
             self._look_again.set()
 
     async def _look_until_over(self) -> Progress:
@@ -103,6 +152,8 @@ class Follower:
             self._look_again.clear()
             try:
                 workload = {"kind": self._release.kind, **await self._cluster.get(self._path)}
+                if is_observed(workload) and workload["metadata"].get("generation", 0) != self._revision.generation:
+                    self._revision = await _newest(self._cluster, workload)
             except Unavailable:
                 pass  # it is looked at when the API answers again
             except NotFound:
@@ -124,37 +175,46 @@ class Follower:
             pass
 
     def _look(self, workload: Json) -> Progress:
-        id, revision = identity_of(self._cluster.name, workload)
-        if id != self._release.id and is_observed(workload):
-            return replace(self._progress, result=Result.REPLACED, sentence=f"Revision {revision} has taken its place.")
+        if self._revision.id != self._release.id:
+            sentence = f"Revision {self._revision.number} has taken its place."
+            return replace(self._progress, result=Result.REPLACED, sentence=sentence)
         pods = [pod for pod in self._cluster.informer.in_namespace(self._release.namespace) if self._is_ours(pod)]
-        ours = {pod["metadata"]["uid"] for pod in pods_of_release(pods)}
-        self._tell_pods(pods, ours)
-        self._replaces(pod for pod in pods if pod["metadata"]["uid"] not in ours)
-        progress = judge(workload, pods, {key: list(tail) for key, tail in self._tails.items()})
+        old = [pod for pod in pods if mark_of(pod) != self._revision.mark]
+        self._tell_pods(pods)
+        tails = {key: list(tail) for key, tail in self._tails.items()}
+        stalled = self._is_stalled(workload)
+        progress = judge(workload, self._revision, pods, tails, refused=self._refused, stalled=stalled)
         if (progress.online, progress.wanted) != (self._progress.online, self._progress.wanted):
             self._say("progress", f"{progress.online} of {progress.wanted} online", _counts(progress))
+        if progress.result is Result.RUNNING:
+            self._replaces(old)
         self._progress = progress
-        self.rolls |= progress.result is Result.RUNNING
+        self.rolls |= progress.result is not Result.DONE and (self._is_young or bool(old))
         return progress
 
     def _is_ours(self, pod: Pod) -> bool:
         return workload_of(pod) == self._workload
 
-    def _tell_pods(self, pods: Iterable[Pod], ours: set[str]) -> None:
+    def _is_stalled(self, workload: Json) -> bool:
+        far, now = (self._progress.online, workload.get("status")), asyncio.get_running_loop().time()
+        if far != self._moved[0]:
+            self._moved = far, now
+        return self._release.kind != "Deployment" and now - self._moved[1] > STALLED
+
+    def _tell_pods(self, pods: Iterable[Pod]) -> None:
         now = timestamp(self._clock())
         for pod in pods:
-            if pod["metadata"]["uid"] not in ours:
-                self._pending += self._changes.of_old(pod, now)
+            if not is_of(self._revision, pod):
+                self._queue(self._changes.of_old(pod, now))
                 continue
-            self._pending += self._changes.told(pod, now)
+            self._queue(self._changes.told(pod, now))
             for run in runs_of(pod):
                 if run not in self._reading:
                     self._reading.add(run)
                     self._followers.append(self._start(self._follow(run), f"log of {run.pod} {run.container}"))
 
     def _say(self, kind: str, text: str, more: Json) -> None:
-        self._pending.append(Told(timestamp(self._clock()), kind, text, more))
+        self._queue([Told(timestamp(self._clock()), kind, text, more)])
 
     # -- what they print
 
@@ -162,10 +222,11 @@ class Follower:
         try:
             async with aclosing(self._cluster.logs.follow(run)) as lines:
                 async for line in lines:
+                    at = line.at or timestamp(self._clock())
                     self._tails[run.pod, run.container].append(line.text)
-                    self._last[run] = line.at, asyncio.get_running_loop().time()
-                    self._pending += self._lines.told(run.pod, run.container, run.restart, line.at, line.text)
-                    while len(self._pending) >= (AHEAD if self._watched() else AHEAD_UNWATCHED):
+                    self._last[run] = at, asyncio.get_running_loop().time()
+                    self._queue(self._lines.told(run.pod, run.container, run.restart, at, line.text))
+                    while self._pending and self._backlog.lines >= AHEAD:
                         await self._told.wait()
         except NoahError as e:
             self._say("log", f"noah: its log cannot be read: {e.sentence}", _place(run))
@@ -173,24 +234,32 @@ class Follower:
         self._look_again.set()
 
     async def _events(self) -> None:
-        namespace, since = self._release.namespace, timestamp(self._release.started_at)
-
-        def take(event: Json) -> None:
-            told = of_event(event, timestamp(self._clock()))
-            if self._concerns(event) and told.at[:19] >= since[:19]:
-                self._pending.append(told)
-
         try:
-            await self._cluster.event_log.follow(namespace, take)
+            await self._cluster.event_log.follow(self._release.namespace, self._take)
         except NoahError as e:
-            more = {"object": f"Namespace/{namespace}", "type": "Warning", "reason": "NotReadable"}
+            more = {"object": f"Namespace/{self._release.namespace}", "type": "Warning", "reason": "NotReadable"}
             self._say("event", f"Events cannot be read: {e.sentence}", more)
 
-    def _concerns(self, event: Json) -> bool:
+    def _take(self, event: Json) -> None:
         about = event["involvedObject"]
+        told = of_event(event, timestamp(self._clock()))
+        if not self._concerns(about, told.at):
+            return
+        self._queue([told])
+        makers = (self._workload, f"ReplicaSet/{self._release.workload}-{self._revision.mark}")
+        if told.more["reason"] == "FailedCreate" and told.more["object"] in makers:
+            self._refused = told.text
+            self._look_again.set()
+
+    def _concerns(self, about: Json, at: str) -> bool:
         kind, name, ours = about.get("kind"), str(about.get("name")), self._release.workload
+        pod = self._cluster.informer.get(self._release.namespace, name) if kind == "Pod" else None
+        if pod and pod["metadata"]["uid"] == about.get("uid") and self._is_ours(pod) and is_of(self._revision, pod):
+            return True  # all that was ever said of it
+        began = self._revision.made_at if self._is_young and self._revision.made_at else self._release.started_at
+        if at[:19] < timestamp(began)[:19]:
+            return False
         if kind == "Pod":
-            pod = self._cluster.informer.get(self._release.namespace, name)
             # One that is gone already: NAME-HASH-SUFFIX of a Deployment, else NAME-SUFFIX.
             rest = name.removeprefix(f"{ours}-").count("-") if name.startswith(f"{ours}-") else -1
             return self._is_ours(pod) if pod else rest == (1 if self._release.kind == "Deployment" else 0)
@@ -200,14 +269,24 @@ class Follower:
 
     # -- in which order it is told
 
+    def _queue(self, told: Iterable[Told]) -> None:
+        before = len(self._pending)
+        self._pending += told
+        self._backlog.lines += len(self._pending) - before
+        if self._pending:
+            self._is_pending.set()
+
     async def _tell_in_order(self) -> None:
         await asyncio.sleep(FIRST_ORDER)
         while True:
-            self._flush()
+            await self._is_pending.wait()
             await asyncio.sleep(ORDER)
+            self._flush()
 
     def _flush(self) -> None:
         pending, self._pending = self._pending, []
+        self._is_pending.clear()
+        self._backlog.lines -= len(pending)
         for told in sorted(pending, key=lambda told: told.at.rstrip("Z")):
             self._tell(told)
         self._told.set()

@@ -5,7 +5,20 @@ from typing import Any
 import pytest
 
 from noah.core.lines import Seen
-from noah.core.release import identity_of, judge, pods_of_release
+from noah.core.release import Progress, Revision, is_of, judge, revision_of
+
+NEW = Revision(id="r-1", number="3", mark="new", made_at=None, generation=3)
+
+
+def judged(
+    workload: dict[str, Any],
+    pods: list[dict[str, Any]],
+    tails: dict[tuple[str, str], list[str]] | None = None,
+    *,
+    refused: str | None = None,
+    stalled: bool = False,
+) -> Progress:
+    return judge(workload, NEW, pods, tails or {}, refused=refused, stalled=stalled)
 
 
 def workload(*, replicas: int = 2, updated: int = 2, **status: Any) -> dict[str, Any]:
@@ -36,9 +49,11 @@ ONLINE = [pod("a", ready=True), pod("b", ready=True)]
 OLD = pod("old", ready=True, revision="old", made="2026-01-01T09:00:00Z")
 
 
-def test_only_the_newest_revision_counts() -> None:
-    assert [p["metadata"]["name"] for p in pods_of_release([ONLINE[0], OLD])] == ["a"]
-    assert pods_of_release([]) == []
+def test_only_the_newest_revision_counts_even_where_its_pods_are_the_older_ones() -> None:
+    assert is_of(NEW, ONLINE[0])
+    assert not is_of(NEW, OLD)
+    taken_back: dict[str, Any] = {"revision": "taken back", "made": "2026-01-01T11:00:00Z", **crashed(1, restarts=2)}
+    assert judged(workload(), [*ONLINE, pod("x", **taken_back)]).result == "done"
 
 
 @pytest.mark.parametrize(
@@ -60,7 +75,7 @@ def test_only_the_newest_revision_counts() -> None:
 def test_it_is_done_when_all_of_it_is_online_and_the_old_is_gone(
     seen: dict[str, Any], pods: list[dict[str, Any]], phase: str, says: str
 ) -> None:
-    progress = judge(seen, pods, {})
+    progress = judged(seen, pods)
     assert progress.result == phase
     assert progress.sentence.startswith(says)
 
@@ -87,72 +102,132 @@ def crashed(code: int, *, restarts: int, message: str = "") -> dict[str, Any]:
     ],
 )
 def test_what_waiting_does_not_mend_is_named(app: dict[str, Any], says: str) -> None:
-    progress = judge(workload(), [pod("a", **app), ONLINE[1]], {("a", "app"): ["one", "two"]})
+    progress = judged(workload(), [pod("a", **app), ONLINE[1]], {("a", "app"): ["one", "two"]})
     assert (progress.result, progress.sentence) == ("failed", says)
 
 
 def test_one_crash_is_not_yet_a_failure() -> None:
-    crashed_once = {"state": {"running": {}}, "lastState": {"terminated": {"exitCode": 1}}, "restartCount": 1}
-    assert judge(workload(), [pod("a", **crashed_once)], {}).result == "running"
+    crashed_once: dict[str, Any] = {
+        "state": {"running": {}},
+        "lastState": {"terminated": {"exitCode": 1}},
+        "restartCount": 1,
+    }
+    assert judged(workload(), [pod("a", **crashed_once)]).result == "running"
 
 
 def test_until_there_are_new_pods_the_faults_of_the_old_ones_are_not_this_release_s() -> None:
     old = pod("old", revision="old", made="2026-01-01T09:00:00Z", **crashed(1, restarts=7))
-    assert judge(workload(updated=0), [old], {}).result == "running"
-    assert judge(workload(observedGeneration=2), [old], {}).result == "running"
-    assert judge(workload(), [pod("new"), old], {}).result == "running"
+    assert judged(workload(updated=0), [old]).result == "running"
+    assert judged(workload(), [pod("new"), old]).result == "running"
 
 
 def test_a_pod_that_is_to_be_ready_for_a_while_is_waited_for() -> None:
     patient = workload() | {"spec": {"replicas": 2, "minReadySeconds": 10}}
-    assert judge(patient, ONLINE, {}).result == "running"
+    assert judged(patient, ONLINE).result == "running"
     patient["status"]["availableReplicas"] = 2
-    assert judge(patient, ONLINE, {}).result == "done"
+    assert judged(patient, ONLINE).result == "done"
 
 
-def revised(kind: str = "Deployment", *, uid: str = "u", **more: Any) -> dict[str, Any]:
-    meta = {"name": "shop", "namespace": "n", "uid": uid, "generation": 7, **more}
-    return {"kind": kind, "metadata": meta, "spec": {}, "status": {"observedGeneration": 7}}
+def kept(number: int, *, of: str = "u", mark: str | None = None) -> dict[str, Any]:
+    meta: dict[str, Any] = {"name": f"shop-{number}", "creationTimestamp": "2026-01-01T09:00:00Z"}
+    meta["ownerReferences"] = [{"uid": of}]
+    meta["annotations"] = {"deployment.kubernetes.io/revision": str(number)}
+    meta["labels"] = {"pod-template-hash": mark} if mark else {}
+    return {"metadata": meta}
 
 
-def numbered(revision: str) -> dict[str, Any]:
-    return {"annotations": {"deployment.kubernetes.io/revision": revision}}
+def revised(kind: str = "Deployment", *, uid: str = "u") -> dict[str, Any]:
+    return {"kind": kind, "metadata": {"name": "shop", "namespace": "n", "uid": uid, "generation": 7}}
+
+
+def test_a_rollback_is_a_revision_of_its_own_with_the_pods_of_an_old_one() -> None:
+    first = revision_of("dev", revised(), [kept(1, mark="a"), kept(2, mark="b"), kept(9, of="another", mark="c")])
+    assert (first.number, first.mark, first.generation) == ("2", "b", 7)
+    back = revision_of("dev", revised(), [kept(3, mark="a"), kept(2, mark="b")])
+    assert (back.number, back.mark) == ("3", "a")
+    assert back.id != first.id
+
+
+def test_a_stateful_set_marks_its_pods_with_the_name_of_the_revision() -> None:
+    made = {**kept(0), "revision": 4}
+    assert revision_of("dev", revised("StatefulSet"), [made]).mark == "shop-0"
+    assert revision_of("dev", revised("StatefulSet"), [made]).number == "4"
 
 
 def test_each_rollout_has_an_id_of_its_own_that_stays_the_same() -> None:
-    first = identity_of("dev", revised(**numbered("3")))
-    assert first == identity_of("dev", revised(**numbered("3")))
-    assert first[1] == "3"
-    others = [
-        identity_of("dev", revised(**numbered("4"))),
-        identity_of("test", revised(**numbered("3"))),
-        identity_of("dev", revised(uid="of its namesake", **numbered("3"))),
-        identity_of("dev", revised("StatefulSet")),
-    ]
-    assert len({first[0], *(id for id, _ in others)}) == 5
-    sets = revised("StatefulSet")
-    sets["status"]["updateRevision"] = "shop-7c4d"
-    assert identity_of("dev", sets)[1] == "7c4d"
+    def id_of(cluster: str = "dev", number: int = 3, **workload: str) -> str:
+        made = kept(number, of=workload.get("uid", "u"))
+        return revision_of(cluster, revised(**workload), [made]).id
+
+    assert id_of() == id_of()
+    others = [id_of("test"), id_of(number=4), id_of(uid="of its namesake"), id_of(kind="StatefulSet")]
+    assert len({id_of(), *others}) == 5
+    assert revision_of("dev", revised(), []).number == "0"
 
 
-def test_a_quota_is_named_though_there_is_no_pod() -> None:
-    refused = {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: pods=0"}
-    progress = judge(workload(conditions=[refused]), [], {})
-    assert progress.sentence == "A quota forbids its pods: exceeded quota: pods=0"
+def test_a_pod_that_cannot_be_made_is_named_while_it_is_missing() -> None:
+    refused = "exceeded quota: pods=0"
+    assert judged(workload(), [], refused=refused).sentence == "A quota forbids its pods: exceeded quota: pods=0"
+    assert judged(workload(), [], refused="denied").sentence == "Its pods cannot be made: denied"
+    assert judged(workload(), [pod("a"), pod("b")], refused=refused).result == "running"
+
+
+def late(mark: str) -> dict[str, Any]:
+    message = f'ReplicaSet "shop-{mark}" has timed out progressing.'
+    return {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": message}
 
 
 def test_a_checkurl_that_never_passed_is_named_when_the_time_is_over() -> None:
-    late = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
     tails = {("a", "noah-preonline"): ["noah: waiting for checkurl: checkurl http://x answered 503"]}
-    assert judge(workload(), [pod("a")], tails).result == "running"
-    progress = judge(workload(conditions=[late]), [pod("a")], tails)
-    assert progress.sentence == "Pod n/a never came online: waiting for checkurl: checkurl http://x answered 503"
+    assert judged(workload(), [pod("a")], tails).result == "running"
+    assert judged(workload(conditions=[late("taken-back")]), [pod("a")], tails).result == "running"
+    for progress in (
+        judged(workload(conditions=[late("new")]), [pod("a")], tails),
+        judged(workload(), [pod("a")], tails, stalled=True),
+    ):
+        assert progress.sentence == "Pod n/a never came online: waiting for checkurl: checkurl http://x answered 503"
+
+
+def test_a_pod_for_which_there_is_no_node_is_named_in_the_cluster_s_words() -> None:
+    waits = pod("a")
+    waits["status"]["conditions"] = [{"type": "PodScheduled", "status": "False", "message": "0/1 nodes are available"}]
+    assert judged(workload(), [waits], stalled=True).sentence == "Pod n/a never came online: 0/1 nodes are available"
+
+
+def test_a_rollout_that_is_paused_goes_on() -> None:
+    paused = workload(updated=1) | {"spec": {"replicas": 2, "paused": True}}
+    assert judged(paused, [ONLINE[0], OLD]).sentence == "1 of 2 online, and the rollout is paused"
+
+
+def stateful(*, updated: int, **strategy: Any) -> dict[str, Any]:
+    rolling = workload(replicas=3, updated=updated, currentRevision="old", updateRevision="new")
+    rolling["spec"]["updateStrategy"] = strategy
+    return rolling | {"kind": "StatefulSet"}
+
+
+def test_a_stateful_set_is_done_when_the_pods_are_online_that_it_is_to_replace() -> None:
+    assert judged(stateful(updated=2, rollingUpdate={"partition": 1}), [*ONLINE, OLD]).sentence == "2 of 2 online"
+    assert judged(stateful(updated=2, rollingUpdate={"partition": 1}), [*ONLINE, OLD]).result == "done"
+    assert judged(stateful(updated=2), [*ONLINE, OLD]).result == "running"
+    assert judged(stateful(updated=1, type="OnDelete"), [ONLINE[0], OLD]).result == "done"
+    assert judged(stateful(updated=1, type="OnDelete"), [pod("a"), OLD]).result == "running"
 
 
 def test_a_log_read_again_from_its_last_second_gives_only_what_is_new() -> None:
     seen = Seen()
-    first = ["10:00:00.1", "10:00:00.2", "10:00:00.2"]
-    assert [seen.is_new(at) for at in first] == [True, True, True]
+    first = ["10:00:00.1", "10:00:00.3", "10:00:00.2", "10:00:00.2"]
+    assert [seen.is_new(f"2026-01-01T{at}Z") for at in first] == [True] * 4
+    assert seen.since == "2026-01-01T10:00:00"
+    for more in (["10:00:00.25", "10:00:00.4", "10:00:00.39"], []):
+        seen.reconnected()
+        known = first + ([] if more else ["10:00:00.25", "10:00:00.4", "10:00:00.39"])
+        got = [seen.is_new(f"2026-01-01T{at}Z") for at in known + more]
+        assert got == [False] * len(known) + [True] * len(more)
+
+
+def test_a_log_whose_beginning_is_gone_by_now_loses_nothing_more() -> None:
+    seen = Seen()
+    for at in ("10:00:00.1", "10:00:00.2", "10:00:00.3"):
+        seen.is_new(at)
     seen.reconnected()
-    again = ["10:00:00.1", "10:00:00.2", "10:00:00.2", "10:00:00.2", "10:00:00.3"]
-    assert [seen.is_new(at) for at in again] == [False, False, False, True, True]
+    assert [seen.is_new(at) for at in ("10:00:00.3", "10:00:00.4", "10:00:00.5")] == [False, True, True]
