@@ -25,7 +25,7 @@ from noah.store import Store
 from noah.web import health, pages
 from noah.web.keys import CLOCK, CLUSTERS, RELEASES, SETTINGS
 from noah.web.patience import PATIENCE, Patience
-from noah.web.site import ROUTES
+from noah.web.routes import ROUTES
 from tests.browser.conftest import CHROMIUM, QUIET
 
 AT_ONCE, PER_SECOND, SECONDS = 20_000, 1000, 5

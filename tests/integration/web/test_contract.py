@@ -17,7 +17,7 @@ from noah.store import Store
 from noah.web.openapi import AnyRoute
 from noah.web.problems import Problem
 from noah.web.route import Raw, Route
-from noah.web.site import ROUTES
+from noah.web.routes import ROUTES
 from tests.integration.web.conftest import Gateway, serving
 
 pytestmark = [pytest.mark.jvm, pytest.mark.asyncio(loop_scope="module")]
