@@ -8,7 +8,7 @@ from dataclasses import replace
 from noah.core.journal import Journal, Numbered, Told
 from noah.core.release import Progress, Release, Result
 
-AT_ONCE = 500  # events that a watcher is given before it is looked again what is held
+AT_ONCE, AT_ONCE_SIZE = 500, 1 << 20  # events, and bytes, that a watcher is given before it is looked what is held
 
 
 class Stream:
@@ -49,7 +49,7 @@ class Stream:
         try:
             while True:
                 bell = self._bell
-                if found := list(self.journal.after(after, limit=AT_ONCE)):
+                if found := list(self.journal.after(after, limit=AT_ONCE, size=AT_ONCE_SIZE)):
                     yield found
                     after = found[-1][0]
                 if after >= self.journal.count:

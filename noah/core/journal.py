@@ -58,22 +58,26 @@ class Journal:
     def add(self, told: Told) -> None:
         self.count += 1
         self._events.append((self.count, told))
-        self._size += OVERHEAD + len(told.text)
+        self._size += _size([(self.count, told)])
         if self._size > self._held:
             self._drop()
         kept = self._lines.setdefault(told.run, deque(maxlen=LINES)) if told.kind in LINE_KINDS else self._others
         kept.append((self.count, told))
 
     def _drop(self) -> None:
-        """The older half, so that it need not be done often."""
-        dropped = self._events[: len(self._events) // 2]
-        self._size -= sum(OVERHEAD + len(told.text) for _, told in dropped)
-        del self._events[: len(dropped)]
+        """The lines of the older half, so that it need not be done often; who comes late sees the pods all the same."""
+        older = self._events[: len(self._events) // 2]
+        others = [one for one in older if one[1].kind not in LINE_KINDS][-OTHERS:]
+        self._size -= _size(older) - _size(others)
+        self._events[: len(older)] = others
 
-    def after(self, number: int, *, limit: int) -> Iterator[Numbered]:
-        """The first *limit* events after *number*, as it is now."""
+    def after(self, number: int, *, limit: int, size: int = HELD) -> Iterator[Numbered]:
+        """The first *limit* events after *number*, as it is now; fewer when they have *size* bytes before."""
         first = bisect.bisect_right(self._events, number, key=itemgetter(0))
-        return with_gaps(self._events[first : first + limit], number)
+        found = self._events[first : first + limit]
+        while len(found) > 1 and _size(found) > size:
+            del found[len(found) // 2 :]
+        return with_gaps(found, number)
 
     def kept(self) -> list[Numbered]:
         """For the store: the last lines of each container, and all else; the newest when even that is too much."""
@@ -90,6 +94,10 @@ def with_gaps(events: Iterable[Numbered], last: int) -> Iterator[Numbered]:
             yield number - 1, Told(told.at, "gap", f"{missed} {lines} left out here.", {"missed": missed})
         yield number, told
         last = number
+
+
+def _size(events: Iterable[Numbered]) -> int:
+    return sum(OVERHEAD + len(told.text) for _, told in events)
 
 
 def _cut(told: Told) -> Told:

@@ -105,13 +105,13 @@ async def _lines(stream: aiohttp.StreamReader, *, to_the_end: bool) -> AsyncGene
         for part in whole:
             yield line_of(bytes(begun) + part)
             begun.clear()
-        begun += rest[: max(0, LONGEST - len(begun))]
+        begun += rest[: max(0, LONGEST + 1 - len(begun))]
     if begun and to_the_end:
         yield line_of(bytes(begun))
 
 
 def line_of(text: bytes) -> Line:
-    line = text[:LONGEST].decode(errors="replace")
+    line = text[:LONGEST].decode(errors="replace") + (" …" if len(text) > LONGEST else "")
     at, _, rest = line.partition(" ")
     if at.endswith("Z"):
         return Line(at, rest)

@@ -1,7 +1,7 @@
 """Follows one release: what its pods are, what they print, what the cluster says, and how it ends."""
 
 import asyncio
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -113,12 +113,13 @@ class Follower:
         self._look_again = asyncio.Event()
         self._lines = Lines()
         self._changes = PodChanges()
-        self._tails: dict[tuple[str, str], deque[str]] = defaultdict(lambda: deque(maxlen=TAIL))
+        self._tails: dict[tuple[str, str], tuple[int, deque[str]]] = {}  # (pod, container) -> its run and last lines
         self._reading: set[Run] = set()
         self._read: set[Run] = set()  # to their end
         self._last: dict[Run, tuple[str, float]] = {}  # its last line's time, and when that came by the loop's clock
         self._followers: list[asyncio.Task[None]] = []
         self._progress = release.progress
+        self._shown = (0, 0, "")
         self._refused: str | None = None  # why the last pod that was to be made was not
         self._moved: tuple[object, float] = (None, 0.0)  # how far it is, and since when by the loop's clock
         self.rolls = False  # a rollout was seen to be under way, not only a workload
@@ -176,16 +177,21 @@ class Follower:
 
     def _look(self, workload: Json) -> Progress:
         if self._revision.id != self._release.id:
-            sentence = f"Revision {self._revision.number} has taken its place."
+            newer = int(self._revision.number) > int(self._release.revision)
+            what = f"Revision {self._revision.number}" if newer else "A workload of the same name"
+            sentence = f"{what} has taken its place."
             return replace(self._progress, result=Result.REPLACED, sentence=sentence)
         pods = [pod for pod in self._cluster.informer.in_namespace(self._release.namespace) if self._is_ours(pod)]
         old = [pod for pod in pods if mark_of(pod) != self._revision.mark]
         self._tell_pods(pods)
-        tails = {key: list(tail) for key, tail in self._tails.items()}
+        tails = {key: list(tail) for key, (_, tail) in self._tails.items()}
         stalled = self._is_stalled(workload)
         progress = judge(workload, self._revision, pods, tails, refused=self._refused, stalled=stalled)
-        if (progress.online, progress.wanted) != (self._progress.online, self._progress.wanted):
-            self._say("progress", f"{progress.online} of {progress.wanted} online", _counts(progress))
+        counted = replace(progress, sentence=f"{progress.online} of {progress.wanted} online")
+        shown = progress if progress.result is Result.RUNNING else counted
+        if (shown.online, shown.wanted, shown.sentence) != self._shown:
+            self._shown = shown.online, shown.wanted, shown.sentence
+            self._say("progress", shown.sentence, {"online": shown.online, "wanted": shown.wanted})
         if progress.result is Result.RUNNING:
             self._replaces(old)
         self._progress = progress
@@ -223,7 +229,7 @@ class Follower:
             async with aclosing(self._cluster.logs.follow(run)) as lines:
                 async for line in lines:
                     at = line.at or timestamp(self._clock())
-                    self._tails[run.pod, run.container].append(line.text)
+                    self._tail(run).append(line.text)
                     self._last[run] = at, asyncio.get_running_loop().time()
                     self._queue(self._lines.told(run.pod, run.container, run.restart, at, line.text))
                     while self._pending and self._backlog.lines >= AHEAD:
@@ -232,6 +238,13 @@ class Follower:
             self._say("log", f"noah: its log cannot be read: {e.sentence}", _place(run))
         self._read.add(run)
         self._look_again.set()
+
+    def _tail(self, run: Run) -> deque[str]:
+        """Of its container's newest run; lines of an earlier one go nowhere."""
+        newest, tail = self._tails.get((run.pod, run.container), (-1, deque[str]()))
+        if run.restart > newest:
+            self._tails[run.pod, run.container] = run.restart, (tail := deque(maxlen=TAIL))
+        return tail if run.restart >= newest else deque(maxlen=0)
 
     async def _events(self) -> None:
         try:
@@ -329,7 +342,3 @@ def _path(namespace: str, kind: str, name: str) -> str:
 
 def _place(run: Run) -> Json:
     return {"pod": run.pod, "container": run.container, "restart": run.restart}
-
-
-def _counts(progress: Progress) -> Json:
-    return {"online": progress.online, "wanted": progress.wanted}

@@ -41,6 +41,25 @@ def test_what_is_not_held_any_more_is_said_to_be_missing() -> None:
     assert list(journal.after(99, limit=1000)) == [(100, line("99"))]
 
 
+def test_who_comes_late_to_a_loud_release_is_told_how_its_pods_are() -> None:
+    journal = Journal(held=20 * OVERHEAD)
+    journal.add(Told("", "pod", "Pending", {"pod": "a"}))
+    for n in range(100):
+        journal.add(line(str(n)))
+    first, gap, *rest = journal.after(0, limit=1000)
+    assert first == (1, Told("", "pod", "Pending", {"pod": "a"}))
+    assert gap[1].kind == "gap"
+    assert texts(rest)[-1] == "99"
+
+
+def test_long_lines_are_given_a_few_at_a_time() -> None:
+    journal = Journal()
+    for _ in range(8):
+        journal.add(line("x" * 1000))
+    assert [n for n, _ in journal.after(0, limit=100, size=3000)] == [1, 2]
+    assert [n for n, _ in journal.after(2, limit=100, size=1)] == [3]
+
+
 def test_the_end_of_each_run_of_each_container_is_kept_and_all_that_is_no_line() -> None:
     journal = Journal()
     journal.add(Told("", "pod", "Pending", {"pod": "a"}))
