@@ -1,14 +1,14 @@
 # What the gateway does on a host, over SSH, beside forwarder.sh: reads and replaces an options file, tells about JVMs.
 # Runs as `sh -s -- VERB ...` with this on its stdin, before it lines that set what is too long for a command line.
 #
-#   read FILE [NAME TURN]    `mode 640`, `owner 1000:1000`, `content BASE64`; begins a turn
-#   replace FILE NAME TURN   by $content (base64), if it is what $was says; $becomes says what it is then (both SHA-256)
+#   read FILE [TURN]         `mode 640`, `owner 1000:1000`, `content BASE64`; begins a turn
+#   replace FILE TURN        by $content (base64), if it is what $was says; $becomes says what it is then (both SHA-256)
 #   jvms PORT                `jvm PID VERSION|- onjcmd|-` for each that can be seen; onjcmd: its agent for PORT waits for
 #                            jcmd, or did; and `listens` when a program has that port
 #   jcmd PID                 has the agent of that JVM listen
 #   listens PORT             `listens` when a program has that port
-#   run COMMAND NAME TURN    with its own output and exit code
-#   runs NAME                `runs` while that `run` has not ended, whoever began it
+#   run FILE TURN COMMAND    with its own output and exit code
+#   runs FILE                `runs` while that `run` has not ended, whoever began it
 #
 # The last line is `done`, or `error WORD...`.
 #
@@ -20,19 +20,25 @@
 set -u
 umask 077
 verb=$1
-# Of this user: in /dev/shm not even root writes to a file of somebody else.
-ours=/dev/shm/.noah-$(id -u)
 
 fail() { echo "error $(printf %s "$*" | tr '\n' ' ')"; exit 3; }
 
 sum() { sha256sum 2>/dev/null < "$1"; }
 
-# turn NAME TURN
-turn() { read -r now 2>/dev/null < "$ours-turn-$1" && [ "$now" = "$2" ] || fail late; }
+# resolve FILE: sets file, where a link leads to, and ours, where its turn and its restart are noted. Those are of this user:
+# in /dev/shm not even root writes to a file of somebody else.
+resolve() {
+  file=$(readlink -f "$1") && [ -f "$file" ] || fail missing
+  ours=$(printf %s "$file" | sha256sum)
+  ours=/dev/shm/.noah-$(id -u)-${ours%% *}
+}
 
-# replace NAME TURN
+# turn TURN
+turn() { read -r now 2>/dev/null < "$ours.turn" && [ "$now" = "$1" ] || fail late; }
+
+# replace TURN
 replace() {
-  new=$file.noah-new-$2
+  new=$file.noah-new-$1
   trap 'rm -f "$new"' EXIT
   rm -f "$file".noah-new-*
   [ "$(sum "$file")" = "$was  -" ] || fail changed
@@ -44,7 +50,7 @@ replace() {
   [ "$(sum "$new")" = "$becomes  -" ] || fail write "$said"
   chmod "${like%% *}" "$new"
   sync "$new" 2>/dev/null || sync
-  turn "$1" "$2"
+  turn "$1"
   said=$(mv -f "$new" "$file" 2>&1) || fail write "$said"
 }
 
@@ -92,10 +98,10 @@ listens() {
 
 case $verb in
 read|replace)
-  file=$(readlink -f "$2") && [ -f "$file" ] || fail missing
+  resolve "$2"
   [ -r "$file" ] || fail unreadable
-  [ "$verb" = read ] || { replace "$3" "$4"; echo done; exit 0; }
-  [ $# = 2 ] || echo "$4" 2>/dev/null > "$ours-turn-$3" || fail turn
+  [ "$verb" = read ] || { replace "$3"; echo done; exit 0; }
+  [ $# = 2 ] || echo "$3" 2>/dev/null > "$ours.turn" || fail turn
   [ "$(wc -c < "$file")" -le 65536 ] || fail long
   echo "mode $(stat -c %a "$file")"
   echo "owner $(stat -c %u:%g "$file")"
@@ -110,12 +116,14 @@ jcmd)
 listens)
   listens "$2" ;;
 run)
-  turn "$3" "$4"
+  resolve "$2"
+  turn "$3"
   # The gateway may go away while it runs: what it then writes must not end it halfway.
   trap '' PIPE
-  began $$ && echo "$$ $start" > "$ours-restart-$3"
-  exec sh -c "$2" < /dev/null ;;
+  began $$ && echo "$$ $start" > "$ours.restart"
+  exec sh -c "$4" < /dev/null ;;
 runs)
-  read -r pid then 2>/dev/null < "$ours-restart-$2" && began "$pid" && [ "$start" = "$then" ] && echo runs ;;
+  resolve "$2"
+  read -r pid then 2>/dev/null < "$ours.restart" && began "$pid" && [ "$start" = "$then" ] && echo runs ;;
 esac
 echo done

@@ -82,7 +82,7 @@ class HostedApp:
         turn = []
         if to_change:
             self._turn = secrets.token_hex(4)
-            turn = [self.app.name, self._turn]
+            turn = [self._turn]
         found = dict(line.partition(" ")[::2] for line in await self._asked("read", file, *turn))
         return OptionsFile(base64.b64decode(found["content"]), found["mode"], found["owner"])
 
@@ -94,19 +94,20 @@ class HostedApp:
             "becomes": sha256(becomes).hexdigest(),
         }
         set_first = "".join(f"{key}={value}\n" for key, value in told.items())
-        await self._asked("replace", file, self.app.name, self._turn, set_first=set_first)
+        await self._asked("replace", file, self._turn, set_first=set_first)
 
-    async def restart(self, command: str, *, line: Callable[[str], None]) -> Ran:
-        argv = ["sh", "-s", "--", "run", command, self.app.name, self._turn]
+    async def restart(self, file: str, command: str, *, line: Callable[[str], None]) -> Ran:
+        """The app that reads *file*."""
+        argv = ["sh", "-s", "--", "run", file, self._turn, command]
         takes = self.app.restart_takes.total_seconds()
         ran = await self.ssh.run(argv, stdin=script("options").encode(), timeout=takes, line=line)
         if ran.stdout.endswith(b"error late\n"):
             raise Unavailable(self._late)
         return ran
 
-    async def is_restarting(self) -> bool:
+    async def is_restarting(self, file: str) -> bool:
         """A restart that was begun from here has not ended, whatever became of who began it."""
-        return "runs" in await self._asked("runs", self.app.name)
+        return "runs" in await self._asked("runs", file)
 
     async def _asked(self, *argv: str, set_first: str = "") -> list[str]:
         """The lines before `done`; what a shell's greeting says may be among them."""

@@ -88,7 +88,7 @@ class Restarts:
         if await self._put_back(edit):
             step(f"{edit.file} is put back as it was.")
         if interrupted or self._app.ssh.host.ends == "revert":
-            wrong = await self._run_without_flags(step)
+            wrong = await self._run_without_flags(edit, step)
             if wrong is not None:
                 step(f"{edit.target} does not come up without the debug flags: {wrong}.")
         await self._now(edit, EditState.UNDONE)
@@ -150,8 +150,8 @@ class Restarts:
             raise CannotDebug(f"{app.options_file} on {self._app.where} cannot be edited: {e}.") from None
 
     async def _bring_up(self, edit: HostEdit, step: Step) -> None:
-        was_restarting = await self._put_flags_in(edit, step) and await self._was_restarting()
-        wrong = (None if was_restarting else await self._restart(step)) or await self._is_up(within=self._takes)
+        was_restarting = await self._put_flags_in(edit, step) and await self._was_restarting(edit)
+        wrong = (None if was_restarting else await self._restart(edit, step)) or await self._is_up(within=self._takes)
         if wrong is None:
             await self._now(edit, EditState.APPLIED)
             step("It is up, with its debug agent listening.")
@@ -178,16 +178,16 @@ class Restarts:
             raise
         return False
 
-    async def _was_restarting(self) -> bool:
+    async def _was_restarting(self, edit: HostEdit) -> bool:
         """Whether what died on the way had restarted it already; waits for the end of a restart that goes on."""
-        await self._restart_has_ended()
+        await self._restart_has_ended(edit)
         return await self._is_up(within=JVM_COMES_WITHIN) is None or await self._listens()
 
-    async def _restart_has_ended(self) -> None:
+    async def _restart_has_ended(self, edit: HostEdit) -> None:
         loop = asyncio.get_running_loop()
         until = loop.time() + self._takes
         while loop.time() < until:
-            if not await self._app.is_restarting():
+            if not await self._app.is_restarting(edit.file):
                 return
             await asyncio.sleep(TRY_EVERY)
 
@@ -198,16 +198,21 @@ class Restarts:
     def _takes(self) -> float:
         return self._app.app.restart_takes.total_seconds()
 
-    async def _restart(self, step: Step) -> str | None:
+    async def _restart(self, edit: HostEdit, step: Step) -> str | None:
         """What went wrong."""
         command = self._app.app.restart_command
         if command is None:
             return "the configuration has no way to restart it any more"
         step(f"Restarting: {' && '.join(command.splitlines())}")
+
+        def say(text: str) -> None:
+            if text.strip():
+                step(f"  {text[:300]}")
+
         try:
-            ran = await self._app.restart(command, line=lambda text: step(f"  {text[:300]}") if text.strip() else None)
+            ran = await self._app.restart(edit.file, command, line=say)
         except TookTooLong:
-            await self._app.is_restarting()  # Unavailable when it is the whole host that stands still
+            await self._app.is_restarting(edit.file)  # Unavailable when it is the whole host that stands still
             return f"the restart took longer than {self._takes:.0f} s"
         return None if ran.code == 0 else f"the restart ended with exit code {ran.code} ({ran.said})"
 
@@ -236,7 +241,7 @@ class Restarts:
         """Takes it back, and gives what is to be said of it."""
         await self._put_back(edit)
         step(f"{edit.file} is put back as it was.")
-        wrong = await self._run_without_flags(step)
+        wrong = await self._run_without_flags(edit, step)
         state = f"but it does not come up with them either: {wrong}" if wrong else "and it runs again"
         why = f"{edit.why or ''} Its options are as they were before, {state}.".strip()
         await self._now(edit, EditState.UNDONE, why=why)
@@ -249,12 +254,12 @@ class Restarts:
             await self._app.replace_options(edit.file, now, back)
         return back != now
 
-    async def _run_without_flags(self, step: Step) -> str | None:
-        await self._restart_has_ended()
+    async def _run_without_flags(self, edit: HostEdit, step: Step) -> str | None:
+        await self._restart_has_ended(edit)
         answer = await self._app.forwarder("look", "doctor")
         if answer.java is not None and answer.agent is Agent.NONE and await self._app.healthy() is None:
             return None
-        return await self._restart(step) or await self._is_up(within=self._takes, flags=False)
+        return await self._restart(edit, step) or await self._is_up(within=self._takes, flags=False)
 
     async def _now(self, edit: HostEdit, state: EditState, *, why: str | None = None) -> HostEdit:
         if not await self._edits.change(edit, state, why=why):

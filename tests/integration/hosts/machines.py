@@ -152,13 +152,12 @@ class Gated(Machine):
 class HostedOrders:
     """The sample app on a machine: its options file, its start script, and what becomes of both."""
 
-    def __init__(self, machine: Machine, *, options: bytes = OPTIONS, name: str = "orders") -> None:
+    def __init__(self, machine: Machine, *, options: bytes = OPTIONS) -> None:
         self.machine = machine
-        self.name = name
         self.folder = machine.folder / "orders"
         self.port, self.jdwp = free_port(), free_port()
         self.file = self.folder / "orders.env"
-        self.target = f"host/{machine.name}/{name}"
+        self.target = f"host/{machine.name}/orders"
         self._options = options
 
     async def install(self, classes: Path) -> None:
@@ -170,7 +169,7 @@ class HostedOrders:
 
     def settings(self, **more: str) -> str:
         keys = {
-            "name": self.name,
+            "name": "orders",
             "restart": f"sh {self.folder}/orders.sh",
             "options_file": str(self.file),
             "checkurl": f"{self.url}/checkurl",

@@ -41,8 +41,7 @@ async def places(root: Path, number: int) -> AsyncIterator[list[Place]]:
             machine = Gated(20 + at, root)
             await machine.install()
             stack.push_async_callback(machine.kill)
-            # Their names differ, since all these hosts have one /dev/shm.
-            orders = HostedOrders(machine, name=f"orders-{at}")
+            orders = HostedOrders(machine)
             await orders.install(classes)
             stack.callback(orders.kill)
             await asyncio.gather(machine.start(), orders.restart())
@@ -151,9 +150,9 @@ async def test_what_was_held_up_is_not_done_when_somebody_has_looked_since(root:
             machine.release("cp")
             assert "looking again" in await late
         assert orders.file.read_bytes() == OPTIONS
-        assert "looking again" in await refused(first.restart("echo restarted", line=lambda _: None))
+        assert "looking again" in await refused(first.restart(file, "echo restarted", line=lambda _: None))
         await second.replace_options(file, OPTIONS, becomes)
-        assert (await second.restart("echo restarted", line=lambda _: None)).stdout == b"restarted\n"
+        assert (await second.restart(file, "echo restarted", line=lambda _: None)).stdout == b"restarted\n"
         assert orders.file.read_bytes() == becomes
     finally:
         for app in (first, second):

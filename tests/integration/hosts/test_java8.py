@@ -46,6 +46,7 @@ async def debugged_and_reverted(folder: Path, machine: Machine, orders: HostedOr
     assert "jdwp" not in orders.command_line()
 
 
+@pytest.mark.soak  # the real one is asked below
 async def test_a_jdk_that_says_it_is_8_gets_the_old_spelling(
     tmp_path: Path, machine: Machine, orders: HostedOrders
 ) -> None:

@@ -22,7 +22,7 @@ WATCHDOG = """#!/bin/sh
 cd "$(dirname "$0")" || exit
 failed=0
 while :; do
-  if sh liveness.sh "$1" 1 orders; then failed=0; else failed=$((failed + 1)); fi
+  if sh liveness.sh "$1" 1 watched; then failed=0; else failed=$((failed + 1)); fi
   [ $failed -lt 3 ] || { echo killing; kill -9 "$(cat pid)"; exit; }
   sleep 0.3
 done
@@ -52,10 +52,14 @@ async def watched(orders: HostedOrders) -> AsyncIterator[Path]:
 
 async def says(log: Path, text: str, times: int = 1) -> None:
     """From now on."""
-    before = log.read_text().count(text)
+    before = count(log, text)
     async with asyncio.timeout(30):
-        while log.read_text().count(text) < before + times:
+        while count(log, text) < before + times:
             await asyncio.sleep(0.05)
+
+
+def count(log: Path, text: str) -> int:
+    return log.read_text().count(text)
 
 
 async def test_a_watchdog_lets_a_breakpoint_be_and_kills_what_hangs_after_it(
@@ -64,8 +68,10 @@ async def test_a_watchdog_lets_a_breakpoint_be_and_kills_what_hangs_after_it(
     orders.file.write_bytes(OPTIONS.replace(b'"-D', b'"' + orders.agent.encode() + b" -D"))
     await orders.restart()
     pid = orders.pid
-    async with serving(tmp_path, machine.settings(orders.settings())) as (_, api), watched(orders) as log:
-        session = await api.ready(orders.target)
+    # A name that no other test on this machine reports on.
+    config = machine.settings(orders.settings(name="watched"))
+    async with serving(tmp_path, config) as (_, api), watched(orders) as log:
+        session = await api.ready(f"host/{machine.name}/watched")
         async with at_a_breakpoint(orders, session):
             await says(log, "a debugger has suspended java", times=6)
             assert not await orders.answers()
@@ -77,4 +83,4 @@ async def test_a_watchdog_lets_a_breakpoint_be_and_kills_what_hangs_after_it(
         async with asyncio.timeout(10):
             while not is_down(orders):
                 await asyncio.sleep(0.05)
-        assert "no debugger" not in log.read_text().splitlines()[-2]  # there is no session any more
+        assert "and nobody is debugging" in log.read_text().splitlines()[-2]
