@@ -8,6 +8,7 @@ import signal
 import subprocess
 import tempfile
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -223,8 +224,12 @@ class HostedOrders:
                     os.kill(int(folder.name), signal.SIGKILL)
 
     def kill(self) -> None:
+        """For good: with what the gateway has noted on the host about its options."""
         with suppress(OSError, ValueError):
             os.kill(self.pid, signal.SIGKILL)
+        path = sha256(os.fsencode(self.file.resolve())).hexdigest()
+        for note in Path("/dev/shm").glob(f".noah-*-{path}.*"):
+            note.unlink()
 
     async def probe_says_alive(self) -> bool:
         """The liveness expression, as a watchdog of the host runs it."""
