@@ -17,6 +17,7 @@ KEPT = 64 * 1024  # bytes of stdout before the line that is waited for, and of s
 class HeldExec(Sink):
     def __init__(self, until: str, on_end: Callable[[int | NoahError], None]) -> None:
         self.lines: tuple[str, ...] = ()  # what it printed before the line *until*, or before it ended
+        self.has_come = False  # that line
         self.how: int | NoahError | None = None  # the exit code, or why none is known; None: it goes on
         self.ended = asyncio.Event()
         self._until = until.encode()
@@ -56,6 +57,7 @@ class HeldExec(Sink):
     def _look_for_the_line(self) -> None:
         *lines, _ = bytes(self._printed).split(b"\n")
         if self._until in lines:
+            self.has_come = True
             self._first(lines[: lines.index(self._until)])
 
     def _first(self, lines: list[bytes]) -> None:

@@ -98,7 +98,7 @@ class PodLine:
             first_line_timeout=EXEC_TAKES,
             on_end=lambda _: self.changed(),
         )
-        answer = read_answer([*held.lines, LAST_LINE] if held.how is None else held.lines)
+        answer = read_answer([*held.lines, LAST_LINE] if held.has_come else held.lines)
         if answer.error or answer.forwarder_port is None:
             await held.close()
         else:

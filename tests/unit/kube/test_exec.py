@@ -194,6 +194,7 @@ async def test_a_first_line_that_comes_with_the_end_is_not_lost(api: FakeApi, cl
     api.on_exec = answers(frame(b"\x01port 1\ndone\n") + frame(b"\x03\xe8", CLOSE))
     told: list[int | NoahError] = []
     held = await Exec(client).hold(POD, ["sh"], until="done", first_line_timeout=5, on_end=told.append)
+    assert held.has_come
     assert held.lines == ("port 1",)
     assert isinstance(held.how, ExecCut)
     assert told == [held.how]
@@ -222,7 +223,7 @@ async def test_a_held_stream_that_is_cut_says_that_nobody_knows(api: FakeApi, cl
 async def test_a_command_that_ends_before_its_first_lines_tells_what_it_said(api: FakeApi, client: Client) -> None:
     api.on_exec = answers(frame(b"\x01error no-socat\nunfinished") + status(1))
     held = await Exec(client).hold(POD, ["sh"], until="done", first_line_timeout=5)
-    assert (held.how, held.lines) == (1, ("error no-socat", "unfinished"))
+    assert (held.how, held.lines, held.has_come) == (1, ("error no-socat", "unfinished"), False)
 
 
 async def test_a_command_without_its_first_lines_is_not_waited_for(api: FakeApi, client: Client) -> None:
