@@ -67,7 +67,7 @@ class Releases:
         self._streams: dict[str, Stream] = {}  # that go on, or have just ended
         self._backlog = Backlog()
         self._newest: dict[Place, tuple[str, str | None]] = {}  # what tells the newest revision's pods from others
-        self._asked: dict[Place, bool] = {}  # to be looked at; whether it is certain that a rollout has begun
+        self._asked: dict[Place, tuple[bool, datetime]] = {}  # to be looked at: whether it is certain, and since when
         self._following: set[Place] = set()  # by themselves
         self._turns = {name: asyncio.Semaphore(AT_ONCE) for name in clusters}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -137,7 +137,8 @@ class Releases:
 
     def _begin(self, place: Place, *, certain: bool) -> None:
         """*certain*: it is a rollout even though its revision is an old one, as after a rollback."""
-        self._asked[place] = certain or self._asked.get(place, False)
+        before, since = self._asked.get(place, (False, self._clock()))
+        self._asked[place] = before or certain, since
         if place not in self._following:
             self._following.add(place)
             self._spawn(self._follow_by_itself(place), f"releases of {place.namespace}/{place.name}")
@@ -145,17 +146,17 @@ class Releases:
     async def _follow_by_itself(self, place: Place) -> None:
         try:
             while place in self._asked:
-                await self._follow_next(place, certain=self._asked.pop(place))
+                await self._follow_next(place, *self._asked.pop(place))
         finally:
             self._following.discard(place)
 
-    async def _follow_next(self, place: Place, *, certain: bool) -> None:
+    async def _follow_next(self, place: Place, certain: bool, since: datetime) -> None:
         while True:
             try:
                 async with self._turns[place.cluster]:
                     revision = await self._asked_for(place)
                     kept = await self._store.releases.get(revision.id)
-                    if kept is None and not certain and not self._is_young(revision):
+                    if kept is None and not certain and (revision.made_at is None or since - revision.made_at > YOUNG):
                         return  # pods of a revision that was there before: it was scaled, or a node went
                     if kept is None or kept.ended_at is None:
                         await self._stream(place, revision, kept, is_rollout=True).ended()
@@ -168,9 +169,6 @@ class Releases:
             except NoahError as e:
                 log.warning("the release of %s cannot be followed: %s", "/".join(place), e.sentence)
                 return
-
-    def _is_young(self, revision: Revision) -> bool:
-        return revision.made_at is not None and self._clock() - revision.made_at < YOUNG
 
     # -- following one
 
