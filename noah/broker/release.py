@@ -8,7 +8,7 @@ from dataclasses import replace
 from noah.core.journal import Journal, Numbered, Told
 from noah.core.release import Progress, Release, Result
 
-AT_ONCE, AT_ONCE_SIZE = 500, 1 << 20  # events, and bytes, that a watcher is given before it is looked what is held
+AT_ONCE, AT_ONCE_SIZE = 200, 1 << 20  # events, and bytes, that a watcher is given before it is looked what is held
 
 
 class Stream:
@@ -19,7 +19,7 @@ class Stream:
         self.run = "kept" if is_over else secrets.token_hex(4)
         self.is_over = is_over
         self.is_rollout = False  # and not only a workload that somebody looks at
-        self.watchers = 0
+        self.turn = asyncio.Lock()  # of the watchers, to put into words what they are given
         self._bell = asyncio.Event()
 
     def __repr__(self) -> str:
@@ -45,19 +45,15 @@ class Stream:
 
         A watcher that is slower than the release holds nothing up: a "gap" tells it what it has missed.
         """
-        self.watchers += 1
-        try:
-            while True:
-                bell = self._bell
-                if found := list(self.journal.after(after, limit=AT_ONCE, size=AT_ONCE_SIZE)):
-                    yield found
-                    after = found[-1][0]
-                if after >= self.journal.count:
-                    if self.is_over:
-                        return
-                    await bell.wait()
-        finally:
-            self.watchers -= 1
+        while True:
+            bell = self._bell
+            if found := list(self.journal.after(after, limit=AT_ONCE, size=AT_ONCE_SIZE)):
+                yield found
+                after = found[-1][0]
+            if after >= self.journal.count:
+                if self.is_over:
+                    return
+                await bell.wait()
 
     def _ring(self) -> None:
         self._bell.set()

@@ -80,6 +80,8 @@ class Releases:
             raise NotFound(f"There is no cluster {cluster[:80]!r}: it is one of {', '.join(self._clusters) or 'none'}.")
         place = Place(cluster, namespace, kind, name)
         revision = await self._asked_for(place)
+        if (stream := self._streams.get(revision.id)) and not stream.is_over:
+            return stream
         kept = await self._store.releases.get(revision.id)
         return self._stream(place, revision, kept, is_rollout=False)
 
@@ -298,7 +300,7 @@ class Releases:
             async with asyncio.timeout(LAST_SAVE):
                 await self._save(stream)
         except (NoahError, TimeoutError) as e:
-            log.warning("release %s is not kept: %s", stream.release.id, e)
+            log.warning("the last of release %s is not kept: %r", stream.release.id, e)
 
     async def _end_anew(self, release: Release, progress: Progress) -> None:
         """Of what is kept of *release*: this is its end now."""

@@ -1,10 +1,11 @@
 """Releases: which there were, and one as it happens, as server-sent events that end with how it ended."""
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
+from weakref import WeakKeyDictionary
 
 from aiohttp import web
 from pydantic import AfterValidator, Field, StringConstraints
@@ -20,7 +21,7 @@ from noah.web.health import HEALTH
 from noah.web.keys import CLOCK, RELEASES
 from noah.web.patience import PATIENCE
 from noah.web.route import Answer, Call
-from noah.web.sse import EventStream
+from noah.web.sse import EventStream, frame
 from noah.web.wire import Model, Moment, Nothing, Paged, Text, maybe, moment, page
 
 _KINDS = {"deploy": "Deployment", "deployment": "Deployment", "sts": "StatefulSet", "statefulset": "StatefulSet"} | {
@@ -28,6 +29,8 @@ _KINDS = {"deploy": "Deployment", "deployment": "Deployment", "sts": "StatefulSe
     "daemonset": "DaemonSet",
 }
 _DATED = LINE_KINDS | {"checkurl", "event", "condition", "pod", "online"}  # what `since` leaves out when it is older
+SHARED = 1000  # newest events of a release that are written once for all who watch it
+_FRAMES: WeakKeyDictionary[Stream, dict[int, bytes]] = WeakKeyDictionary()
 
 
 class ReleasesQuery(Paged):
@@ -121,7 +124,8 @@ async def release_log(call: Call[ToldQuery, Nothing]) -> web.StreamResponse:
     stream = await _stream(call)
     wanted = _Wanted(call.query, call.request.app[CLOCK]())
     held = list(stream.journal.after(0, limit=stream.journal.count))
-    wanted.look_back(held)
+    if wanted.leaves_out:
+        wanted.look_back(held)
     release = stream.release
     response = web.StreamResponse()
     response.content_type, response.charset = "text/plain", "utf-8"
@@ -170,7 +174,7 @@ async def _send(call: Call[Any, Nothing], stream: Stream) -> web.StreamResponse:
     last = request.headers.get("Last-Event-ID") or call.query.last_event_id
     after = _number(last, stream)
     wanted = _Wanted(call.query, request.app[CLOCK]())
-    if after is None:
+    if after is None and wanted.leaves_out:
         wanted.look_back(list(stream.journal.after(0, limit=stream.journal.count)))
     writing = EventStream(f"{stream.run}-{after or 0}")
     response = await writing.begin(request)
@@ -179,7 +183,7 @@ async def _send(call: Call[Any, Nothing], stream: Stream) -> web.StreamResponse:
             pinging = group.create_task(writing.ping_for_ever(), name=f"ping {request.remote}")
             if last and after is None:
                 anew = Told(timestamp(request.app[CLOCK]()), "anew", "The stream begins anew.")
-                await writing.send(_written(stream, [(0, anew)]))
+                await writing.send([(writing.last_id, anew.kind, anew.json(0))])
             await request.app[PATIENCE].lasts(lambda: _tell(stream, after or 0, wanted, writing))
             pinging.cancel()
     except* ConnectionResetError:
@@ -190,12 +194,24 @@ async def _send(call: Call[Any, Nothing], stream: Stream) -> web.StreamResponse:
 async def _tell(stream: Stream, after: int, wanted: "_Wanted", writing: EventStream) -> None:
     async with aclosing(stream.watch(after)) as watched:
         async for events in watched:
-            await writing.send(_written(stream, [one for one in events if wanted.wants(*one)]))
-            writing.last_id = f"{stream.run}-{events[-1][0]}"
+            # One after the other: of fifty who come at once, each may have thousands of events to be given, and what
+            # debuggers say to their JVMs shares the event loop with them.
+            async with stream.turn:
+                frames = [_frame(stream, n, told) for n, told in events if wanted.wants(n, told)]
+                await asyncio.sleep(0)
+            await writing.pass_on(frames, last_id=f"{stream.run}-{events[-1][0]}")
 
 
-def _written(stream: Stream, events: Iterable[Numbered]) -> Iterable[tuple[str, str, Mapping[str, Any]]]:
-    return ((f"{stream.run}-{n}", told.kind, told.json(n)) for n, told in events)
+def _frame(stream: Stream, n: int, told: Told) -> bytes:
+    known = _FRAMES.setdefault(stream, {})
+    if n in known and told.kind != "gap":  # which has the number of a missing event
+        return known[n]
+    made = frame(f"{stream.run}-{n}", told.kind, told.json(n))
+    if n > stream.journal.count - SHARED and told.kind != "gap":
+        known[n] = made
+        while len(known) > SHARED:
+            del known[next(iter(known))]
+    return made
 
 
 def _number(last_id: str | None, stream: Stream) -> int | None:
@@ -214,6 +230,7 @@ class _Wanted:
         self._filter = query.filter.casefold() if query.filter else None
         self._since = _beginning(query.since, now)
         self._left_out: Collection[int] = ()
+        self.leaves_out = query.tail is not None or not query.previous  # some of what is already there
 
     def look_back(self, held: list[Numbered]) -> None:
         """What is already there: of that, `tail` and `previous` leave something out."""

@@ -16,6 +16,12 @@ RETRY = 2000  # milliseconds after which a browser connects again
 STALLED = 5.0
 
 
+def frame(id: str, kind: str, data: Mapping[str, Any]) -> bytes:
+    # JSON escapes line ends, so the data is one line whatever is in it.
+    text = json.dumps(data, ensure_ascii=False, default=plain, separators=(",", ":"))
+    return f"id: {id}\nevent: {kind}\ndata: {text}\n\n".encode(errors="replace")
+
+
 class EventStream:
     """Methods raise ConnectionResetError when they are gone, or do not read."""
 
@@ -34,13 +40,14 @@ class EventStream:
 
     async def send(self, events: Iterable[tuple[str, str, Mapping[str, Any]]]) -> None:
         """Each: its ID, its kind, its data."""
-        written = []
         for self.last_id, kind, data in events:
-            # JSON escapes line ends, so the data is one line whatever is in it.
-            text = json.dumps(data, ensure_ascii=False, default=plain, separators=(",", ":"))
-            written.append(f"id: {self.last_id}\nevent: {kind}\ndata: {text}\n\n")
-        if written:
-            await self._write("".join(written).encode(errors="replace"))
+            await self._write(frame(self.last_id, kind, data))
+
+    async def pass_on(self, frames: Iterable[bytes], *, last_id: str) -> None:
+        """What frame() made, of events up to that of *last_id*."""
+        if written := b"".join(frames):
+            await self._write(written)
+        self.last_id = last_id
 
     async def ping_for_ever(self) -> None:
         while True:
