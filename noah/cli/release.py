@@ -137,8 +137,7 @@ class _Watch:
 
     def __init__(self, gateway: Gateway, path: str, query: Query) -> None:
         self._gateway = gateway
-        self._path = path
-        self._query = query
+        self._first = self._path, self._query = path, query
         self._shown = _Shown()
 
     def events(self) -> Iterator[Json]:
@@ -170,6 +169,11 @@ class _Watch:
                 return self._gateway.stream(self._path, self._query, last_id=last_id)
             except Away:
                 continue
+            except Failure as e:
+                if e.code is not Code.NOT_FOUND or self._first == (self._path, self._query):
+                    raise
+                # The gateway was killed before it kept anything of it.
+                self._path, self._query = self._first
 
 
 class _Shown:

@@ -5,35 +5,21 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
-from urllib.parse import quote
 
 from noah.core.journal import Told, timestamp
 from noah.core.pods import Pod, workload_of
-from noah.core.release import (
-    HISTORIES,
-    PATHS,
-    Progress,
-    Release,
-    Result,
-    Revision,
-    is_observed,
-    is_of,
-    judge,
-    mark_of,
-    revision_of,
-)
+from noah.core.release import Progress, Release, Result, Revision, is_observed, is_of, judge, mark_of
 from noah.core.release_events import Lines, PodChanges, of_event
 from noah.errors import NoahError, NotFound, Unavailable
 from noah.kube.clusters import Cluster
 from noah.kube.logs import Run
+from noah.targets.revision import YOUNG, newest_of, path_of
 
 LOOK = 2.0  # seconds at most between two looks at the workload; a pod that changes is looked at at once
 BREATH = 0.5  # seconds at least
-OBSERVED = 5.0  # seconds for the controller to see what was asked for
-STALLED = 600.0  # seconds without progress, for what has no deadline of its own; a Deployment's is as long by default
-YOUNG = timedelta(seconds=STALLED)  # a revision that was made so long ago at most may still be on its way
+STALLED = YOUNG.total_seconds()  # without progress, for what has no deadline of its own; a Deployment has as much
 QUIET, DRAIN = 0.5, 3.0  # seconds without a line before the end is told; and at most for all of them to come
 TAIL = 20  # lines kept of each container, for the verdict
 FIRST_ORDER, ORDER = 0.5, 0.1  # seconds: what comes in one of them is told in the order of its times
@@ -49,42 +35,11 @@ class Backlog:
     lines: int = 0
 
 
-async def asked_for(cluster: Cluster, *, namespace: str, kind: str, name: str) -> Revision:
-    """The workload's, once its controller has seen what was last asked for, or after OBSERVED seconds. NotFound."""
-    until = asyncio.get_running_loop().time() + OBSERVED
-    while True:
-        workload = {"kind": kind, **await cluster.get(_path(namespace, kind, name))}
-        if is_observed(workload) or asyncio.get_running_loop().time() > until:
-            return await _newest(cluster, workload)
-        await asyncio.sleep(BREATH)
-
-
-async def _newest(cluster: Cluster, workload: Json) -> Revision:
-    namespace = quote(workload["metadata"]["namespace"], safe="")
-    path = f"/apis/apps/v1/namespaces/{namespace}/{HISTORIES[workload['kind']]}"
-    params = {"labelSelector": _selector(workload["spec"]["selector"])}
-    return revision_of(cluster.name, workload, (await cluster.get(path, params=params)).get("items") or ())
-
-
-def _selector(selector: Json) -> str:
-    """A v1.LabelSelector as a query has it."""
-    parts = [f"{key}={value}" for key, value in (selector.get("matchLabels") or {}).items()]
-    for one in selector.get("matchExpressions") or ():
-        values = f"({','.join(one.get('values') or ())})"
-        match one["operator"]:
-            case "In":
-                parts.append(f"{one['key']} in {values}")
-            case "NotIn":
-                parts.append(f"{one['key']} notin {values}")
-            case "Exists":
-                parts.append(one["key"])
-            case "DoesNotExist":
-                parts.append(f"!{one['key']}")
-    return ",".join(parts)
-
-
 class Follower:
-    """*tell* gets each event; *replaces* each look's pods that the release is about to replace."""
+    """*tell* gets each event, *replaces* each look's pods that the release is about to replace.
+
+    *rolls* is called when a rollout is seen to be under way, and not only a workload that is there.
+    """
 
     def __init__(
         self,
@@ -93,6 +48,7 @@ class Follower:
         revision: Revision,
         *,
         tell: Callable[[Told], None],
+        rolls: Callable[[], None],
         replaces: Callable[[Iterable[Pod]], None],
         backlog: Backlog,
         clock: Callable[[], datetime],
@@ -101,8 +57,9 @@ class Follower:
         self._release = release
         self._revision = revision
         self._workload = f"{release.kind}/{release.workload}"
-        self._path = _path(release.namespace, release.kind, release.workload)
+        self._path = path_of(release.namespace, release.kind, release.workload)
         self._tell = tell
+        self._rolls = rolls
         self._replaces = replaces
         self._backlog = backlog
         self._clock = clock
@@ -122,7 +79,6 @@ class Follower:
         self._shown = (0, 0, "")
         self._refused: str | None = None  # why the last pod that was to be made was not
         self._moved: tuple[object, float] = (None, 0.0)  # how far it is, and since when by the loop's clock
-        self.rolls = False  # a rollout was seen to be under way, not only a workload
 
     async def run(self) -> Progress:
         """Until the release has ended. What it told is told by then."""
@@ -154,7 +110,7 @@ class Follower:
             try:
                 workload = {"kind": self._release.kind, **await self._cluster.get(self._path)}
                 if is_observed(workload) and workload["metadata"].get("generation", 0) != self._revision.generation:
-                    self._revision = await _newest(self._cluster, workload)
+                    self._revision = await newest_of(self._cluster, workload)
             except Unavailable:
                 pass  # it is looked at when the API answers again
             except NotFound:
@@ -195,7 +151,8 @@ class Follower:
         if progress.result is Result.RUNNING:
             self._replaces(old)
         self._progress = progress
-        self.rolls |= progress.result is not Result.DONE and (self._is_young or bool(old))
+        if progress.result is not Result.DONE and (self._is_young or old):
+            self._rolls()
         return progress
 
     def _is_ours(self, pod: Pod) -> bool:
@@ -334,10 +291,6 @@ def runs_of(pod: Pod) -> list[Run]:
             restarts.insert(0, count - 1 if present else count)
         found += [Run(meta["namespace"], meta["name"], meta["uid"], one["name"], n) for n in restarts if n >= 0]
     return found
-
-
-def _path(namespace: str, kind: str, name: str) -> str:
-    return f"/apis/apps/v1/namespaces/{quote(namespace, safe='')}/{PATHS[kind]}/{quote(name, safe='')}"
 
 
 def _place(run: Run) -> Json:

@@ -74,6 +74,26 @@ async def test_a_cut_watch_goes_on_with_the_same_release_and_shows_nothing_twice
     assert [asked.last_event_id for asked in gateway.asked] == [None, "a-2", "a-3", "a-3"]
 
 
+async def test_a_release_that_a_killed_gateway_had_not_kept_yet_is_asked_for_by_its_workload(
+    gateway: ScriptedGateway,
+) -> None:
+    gateway.on(
+        CURRENT,
+        streams(begins("a"), line("a", 2, "one"), cut=True),
+        streams(
+            told("b", 0, "anew", "The stream begins anew."),
+            begins("b"),
+            *(line("b", n, text) for n, text in ((2, "one"), (3, "two"))),
+            told("b", 4, "end", "3 of 3 online", result="done"),
+        ),
+    )
+    gateway.on(BY_ID, refuses(404, "There is no release 'r-1', or not any more."))
+    said = await noah(gateway.url, "release", "watch", "shop", "--cluster", "dev", "-n", "team-a")
+    assert said.code == 0
+    assert [text.split()[-1] for text in said.out.splitlines()] == ["r-1", "one", "two", "online"]
+    assert [asked.last_event_id for asked in gateway.asked] == [None, "a-2", "a-2"]
+
+
 async def test_a_release_that_is_replaced_is_followed_by_the_next_one(gateway: ScriptedGateway) -> None:
     gateway.on(
         CURRENT,
