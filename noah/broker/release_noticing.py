@@ -1,16 +1,26 @@
-"""Which changes of pods mean that a rollout may have begun: pods are all that a gateway watches by itself."""
+"""What means that a rollout may have begun: pods that come and go, and pods that cannot be made."""
 
-from collections.abc import Callable
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
 from datetime import datetime
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 from noah.broker.live import Live
 from noah.core.inject import is_injected
 from noah.core.pods import Pod, is_there, workload_of
 from noah.core.release import PATHS, mark_of
+from noah.core.release_events import of_event
 from noah.core.target import PodTarget
+from noah.errors import NoahError
 from noah.kube.clusters import Cluster
-from noah.targets.revision import YOUNG
+from noah.kube.event_log import Event
+from noah.targets.revision import YOUNG, path_of
+
+log = logging.getLogger(__name__)
+
+REFUSED = 1000  # workloads that wait to be looked at; others are told of again while their pods are refused
 
 Mark = tuple[
     str, str | None
@@ -41,10 +51,20 @@ class Noticing:
         self._began = clock()
         self._newest: dict[Place, Mark] = {}  # what tells the pods of each workload's newest revision from others
 
-    def watch(self, cluster: Cluster) -> None:
+    async def watch(self, cluster: Cluster) -> None:
+        """Until it is cancelled."""
         for pod in cluster.informer.pods():
             self._changed(cluster, pod, "added")
-        cluster.informer.subscribe(lambda pod, change: self._changed(cluster, pod, change))
+        unsubscribe = cluster.informer.subscribe(partial(self._changed, cluster))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for namespace in cluster.settings.namespaces or (None,):
+                    group.create_task(self._refusals(cluster, namespace), name=f"refused pods of {cluster.name}")
+                await asyncio.Event().wait()
+        finally:
+            unsubscribe()
+
+    # -- pods that come and go
 
     def _changed(self, cluster: Cluster, pod: Pod, change: str) -> None:
         kind, _, name = (workload_of(pod) or "").partition("/")
@@ -74,14 +94,50 @@ class Noticing:
 
     def _matters(self, place: Place, pod: Pod) -> bool:
         """Noah was put into it, or somebody debugs there."""
-        if is_injected(pod):
-            return True
+        return is_injected(pod) or self._is_debugged(place)
+
+    def _is_debugged(self, place: Place) -> bool:
         where = place.cluster, place.namespace, f"{place.kind}/{place.name}"
         return any(
             isinstance(target := live.session.target, PodTarget)
             and (target.cluster, target.namespace, live.session.workload) == where
             for live in self._live()
         )
+
+    # -- pods that cannot be made, of which there may be none at all
+
+    async def _refusals(self, cluster: Cluster, namespace: str | None) -> None:
+        refused: asyncio.Queue[Place] = asyncio.Queue(REFUSED)
+
+        def take(event: Event) -> None:
+            about, now = event["involvedObject"], self._clock()
+            kind, name = str(about.get("kind")), str(about.get("name"))
+            if kind == "ReplicaSet":
+                kind, name = "Deployment", name.rpartition("-")[0]
+            at = datetime.fromisoformat(of_event(event, now.isoformat()).at)
+            if kind in PATHS and now - at < YOUNG and not refused.full():
+                refused.put_nowait(Place(cluster.name, str(about.get("namespace")), kind, name))
+
+        async with asyncio.TaskGroup() as group:
+            following = cluster.event_log.follow(namespace, take, reason="FailedCreate")
+            group.create_task(_as_long_as_it_may(following), name="events")
+            while True:
+                await self._look(cluster, await refused.get())
+
+    async def _look(self, cluster: Cluster, place: Place) -> None:
+        try:
+            workload = await cluster.get(path_of(place.namespace, place.kind, place.name))
+        except NoahError:
+            return  # it is gone, or tells of itself again
+        if is_injected(workload["spec"]["template"]) or self._is_debugged(place):
+            self._begin(place, False)
+
+
+async def _as_long_as_it_may(following: Coroutine[Any, Any, None]) -> None:
+    try:
+        await following
+    except NoahError as e:
+        log.warning("releases whose pods cannot be made are not noticed: %s", e.sentence)
 
 
 def _marked(pod: Pod) -> Mark:

@@ -197,7 +197,7 @@ class Releases:
         """Goes on with the releases that an earlier gateway followed."""
         noticing = Noticing(self._begin, live=self._live, clock=self._clock)
         for cluster in self._clusters.values():
-            noticing.watch(cluster)
+            self._spawn(noticing.watch(cluster), f"notice releases in {cluster.name}")
         for release in await self.find(cluster=None, namespace=None, workload=None, result=Result.RUNNING):
             self._spawn(self._go_on(release), f"go on with release {release.id}")
 

@@ -1,6 +1,6 @@
-"""What a cluster says has happened in a namespace: its events (v1), the kept ones and then each new one.
+"""What a cluster says has happened in a namespace, or in all: its events (v1), the kept ones and then each new one.
 
-A namespace is listed and watched once, however many follow it, and as long as somebody does.
+They are listed and watched once, however many follow them, and as long as somebody does.
 """
 
 import asyncio
@@ -31,20 +31,21 @@ Take = Callable[[Event], None]
 class EventLog:
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._followed: dict[str, _Followed] = {}
+        self._followed: dict[tuple[str | None, str], _Followed] = {}
 
     async def run(self) -> None:
         """Until it is cancelled; nothing is followed before."""
         async with asyncio.TaskGroup() as self._group:
             await asyncio.Event().wait()
 
-    async def follow(self, namespace: str, take: Take) -> None:
+    async def follow(self, namespace: str | None, take: Take, *, reason: str = "") -> None:
         """Until it is cancelled. An event that happens again, with a higher count, is told again. An API that is away
-        is waited for; raises what else it answers, above all MissingRight."""
-        followed = self._followed.get(namespace)
+        is waited for; raises what else it answers, above all MissingRight. *reason*: only events that have it."""
+        what = namespace, reason
+        followed = self._followed.get(what)
         if followed is None:
-            followed = self._followed[namespace] = _Followed(self._client, namespace)
-            followed.task = self._group.create_task(followed.run(), name=f"events of {self._client.name}/{namespace}")
+            followed = self._followed[what] = _Followed(self._client, namespace, reason)
+            followed.task = self._group.create_task(followed.run(), name=f"events of {self._client.name} {what}")
         key = object()
         for event in list(followed.events.values()):
             take(event)
@@ -55,22 +56,21 @@ class EventLog:
             del followed.takes[key]
             if not followed.takes:
                 followed.task.cancel()
-                if self._followed.get(namespace) is followed:
-                    del self._followed[namespace]
+                if self._followed.get(what) is followed:
+                    del self._followed[what]
 
 
 class _Followed:
-    """One namespace."""
-
     task: asyncio.Task[None]
 
-    def __init__(self, client: Client, namespace: str) -> None:
+    def __init__(self, client: Client, namespace: str | None, reason: str) -> None:
         self.events: dict[str, Event] = {}  # by UID: those that the cluster keeps
         self.takes: dict[object, Take] = {}
         self.over: asyncio.Future[NoahError] = asyncio.get_running_loop().create_future()
         self._version: str | None = None  # where the next watch begins; None: list first
         self._client = client
-        self._path = f"/api/v1/namespaces/{quote(namespace, safe='')}/events"
+        self._path = f"/api/v1/namespaces/{quote(namespace, safe='')}/events" if namespace else "/api/v1/events"
+        self._selected = {"fieldSelector": f"reason={reason}"} if reason else {}
 
     async def run(self) -> None:
         while True:
@@ -92,7 +92,7 @@ class _Followed:
 
     async def _list(self) -> str:
         listed: list[Event] = []
-        params = {"limit": str(PAGE)}
+        params = {"limit": str(PAGE), **self._selected}
         while True:
             page = await self._client.ask("GET", self._path, params=params, timeout=LIST)
             listed += page.get("items") or ()
@@ -107,7 +107,7 @@ class _Followed:
     async def _watch(self, version: str) -> None:
         late = f'Cluster "{self._client.name}" does not answer: it neither feeds nor ends a watch.'
         asked = {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(LASTS)}
-        params = {**asked, "resourceVersion": version}
+        params = {**asked, **self._selected, "resourceVersion": version}
         async with self._client.stream(self._path, params) as stream, within(LASTS + MARGIN, late):
             async for line in lines_of(stream):
                 told = json.loads(line)

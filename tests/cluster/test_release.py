@@ -99,14 +99,3 @@ async def test_each_kind_of_failure_is_named(kubectl: Kubectl, gateway: Process)
         assert code == 6
         assert says in events[-1]["text"], events
     kubectl("delete", "deployment", *FAILING)
-
-
-async def test_a_quota_is_named(kubectl: Kubectl, gateway: Process) -> None:
-    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
-    kubectl.apply(quota, deployment("quota"))
-    try:
-        code, events = await watched(gateway, kubectl, "quota")
-    finally:
-        kubectl("delete", "resourcequota", "none")
-    assert code == 6
-    assert "A quota forbids its pods" in events[-1]["text"]

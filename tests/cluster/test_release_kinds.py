@@ -54,6 +54,29 @@ async def test_a_rollback_is_a_release_of_its_own_even_where_all_of_its_pods_are
         kubectl("delete", kind, name)
 
 
+async def test_a_quota_is_named_though_nobody_watches_and_no_pod_is_made(
+    kubectl: Kubectl, gateway: tuple[Process, Api]
+) -> None:
+    _, api = gateway
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
+    kinds = ("Deployment", "StatefulSet")
+    kubectl.apply(quota, *(app(kind, f"quota-{kind.lower()}") for kind in kinds))
+    try:
+        for kind in kinds:
+            failed = await release_of(api, f"quota-{kind.lower()}", result="failed")
+            assert failed["text"].startswith("A quota forbids its pods: "), failed
+    finally:
+        kubectl("delete", "resourcequota", "none")
+    # It recovers by itself; who looks at it then sees that, and so does the list.
+    kubectl("rollout", "status", "deployment/quota-deployment", "--timeout=60s")
+    await told(api, f"c/{kubectl.namespace}/quota-deployment/events")
+    mended = await release_of(api, "quota-deployment", result="done")
+    assert mended["text"].startswith("1 of 1 online, after it had failed: A quota forbids its pods")
+    events = await told(api, f"{mended['id']}/events")
+    assert [event["text"] for event in events if event["kind"] == "end"] == [mended["text"]]
+    kubectl("delete", "deployment,statefulset", "--all")
+
+
 async def test_what_is_scaled_or_loses_a_pod_has_no_new_release(kubectl: Kubectl, gateway: tuple[Process, Api]) -> None:
     process, api = gateway
     kubectl.apply(app("Deployment", "scaled"))
