@@ -206,7 +206,10 @@ async def test_it_is_online_after_checkurl_and_then_the_hook(pod: Pod, checkurls
     async with pod.preonline(checkurls.url("/200")) as sidecar:
         await sidecar.until(lambda: sidecar.is_online)
         assert "[preOnline] hello\n" in sidecar.said
-        assert (pod.shared / ".noah-preonline").read_text() == "online: healthcheck.html is there\n"
+        # It is told once it is true.
+        await sidecar.until(
+            lambda: (pod.shared / ".noah-preonline").read_text() == "online: healthcheck.html is there\n"
+        )
     assert not sidecar.is_online
 
 
