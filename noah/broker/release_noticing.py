@@ -22,9 +22,8 @@ log = logging.getLogger(__name__)
 
 REFUSED = 1000  # workloads that wait to be looked at; others are told of again while their pods are refused
 
-Mark = tuple[
-    str, str | None
-]  # its owner's UID, too: a workload that was deleted and made anew may have the same template
+# By its owner, too: a workload that was deleted and made anew may have the same template.
+Mark = tuple[str, str | None]
 
 
 class Place(NamedTuple):

@@ -247,7 +247,7 @@ async def _followed(follower: Follower, release: Release) -> Progress:
 
 
 def _mended(progress: Progress, kept: Release) -> Progress:
-    return replace(progress, sentence=f"{progress.sentence}, after it had failed: {kept.progress.sentence}")
+    return replace(progress, sentence=f"{progress.sentence}; before that: {kept.progress.sentence}")
 
 
 @asynccontextmanager

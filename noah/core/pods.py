@@ -99,7 +99,12 @@ def jdwp_options(pod: Pod, container: str) -> dict[str, str] | None:
 
 
 def is_there(pod: Pod) -> bool:
-    return not pod["metadata"].get("deletionTimestamp") and pod["status"].get("phase") not in ("Succeeded", "Failed")
+    return not pod["metadata"].get("deletionTimestamp") and not has_ended(pod)
+
+
+def has_ended(pod: Pod) -> bool:
+    """It runs no more, and is only still listed: evicted, for one."""
+    return pod["status"].get("phase") in ("Succeeded", "Failed")
 
 
 def is_ready(pod: Pod) -> bool:

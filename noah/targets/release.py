@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from noah.core.journal import Told, timestamp
-from noah.core.pods import Pod, workload_of
+from noah.core.pods import Pod, has_ended, workload_of
 from noah.core.release import Progress, Release, Result, Revision, is_observed, is_of, judge, mark_of
 from noah.core.release_events import Lines, PodChanges, of_event
 from noah.errors import NoahError, NotFound, Unavailable
@@ -138,7 +138,7 @@ class Follower:
             sentence = f"{what} has taken its place."
             return replace(self._progress, result=Result.REPLACED, sentence=sentence)
         pods = [pod for pod in self._cluster.informer.in_namespace(self._release.namespace) if self._is_ours(pod)]
-        old = [pod for pod in pods if mark_of(pod) != self._revision.mark]
+        old = [pod for pod in pods if mark_of(pod) != self._revision.mark and not has_ended(pod)]
         self._tell_pods(pods)
         tails = {key: list(tail) for key, (_, tail) in self._tails.items()}
         stalled = self._is_stalled(workload)

@@ -71,7 +71,7 @@ async def test_a_quota_is_named_though_nobody_watches_and_no_pod_is_made(
     kubectl("rollout", "status", "deployment/quota-deployment", "--timeout=60s")
     await told(api, f"c/{kubectl.namespace}/quota-deployment/events")
     mended = await release_of(api, "quota-deployment", result="done")
-    assert mended["text"].startswith("1 of 1 online, after it had failed: A quota forbids its pods")
+    assert mended["text"].startswith("1 of 1 online; before that: A quota forbids its pods")
     events = await told(api, f"{mended['id']}/events")
     assert [event["text"] for event in events if event["kind"] == "end"] == [mended["text"]]
     kubectl("delete", "deployment,statefulset", "--all")
