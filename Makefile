@@ -1,5 +1,5 @@
 # make demo    the point of it all, in half a minute, with nothing but a JDK; goes on serving until Ctrl-C
-# make test    everything that can be tested here, two files at a time, since most tests wait; says at its end what it
+# make test    everything that can be tested here, three files at a time, since most tests wait; says at its end what it
 #              skipped and why
 # make soak    the long tests
 # make bench   the figures of README.md
@@ -16,7 +16,7 @@ demo: .venv/installed
 test: .venv/installed-dev check
 	@scripts/need $(JDK) wget:wget busybox:busybox-static socat:socat ip:iproute2 nft:nftables sudo:sudo \
 		sshd:openssh-server chromium:chromium /usr/lib/postgresql:postgresql
-	$(PY) -m pytest -m "not soak" --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(PY) -m pytest -m "not soak" --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: .venv/installed-dev
 	.venv/bin/ruff check .

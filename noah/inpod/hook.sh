@@ -2,7 +2,7 @@
 # POSIX sh: dash, busybox, bash. A comment has a line of its own: those lines are left out of the pod's manifest; and no
 # `$` twice in a row, and no name in `$()` with nothing else: the kubelet expands those in a container's command.
 dir=${NOAH_REPORTS:-/dev/shm}
-running='' timer=''
+running='' timer='' marker=''
 nl='
 '
 
@@ -50,8 +50,7 @@ hook() {
   if [ -n "$late" ]; then code=124 why="$2 did not end within $3 s"; fi
   if [ -n "$marker" ]; then
     [ $code = 0 ] || printf 'noah: %s %s\n' "$mark" "$why" 2>/dev/null > "$last"
-    # What it printed is in the pipe before this line is.
-    (printf '\nnoah-hook-end %s\n' $code >&4) 2>/dev/null
+    end_marker $code
     exec 4>&-
     wait $marker
   fi
@@ -66,6 +65,17 @@ is_over() {
 
 # end_hook SIGNAL
 end_hook() { [ -z "$running" ] || kill "-$1" "-$running" 2>/dev/null || kill "-$1" "$running" 2>/dev/null; }
+
+# end_marker CODE: what the hook printed is in the pipe before this line is.
+end_marker() { (printf '\nnoah-hook-end %s\n' "$1" >&4) 2>/dev/null; }
+
+# leave SIGNAL CODE: ends all that the hook is, and this.
+leave() {
+  end_hook "$1"
+  [ -z "$timer" ] || kill "$timer" 2>/dev/null
+  [ -z "$marker" ] || end_marker 0
+  exit "$2"
+}
 
 # marked MARK LAST: copies stdin until the line that tells the end, each line with the mark. In blocks: reading lines costs
 # a shell a system call for each byte, and memory for as long as there is no line's end.

@@ -92,7 +92,7 @@ go_online() {
 
 hex=$(printf ':%04X' "$port")
 rm -f "$online" "$shared/.noah-stopping"
-trap 'rm -f "$online"; end_hook TERM; exit 0' TERM INT
+trap 'rm -f "$online"; leave TERM 0' TERM INT
 hooked='' tried=0 failures=0 before=''
 begun
 before=$start

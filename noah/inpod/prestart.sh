@@ -24,8 +24,8 @@ if usable "$script"; then
   code=126
   if [ -z "$why" ]; then
     # Who is told to end before the app was there has nothing to wind up.
-    trap 'end_hook TERM; exit 143' TERM
-    trap 'end_hook INT; exit 130' INT
+    trap 'leave TERM 143' TERM
+    trap 'leave INT 130' INT
     hook preStart "$script" "$seconds" "$message"
     code=$?
     trap - TERM INT

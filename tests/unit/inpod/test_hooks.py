@@ -195,6 +195,7 @@ def test_sigterm_during_the_hook_ends_both(pod: Pod) -> None:
     assert wrapper.stdout.readline() == "[preStart] begun\n"
     wrapper.send_signal(signal.SIGTERM)
     assert wrapper.wait(10) == 143
+    assert wrapper.stdout.read() == ""  # once nobody is left who could write
     wrapper.stdout.close()
 
 
