@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -45,7 +45,7 @@ async def watched(orders: HostedOrders) -> AsyncIterator[Path]:
     try:
         yield said
     finally:
-        if watchdog.returncode is None:
+        with suppress(ProcessLookupError):  # it ends when it has killed
             os.killpg(watchdog.pid, signal.SIGKILL)
         await watchdog.wait()
 
