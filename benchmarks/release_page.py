@@ -20,10 +20,11 @@ from noah.broker.release import Stream
 from noah.broker.releases import Releases
 from noah.core.journal import Journal, Told, timestamp
 from noah.core.release import Release
+from noah.feed import Feed
 from noah.settings import Settings
 from noah.store import Store
 from noah.web import health, pages
-from noah.web.keys import CLOCK, CLUSTERS, RELEASES, SETTINGS
+from noah.web.keys import CLOCK, CLUSTERS, FEED, RELEASES, SETTINGS
 from noah.web.patience import PATIENCE, Patience
 from noah.web.routes import ROUTES
 from tests.browser.conftest import CHROMIUM, QUIET
@@ -121,6 +122,7 @@ async def serving(stream: Stream) -> AsyncIterator[str]:
     site[RELEASES] = cast(Releases, OneRelease(stream))
     site[CLUSTERS], site[CLOCK], site[PATIENCE], site[SETTINGS] = {}, _now, Patience(), Settings()
     site[health.HEALTH] = health.Health(store=cast(Store, None), stopping=lambda: False)
+    site[FEED] = Feed(epoch="bench", clock=_now)
     pages.add_pages(site)
     [events] = [route for route in ROUTES if route.path == "/api/v1/releases/{id}/events"]
     site.router.add_get(events.path, events.serve)
