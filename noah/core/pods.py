@@ -98,6 +98,12 @@ def jdwp_options(pod: Pod, container: str) -> dict[str, str] | None:
     return None
 
 
+def statuses_of(pod: Pod) -> tuple[Mapping[str, Any], ...]:
+    """Of all containers that have one by now, init containers first."""
+    status = pod.get("status") or {}
+    return (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ()))
+
+
 def is_there(pod: Pod) -> bool:
     return not pod["metadata"].get("deletionTimestamp") and not has_ended(pod)
 

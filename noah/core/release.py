@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from noah.core.hooks import SIDECAR
-from noah.core.pods import Pod, is_ready, is_there, labels_of, name_of
+from noah.core.pods import Pod, is_ready, is_there, labels_of, name_of, statuses_of
 
 Json = Mapping[str, Any]
 Tails = Mapping[tuple[str, str], list[str]]  # (pod, container) -> its last lines
@@ -179,7 +179,7 @@ def _is_late(workload: Json, revision: Revision) -> bool:
 
 
 def _failure(pod: Pod, tails: Tails) -> str | None:
-    for container in _containers(pod):
+    for container in statuses_of(pod):
         name, where = container["name"], f"container {container['name']} of pod {name_of(pod)}"
         waiting = (container.get("state") or {}).get("waiting") or {}
         reason, message = waiting.get("reason"), _short(waiting.get("message") or "")
@@ -196,11 +196,6 @@ def _failure(pod: Pod, tails: Tails) -> str | None:
     return f"Pod {name_of(pod)}: {failed.removeprefix('noah: ')}" if failed else None
 
 
-def _containers(pod: Pod) -> Iterable[Json]:
-    status = pod["status"]
-    return (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ()))
-
-
 def _not_online(pod: Pod, tails: Tails) -> str | None:
     if is_ready(pod):
         return None
@@ -212,7 +207,7 @@ def _not_online(pod: Pod, tails: Tails) -> str | None:
 def _unready(pod: Pod) -> str:
     """In the cluster's words: no node for it, a container that waits for something, a probe that fails."""
     told = {one["type"]: one.get("message") for one in pod["status"].get("conditions") or ()}
-    waits = (((one.get("state") or {}).get("waiting") or {}).get("message") for one in _containers(pod))
+    waits = (((one.get("state") or {}).get("waiting") or {}).get("message") for one in statuses_of(pod))
     said = (told.get("PodScheduled"), *waits, told.get("Initialized"), told.get("Ready"))
     return next((_short(message) for message in said if message), "it is not ready")
 

@@ -15,6 +15,7 @@ from urllib.parse import quote
 import aiohttp
 
 from noah.core.lines import Seen
+from noah.core.pods import statuses_of
 from noah.errors import NotFound, Unavailable
 from noah.kube.client import Client
 
@@ -76,9 +77,7 @@ class Logs:
 
 def state_of(pod: Mapping[str, Any], run: Run) -> Literal["running", "ended", "previous", "gone"]:
     """*previous*: the container runs again, and of its runs before only the last one's log is kept."""
-    status = pod.get("status") or {}
-    all_of_them = (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ()))
-    one = next((one for one in all_of_them if one["name"] == run.container), None)
+    one = next((one for one in statuses_of(pod) if one["name"] == run.container), None)
     if one is None or pod["metadata"]["uid"] != run.uid:
         return "gone"
     match one.get("restartCount", 0) - run.restart:

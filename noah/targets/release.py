@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from noah.core.journal import Told, timestamp
-from noah.core.pods import Pod, has_ended, workload_of
+from noah.core.pods import Pod, has_ended, statuses_of, workload_of
 from noah.core.release import Progress, Release, Result, Revision, is_observed, is_of, judge, mark_of
 from noah.core.release_events import Lines, PodChanges, of_event
 from noah.errors import NoahError, NotFound, Unavailable
@@ -281,9 +281,9 @@ class Follower:
 
 def runs_of(pod: Pod) -> list[Run]:
     """The runs of its containers that have a log by now: the present one, and the one before a crash."""
-    meta, status = pod["metadata"], pod["status"]
+    meta = pod["metadata"]
     found = []
-    for one in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
+    for one in statuses_of(pod):
         state, last, count = one.get("state") or {}, one.get("lastState") or {}, one.get("restartCount", 0)
         present = "running" in state or "terminated" in state
         restarts = [count] if present else []

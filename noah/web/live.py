@@ -4,7 +4,6 @@ Who was cut off comes back with the last ID that they have and misses nothing; "
 A quiet stream says something every 15 seconds, so that both ends and all between know that it lives.
 """
 
-import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
 
@@ -12,12 +11,10 @@ from aiohttp import web
 from pydantic import Field
 
 from noah.core.target import WantedPod, parse_wanted
-from noah.errors import Unavailable
 from noah.feed import Event
-from noah.web.health import HEALTH
 from noah.web.keys import BROKER, FEED
 from noah.web.route import Call
-from noah.web.sse import EventStream
+from noah.web.sse import EventStream, streamed
 from noah.web.wire import Model, Nothing, Text, moment
 
 Concerns = Callable[[Event], bool]
@@ -32,24 +29,17 @@ class EventsQuery(Model):
 async def events(call: Call[EventsQuery, Nothing]) -> web.StreamResponse:
     request, query = call.request, call.query
     concerns = await _concerning(request, query)
-    if request.app[HEALTH].stopping():
-        raise Unavailable("The gateway is stopping.")
     feed = request.app[FEED]
-    stream = EventStream(request.headers.get("Last-Event-ID") or query.last_event_id or feed.last_id)
-    response = await stream.begin(request)
-    try:
-        async with asyncio.TaskGroup() as group:
-            pinging = group.create_task(stream.ping_for_ever(), name=f"ping {request.remote}")
-            async with aclosing(feed.watch(stream.last_id)) as watched:
-                async for event in watched:
-                    if event.kind == "reload" or concerns(event):
-                        data = {**event.data, "at": moment(event.at), "kind": event.kind, "subject": event.subject}
-                        await stream.send([(event.id, event.kind, data)])
-                    stream.last_id = event.id
-            pinging.cancel()
-    except* ConnectionResetError:
-        pass  # they went away, which is how most streams end, or do not read
-    return response
+
+    async def tell(stream: EventStream) -> None:
+        async with aclosing(feed.watch(stream.last_id)) as watched:
+            async for event in watched:
+                if event.kind == "reload" or concerns(event):
+                    data = {**event.data, "at": moment(event.at), "kind": event.kind, "subject": event.subject}
+                    await stream.send([(event.id, event.kind, data)])
+                stream.last_id = event.id
+
+    return await streamed(request, request.headers.get("Last-Event-ID") or query.last_event_id or feed.last_id, tell)
 
 
 async def _concerning(request: web.Request, query: EventsQuery) -> Concerns:

@@ -15,13 +15,12 @@ from noah.broker.release import Stream
 from noah.core.journal import LINE_KINDS, Numbered, Told, timestamp
 from noah.core.release import Release, Result
 from noah.duration import parse_duration
-from noah.errors import BadInput, Unavailable
+from noah.errors import BadInput
 from noah.store import Page
-from noah.web.health import HEALTH
 from noah.web.keys import CLOCK, RELEASES
 from noah.web.patience import PATIENCE
 from noah.web.route import Answer, Call
-from noah.web.sse import EventStream, frame
+from noah.web.sse import EventStream, frame, streamed
 from noah.web.wire import Model, Moment, Nothing, Paged, Text, maybe, moment, page
 
 _KINDS = {"deploy": "Deployment", "deployment": "Deployment", "sts": "StatefulSet", "statefulset": "StatefulSet"} | {
@@ -169,26 +168,19 @@ async def _stream(call: Call[Any, Nothing]) -> Stream:
 
 async def _send(call: Call[Any, Nothing], stream: Stream) -> web.StreamResponse:
     request = call.request
-    if request.app[HEALTH].stopping():
-        raise Unavailable("The gateway is stopping.")
     last = request.headers.get("Last-Event-ID") or call.query.last_event_id
     after = _number(last, stream)
     wanted = _Wanted(call.query, request.app[CLOCK]())
     if after is None and wanted.leaves_out:
         wanted.look_back(list(stream.journal.after(0, limit=stream.journal.count)))
-    writing = EventStream(f"{stream.run}-{after or 0}")
-    response = await writing.begin(request)
-    try:
-        async with asyncio.TaskGroup() as group:
-            pinging = group.create_task(writing.ping_for_ever(), name=f"ping {request.remote}")
-            if last and after is None:
-                anew = Told(timestamp(request.app[CLOCK]()), "anew", "The stream begins anew.")
-                await writing.send([(writing.last_id, anew.kind, anew.json(0))])
-            await request.app[PATIENCE].lasts(lambda: _tell(stream, after or 0, wanted, writing))
-            pinging.cancel()
-    except* ConnectionResetError:
-        pass  # they went away, which is how most streams end, or do not read
-    return response
+
+    async def tell(writing: EventStream) -> None:
+        if last and after is None:
+            anew = Told(timestamp(request.app[CLOCK]()), "anew", "The stream begins anew.")
+            await writing.send([(writing.last_id, anew.kind, anew.json(0))])
+        await request.app[PATIENCE].lasts(lambda: _tell(stream, after or 0, wanted, writing))
+
+    return await streamed(request, f"{stream.run}-{after or 0}", tell)
 
 
 async def _tell(stream: Stream, after: int, wanted: "_Wanted", writing: EventStream) -> None:

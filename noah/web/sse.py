@@ -2,11 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 from aiohttp import web
 
+from noah.errors import Unavailable
+from noah.web.health import HEALTH
 from noah.web.wire import plain
 
 PING = 15.0  # seconds; load balancers cut what is quiet for a minute
@@ -63,3 +65,21 @@ class EventStream:
             if self._transport is not None:
                 self._transport.abort()
             raise ConnectionResetError from None
+
+
+async def streamed(
+    request: web.Request, last_id: str, tell: Callable[[EventStream], Awaitable[object]]
+) -> web.StreamResponse:
+    """An answer that lasts as long as *tell*, or until they have gone. Unavailable when the gateway is stopping."""
+    if request.app[HEALTH].stopping():
+        raise Unavailable("The gateway is stopping.")
+    stream = EventStream(last_id)
+    response = await stream.begin(request)
+    try:
+        async with asyncio.TaskGroup() as group:
+            pinging = group.create_task(stream.ping_for_ever(), name=f"ping {request.remote}")
+            await tell(stream)
+            pinging.cancel()
+    except* ConnectionResetError:
+        pass  # they went away, which is how most streams end, or do not read
+    return response
