@@ -23,7 +23,7 @@ from pathlib import Path
 
 from noah import settings
 from noah.kube.clusters import Cluster
-from noah.kube.exec import Container
+from noah.kube.exec.commands import Container
 
 NAMESPACE = "noah-bench-exec"
 BULK = 512 << 20

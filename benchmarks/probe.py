@@ -13,7 +13,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from noah.core.probe import inlined
+from noah.core.inject.probe import inlined
 from noah.inpod import script
 
 NAMESPACE = "noah-bench-probe"

@@ -16,17 +16,18 @@ from typing import Any, cast
 from aiohttp import web
 from playwright.async_api import Browser, Page, async_playwright
 
-from noah.broker.release import Stream
-from noah.broker.releases import Releases
-from noah.core.journal import Journal, Told, timestamp
-from noah.core.release import Release
-from noah.feed import Feed
+from noah.core.release.journal import Journal, Told, timestamp
+from noah.core.release.release import Release
+from noah.releases.releases import Releases
+from noah.releases.stream import Stream
 from noah.settings import Settings
 from noah.store import Store
-from noah.web import health, pages
+from noah.store.feed import Feed
+from noah.web.api import health
+from noah.web.api.routes import ROUTES
 from noah.web.keys import CLOCK, CLUSTERS, FEED, RELEASES, SETTINGS
-from noah.web.patience import PATIENCE, Patience
-from noah.web.routes import ROUTES
+from noah.web.pages import pages
+from noah.web.until_shutdown import PATIENCE, Patience
 from tests.browser.conftest import CHROMIUM, QUIET
 
 AT_ONCE, PER_SECOND, SECONDS = 20_000, 1000, 5

@@ -19,23 +19,24 @@ from typing import Any
 from aiohttp import web
 
 from noah import __version__
-from noah.broker import Broker, Shared, open_broker
-from noah.broker.releases import open_releases
-from noah.core.target import Target
+from noah.core.session.target import Target
 from noah.errors import BadSettings, NoahError, Unavailable
-from noah.feed import Feed
 from noah.kube.clusters import Cluster
+from noah.releases.releases import open_releases
+from noah.sessions.broker import Broker, open_broker
+from noah.sessions.shared import Shared
 from noah.settings import Settings, read_settings, settings_file
 from noah.store import Store, upgrade
+from noah.store.feed import Feed
 from noah.targets.base import Kind
-from noah.targets.doctor import Doctor
-from noah.targets.host import open_hosts
-from noah.targets.inventory import all_hosts
+from noah.targets.host.hosts import open_hosts
+from noah.targets.host.inventory import all_hosts
 from noah.targets.local import Locals
-from noah.targets.pod import Pods
-from noah.web import webhook
-from noah.web.metrics import Metrics
+from noah.targets.pod.doctor import Doctor
+from noah.targets.pod.pods import Pods
+from noah.web.api.metrics import Metrics
 from noah.web.site import LONGEST_LINE, make_site
+from noah.webhook import server as webhook
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from collections import deque
 from types import TracebackType
 from typing import Self
 
-from noah.core.jdwp import HANDSHAKE, HEADER_SIZE, REPLY, command
+from noah.core.jdwp.wire import HANDSHAKE, HEADER_SIZE, REPLY, command
 
 VERSION = command(1, 1)
 ALL_CLASSES = command(1, 20)

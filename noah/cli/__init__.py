@@ -25,7 +25,7 @@ from noah.cli import (
     sessions,
     webhook,
 )
-from noah.cli.failure import exit_code_of
+from noah.client.failure import exit_code_of
 from noah.errors import NoahError
 
 COMMANDS = (

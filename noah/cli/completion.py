@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import click
 from click.shell_completion import CompletionItem, ShellComplete, get_completion_class
 
-from noah.cli.client import Gateway, Json, connect
+from noah.client.gateway import Gateway, Json, connect
 from noah.errors import NoahError
 
 VARIABLE = "_NOAH_COMPLETE"

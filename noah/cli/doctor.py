@@ -3,12 +3,12 @@
 import click
 from click.shell_completion import CompletionItem
 
-from noah.cli.client import Gateway, Json, connect, target_path
 from noah.cli.completion import complete_clusters, complete_targets
-from noah.cli.failure import Code, Failure
 from noah.cli.names import full_name, place_options
 from noah.cli.output import BAD, CARE, GOOD, Column, clean, output_option, print_list
-from noah.core.target import WantedPod, parse_wanted
+from noah.client.failure import Code, Failure
+from noah.client.gateway import Gateway, Json, connect, target_path
+from noah.core.session.target import WantedPod, parse_wanted
 
 _COLOURS = {"ok": GOOD, "warning": CARE, "error": BAD}
 

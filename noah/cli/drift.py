@@ -2,8 +2,8 @@
 
 import click
 
-from noah.cli.client import connect
 from noah.cli.output import BAD, CARE, Column, output_option, print_list
+from noah.client.gateway import connect
 
 COLUMNS = (
     Column("TARGET", lambda d: d["target"]),

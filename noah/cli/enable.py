@@ -5,14 +5,14 @@ from datetime import timedelta
 
 import click
 
-from noah.cli.client import Json, NeedsRestart, connect
 from noah.cli.completion import complete_targets
-from noah.cli.failure import Failure
 from noah.cli.length import LENGTH
 from noah.cli.names import full_name, place_options
 from noah.cli.output import clean, output_option, print_one
 from noah.cli.session import COLUMNS, address, name, step_line, until, why
 from noah.cli.waiting import USABLE, until_usable
+from noah.client.failure import Failure
+from noah.client.gateway import Json, NeedsRestart, connect
 
 
 class _Budget(click.ParamType[timedelta | str]):

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 import click
 
-from noah.cli.client import Away, Gateway, Json, Query, connect
 from noah.cli.completion import complete_sessions, complete_targets
-from noah.cli.failure import Code, Failure
 from noah.cli.names import find_session, full_name, place_options
 from noah.cli.output import BAD, CARE, QUIET, clean, clock, output_option, to_yaml
-from noah.cli.sse import EventReader
+from noah.client.event_reader import EventReader
+from noah.client.failure import Code, Failure
+from noah.client.gateway import Away, Gateway, Json, Query, connect
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0  # seconds between two attempts to connect again
 

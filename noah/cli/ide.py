@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
-from noah.cli.client import connect, session_path
-from noah.cli.failure import Code, Failure
 from noah.cli.names import find_session, place_options
 from noah.cli.sessions import session_argument
+from noah.client.failure import Code, Failure
+from noah.client.gateway import connect, session_path
 
 FORMATS = ["intellij", "vscode", "eclipse", "jdb"]
 

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
-from noah.cli.failure import Code, Failure
 from noah.cli.output import BAD, CARE, GOOD
+from noah.client.failure import Code, Failure
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 

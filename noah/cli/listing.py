@@ -2,9 +2,9 @@
 
 import click
 
-from noah.cli.client import Json, connect
 from noah.cli.completion import complete_apps, complete_clusters, complete_namespaces
 from noah.cli.output import BAD, CARE, GOOD, Column, age, output_option, print_list, short
+from noah.client.gateway import Json, connect
 
 _PHASES = {"Running": GOOD, "Pending": CARE, "CrashLoopBackOff": BAD, "Failed": BAD, "Error": BAD}
 

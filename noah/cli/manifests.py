@@ -14,7 +14,7 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node
 
 from noah.cli.rewriting import Place, Rewriting
-from noah.core import inject as core
+from noah.core.inject import manifest as core
 from noah.errors import BadInput
 
 Json = dict[str, Any]

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 import click
 
-from noah.cli.client import SESSION_ID, Gateway, Json, session_path
 from noah.cli.completion import complete_clusters, complete_namespaces
-from noah.cli.failure import Code, Failure
-from noah.core.target import PodTarget, Wanted, WantedPod, parse_target, parse_wanted
+from noah.client.failure import Code, Failure
+from noah.client.gateway import SESSION_ID, Gateway, Json, session_path
+from noah.core.session.target import PodTarget, Wanted, WantedPod, parse_target, parse_wanted
 from noah.errors import BadInput
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])

@@ -33,7 +33,7 @@ def probe_spec(
 
     It is YAML for a container in a pod's manifest. Keep the rhythm of the probe that it replaces.
     """
-    from noah.core.probe import probe_spec as spec_of
+    from noah.core.inject.probe import probe_spec as spec_of
 
     spec = spec_of(
         checkurl=checkurl,

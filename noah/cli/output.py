@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import click
 
-from noah.cli.client import Json
+from noah.client.gateway import Json
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 

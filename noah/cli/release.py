@@ -9,12 +9,12 @@ from zlib import crc32
 
 import click
 
-from noah.cli.client import Away, Gateway, Json, Query, connect
-from noah.cli.failure import Code, Failure
 from noah.cli.names import place_options
 from noah.cli.output import BAD, CARE, GOOD, QUIET, Column, clean, clock, output_option, print_list
-from noah.cli.sse import EventReader
-from noah.core.lines import Seen
+from noah.client.event_reader import EventReader
+from noah.client.failure import Code, Failure
+from noah.client.gateway import Away, Gateway, Json, Query, connect
+from noah.core.release.log_cursor import Seen
 
 PAUSE = 1.0  # seconds until a gateway that went away is asked again
 PAST = 50  # releases are shown; a gateway keeps more

@@ -2,8 +2,8 @@
 
 from datetime import timedelta
 
-from noah.cli.client import Json
 from noah.cli.output import BAD, CARE, GOOD, QUIET, Column, age, clean, clock
+from noah.client.gateway import Json
 from noah.duration import format_duration
 
 _STATUSES = {

@@ -4,13 +4,13 @@ from datetime import timedelta
 
 import click
 
-from noah.cli.client import connect, session_path
 from noah.cli.completion import complete_sessions
 from noah.cli.length import LENGTH
 from noah.cli.names import find_session, get_session, place_options
 from noah.cli.output import output_option, print_list, print_one
 from noah.cli.session import COLUMNS, describe, name, until
 from noah.cli.waiting import until_ended
+from noah.client.gateway import connect, session_path
 
 PAST = 100  # ended sessions are shown; a gateway keeps many more
 

@@ -8,8 +8,8 @@ from datetime import timedelta
 
 import click
 
-from noah.cli.client import Away, Gateway, Json, session_path
-from noah.cli.failure import Code, Failure
+from noah.client.failure import Code, Failure
+from noah.client.gateway import Away, Gateway, Json, session_path
 
 ROUND = 1  # seconds that the gateway is asked to wait; steps are shown that late at most
 

@@ -23,8 +23,8 @@ def webhook(config: str | None, service: str | None, name: str) -> None:
     from datetime import UTC, datetime
 
     from noah.settings import read_settings, settings_file
-    from noah.web.certificates import Certificates
-    from noah.web.webhook import PATH, manifest
+    from noah.webhook.certificates import Certificates
+    from noah.webhook.server import PATH, manifest
 
     wanted = read_settings(settings_file(config)).webhook
     if wanted is None:

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from math import ceil
 
-from noah.core.session import Session, Vm
+from noah.core.session.session import Session, Vm
 
 LAST_LINE = "done"
 

@@ -12,12 +12,12 @@ from typing import Any
 from noah import settings
 from noah.app import gateway
 from noah.core import pods
-from noah.core.probe import probe_spec
+from noah.core.inject.probe import probe_spec
 from noah.demo.debugger import Jdb, jdb
 from noah.demo.story import STANDS, Gateway, free_port, say, talking_to
 from noah.errors import BadSettings, NoahError, NotFound, Unavailable
 from noah.kube.clusters import Cluster
-from noah.kube.exec import Container
+from noah.kube.exec.commands import Container
 from noah.store import upgrade
 
 CHECKURL = "http://127.0.0.1:8080/checkurl"

@@ -15,7 +15,7 @@ from noah import settings
 from noah.errors import NoahError, Unavailable
 from noah.kube.client import DEADLINE, Client
 from noah.kube.event_log import EventLog
-from noah.kube.exec import Exec
+from noah.kube.exec.commands import Exec
 from noah.kube.informer import Informer
 from noah.kube.logs import Logs
 

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from noah.errors import NoahError, Unavailable
 from noah.kube.client import Client, within
 from noah.kube.errors import Asked, TooOld, refused
-from noah.kube.streams import lines_of
+from noah.kube.lines import lines_of
 
 log = logging.getLogger(__name__)
 

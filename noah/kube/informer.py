@@ -17,8 +17,8 @@ from urllib.parse import quote
 from noah.errors import NoahError
 from noah.kube.client import Client, within
 from noah.kube.errors import Asked, TooOld, refused
+from noah.kube.lines import lines_of
 from noah.kube.pods import Callback, Pod, Pods, key_of, trimmed
-from noah.kube.streams import lines_of
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from urllib.parse import quote
 
 import aiohttp
 
-from noah.core.lines import Seen
 from noah.core.pods import statuses_of
+from noah.core.release.log_cursor import Seen
 from noah.errors import NotFound, Unavailable
 from noah.kube.client import Client
 

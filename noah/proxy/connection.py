@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from noah.core.conversation import Event
-from noah.core.observer import Observer
+from noah.core.jdwp.conversation import Event
+from noah.core.jdwp.observer import Observer
 from noah.errors import NoahError
 from noah.proxy.ends import NotGreeted
 from noah.proxy.keepalive import find_out_when_gone

@@ -10,8 +10,8 @@ from os import write
 from typing import TYPE_CHECKING, Final, cast
 from weakref import WeakKeyDictionary
 
-from noah.core.jdwp import HANDSHAKE
-from noah.core.observer import Observer, OversizedPacket
+from noah.core.jdwp.observer import Observer, OversizedPacket
+from noah.core.jdwp.wire import HANDSHAKE
 from noah.errors import NoahError
 from noah.proxy.handshake import Handshake
 

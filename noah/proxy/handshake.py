@@ -1,6 +1,6 @@
 """The 14 bytes that both sides of a JDWP connection begin with, as they arrive."""
 
-from noah.core.jdwp import HANDSHAKE
+from noah.core.jdwp.wire import HANDSHAKE
 
 
 class Handshake:

@@ -13,9 +13,9 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
-from noah.core.audit import REMEMBERED
-from noah.core.conversation import ExitRefused, Identified, PacketRefused, VmChanged
-from noah.core.session import Attachment, Vm, VmState
+from noah.core.jdwp.conversation import ExitRefused, Identified, PacketRefused, VmChanged
+from noah.core.session.audit import REMEMBERED
+from noah.core.session.session import Attachment, Vm, VmState
 from noah.proxy.admission import Admission
 from noah.proxy.connection import Connection, Unreachable
 from noah.proxy.keepalive import set_keepalive

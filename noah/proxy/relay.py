@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from noah.core.observer import Observer
+from noah.core.jdwp.observer import Observer
 from noah.proxy.ends import DebuggerEnd, End, JvmEnd, how_it_ended, shared_buffer
 
 # Connects to the JVM's JDWP port: like loop.create_connection() with everything but the protocol factory filled in.

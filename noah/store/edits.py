@@ -5,8 +5,8 @@ from typing import Any
 from sqlalchemy import RowMapping, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from noah.core.edits import EditState, HostEdit
-from noah.core.target import HostTarget, parse_target
+from noah.core.host.edits import EditState, HostEdit
+from noah.core.session.target import HostTarget, parse_target
 from noah.errors import Conflict
 from noah.store.database import Database
 from noah.store.tables import host_edits, is_live, is_open, sessions

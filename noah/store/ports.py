@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from noah.core.target import PodTarget, Target
+from noah.core.session.target import PodTarget, Target
 from noah.errors import PortsUsedUp
 from noah.store.tables import debug_ports, is_live, session_of, sessions
 

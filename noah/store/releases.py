@@ -8,8 +8,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, RowMapping, delete, insert, select, update
 
-from noah.core.journal import Numbered, Told
-from noah.core.release import Progress, Release, Result
+from noah.core.release.journal import Numbered, Told
+from noah.core.release.release import Progress, Release, Result
 from noah.store.database import Database
 from noah.store.tables import releases
 

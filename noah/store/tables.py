@@ -21,8 +21,8 @@ from sqlalchemy import (
     false,
 )
 
-from noah.core.session import EndReason, Session
-from noah.core.target import parse_target
+from noah.core.session.session import EndReason, Session
+from noah.core.session.target import parse_target
 
 # Names of constraints must not depend on the database: SQLite changes a table by copying it, and drops by name.
 NAMES = {

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from noah.core.session import Presence, Session, Vm
-from noah.core.target import Target, Wanted
+from noah.core.session.session import Presence, Session, Vm
+from noah.core.session.target import Target, Wanted
 from noah.proxy.relay import Dial
 
 

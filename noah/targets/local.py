@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from noah.core.forwarder import Answer, arguments, read_answer, report_arguments
-from noah.core.session import Session, Vm
-from noah.core.target import LocalTarget, Wanted
+from noah.core.session.session import Session, Vm
+from noah.core.session.target import LocalTarget, Wanted
 from noah.errors import NotFound, Unavailable
 from noah.inpod import script
 from noah.proxy.relay import Dial
 from noah.settings import Local
-from noah.targets import command, inside
+from noah.targets import command, verdict
 from noah.targets.base import Line, Seen, TargetInfo
 from noah.targets.unconfigured import Unconfigured
 
@@ -40,7 +40,7 @@ class LocalLine:
         return self._seen(await self._run("report", session, *report_arguments(session, vm, now)))
 
     async def stop(self, session: Session) -> None:
-        inside.check(await self._run("stop", session), where=self._where)
+        verdict.check(await self._run("stop", session), where=self._where)
 
     @property
     def dial(self) -> Dial:
@@ -54,7 +54,7 @@ class LocalLine:
         return transport
 
     def _seen(self, answer: Answer) -> Seen:
-        return inside.seen(answer, where=self._where, jdwp_port=self._local.jdwp_port, now=datetime.now(UTC))
+        return verdict.seen(answer, where=self._where, jdwp_port=self._local.jdwp_port, now=datetime.now(UTC))
 
     async def _run(self, verb: str, session: Session, *more: str) -> Answer:
         told = arguments(verb, session.id, name=self._local.name, jdwp_port=self._local.jdwp_port)

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Callable
 from datetime import datetime
 
-from noah.core.session import Presence, Session, Vm
-from noah.core.target import Target
+from noah.core.session.session import Presence, Session, Vm
+from noah.core.session.target import Target
 from noah.errors import Unavailable
 from noah.proxy.relay import Dial
 from noah.targets.base import Seen

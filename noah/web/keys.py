@@ -5,13 +5,13 @@ from datetime import datetime
 
 from aiohttp import web
 
-from noah.broker import Broker
-from noah.broker.releases import Releases
-from noah.feed import Feed
 from noah.kube.clusters import Cluster
+from noah.releases.releases import Releases
+from noah.sessions.broker import Broker
 from noah.settings import Settings
-from noah.targets.doctor import Doctor
-from noah.targets.host import Hosts
+from noah.store.feed import Feed
+from noah.targets.host.hosts import Hosts
+from noah.targets.pod.doctor import Doctor
 
 BROKER = web.AppKey("broker", Broker)
 RELEASES = web.AppKey("releases", Releases)

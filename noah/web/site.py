@@ -12,23 +12,24 @@ from typing import Any
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from noah.broker import Broker
-from noah.broker.releases import Releases
 from noah.errors import NoahError
-from noah.feed import Feed
 from noah.kube.clusters import Cluster
+from noah.releases.releases import Releases
+from noah.sessions.broker import Broker
 from noah.settings import Settings
 from noah.store import Store
-from noah.targets.doctor import Doctor
-from noah.targets.host import Hosts
-from noah.web import health, pages
+from noah.store.feed import Feed
+from noah.targets.host.hosts import Hosts
+from noah.targets.pod.doctor import Doctor
+from noah.web.api import health
+from noah.web.api.metrics import METRICS, Metrics
+from noah.web.api.route import Raw
+from noah.web.api.routes import ROUTES
 from noah.web.identity import claimed, refuse_other_names, refuse_other_sites
 from noah.web.keys import BROKER, CLOCK, CLUSTERS, DOCTOR, FEED, HOSTS, RELEASES, SETTINGS
-from noah.web.metrics import METRICS, Metrics
-from noah.web.patience import PATIENCE, Patience
+from noah.web.pages import pages
 from noah.web.problems import CONTENT_TYPE, Problem, bug_of, problem_of, refusal_of
-from noah.web.route import Raw
-from noah.web.routes import ROUTES
+from noah.web.until_shutdown import PATIENCE, Patience
 
 log = logging.getLogger(__name__)
 access = logging.getLogger("noah.web.access")

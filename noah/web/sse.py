@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from noah.errors import Unavailable
-from noah.web.health import HEALTH
+from noah.web.api.health import HEALTH
 from noah.web.wire import plain
 
 PING = 15.0  # seconds; load balancers cut what is quiet for a minute

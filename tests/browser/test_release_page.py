@@ -14,7 +14,7 @@ import pytest_asyncio
 from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
 from playwright.async_api import Browser, Page, expect
 
-from noah.core.inject import inject
+from noah.core.inject.manifest import inject
 from tests.browser.conftest import SCREENS, visit
 from tests.cluster.conftest import Kubectl, until
 from tests.cluster.test_release_hooks import shop

@@ -11,7 +11,7 @@ from zlib import crc32
 
 import pytest
 
-from noah.core.probe import probe_spec
+from noah.core.inject.probe import probe_spec
 from noah.demo.debugger import Jdb, jdb
 from tests.cluster.conftest import Kubectl
 from tests.gateway import Api, Process, Refused, serving

@@ -15,7 +15,7 @@ from noah import settings
 from noah.errors import BadInput, CannotDebug, NoahError, NotFound, Unavailable
 from noah.kube.clusters import Cluster
 from noah.kube.errors import MissingRight
-from noah.kube.exec import Container
+from noah.kube.exec.commands import Container
 from tests.cluster.conftest import Kubectl, java_app
 from tests.cluster.proxies import connect_proxy, path_proxy
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from noah.core.probe import inlined, probe_spec
+from noah.core.inject.probe import inlined, probe_spec
 from noah.inpod import script
 from tests.cluster.conftest import Kubectl, until
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from noah.core.inject import inject
+from noah.core.inject.manifest import inject
 from tests.cluster.conftest import Kubectl, java_app
 from tests.gateway import Process, serving
 

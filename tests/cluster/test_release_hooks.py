@@ -15,7 +15,7 @@ import aiohttp
 import pytest
 
 from noah.cli import manifests
-from noah.core.inject import inject, is_injected
+from noah.core.inject.manifest import inject, is_injected
 from tests.cluster.conftest import Kubectl, until
 from tests.cluster.webhooks import injecting
 

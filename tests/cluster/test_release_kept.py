@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from noah.cli.sse import EventReader
+from noah.client.event_reader import EventReader
 from noah.demo.debugger import jdb
 from tests.cluster.conftest import Kubectl, java_app
 from tests.cluster.test_release import FAILING, deployment, found

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from noah.core.hooks import SIDECAR
-from noah.core.inject import is_injected
+from noah.core.inject.hooks import SIDECAR
+from noah.core.inject.manifest import is_injected
 from noah.settings import Webhook
-from noah.web.certificates import AUTHORITY_LASTS, LASTS, Certificates
-from noah.web.webhook import PATH, manifest, serving
+from noah.webhook.certificates import AUTHORITY_LASTS, LASTS, Certificates
+from noah.webhook.server import PATH, manifest, serving
 from tests.cluster.conftest import Kubectl, java_app, until
 from tests.cluster.webhooks import injecting, printed, registered
 from tests.gateway import free_port

@@ -3,8 +3,8 @@
 from datetime import timedelta
 from typing import Any
 
-from noah.core.session import EndReason, Session
-from noah.core.target import LocalTarget, Target
+from noah.core.session.session import EndReason, Session
+from noah.core.session.target import LocalTarget, Target
 from noah.store import Store
 
 HOUR = timedelta(hours=1)

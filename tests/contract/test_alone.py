@@ -11,13 +11,13 @@ import psycopg
 import pytest
 
 from noah.store import upgrade
-from noah.store.alone import AnotherGateway, serving_alone
+from noah.store.lease import AnotherGateway, serving_alone
 from tests.postgres import Postgres
 
 # A gateway as far as the database sees it.
 HOLDS = """
 import asyncio, sys
-from noah.store.alone import serving_alone
+from noah.store.lease import serving_alone
 async def main():
     async with serving_alone(sys.argv[1]):
         print("holds", flush=True)

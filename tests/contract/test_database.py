@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from noah.core.session import EndReason
+from noah.core.session.session import EndReason
 from noah.errors import BadInput, BadSettings, Unavailable
 from noah.store import Store, downgrade, upgrade
 from noah.store.database import open_plain_engine

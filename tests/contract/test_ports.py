@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from noah.core.session import Session
-from noah.core.target import PodTarget
+from noah.core.session.session import Session
+from noah.core.session.target import PodTarget
 from noah.errors import PortsUsedUp
 from noah.store import Store
 from tests.contract.asking import PORTS, add, end

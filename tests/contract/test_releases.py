@@ -3,8 +3,8 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from noah.core.journal import Numbered, Told
-from noah.core.release import Progress, Release, Result
+from noah.core.release.journal import Numbered, Told
+from noah.core.release.release import Progress, Release, Result
 from noah.store import Store, releases
 
 BEGAN = datetime(2026, 1, 1, 22, 15, tzinfo=UTC)

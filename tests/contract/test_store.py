@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from noah.core.session import EndReason, Session
-from noah.core.target import LocalTarget, PodTarget
+from noah.core.session.session import EndReason, Session
+from noah.core.session.target import LocalTarget, PodTarget
 from noah.errors import AlreadyDebugged, BadInput, Conflict, NotFound
 from noah.store import Store
 from tests.contract.asking import HOUR, add, end

@@ -11,18 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from noah.core.jdwp import HANDSHAKE
-from noah.core.session import Presence, Session, Vm
-from noah.core.target import Target, Wanted, parse_target, parse_wanted
+from noah.core.jdwp.wire import HANDSHAKE
+from noah.core.session.session import Presence, Session, Vm
+from noah.core.session.target import Target, Wanted, parse_target, parse_wanted
 from noah.demo import compiled
 from noah.errors import NotFound
 from noah.kube.clusters import Cluster
 from noah.settings import parse_settings
 from noah.store import Store, upgrade
 from noah.targets.base import Kind, Line, Seen
-from noah.targets.host import Hosts
+from noah.targets.host.hosts import Hosts
 from noah.targets.local import Locals
-from noah.targets.pod import Pods
+from noah.targets.pod.pods import Pods
 from tests.cluster.conftest import Kubectl
 from tests.gateway import free_port
 from tests.integration.hosts.machines import HostedOrders, Machine, classes_in, new_root, remove

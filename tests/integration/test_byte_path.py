@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from noah.core.jdwp import HANDSHAKE
-from noah.core.session import Vm
+from noah.core.jdwp.wire import HANDSHAKE
+from noah.core.session.session import Vm
 from noah.proxy.port import DebugPort
 from tests import jdwp
 from tests.jdb import attached

@@ -17,7 +17,7 @@ from noah.demo import compiled
 from noah.demo.debugger import Jdb, jdb
 from noah.demo.story import free_port
 from noah.inpod import script
-from noah.store.alone import serving_alone
+from noah.store.lease import serving_alone
 from tests.gateway import Api, Process, Refused, serving
 from tests.postgres import Postgres
 

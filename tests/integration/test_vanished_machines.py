@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from noah.core.jdwp import HANDSHAKE
+from noah.core.jdwp.wire import HANDSHAKE
 from noah.proxy.port import DebugPort
 from tests.jdwp import ALL, stop
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from noah.feed import BEHIND, KEPT, Event, Feed
+from noah.store.feed import BEHIND, KEPT, Event, Feed
 
 AT = datetime(2026, 5, 4, 12, tzinfo=UTC)
 

@@ -13,8 +13,8 @@ import pytest
 
 from noah.errors import Unavailable
 from noah.settings import parse_settings
-from noah.targets.hosted import HostedApp
-from noah.targets.ssh import Ssh
+from noah.targets.host.app import HostedApp
+from noah.targets.host.ssh import Ssh
 from tests.gateway import Api, Process, serving
 from tests.integration.hosts.machines import OPTIONS, Gated, HostedOrders, classes_in
 from tests.integration.hosts.test_faults import is_down, until

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from noah.core import options
+from noah.core.host import options
 from tests.cluster.conftest import Kubectl, kubeconfig, kubectl, make_namespace
 from tests.gateway import serving
 from tests.integration.hosts.machines import HostedOrders, Machine, own

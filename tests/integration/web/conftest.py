@@ -13,19 +13,20 @@ import aiohttp
 import pytest
 from aiohttp.test_utils import TestServer
 
-from noah.broker import Broker, Shared, open_broker
-from noah.broker.releases import open_releases
-from noah.feed import Feed
 from noah.kube.clusters import Cluster
+from noah.releases.releases import open_releases
+from noah.sessions.broker import Broker, open_broker
+from noah.sessions.shared import Shared
 from noah.settings import Cluster as ClusterSettings
 from noah.settings import Gateway as GatewaySettings
 from noah.settings import Local, Settings
 from noah.store import Store, upgrade
-from noah.targets.doctor import Doctor
-from noah.targets.host import Hosts
+from noah.store.feed import Feed
+from noah.targets.host.hosts import Hosts
 from noah.targets.local import Locals
-from noah.targets.pod import Pods
-from noah.web.metrics import Metrics
+from noah.targets.pod.doctor import Doctor
+from noah.targets.pod.pods import Pods
+from noah.web.api.metrics import Metrics
 from noah.web.site import LONGEST_LINE, make_site
 from tests.gateway import Api, free_port, free_ports
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from noah.broker.audits import keeping_audits
-from noah.core.jdwp import HANDSHAKE, HEADER_SIZE
+from noah.core.jdwp.wire import HANDSHAKE, HEADER_SIZE
+from noah.sessions.audits import keeping_audits
 from noah.store import Store
 from tests import jdwp
 from tests.integration.web.conftest import Gateway

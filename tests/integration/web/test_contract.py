@@ -11,13 +11,13 @@ import pytest
 import pytest_asyncio
 from pydantic import TypeAdapter
 
-from noah.core.journal import Told
-from noah.core.release import Progress, Release, Result
+from noah.core.release.journal import Told
+from noah.core.release.release import Progress, Release, Result
 from noah.store import Store
-from noah.web.openapi import AnyRoute
+from noah.web.api.openapi import AnyRoute
+from noah.web.api.route import Raw, Route
+from noah.web.api.routes import ROUTES
 from noah.web.problems import Problem
-from noah.web.route import Raw, Route
-from noah.web.routes import ROUTES
 from tests.integration.web.conftest import Gateway, serving
 
 pytestmark = [pytest.mark.jvm, pytest.mark.asyncio(loop_scope="module")]

@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from noah.cli.sse import EventReader
+from noah.client.event_reader import EventReader
 from noah.web.sse import PING, STALLED
 from tests.integration.web.conftest import Gateway
 

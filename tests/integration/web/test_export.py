@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from noah.web.export import AT_ONCE
+from noah.web.api.export import AT_ONCE
 from tests.integration.web.conftest import Gateway, serving
 
 pytestmark = [pytest.mark.jvm, pytest.mark.asyncio(loop_scope="module")]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from noah.core.jdwp import HANDSHAKE, HEADER_SIZE
+from noah.core.jdwp.wire import HANDSHAKE, HEADER_SIZE
 from tests import jdwp
 from tests.integration.web.conftest import Gateway
 

@@ -8,8 +8,8 @@ from html import unescape
 
 import pytest
 
-from noah.broker.releases import open_releases
-from noah.core.release import Progress, Release, Result
+from noah.core.release.release import Progress, Release, Result
+from noah.releases.releases import open_releases
 from tests.integration.web.conftest import Gateway
 
 pytestmark = pytest.mark.jvm

@@ -7,7 +7,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from noah.cli import manifests
-from noah.core.inject import TEMPLATES
+from noah.core.inject.manifest import TEMPLATES
 from noah.errors import BadInput
 
 FILES = sorted((Path(__file__).parents[2] / "manifests").iterdir())

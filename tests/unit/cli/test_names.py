@@ -3,7 +3,7 @@
 import pytest
 
 from noah.cli.names import expand, means
-from noah.core.target import parse_wanted
+from noah.core.session.target import parse_wanted
 from noah.errors import BadInput
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noah.cli.sse import LONGEST, EventReader, NotAnEventStream, ServerEvent
+from noah.client.event_reader import LONGEST, EventReader, NotAnEventStream, ServerEvent
 
 STREAM = (
     b": ping\r\n\r\n"

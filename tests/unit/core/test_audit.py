@@ -1,6 +1,6 @@
 from typing import Any
 
-from noah.core.audit import KILLED, REMEMBERED, added, left_behind
+from noah.core.session.audit import KILLED, REMEMBERED, added, left_behind
 
 
 def _connection(address: str, **changes: Any) -> dict[str, Any]:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from noah.core.conversation import ExitRefused, Identified, VmChanged
-from noah.core.observer import Observer
-from noah.core.session import Vm
+from noah.core.jdwp.conversation import ExitRefused, Identified, VmChanged
+from noah.core.jdwp.observer import Observer
+from noah.core.session.session import Vm
 from tests import jdwp
 from tests.jdwp import ALL, EVENT_THREAD, NONE, ask, integer, long, reply, stop, string
 

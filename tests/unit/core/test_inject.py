@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from noah.core.hooks import SIDECAR
-from noah.core.inject import ORIGINAL, eject, inject
-from noah.core.placing import agent
+from noah.core.inject.container import agent
+from noah.core.inject.hooks import SIDECAR
+from noah.core.inject.manifest import ORIGINAL, eject, inject
 from noah.core.pods import DEBUG_CONFIG, checkurl_of, jdwp_port, probe_verdict
 from noah.errors import BadInput
 

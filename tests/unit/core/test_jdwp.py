@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from noah.core.conversation import COMMAND_HEADS, Event, PacketRefused
-from noah.core.observer import ANSWERS, LONGEST, Observer, OversizedPacket
-from noah.core.session import Vm
+from noah.core.jdwp.conversation import COMMAND_HEADS, Event, PacketRefused
+from noah.core.jdwp.observer import ANSWERS, LONGEST, Observer, OversizedPacket
+from noah.core.session.session import Vm
 from tests import jdwp
 from tests.jdwp import ask, integer, long, reply, stop, string
 

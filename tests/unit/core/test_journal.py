@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noah.core.journal import LINES, LONGEST_KEPT, OTHERS, OVERHEAD, Journal, Numbered, Told, with_gaps
+from noah.core.release.journal import LINES, LONGEST_KEPT, OTHERS, OVERHEAD, Journal, Numbered, Told, with_gaps
 
 
 def line(text: str, *, pod: str = "a", restart: int = 0) -> Told:

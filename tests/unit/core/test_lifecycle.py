@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from noah.core.lifecycle import (
+from noah.core.session.lifecycle import (
     GONE_AFTER,
     RUNNING_AFTER,
     STANDS_AFTER,
@@ -23,7 +23,7 @@ from noah.core.lifecycle import (
     WarnOfResume,
     next_action,
 )
-from noah.core.session import (
+from noah.core.session.session import (
     Attachment,
     EndReason,
     Facts,
@@ -34,7 +34,7 @@ from noah.core.session import (
     VmState,
     status_of,
 )
-from noah.core.target import PodTarget
+from noah.core.session.target import PodTarget
 
 NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)

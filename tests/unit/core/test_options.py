@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noah.core.options import NotEditable, debug_ports, flags_for, taken_back, with_flags
+from noah.core.host.options import NotEditable, debug_ports, flags_for, taken_back, with_flags
 
 FLAGS = "-agentlib:jdwp=transport=dt_socket,server=y,suspend=n,address=127.0.0.1:50005,quiet=y"
 

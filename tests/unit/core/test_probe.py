@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from noah.core.inject.probe import inlined, probe_spec
 from noah.core.pods import checkurl_of, probe_verdict
-from noah.core.probe import inlined, probe_spec
 from noah.errors import BadInput
 
 URL = "http://127.0.0.1:8080/checkurl"

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from noah.core.lines import Seen
-from noah.core.release import Progress, Revision, is_of, judge, revision_of
+from noah.core.release.log_cursor import Seen
+from noah.core.release.release import Progress, Revision, is_of, judge, revision_of
 
 NEW = Revision(id="r-1", number="3", mark="new", made_at=None, generation=3)
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from noah.core.release_events import Lines, PodChanges, of_event
+from noah.core.release.events import Lines, PodChanges, of_event
 
 AT = "2026-01-01T10:00:00.000000000Z"
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from noah.core.session import Vm
-from noah.core.suspension import MOST_THREADS, Suspension
+from noah.core.jdwp.suspension import MOST_THREADS, Suspension
+from noah.core.session.session import Vm
 
 THREADS = (1, 2, 3)
 OPS = st.lists(st.tuples(st.sampled_from(["suspend", "resume"]), st.sampled_from([None, *THREADS])), max_size=40)

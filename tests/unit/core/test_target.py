@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noah.core.target import (
+from noah.core.session.target import (
     HostTarget,
     LocalTarget,
     PodTarget,

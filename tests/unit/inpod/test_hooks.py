@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from noah.core.probe import inlined, without_comments
+from noah.core.inject.probe import inlined, without_comments
 from noah.inpod import script
 from tests.unit.inpod.checkurls import Checkurls
 from tests.unit.inpod.containers import SHELLS, path_with

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from noah import inpod
-from noah.core.probe import inlined
+from noah.core.inject.probe import inlined
 from tests.unit.inpod.checkurls import Checkurls
 from tests.unit.inpod.containers import SHELLS, Process, path_with, running, uptime, zombie
 

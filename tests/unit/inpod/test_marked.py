@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from noah.core.probe import without_comments
+from noah.core.inject.probe import without_comments
 from noah.inpod import script
 from tests.unit.inpod.containers import SHELLS, path_with
 

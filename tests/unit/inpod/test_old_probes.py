@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from noah.core.inject import inject
+from noah.core.inject.manifest import inject
 from tests.unit.inpod.containers import SHELLS, path_with, running, uptime
 
 

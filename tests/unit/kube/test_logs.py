@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from noah.kube.logs import Line, Run, line_of, state_of
-from noah.targets.release import runs_of
+from noah.releases.follow import runs_of
 
 
 def pod(*, count: int, state: str, last: str | None = None, uid: str = "u") -> dict[str, Any]:

@@ -8,8 +8,8 @@ import pytest
 
 from noah.kube.client import Client
 from noah.kube.errors import ExecCut
-from noah.kube.exec import Container, Exec
-from noah.kube.stream import V4, V5
+from noah.kube.exec.commands import Container, Exec
+from noah.kube.exec.stream import V4, V5
 from tests.unit.kube.fake_api import CLOSE, Answer, Call, FakeApi, frame, status
 
 POD = Container("shop", "orders-1", "app")

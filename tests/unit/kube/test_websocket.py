@@ -7,7 +7,7 @@ import pytest
 from noah.errors import Unavailable
 from noah.kube.client import Client
 from noah.kube.errors import ExecCut
-from noah.kube.exec import Container, Exec, ExecResult
+from noah.kube.exec.commands import Container, Exec, ExecResult
 from tests.unit.kube.fake_api import BINARY, CLOSE, PONG, Answer, Call, FakeApi, frame, status
 
 POD = Container("shop", "orders-1", "app")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from noah.core.jdwp import HANDSHAKE
+from noah.core.jdwp.wire import HANDSHAKE
 from noah.proxy.port import DebugPort
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}

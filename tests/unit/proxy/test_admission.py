@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from noah.core.jdwp import HANDSHAKE
+from noah.core.jdwp.wire import HANDSHAKE
 from tests.unit.proxy.conftest import Open
 
 TLS_HELLO = bytes.fromhex("16030100a5010000a10303")

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from noah.core.jdwp import HANDSHAKE
-from noah.core.session import Vm
+from noah.core.jdwp.wire import HANDSHAKE
+from noah.core.session.session import Vm
 from noah.errors import Unavailable
 from tests import jdwp
 from tests.jdwp import ALL, ask, integer, reply, stop

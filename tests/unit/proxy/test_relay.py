@@ -7,7 +7,7 @@ import tracemalloc
 
 import pytest
 
-from noah.core.jdwp import HANDSHAKE
+from noah.core.jdwp.wire import HANDSHAKE
 from noah.proxy.relay import LINGER
 from tests import jdwp
 from tests.faults import Network, through

@@ -8,8 +8,8 @@ import pytest
 
 from noah.errors import BadSettings
 from noah.settings import Settings, parse_settings
-from noah.targets.host import Hosts
-from noah.targets.inventory import all_hosts
+from noah.targets.host.hosts import Hosts
+from noah.targets.host.inventory import all_hosts
 
 ORDERS: dict[str, Any] = {"name": "orders", "unit": "orders.service", "options_file": "/etc/default/orders"}
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ7A5Kz2zM4E4S4WcS6S7JcV0qkzYyA3bWcmqSxwF3pQ"

@@ -12,11 +12,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from noah.core.inject import inject, is_injected
+from noah.core.inject.manifest import inject, is_injected
 from noah.errors import BadInput, BadSettings
 from noah.settings import Webhook
-from noah.web.certificates import AUTHORITY_LASTS, LASTS, Certificates
-from noah.web.webhook import PATH, review, serving
+from noah.webhook.certificates import AUTHORITY_LASTS, LASTS, Certificates
+from noah.webhook.server import PATH, review, serving
 from tests.gateway import free_port
 
 POD: dict[str, Any] = {

@@ -1,0 +1,1 @@
+"""What is decided about an app on a KVM host: its options file, and edits of it."""

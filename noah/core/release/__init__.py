@@ -1,0 +1,1 @@
+"""What a release is, which events it consists of, and how they are kept."""

@@ -1,0 +1,93 @@
+"""What the parts of a release say, as the events of its stream: lines, pods, and the cluster's own events."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from noah.core.inject.hooks import SIDECAR
+from noah.core.pods import Pod, phase_of
+from noah.core.release.journal import Told
+
+Json = Mapping[str, Any]
+
+CONDITIONS = ("PodScheduled", "Initialized", "ContainersReady", "Ready")
+_HOOK = re.compile(r"\[(preStart|preOnline)\] ?")
+_OURS = "noah: "
+_ONLINE = "online: "  # preonline.sh, go_online
+# preonline.sh's sentences about what checkurl answers; each of the other kind takes the pod offline or says why not.
+_CHECKURL = re.compile(r"(the app starts; )?waiting for checkurl|checkurl (passes|fails)")
+_OFFLINE = re.compile(r"the app (starts|is down)|checkurl fails|the pod ends|waiting for checkurl")
+
+
+class Lines:
+    """Lines of containers, in the order in which they came: what a pod's sidecar said before is remembered."""
+
+    def __init__(self) -> None:
+        self._online: set[str] = set()
+        self._places: dict[tuple[str, str, int], Json] = {}  # one for all lines of a run, of which there are many
+
+    def told(self, pod: str, container: str, restart: int, at: str, text: str) -> Iterator[Told]:
+        place = {"pod": pod, "container": container, "restart": restart}
+        where = self._places.setdefault((pod, container, restart), place)
+        if hook := _HOOK.match(text):
+            yield Told(at, "hook", text[hook.end() :], {**where, "hook": hook[1]})
+            return
+        said = text.removeprefix(_OURS) if container == SIDECAR and text.startswith(_OURS) else None
+        if said is None:
+            yield Told(at, "log", text, where)
+            return
+        if said.startswith(_ONLINE):
+            self._online.add(pod)
+            yield Told(at, "online", said.removeprefix(_ONLINE), {"pod": pod, "online": True})
+            return
+        if pod in self._online and _OFFLINE.match(said):
+            self._online.discard(pod)
+            yield Told(at, "online", "healthcheck.html is gone", {"pod": pod, "online": False})
+        yield Told(at, "checkurl", said, {"pod": pod}) if _CHECKURL.match(said) else Told(at, "log", text, where)
+
+
+class PodChanges:
+    """What has changed of pods since they were looked at last."""
+
+    def __init__(self) -> None:
+        self._phases: dict[str, str] = {}
+        self._conditions: dict[tuple[str, str], tuple[bool, str]] = {}
+
+    def told(self, pod: Pod, at: str) -> Iterator[Told]:
+        name = pod["metadata"]["name"]
+        if self._phases.get(name) != (phase := phase_of(pod)):
+            self._phases[name] = phase
+            yield Told(at, "pod", phase, {"pod": name})
+        for condition in pod["status"].get("conditions") or ():
+            kind, now = condition["type"], (condition["status"] == "True", _why(condition))
+            if kind in CONDITIONS and self._conditions.get((name, kind)) != now:
+                self._conditions[name, kind] = now
+                text = kind if now[0] else f"not {kind}" + (f": {now[1]}" if now[1] else "")
+                yield Told(at, "condition", text, {"pod": name, "condition": kind, "status": now[0]})
+
+    def of_old(self, pod: Pod, at: str) -> Iterator[Told]:
+        """Of a pod that the release replaces only what happens to it; not how it stood when the release began."""
+        name = pod["metadata"]["name"]
+        known, phase = self._phases.get(name), phase_of(pod)
+        self._phases[name] = phase
+        if known not in (None, phase):
+            yield Told(at, "pod", phase, {"pod": name})
+
+
+def of_event(event: Json, otherwise: str) -> Told:
+    """A v1.Event. *otherwise*: its time, when it has none."""
+    about = event["involvedObject"]
+    series = event.get("series") or {}
+    at = series.get("lastObservedTime") or event.get("eventTime") or event.get("lastTimestamp") or otherwise
+    more = {
+        "object": f"{about.get('kind')}/{about.get('name')}",
+        "type": event.get("type") or "Normal",
+        "reason": event.get("reason") or "",
+    }
+    if about.get("kind") == "Pod":
+        more["pod"] = about.get("name")
+    return Told(str(at), "event", " ".join(str(event.get("message") or event.get("note") or "").split()), more)
+
+
+def _why(condition: Json) -> str:
+    return " ".join(str(condition.get("message") or condition.get("reason") or "").split())

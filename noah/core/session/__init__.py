@@ -1,0 +1,1 @@
+"""A debug session as values: what was asked for, what is true, what to do next."""

@@ -1,0 +1,1 @@
+"""Commands in containers through the exec API: run, held, or as a connection."""

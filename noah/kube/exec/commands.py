@@ -1,0 +1,217 @@
+"""Commands in containers: run to their end, held for hours, or as a connection that carries bytes.
+
+exec is outside of the API server's own priority and fairness, so what one gateway has running at a time is limited
+here, per cluster and per node. Ending a stream does not end its command: whoever needs that gives it a deadline.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from urllib.parse import quote
+
+import aiohttp
+
+from noah.errors import NoahError, Unavailable
+from noah.kube.client import Client, within
+from noah.kube.errors import Asked, message_of, not_started, refused
+from noah.kube.exec.held import HeldExec
+from noah.kube.exec.pipe import Pipe
+from noah.kube.exec.slots import WAIT, Places
+from noah.kube.exec.stream import STDOUT, V4, V5, ExecStream, Sink
+from noah.kube.exec.websocket import BEAT, BUFFER, Counts
+
+HANDSHAKE = 10.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """Where a command runs. The node is for the limit per node; None when it is not known."""
+
+    namespace: str
+    pod: str
+    name: str
+    node: str | None = None
+
+    def __str__(self) -> str:
+        return f'container "{self.name}" of pod {self.namespace}/{self.pod}'
+
+
+@dataclass(frozen=True, slots=True)
+class ExecResult:
+    code: int
+    stdout: bytes
+    stderr: bytes
+
+
+class Exec:
+    """Commands in one cluster's containers.
+
+    What every verb may raise: MissingRight, NotFound (no such pod), BadInput (no such container), CannotDebug (no such
+    program), ExecCut (nobody knows how it ended), Unavailable (all else).
+    """
+
+    def __init__(self, client: Client, *, handshake: float = HANDSHAKE, beat: float = BEAT) -> None:
+        self.counts = Counts()
+        self._client = client
+        self._handshake = handshake
+        self._places = Places(client.name)
+        self._shared = {"buffer": memoryview(bytearray(BUFFER)), "counts": self.counts, "beat": beat}
+
+    async def run(
+        self, container: Container, argv: Sequence[str], *, stdin: bytes = b"", timeout: float, limit: int = 1 << 20
+    ) -> ExecResult:
+        """Runs *argv* to its end. After *timeout* seconds, or more than *limit* bytes of output, it is let go of.
+
+        API servers before 1.30 cannot tell a command where *stdin* ends: one that reads on waits until *timeout*.
+        """
+        began = _now()
+        with self._counted():
+            async with self._places.one(container.node, timeout):
+                sink = _Collected(container, limit)
+                async with within(
+                    timeout - (_now() - began), f"{argv[0]} in {container} did not end within {timeout:g} s."
+                ):
+                    stream = await self._open(container, argv, sink, stdin=bool(stdin))
+                    try:
+                        stream.resume_reading()
+                        if stdin:
+                            stream.write(stdin)
+                            stream.close_stdin()
+                        return await sink.result
+                    finally:
+                        stream.close()
+
+    async def hold(
+        self,
+        container: Container,
+        argv: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        until: str,
+        first_line_timeout: float,
+        on_end: Callable[[int | NoahError], None] = lambda how: None,
+    ) -> HeldExec:
+        """Starts what goes on for hours, and returns when it has printed the line *until*, or has ended before that.
+
+        *on_end* is called when the stream ends, unless it was closed; it may be before this returns. The command's
+        stdin ends after *stdin*, except as run() says.
+        """
+        began = _now()
+        with self._counted():
+            async with self._places.one(container.node, first_line_timeout):
+                late = f"{argv[0]} in {container} did not say {until!r} within {first_line_timeout:g} s."
+                async with within(first_line_timeout - (_now() - began), late):
+                    held = HeldExec(until, on_end)
+                    stream = await self._open(container, argv, held, stdin=bool(stdin))
+                    try:
+                        if stdin:
+                            stream.write(stdin)
+                            stream.close_stdin()
+                        await held.begin(stream)
+                    except BaseException:
+                        stream.close()
+                        raise
+                    return held
+
+    async def connect(
+        self, container: Container, argv: Sequence[str], factory: Callable[[], asyncio.BufferedProtocol]
+    ) -> asyncio.Transport:
+        """The command's stdin and stdout as a connection. That *argv* itself got through is not known yet then.
+
+        connection_lost() gets None when the command ended with 0 or the transport was closed, else the reason.
+        write_eof() works only where can_write_eof() says so; close() ends the command's stdin in any case.
+        """
+        with self._counted():
+            async with self._places.one(container.node, WAIT):
+                pipe = Pipe()
+                # v4 first: the API server passes it on as it is, and takes v5 apart and puts it together again, which
+                # costs it three times the CPU and a byte a third more time. What v5 can in exchange is half a close.
+                stream = await self._open(container, argv, pipe, stdin=True, offers=(V4, V5))
+            pipe.begin(stream, factory())
+            return pipe
+
+    async def _open(
+        self,
+        container: Container,
+        argv: Sequence[str],
+        sink: Sink,
+        *,
+        stdin: bool,
+        offers: Sequence[str] = (f"{V5}, {V4}", V4),
+    ) -> ExecStream:
+        params = [("command", word) for word in argv]
+        params += [("container", container.name), ("stdout", "true"), ("stderr", "true")]
+        if stdin:
+            params.append(("stdin", "true"))
+        for offer in offers:
+            answer = await self._client.upgrade(
+                _path(container, "exec"), params, protocols=offer, timeout=self._handshake
+            )
+            if answer.status == 101 and answer.headers.get("Sec-WebSocket-Protocol") in (V5, V4):
+                return ExecStream(answer, sink, container=str(container), program=argv[0], **self._shared)
+            if _has_a_reason(answer) or offer == offers[-1]:
+                break
+            answer.close()
+        raise await self._why(answer, container, argv[0])
+
+    async def _why(self, answer: aiohttp.ClientResponse, container: Container, program: str) -> NoahError:
+        """Why *answer* is no 101. The reason is in its body, as of any request."""
+        cluster, subresource = self._client.name, answer.url.name
+        if answer.status < 400:
+            answer.close()
+            return Unavailable(f'Cluster "{cluster}" has no {subresource} over WebSocket (it answers {answer.status}).')
+        late = f"Why the {subresource} in {container} was refused did not come within {self._handshake:g} s."
+        async with answer, within(self._handshake, late):
+            body = await answer.read()
+        if answer.status >= 500 and "container" in message_of(body):
+            return not_started(message_of(body), str(container), program)
+        return refused(Asked.by(cluster, "GET", _path(container, subresource)), answer.status, body)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        self.counts.started += 1
+        try:
+            yield
+        except NoahError:
+            self.counts.failed += 1
+            raise
+
+
+class _Collected(Sink):
+    """A command's whole output."""
+
+    def __init__(self, container: Container, limit: int) -> None:
+        self.result: asyncio.Future[ExecResult] = asyncio.get_running_loop().create_future()
+        self._container = container
+        self._limit = limit
+        self._out, self._err = bytearray(), bytearray()
+
+    def output(self, channel: int, piece: memoryview) -> None:
+        into = self._out if channel == STDOUT else self._err
+        into += piece
+        if len(self._out) + len(self._err) > self._limit and not self.result.done():
+            sentence = f"The command in {self._container} printed more than {self._limit} bytes."
+            self.result.set_exception(Unavailable(sentence))
+
+    def done(self, how: int | NoahError) -> None:
+        if self.result.done():
+            return
+        if isinstance(how, NoahError):
+            self.result.set_exception(how)
+        else:
+            self.result.set_result(ExecResult(how, bytes(self._out), bytes(self._err)))
+
+
+def _has_a_reason(answer: aiohttp.ClientResponse) -> bool:
+    """A refusal of something else than the protocols that were offered: it comes as a v1.Status."""
+    return answer.status >= 400 and answer.content_type.endswith("json")
+
+
+def _path(container: Container, subresource: str) -> str:
+    namespace, pod = quote(container.namespace, safe=""), quote(container.pod, safe="")
+    return f"/api/v1/namespaces/{namespace}/pods/{pod}/{subresource}"
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

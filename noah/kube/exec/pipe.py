@@ -1,0 +1,138 @@
+"""An exec stream as an asyncio.Transport: the command's stdin and stdout are a connection's two directions.
+
+It behaves as a TCP transport does towards its protocol: back-pressure both ways, one connection_lost(), and half a
+close where the stream can.
+"""
+
+import asyncio
+from typing import Any
+
+from noah.errors import NoahError
+from noah.kube.errors import ExecCut
+from noah.kube.exec.stream import STDOUT, ExecStream, Sink
+
+SAID = 2048  # bytes of stderr that are kept, for the reason of a failure
+
+
+class Pipe(asyncio.Transport, Sink):
+    def __init__(self) -> None:
+        super().__init__()
+        self._held = b""  # came before the protocol said that it wants no more
+        self._said = bytearray()
+        self._paused = False
+        self._closing = False
+        self._eof_written = False
+        self._error: Exception | None = None
+
+    def begin(self, stream: ExecStream, protocol: asyncio.BufferedProtocol) -> None:
+        self._stream = stream
+        self._protocol = protocol
+        protocol.connection_made(self)
+        if not self._paused:
+            stream.resume_reading()
+
+    # -- what the protocol asks for
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if self._eof_written:
+            raise RuntimeError("Cannot call write() after write_eof()")
+        if not self._closing:
+            self._stream.write(data)
+
+    def can_write_eof(self) -> bool:
+        return self._stream.can_close_stdin
+
+    def write_eof(self) -> None:
+        if not self.can_write_eof():
+            raise NotImplementedError("only v5.channel.k8s.io can close one direction")
+        if not self._eof_written and not self._closing:
+            self._eof_written = True
+            self._stream.close_stdin()
+
+    def pause_reading(self) -> None:
+        self._paused = True
+        self._stream.pause_reading()
+
+    def resume_reading(self) -> None:
+        if not self._paused or self._closing:
+            return
+        self._paused = False
+        held, self._held = self._held, b""
+        self.output(STDOUT, memoryview(held))
+        if not self._paused:
+            self._stream.resume_reading()
+
+    def is_reading(self) -> bool:
+        return not self._paused and not self._closing
+
+    def get_write_buffer_size(self) -> int:
+        return 0 if self._stream.is_gone else self._stream.transport.get_write_buffer_size()
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        return self._stream.transport.get_write_buffer_limits()
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        if not self._stream.is_gone:
+            # asyncio's TLS says "pause" about an empty buffer when high is 0.
+            self._stream.transport.set_write_buffer_limits(1 if high == 0 else high, low)
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        assert isinstance(protocol, asyncio.BufferedProtocol)
+        self._protocol = protocol
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        return self._protocol
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """The API server's addresses; not its socket: options meant for a debugger's connection are not for that."""
+        if name in ("peername", "sockname") and not self._stream.is_gone:
+            return self._stream.transport.get_extra_info(name, default)
+        return default
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def close(self) -> None:
+        self._closing = True
+        self._stream.close()
+
+    def abort(self) -> None:
+        self._closing = True
+        self._stream.abort()
+
+    # -- what the stream tells
+
+    def output(self, channel: int, piece: memoryview) -> None:
+        if channel != STDOUT:
+            self._said += piece
+            del self._said[:-SAID]
+            return
+        while piece and not self._closing:
+            if self._paused:
+                self._held += piece
+                return
+            buffer = memoryview(self._protocol.get_buffer(len(piece)))
+            size = min(len(buffer), len(piece))
+            buffer[:size] = piece[:size]
+            piece = piece[size:]
+            self._protocol.buffer_updated(size)
+
+    def done(self, how: int | NoahError) -> None:
+        if how == 0:
+            self._protocol.eof_received()
+        elif isinstance(how, NoahError):
+            self._error = how
+        else:
+            said = self._said.decode(errors="replace").strip()
+            self._error = ExecCut(f"The connection's command ended with exit code {how}: {said or 'it said nothing'}.")
+        self.close()
+
+    def lost(self) -> None:
+        self._closing = True
+        self._protocol.connection_lost(self._error)
+
+    def pause_writing(self) -> None:
+        self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._protocol.resume_writing()

@@ -1,0 +1,86 @@
+"""What travels in a WebSocket to a container: the channels of one exec."""
+
+from typing import Any
+
+import aiohttp
+
+from noah.errors import NoahError
+from noah.kube.errors import ExecCut, ending
+from noah.kube.exec.websocket import WebSocket
+
+STDIN, STDOUT, STDERR, STATUS, CLOSE = 0, 1, 2, 3, 255
+V5, V4 = "v5.channel.k8s.io", "v4.channel.k8s.io"
+
+STATUS_LIMIT = 64 * 1024  # bytes
+
+
+class Sink:
+    """Who a stream is for."""
+
+    def output(self, channel: int, piece: memoryview) -> None:
+        """A piece of STDOUT or STDERR; valid only until this returns."""
+
+    def done(self, how: int | NoahError) -> None:
+        """The exit code, or why none is known. Called at most once, and not after the stream's owner closed it."""
+
+    def lost(self) -> None:
+        """The connection is closed. Called once, last."""
+
+    def pause_writing(self) -> None:
+        """Enough is buffered towards the command."""
+
+    def resume_writing(self) -> None:
+        """It has drained."""
+
+
+class ExecStream(WebSocket):
+    """One command. A stream that stops without a status has not ended well: how the command ended is not known."""
+
+    def __init__(
+        self, answer: aiohttp.ClientResponse, sink: Sink, *, container: str, program: str, **rest: Any
+    ) -> None:
+        self._sink = sink
+        self._container = container
+        self._program = program
+        self._status = bytearray()
+        super().__init__(answer, name=f"The exec stream to {container}", **rest)
+
+    @property
+    def can_close_stdin(self) -> bool:
+        return self.protocol == V5
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """To the command's stdin."""
+        if data:
+            self.send(STDIN, data)
+
+    def close_stdin(self) -> None:
+        """Over v4 there is no way to: a command that waits for the end of its stdin would wait for ever."""
+        if self.can_close_stdin:
+            self.send(CLOSE, bytes((STDIN,)))
+
+    def _piece(self, channel: int, piece: memoryview) -> None:
+        if channel in (STDOUT, STDERR):
+            self._sink.output(channel, piece)
+        elif channel == STATUS:
+            self._status += piece[: STATUS_LIMIT - len(self._status)]
+
+    def _message_is_over(self, channel: int) -> None:
+        if channel == STATUS:
+            self._done(ending(self._status, container=self._container, program=self._program))
+
+    def _stopped(self, error: ExecCut | None) -> None:
+        self._done(error or ExecCut(f"{self._name} was closed without a status."))
+
+    def pause_writing(self) -> None:
+        self._sink.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._sink.resume_writing()
+
+    def _done(self, how: int | NoahError) -> None:
+        self._ended = True
+        self._sink.done(how)
+
+    def _lost(self) -> None:
+        self._sink.lost()

@@ -1,0 +1,1 @@
+"""Releases as they happen: noticed, followed, streamed to watchers, and kept."""

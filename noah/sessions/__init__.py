@@ -1,0 +1,1 @@
+"""Live debug sessions: the broker that people ask, and one task per session."""

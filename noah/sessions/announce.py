@@ -1,0 +1,63 @@
+"""What a session tells: a log line and an event for each change that people can see, and its steps in words."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from noah.core.session.lifecycle import passes_by
+from noah.core.session.session import Status
+from noah.sessions.live_session import Live, Step
+from noah.sessions.shared import Shared
+
+log = logging.getLogger(__name__)
+
+
+class Telling:
+    def __init__(self, live: Live, shared: Shared) -> None:
+        self.was_ready = False  # since this gateway's start
+        self._live = live
+        self._shared = shared
+        self._told: tuple[object, ...] = ()
+
+    def step(self, text: str) -> None:
+        self._live.steps.append(Step(self._shared.clock(), text))
+        self.notice("step", {"text": text})
+
+    def notice(self, kind: str, data: Mapping[str, Any]) -> None:
+        session = self._live.session
+        about = {"session": session.id, "owner": session.owner}
+        self._shared.feed.publish(kind, str(session.target), {**about, **data})
+
+    def changes(self) -> None:
+        """What is not as it was told last; a stop that does not last is no change."""
+        live, vm = self._live, self._live.facts.vm
+        if passes_by(vm, self._shared.clock()):
+            return
+        now = (live.status, live.reason, live.attached, vm and (vm.vm, vm.thread, vm.location), live.session)
+        if now == self._told:
+            return
+        before, self._told = self._told[:1], now
+        live.changed()
+        if live.status is Status.READY and not self.was_ready:
+            self.was_ready = True
+            self._shared.took((self._shared.clock() - live.session.created_at).total_seconds())
+        if before != (live.status,):
+            self._log_status(str(before[0]) if before else "new")
+            self.step(_said(live))
+        self.notice("session", {"status": live.status, "reason": live.reason})
+
+    def _log_status(self, before: str) -> None:
+        live, session = self._live, self._live.session
+        why = live.reason or (session.end_detail if session.is_over else None) or ""
+        log.info("%s %s %s -> %s%s", session.target, session.id, before, live.status, f": {why}" if why else "")
+
+
+def _said(live: Live) -> str:
+    session = live.session
+    match live.status:
+        case Status.READY:
+            return f"Ready: point the debugger at port {session.port}."
+        case Status.ENDED:
+            return f"Ended: {str(session.end_reason).replace('_', ' ')}."
+        case status:
+            return f"{status.capitalize()}."

@@ -1,0 +1,90 @@
+"""What debuggers did, kept while their sessions live: a gateway that is killed forgets its last moments only."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from noah.errors import NoahError, Unavailable
+from noah.sessions.live_session import Live
+from noah.store import Store
+
+log = logging.getLogger(__name__)
+
+EVERY = 30.0  # seconds; so much of what an attached debugger does may be lost
+# Seconds; a gateway that stops does not wait longer for its database, except for a locked file of SQLite (BUSY).
+LAST = 2.0
+
+
+class Audits:
+    """Beside the sessions' own tasks: a database that is slow or away must not hold one up."""
+
+    def __init__(self, store: Store, *, every: float = EVERY) -> None:
+        self._store = store
+        self._every = every
+        self._lives: dict[str, Live] = {}
+        self._saved: dict[str, Mapping[str, Any] | None] = {}
+        self._soon: set[str] = set()
+        self._rung = asyncio.Event()
+
+    def keep(self, live: Live) -> None:
+        """Until it has ended, which keeps its audit too."""
+        self._lives[live.session.id] = live
+        self._saved[live.session.id] = live.audit
+
+    def save_soon(self, session_id: str) -> None:
+        """A debugger came or went."""
+        self._soon.add(session_id)
+        self._rung.set()
+
+    async def save_for_ever(self) -> None:
+        loop = asyncio.get_running_loop()
+        due = loop.time() + self._every
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(due):
+                    await self._rung.wait()
+            self._rung.clear()
+            wanted, self._soon = self._soon, set()
+            if loop.time() >= due:
+                due = loop.time() + self._every
+                wanted = set(self._lives)
+            try:
+                await self._save(wanted)
+            except NoahError as e:
+                log.warning("what debuggers did is kept later: %s", e.sentence)
+            except Exception:  # the task's outermost loop: whatever it is, it is tried again
+                log.exception("what debuggers did could not be kept")
+
+    async def save_last(self) -> None:
+        try:
+            async with asyncio.timeout(LAST):
+                await self._save(self._lives.keys())
+        except (TimeoutError, Unavailable):
+            log.warning("what debuggers did last is not kept: the database does not answer")
+
+    async def _save(self, wanted: Iterable[str]) -> None:
+        for ended in [id for id, live in self._lives.items() if live.session.ended_at is not None]:
+            del self._lives[ended], self._saved[ended]
+        changed: dict[str, Mapping[str, Any]] = {}
+        for id in self._lives.keys() & set(wanted):
+            audit = self._lives[id].audit
+            if audit is not None and audit != self._saved[id]:
+                changed[id] = audit
+        if changed:
+            await self._store.save_audits(changed)
+            self._saved.update(changed)
+
+
+@asynccontextmanager
+async def keeping_audits(store: Store, *, every: float = EVERY) -> AsyncIterator[Audits]:
+    """Leaving it keeps what is not kept yet: leave it after the sessions' ports are closed."""
+    audits = Audits(store, every=every)
+    async with asyncio.TaskGroup() as group:
+        saving = group.create_task(audits.save_for_ever(), name="keep what debuggers did")
+        try:
+            yield audits
+        finally:
+            saving.cancel()
+    await audits.save_last()

@@ -1,0 +1,255 @@
+"""The live sessions: enable, end, extend, resume; and one task for each (task.py).
+
+Whoever wants something of a session writes it into the store and wakes its task; the task alone touches the target.
+"""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+
+from noah.core.session.audit import left_behind
+from noah.core.session.session import EndReason, Session, Status
+from noah.core.session.target import Target, Wanted
+from noah.duration import format_duration
+from noah.errors import AlreadyDebugged, BadInput, Conflict, NeedsRestart, NotFound
+from noah.sessions.audits import Audits, keeping_audits
+from noah.sessions.live_session import SETTLED, Live, Step, Traffic
+from noah.sessions.shared import Shared
+from noah.sessions.task import SessionTask
+from noah.store import Page
+from noah.targets.base import TargetInfo
+
+ENDING_TAKES = 20.0  # seconds; how long an enable waits for the session before it to be cleared away
+
+
+class Broker:
+    def __init__(self, group: asyncio.TaskGroup, shared: Shared, audits: Audits) -> None:
+        self._group = group
+        self._shared = shared
+        self._audits = audits
+        self._store = shared.store
+        self._settings = shared.settings
+        self._live: dict[str, SessionTask] = {}
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._past_traffic = Traffic()
+
+    # -- what is there
+
+    def targets(self) -> Iterable[TargetInfo]:
+        for kind in self._shared.kinds.values():
+            yield from kind.list()
+
+    async def resolve(self, wanted: Wanted) -> TargetInfo:
+        return await self._shared.kind(wanted).resolve(wanted)
+
+    def live(self) -> list[Live]:
+        return [task.live for task in self._live.values()]
+
+    def traffic(self) -> Traffic:
+        """Of all sessions since the gateway's start: no figure of it ever falls."""
+        return sum((live.traffic for live in self.live()), self._past_traffic)
+
+    def holder(self, target: Target) -> Live | None:
+        return next((one for one in self.live() if one.session.target == target), None)
+
+    async def get(self, session_id: str) -> Live:
+        if task := self._live.get(session_id):
+            return task.live
+        session = await self._store.get(session_id)
+        if session is None:
+            raise NotFound(f"There is no session {session_id[:40]!r}: `noah sessions --all` lists them.")
+        return (await self._with_audits([session]))[0]
+
+    async def find(
+        self,
+        *,
+        owner: str | None = None,
+        target: str | None = None,
+        status: Status | None = None,
+        end_reason: EndReason | None = None,
+        state: str = "live",
+        limit: int = 100,
+        after: str | None = None,
+    ) -> Page[Live]:
+        """Newest first. A status other than ended is not in the store: those that have it now are named to it."""
+        ids: list[str] | None = None
+        if status is Status.ENDED:
+            state = "ended"
+        elif status is not None:
+            ids = [live.session.id for live in self.live() if live.status is status]
+        page = await self._store.find(
+            owner=owner, target_prefix=target, state=state, end_reason=end_reason, ids=ids, limit=limit, after=after
+        )
+        return Page(await self._with_audits(page.items), page.after, page.total, page.before)
+
+    async def _with_audits(self, sessions: Sequence[Session]) -> list[Live]:
+        """Those that go on as their tasks see them; of those that have ended, with what was kept of them."""
+        ended = [session.id for session in sessions if session.id not in self._live]
+        audits = await self._store.audits(ended) if ended else {}
+        return [
+            task.live if (task := self._live.get(session.id)) else Live(session, audit=audits.get(session.id))
+            for session in sessions
+        ]
+
+    # -- what people ask for
+
+    async def enable(
+        self,
+        wanted: Wanted,
+        *,
+        owner: str,
+        length: timedelta | None = None,
+        allow: tuple[str, ...],
+        allow_exit: bool = False,
+        pause_budget: timedelta | None = None,
+        take_over: bool = False,
+        confirm_restart: bool = False,
+    ) -> tuple[Live, bool]:
+        """The session and whether it is new: the same person asking again gets the one that there is.
+
+        *take_over*: end the debugger that is attached to it now, so that the next one gets the slot.
+        *confirm_restart*: the app may be restarted for it; NeedsRestart when it has to be and may not.
+        """
+        length = self._checked(length or self._settings.sessions.default_length)
+        info = await self.resolve(wanted)
+        if info.needs_restart and not confirm_restart and self.holder(info.target) is None:
+            raise NeedsRestart(info.needs_restart)
+        while True:
+            try:
+                session = await self._store.add(
+                    id=f"s-{secrets.token_hex(4)}",
+                    target=info.target,
+                    workload=info.workload,
+                    app=info.app,
+                    owner=owner,
+                    length=length,
+                    allow=allow,
+                    allow_exit=allow_exit,
+                    pause_budget=pause_budget,
+                    may_restart=confirm_restart,
+                    ports=self._settings.gateway.ports,
+                )
+            except AlreadyDebugged as e:
+                task = self._live.get(e.session_id)
+                if task is None:
+                    raise
+                if task.live.session.is_over:
+                    await self._cleared(task.live)
+                    continue
+                if e.holder != owner:
+                    raise
+                if take_over and task.live.port is not None:
+                    await task.live.port.take_over()
+                return task.live, False
+            return self._spawn(Live(session)).live, True
+
+    async def extend(self, session_id: str, *, by: str, length: timedelta) -> Live:
+        task = self._task(await self.get(session_id))
+        await task.write(self._store.extend(session_id, until_from_now=self._checked(length)))
+        return task.live
+
+    async def end(self, session_id: str, *, by: str) -> Live:
+        live = await self.get(session_id)
+        if live.session.is_over:
+            return live
+        reason = EndReason.CLOSED if by == live.session.owner else EndReason.CANCELED
+        task = self._task(live)
+        await task.write(self._store.ask_end(session_id, reason=reason, detail=None, by=by))
+        return live
+
+    async def resume(self, session_id: str, *, by: str) -> Live:
+        """Close the debugger's connection, which resumes the whole VM."""
+        task = self._task(await self.get(session_id))
+        if task.live.port is None or task.live.attached is None:
+            raise Conflict(f"No debugger is attached through session {session_id}: there is nothing to resume.")
+        await task.live.port.detach(f"resumed by {by}")
+        return task.live
+
+    async def ask(self, session_id: str, *, by: str, text: str | None) -> Live:
+        """Tells whoever has the session that somebody waits; what they do about it is theirs."""
+        live = await self.get(session_id)
+        if live.session.is_over or session_id not in self._live:
+            raise Conflict(f"Session {session_id} is over: nobody is asked for anything.")
+        said = f"{by} asks to resume{f': {text}' if text else '.'}"
+        live.steps.append(Step(self._shared.clock(), said))
+        asked = {"session": session_id, "owner": live.session.owner, "by": by, "text": text}
+        self._shared.feed.publish("asked", str(live.session.target), asked)
+        live.changed()
+        return live
+
+    async def settled(self, session_id: str, *, within: float) -> Live:
+        """Once it is ready, in use or ended; or as it is after *within* seconds."""
+        return await self._until(session_id, lambda live: live.status in SETTLED, within=within)
+
+    async def ended(self, session_id: str, *, within: float) -> Live:
+        return await self._until(session_id, lambda live: live.session.ended_at is not None, within=within)
+
+    # -- inside
+
+    async def _until(self, session_id: str, true: Callable[[Live], bool], *, within: float) -> Live:
+        live = await self.get(session_id)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                while not true(live):
+                    await live.change()
+        return live
+
+    def _task(self, live: Live) -> SessionTask:
+        task = self._live.get(live.session.id)
+        if task is None or live.session.is_over:
+            raise Conflict(f"Session {live.session.id} is over: enable debugging anew.")
+        return task
+
+    def _checked(self, length: timedelta) -> timedelta:
+        longest = self._settings.sessions.longest
+        if not timedelta(0) < length <= longest:
+            raise BadInput(f"A session lasts at most {format_duration(longest)}; it can be extended while it runs.")
+        return length
+
+    async def _cleared(self, live: Live) -> None:
+        await self.ended(live.session.id, within=ENDING_TAKES)
+        if live.session.ended_at is None:
+            raise Conflict(f"Session {live.session.id} of {live.session.owner} is still being ended: try again soon.")
+        # Its row lets go of the target before its task has ended.
+        self._forget(live.session.id)
+
+    def _spawn(self, live: Live) -> SessionTask:
+        session = live.session
+        task = SessionTask(live, self._shared, self._audits)
+        self._live[session.id] = task
+        self._audits.keep(live)
+        running = self._group.create_task(task.run(), name=f"session {session.id} {session.target}")
+        self._running[session.id] = running
+        running.add_done_callback(lambda _: self._running.pop(session.id))
+        running.add_done_callback(lambda _: self._forget(session.id))
+        return task
+
+    def _forget(self, session_id: str) -> None:
+        if task := self._live.pop(session_id, None):
+            self._past_traffic += task.live.traffic
+
+    async def start(self) -> None:
+        """Goes on with the sessions that an earlier gateway left."""
+        sessions = await self._store.live()
+        audits = await self._store.audits([session.id for session in sessions])
+        for session in sessions:
+            audit = audits.get(session.id)
+            self._spawn(Live(session, audit=audit and left_behind(audit)))
+
+    def stop(self) -> None:
+        for running in self._running.values():
+            running.cancel()
+
+
+@asynccontextmanager
+async def open_broker(shared: Shared) -> AsyncIterator[Broker]:
+    """Sessions live as long as this context; leaving it closes ports and lets the targets be."""
+    async with keeping_audits(shared.store) as audits, asyncio.TaskGroup() as group:
+        broker = Broker(group, shared, audits)
+        await broker.start()
+        try:
+            yield broker
+        finally:
+            broker.stop()

@@ -1,0 +1,117 @@
+"""One session as it is now: what was asked for, and what is true. Read by anybody, changed by its task only."""
+
+import asyncio
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from noah.core.session.audit import Audit, added
+from noah.core.session.lifecycle import STANDS_AFTER
+from noah.core.session.session import Attachment, Facts, Presence, Session, Status, VmState, status_of
+from noah.proxy.port import DebugPort
+from noah.targets.base import Seen
+
+STEPS_KEPT = 100
+SETTLED = frozenset({Status.READY, Status.ATTACHED, Status.SUSPENDED, Status.ENDED})
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that happened to a session, in words for the developer."""
+
+    at: datetime
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What a port has carried, in bytes by direction, and refused, by reason."""
+
+    carried: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+
+    def __add__(self, other: "Traffic") -> "Traffic":
+        return Traffic(self.carried + other.carried, self.refused + other.refused)
+
+
+class Live:
+    """*audit*: what earlier gateways saw of a session that goes on; of an ended one, what was kept."""
+
+    def __init__(self, session: Session, *, audit: Audit | None = None) -> None:
+        self.session = session
+        self.seen: Seen | None = None
+        self.gone_since: datetime | None = None
+        self.forwarder_stopped = False
+        self.warned_of: datetime | None = None  # since when the VM stands, of the stop whose budget's end was announced
+        self.trouble: str | None = None  # why the last act failed
+        self.port: DebugPort | None = None  # once it has been open; it stays here when it is closed
+        self.steps: deque[Step] = deque(maxlen=STEPS_KEPT)
+        self._earlier = audit
+        self._vm: VmState | None = None
+        self._stood_until: datetime | None = None
+        self._bell = asyncio.Event()
+
+    def __repr__(self) -> str:
+        return f"<{self.session.target} {self.session.id} {self.status} of {self.session.owner}>"
+
+    @property
+    def attached(self) -> Attachment | None:
+        return self.port.attached if self.port else None
+
+    @property
+    def facts(self) -> Facts:
+        seen, port = self.seen or Seen(presence=Presence.NOT_READY), self.port
+        vm = port.vm if port else None
+        return Facts(
+            looked=self.seen is not None,
+            presence=seen.presence,
+            reason=seen.reason,
+            successor=seen.successor,
+            forwarder_alive=seen.forwarder_alive,
+            taken=seen.taken,
+            reported=seen.reported,
+            reported_until=seen.reported_until,
+            gone_since=self.gone_since,
+            port_open=port is not None and port.is_open,
+            attached=self.attached,
+            vm=vm,
+            stood_until=self._stood_until,
+            forwarder_stopped=self.forwarder_stopped,
+            warned=vm is not None and self.warned_of == vm.since,
+        )
+
+    @property
+    def status(self) -> Status:
+        return status_of(self.session, self.facts)
+
+    @property
+    def reason(self) -> str | None:
+        """One sentence, why it is not ready."""
+        if self.status in SETTLED:
+            return None
+        return self.trouble or (self.seen.reason if self.seen else None) or None
+
+    @property
+    def audit(self) -> Audit | None:
+        """What the debuggers of this session did."""
+        return added(self._earlier, self.port.audit()) if self.port else self._earlier
+
+    @property
+    def traffic(self) -> Traffic:
+        return Traffic(self.port.carried, self.port.refused) if self.port else Traffic()
+
+    def note_vm(self) -> None:
+        """Called at each change of what the VM does, many of which the task never sees."""
+        before, self._vm = self._vm, self.port.vm if self.port else None
+        if before is None or self._vm is None or not before.stands or self._vm.stands:
+            return
+        if self._vm.since - before.since >= STANDS_AFTER:
+            self._stood_until = self._vm.since
+
+    def changed(self) -> None:
+        self._bell.set()
+        self._bell = asyncio.Event()
+
+    async def change(self) -> None:
+        """Waits for the next change that people can see."""
+        await self._bell.wait()

@@ -1,0 +1,1 @@
+"""JVMs on KVM hosts, reached by SSH."""

@@ -1,0 +1,241 @@
+"""JVMs on hosts, reached by SSH: a report for the app's own health check, and a channel for each debugger.
+
+There is no forwarder: sshd is it. What a session changed on a host is taken back by its end, or, when the host was not
+reached then, as soon as it is back; the edits in the store are the memory of that.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+from noah.core.forwarder import Answer, report_arguments
+from noah.core.host.edits import HostEdit
+from noah.core.session.session import Presence, Session, Vm
+from noah.core.session.target import HostTarget, Target, Wanted
+from noah.errors import CannotDebug, NoahError, NotFound, Unavailable
+from noah.proxy.relay import Dial
+from noah.settings import Host
+from noah.store.edits import Edits
+from noah.targets import verdict
+from noah.targets.base import Line, Seen, TargetInfo
+from noah.targets.host import drift
+from noah.targets.host.app import HostedApp, sleeps
+from noah.targets.host.drift import Drift
+from noah.targets.host.restart import Restarts, needs_restart
+from noah.targets.host.ssh import Ssh
+from noah.targets.unconfigured import Unconfigured
+
+log = logging.getLogger(__name__)
+
+LOOK_AGAIN = 5.0  # seconds; a look costs a shell on the host, and nothing tells us of a JVM that ends
+TAKE_BACK_EVERY = 3.0  # seconds
+LONGEST_PAUSE = 30.0  # seconds between attempts at a host that does not answer
+
+
+class HostLine:
+    look_again = LOOK_AGAIN
+
+    def __init__(
+        self, app: HostedApp, edits: Edits, *, changed: Callable[[], None], step: Callable[[str], None]
+    ) -> None:
+        self._app = app
+        self._edits = edits
+        self._restarts = Restarts(app, edits)
+        self._step = step
+        self._asked = False
+        self._unwatch = app.ssh.watch(changed)
+
+    def __repr__(self) -> str:
+        return f"<{self._app!r}>"
+
+    async def look(self, session: Session, *, ask: bool = False) -> Seen:
+        if not self._asked and not ask:
+            return Seen(presence=Presence.READY)  # start() asks, and takes over what is there already
+        try:
+            seen = self._seen(await self._app.forwarder("look", session.id))
+        except Unavailable as e:
+            return _away(e)
+        if seen.presence is Presence.NOT_READY and await self._restarts.interrupted():
+            return Seen(presence=Presence.READY)  # start() goes on with what was begun
+        return seen
+
+    async def start(self, session: Session, *, vm: Vm, now: datetime) -> Seen:
+        self._asked = True
+        async with self._app.changing:
+            await self._restarts.take_over(session)
+            try:
+                await self._restarts.wake(self._step)
+            except Unavailable as e:
+                return _away(e)
+            answer = await self._start(session, vm, now)
+            if sleeps(answer) or await self._restarts.interrupted():
+                began = asyncio.get_running_loop().time()
+                await self._restarts.have_agent_listen(session, self._step)
+                took = timedelta(seconds=asyncio.get_running_loop().time() - began)
+                answer = await self._start(session, vm, now + took)
+        return self._seen(answer)
+
+    async def _start(self, session: Session, vm: Vm, now: datetime) -> Answer:
+        return await self._app.forwarder("start", session.id, *report_arguments(session, vm, now), "none")
+
+    async def report(self, session: Session, *, vm: Vm, now: datetime) -> Seen:
+        try:
+            return self._seen(await self._app.forwarder("report", session.id, *report_arguments(session, vm, now)))
+        except Unavailable as e:
+            return _away(e)
+
+    async def stop(self, session: Session) -> None:
+        """A host that is not reached does not hold the session up: its flags are taken back when it answers."""
+        try:
+            async with self._app.changing:
+                verdict.check(await self._app.forwarder("stop", session.id), where=self._app.where)
+                edit = await self._edits.open_of(self._app.target)
+                if edit is not None and edit.session == session.id:
+                    await self._restarts.take_back(edit, self._step)
+        except (Unavailable, CannotDebug) as e:
+            self._step(f"{e.sentence} What this session changed there is put back when that is possible.")
+
+    @property
+    def dial(self) -> Dial:
+        return self._dial
+
+    async def close(self) -> None:
+        self._unwatch()
+
+    async def _dial(self, factory: Callable[[], asyncio.BufferedProtocol]) -> asyncio.Transport:
+        return await self._app.ssh.dial(factory, self._app.app.jdwp_port)
+
+    def _seen(self, answer: Answer) -> Seen:
+        verdict.check(answer, where=self._app.where)
+        if answer.java is None:
+            return Seen(presence=Presence.NOT_READY, reason=f"No Java process runs on {self._app.where}.")
+        if sleeps(answer):
+            return Seen(presence=Presence.READY)  # start() knows what it takes
+        return verdict.seen(
+            answer, where=str(self._app.target), jdwp_port=self._app.app.jdwp_port, now=datetime.now(UTC)
+        )
+
+
+def _away(error: Unavailable) -> Seen:
+    """No debugger comes through either: what was seen before says nothing."""
+    return Seen(presence=Presence.NOT_READY, reason=error.sentence)
+
+
+class Hosts:
+    """The kind."""
+
+    def __init__(self, hosts: Iterable[Host], edits: Edits, *, held_targets: Callable[[], Iterable[Target]]) -> None:
+        self._edits = edits
+        self._not_before: dict[str, tuple[float, float]] = {}  # an edit's next attempt, by the loop's clock; its pause
+        self._held_targets = held_targets
+        self._ssh = [Ssh(host) for host in hosts]
+        self._apps = {one.target: one for ssh in self._ssh for one in (HostedApp(ssh, app) for app in ssh.host.apps)}
+
+    def list(self) -> Iterable[TargetInfo]:
+        return [_info(app) for app in self._apps.values()]
+
+    async def resolve(self, wanted: Wanted) -> TargetInfo:
+        assert isinstance(wanted, HostTarget)
+        app = self._find(wanted)
+        if await app.asleep():
+            return _info(app)
+        answer = await app.forwarder("look", "doctor")
+        verdict.check(answer, where=app.where)
+        if answer.java is None:
+            raise CannotDebug(f"No Java process runs on {app.where}: start {wanted.app}, then enable debugging.")
+        return _info(app, needs_restart=_what_it_takes(app, answer))
+
+    def line(self, session: Session, *, changed: Callable[[], None], step: Callable[[str], None]) -> Line:
+        assert isinstance(session.target, HostTarget)
+        if session.target not in self._apps:
+            return Unconfigured(session.target)
+        return HostLine(self._find(session.target), self._edits, changed=changed, step=step)
+
+    async def drift(self) -> Sequence[Drift]:
+        """Asks every host at once; one that hangs is a line, and costs the others nothing."""
+        held = set(self._held_targets())
+        forgotten = [drift.forgotten(edit) for edit in await self._edits.left_over() if edit.target not in self._apps]
+        async with asyncio.TaskGroup() as group:
+            asked = [group.create_task(drift.of(app, held=app.target in held)) for app in self._apps.values()]
+        return [*(found for task in asked if (found := task.result()) is not None), *forgotten]
+
+    async def take_back_for_ever(self) -> None:
+        """What sessions that are over left on hosts that were not reached."""
+        while True:
+            try:
+                left = await self._edits.left_over()
+                async with asyncio.TaskGroup() as group:
+                    for edit in left:
+                        group.create_task(self._take_back(edit), name=f"take back {edit.target}")
+            except NoahError as e:
+                log.warning("taking edits back has to wait: %s", e.sentence)
+            await asyncio.sleep(TAKE_BACK_EVERY)
+
+    async def close(self) -> None:
+        for ssh in self._ssh:
+            await ssh.close()
+
+    async def _take_back(self, edit: HostEdit) -> None:
+        app, clock = self._apps.get(edit.target), asyncio.get_running_loop().time
+        at, pause = self._not_before.pop(edit.id, (0.0, TAKE_BACK_EVERY))
+        try:
+            if app is None or app.changing.locked() or clock() < at:
+                return
+            async with app.changing:
+                now = await self._edits.open_of(edit.target)
+                if now is not None and now.session == edit.session:
+                    await Restarts(app, self._edits).take_back(now, lambda text: log.info("%s %s", edit.target, text))
+                return
+        except NoahError as e:
+            log.info("%s is put back later: %s", edit.target, e.sentence)
+        except Exception:  # the task's outermost loop: the gateway and the other hosts go on
+            log.exception("%s is not put back", edit.target)
+        at, pause = clock() + pause, min(pause * 2, LONGEST_PAUSE)
+        self._not_before[edit.id] = (at, pause)
+
+    def _find(self, target: HostTarget) -> HostedApp:
+        if target not in self._apps:
+            known = ", ".join(map(str, self._apps)) or "none"
+            raise NotFound(f"The configuration has no {target}; it has {known[:300]}.")
+        return self._apps[target]
+
+
+@asynccontextmanager
+async def open_hosts(
+    hosts: Iterable[Host], edits: Edits, *, held_targets: Callable[[], Iterable[Target]]
+) -> AsyncIterator[Hosts]:
+    kind = Hosts(hosts, edits, held_targets=held_targets)
+    try:
+        async with asyncio.TaskGroup() as group:
+            taking_back = group.create_task(kind.take_back_for_ever(), name="take edits back")
+            yield kind
+            taking_back.cancel()
+    finally:
+        await kind.close()
+
+
+def _what_it_takes(app: HostedApp, answer: Answer) -> str | None:
+    """What has to be confirmed first."""
+    if not sleeps(answer):
+        return None
+    if app.app.options_file is None or app.app.restart_command is None:
+        raise CannotDebug(
+            f"The JVM of {app.target} does not listen for a debugger on port {app.app.jdwp_port}: start it with "
+            f"{verdict.FLAG.format(port=app.app.jdwp_port)}, or put options_file and a way to restart it into the "
+            "configuration."
+        )
+    return needs_restart(app).sentence
+
+
+def _info(app: HostedApp, *, needs_restart: str | None = None) -> TargetInfo:
+    return TargetInfo(
+        target=app.target,
+        app=app.app.name,
+        ready=not app.ssh.is_away,
+        # What the host would say is not asked for a list; a session's own looks say more.
+        phase="Unreachable" if app.ssh.is_away else "Running" if app.ssh.is_connected else "Unknown",
+        checkurl=app.app.checkurl,
+        needs_restart=needs_restart,
+    )

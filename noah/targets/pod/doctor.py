@@ -1,0 +1,151 @@
+"""What stands in the way of debugging, in a cluster or in one pod: findings in words, each with the thing to do."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+
+from noah.core import pods
+from noah.core.forwarder import Agent, Answer, arguments, read_answer
+from noah.core.pods import Pod
+from noah.core.session.target import WantedPod
+from noah.errors import NoahError
+from noah.inpod import script
+from noah.kube.clusters import Cluster
+from noah.kube.exec.commands import Container
+from noah.targets.pod.link import NAME
+from noah.targets.pod.pods import Pods
+from noah.targets.verdict import FLAG
+
+# Nothing listens there. A pod that can be reached refuses at once; never a JDWP port, whose only slot that would take.
+DISCARD_PORT = 9
+REACHED_WITHIN = 2.0  # seconds
+LOOK_TAKES = 10.0  # seconds at most
+
+
+class Level(StrEnum):
+    OK = "ok"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    level: Level
+    check: str  # one or two words, for the eye and for grep
+    message: str
+
+
+class Doctor:
+    def __init__(self, known: Pods) -> None:
+        self._known = known
+
+    async def cluster(self, name: str) -> list[Finding]:
+        """NotFound when there is no such cluster."""
+        return [finding async for finding in _of_cluster(self._known.cluster(name))]
+
+    async def pod(self, wanted: WantedPod) -> list[Finding]:
+        cluster, pod = self._known.choose(wanted)
+        return [finding async for finding in _of_pod(cluster, pod, wanted.container)]
+
+
+async def _of_cluster(cluster: Cluster) -> AsyncIterator[Finding]:
+    if not cluster.reachable:
+        yield Finding(Level.ERROR, "reachable", cluster.reason or f"Cluster {cluster.name} does not answer.")
+        return
+    yield Finding(Level.OK, "reachable", f"The API of cluster {cluster.name} answers.")
+    try:
+        missing = await cluster.missing_rights()
+    except NoahError as e:
+        yield Finding(Level.WARNING, "rights", e.sentence)
+    else:
+        for right in missing:
+            yield Finding(Level.ERROR, "rights", f"The gateway lacks the right to {right}.")
+        if not missing:
+            yield Finding(Level.OK, "rights", "The gateway has all the rights that it needs.")
+    if cluster.settings.reach == "pod":
+        yield await _reaches_pods(cluster)
+
+
+async def _reaches_pods(cluster: Cluster) -> Finding:
+    ips = [pod["status"].get("podIP") for pod in cluster.informer.pods() if pods.is_ready(pod)]
+    if not ips:
+        return Finding(Level.WARNING, "pod network", "No pod is ready, so whether pods can be reached is not known.")
+    try:
+        async with asyncio.timeout(REACHED_WITHIN):
+            _, writer = await asyncio.open_connection(ips[0], DISCARD_PORT)
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+    except ConnectionRefusedError:
+        pass
+    except (OSError, TimeoutError):
+        return Finding(
+            Level.ERROR,
+            "pod network",
+            f'Pods are not reached ({ips[0]} is silent): set reach = "api-server" for cluster {cluster.name}.',
+        )
+    return Finding(Level.OK, "pod network", "The gateway reaches pods.")
+
+
+async def _of_pod(cluster: Cluster, pod: Pod, wanted: str | None) -> AsyncIterator[Finding]:
+    try:
+        container = pods.choose_container(pod, wanted)
+    except NoahError as e:
+        yield Finding(Level.ERROR, "container", e.sentence)
+        return
+    where = f"container {container} of pod {pods.name_of(pod)}"
+    if reason := pods.not_running(pod, container):
+        yield Finding(Level.ERROR, "running", reason)
+        return
+    yield Finding(Level.OK, "running", f"{where[0].upper()}{where[1:]} runs.")
+    port = pods.jdwp_port(pod, container, cluster.settings.jdwp_port)
+    try:
+        answer = await _look(cluster, pod, container, port)
+    except NoahError as e:
+        yield Finding(Level.ERROR, "sh", e.sentence)
+    else:
+        yield Finding(Level.OK, "sh", "Commands can be run in it.")
+        for finding in _inside(answer, where, port):
+            yield finding
+    level, message = pods.probe_verdict(pod, container)
+    yield Finding(Level(level), "probe", message)
+
+
+async def _look(cluster: Cluster, pod: Pod, container: str, port: int) -> Answer:
+    result = await cluster.exec.run(
+        Container(pod["metadata"]["namespace"], pod["metadata"]["name"], container, pod["spec"].get("nodeName")),
+        ["sh", "-s", "--", *arguments("look", "doctor", name=NAME, jdwp_port=port)],
+        stdin=script("forwarder").encode(),
+        timeout=LOOK_TAKES,
+    )
+    return read_answer(result.stdout.decode("utf-8", "replace").splitlines())
+
+
+def _inside(answer: Answer, where: str, port: int) -> list[Finding]:
+    def found(ok: bool, check: str, good: str, bad: str, level: Level = Level.ERROR) -> Finding:
+        return Finding(Level.OK, check, good) if ok else Finding(level, check, bad)
+
+    return [
+        found(
+            "socat" in answer.tools,
+            "socat",
+            "socat is there.",
+            f"There is no socat in {where}: install it in the image.",
+        ),
+        found(
+            bool(answer.tools & {"curl", "wget"}),
+            "checkurl",
+            "The probe has curl or wget for checkurl.",
+            f"There is neither curl nor wget in {where}: the liveness probe cannot ask checkurl.",
+        ),
+        found(answer.writable, "report", "/dev/shm can be written.", f"/dev/shm cannot be written in {where}."),
+        found(answer.java is not None, "java", "A JVM runs.", f"No Java process runs in {where}."),
+        found(
+            answer.agent is not Agent.NONE,
+            "agent",
+            f"The JDWP agent has port {port}" + (", and a debugger." if answer.agent is Agent.TAKEN else "."),
+            f"Nothing listens for a debugger on port {port}: start the JVM with {FLAG.format(port=port)}.",
+        ),
+    ]

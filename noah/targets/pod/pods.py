@@ -1,0 +1,167 @@
+"""JVMs in pods, found through each cluster's informer. How one is reached: pod_line.py."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from noah.core import pods
+from noah.core.pods import Pod
+from noah.core.session.session import Session
+from noah.core.session.target import PodTarget, Target, Wanted, WantedPod
+from noah.errors import BadInput, CannotDebug, NotFound
+from noah.kube.clusters import Cluster
+from noah.targets.base import Line, TargetInfo
+from noah.targets.pod.link import PodLine, told
+from noah.targets.unconfigured import Unconfigured
+
+FIRST_LIST_TAKES = 3.0  # seconds; 500 pods a page, and a page is a tenth of a second
+
+
+class Pods:
+    """The kind: the pods of all clusters."""
+
+    def __init__(self, clusters: Mapping[str, Cluster], *, held_targets: Callable[[], Iterable[Target]]) -> None:
+        self._clusters = clusters
+        self._held_targets = held_targets
+        self._lines: dict[tuple[str, str], set[PodLine]] = {}
+        # What a listing shows of each pod, until it changes: 3,000 of them made anew would block the loop for 30 ms.
+        self._infos: dict[tuple[str, str, str], tuple[TargetInfo, ...]] = {}
+        for cluster in clusters.values():
+            cluster.informer.subscribe(lambda pod, _, name=cluster.name: self._pod_changed(name, pod))  # type: ignore[misc]
+
+    def list(self) -> Iterable[TargetInfo]:
+        for cluster in self._clusters.values():
+            for pod in cluster.informer.pods():
+                yield from self._infos_of(cluster, pod)
+
+    async def resolve(self, wanted: Wanted) -> TargetInfo:
+        assert isinstance(wanted, WantedPod)
+        await self._first_told(wanted)
+        cluster, pod = self.choose(wanted)
+        container = pods.choose_container(pod, wanted.container)
+        if not pods.is_there(pod):
+            raise CannotDebug(f"Pod {pods.name_of(pod)} is {pods.phase_of(pod)}: there is nothing to debug.")
+        if reason := pods.not_running(pod, container):
+            raise CannotDebug(f"{reason} Enable debugging once it runs.")
+        return _info(cluster, pod, container)
+
+    async def _first_told(self, wanted: WantedPod) -> None:
+        """A gateway that has just started is given a moment to learn which pods there are."""
+        asked = [self.cluster(wanted.cluster)] if wanted.cluster else list(self._clusters.values())
+        for cluster in asked:
+            if not cluster.informer.synced and cluster.informer.trouble is None:
+                await cluster.informer.wait_synced(FIRST_LIST_TAKES)
+
+    def line(self, session: Session, *, changed: Callable[[], None], step: Callable[[str], None]) -> Line:
+        target = session.target
+        assert isinstance(target, PodTarget)
+        if target.cluster not in self._clusters:
+            return Unconfigured(target)
+        key = (target.cluster, target.namespace)
+        line = PodLine(
+            self.cluster(target.cluster),
+            session,
+            held_targets=self._held_targets,
+            changed=changed,
+            closed=lambda line: self._lines.get(key, set()).discard(line),
+        )
+        self._lines.setdefault(key, set()).add(line)
+        return line
+
+    def _infos_of(self, cluster: Cluster, pod: Pod) -> tuple[TargetInfo, ...]:
+        key = (cluster.name, pod["metadata"]["namespace"], pod["metadata"]["name"])
+        known = self._infos.get(key)
+        if known is None:
+            known = self._infos[key] = tuple(_infos(cluster, pod)) if pods.is_there(pod) else ()
+        return known
+
+    def _pod_changed(self, cluster: str, pod: Pod) -> None:
+        self._infos.pop((cluster, pod["metadata"]["namespace"], pod["metadata"]["name"]), None)
+        for line in self._lines.get((cluster, pod["metadata"]["namespace"]), ()):
+            if line.concerns(pod):
+                line.changed()
+
+    def cluster(self, name: str) -> Cluster:
+        if name not in self._clusters:
+            known = ", ".join(self._clusters) or "none"
+            raise NotFound(f"The gateway knows no cluster {name!r}; it knows {known}.")
+        return self._clusters[name]
+
+    def choose(self, wanted: WantedPod) -> tuple[Cluster, Pod]:
+        if wanted.cluster is None or wanted.namespace is None:
+            return self._choose_anywhere(wanted)
+        cluster = told(self.cluster(wanted.cluster))
+        if wanted.pod is not None:
+            pod = cluster.informer.get(wanted.namespace, wanted.pod)
+            if pod is None:
+                raise NotFound(_no_such_pod(cluster, wanted))
+            return cluster, pod
+        found = [pod for pod in cluster.informer.in_namespace(wanted.namespace) if _means(wanted, cluster, pod)]
+        return cluster, _oldest(found, wanted, f" in namespace {wanted.namespace} of cluster {cluster.name}")
+
+    def _choose_anywhere(self, wanted: WantedPod) -> tuple[Cluster, Pod]:
+        found = [
+            (cluster, pod)
+            for cluster in self._clusters.values()
+            for pod in cluster.informer.pods()
+            if pods.is_there(pod) and _means(wanted, cluster, pod)
+        ]
+        places = sorted({f"{cluster.name}/{pod['metadata']['namespace']}" for cluster, pod in found})
+        if len(places) > 1:
+            first = f"pod/{places[0]}/{wanted}"
+            raise BadInput(f"{wanted} is in several places ({', '.join(places[:10])}): say which, as in {first}.")
+        return found[0][0] if found else self._any(), _oldest([pod for _, pod in found], wanted, "")
+
+    def _any(self) -> Cluster:
+        if not self._clusters:
+            raise NotFound("The gateway knows no cluster: add [[clusters]] to its configuration.")
+        return next(iter(self._clusters.values()))
+
+
+def _means(wanted: WantedPod, cluster: Cluster, pod: Pod) -> bool:
+    if wanted.deploy is not None:
+        return pods.workload_of(pod) == f"Deployment/{wanted.deploy}"
+    return pods.app_of(pod, cluster.settings.app_label) == wanted.app
+
+
+def _name(wanted: WantedPod) -> str:
+    return f"deployment {wanted.deploy}" if wanted.deploy is not None else f"app {wanted.app}"
+
+
+def _oldest(found: Sequence[Pod], wanted: WantedPod, where: str) -> Pod:
+    if not found:
+        raise NotFound(f"There is no pod of {_name(wanted)}{where}: `noah targets` lists what there is.")
+    pod = pods.oldest_ready(found)
+    if pod is None:
+        phases = ", ".join(f"{p['metadata']['name']} is {pods.phase_of(p)}" for p in found[:3])
+        raise CannotDebug(f"No pod of {_name(wanted)}{where} is ready: {phases}.")
+    return pod
+
+
+def _no_such_pod(cluster: Cluster, wanted: WantedPod) -> str:
+    assert wanted.namespace is not None
+    if not any(True for _ in cluster.informer.in_namespace(wanted.namespace)):
+        return f"Cluster {cluster.name} has no namespace {wanted.namespace!r} with pods that the gateway may see."
+    return f"Namespace {wanted.namespace} of cluster {cluster.name} has no pod {wanted.pod!r}."
+
+
+def _infos(cluster: Cluster, pod: Pod) -> Iterable[TargetInfo]:
+    try:
+        yield _info(cluster, pod, pods.choose_container(pod, None))
+    except CannotDebug:
+        for container in pod["spec"]["containers"]:
+            yield _info(cluster, pod, container["name"])
+
+
+def _info(cluster: Cluster, pod: Pod, container: str) -> TargetInfo:
+    meta = pod["metadata"]
+    return TargetInfo(
+        target=PodTarget(cluster.name, meta["namespace"], meta["name"], container),
+        app=pods.app_of(pod, cluster.settings.app_label),
+        workload=pods.workload_of(pod),
+        labels=pods.labels_of(pod),
+        ready=pods.is_ready(pod),
+        phase=pods.phase_of(pod),
+        restarts=pods.restarts_of(pod),
+        version=pods.version_of(pod, container),
+        started_at=pods.started_at(pod, container),
+        checkurl=pods.checkurl_of(pod, container),
+    )

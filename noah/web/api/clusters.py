@@ -1,0 +1,68 @@
+"""The clusters that the gateway knows, whether they answer, and what stands in the way there."""
+
+from pydantic import Field
+from typing_extensions import TypedDict
+
+from noah.core.session.target import WantedPod, parse_wanted
+from noah.kube.clusters import Cluster
+from noah.web.api.route import Answer, Call
+from noah.web.api.targets import targets_per_cluster
+from noah.web.keys import BROKER, CLUSTERS, DOCTOR
+from noah.web.wire import Model, Moment, Nothing, Text, moment
+
+
+class DoctorQuery(Model):
+    pod: Text | None = Field(None, description="NAMESPACE/POD[/CONTAINER]: look into this one")
+
+
+class ClusterJson(TypedDict):
+    name: str
+    reach: str
+    reachable: bool
+    since: Moment  # when it began, or ceased, to be reachable
+    reason: str | None
+    watch_age_seconds: float | None
+    targets: int
+
+
+class ClustersJson(TypedDict):
+    items: list[ClusterJson]
+
+
+class FindingJson(TypedDict):
+    level: str
+    check: str
+    message: str
+
+
+class FindingsJson(TypedDict):
+    findings: list[FindingJson]
+
+
+async def list_clusters(call: Call[Nothing, Nothing]) -> Answer[ClustersJson]:
+    app = call.request.app
+    targets = targets_per_cluster(app[BROKER].targets())
+    return Answer({"items": [_cluster_json(c, targets[c.name]) for c in app[CLUSTERS].values()]})
+
+
+async def examine(call: Call[DoctorQuery, Nothing]) -> Answer[FindingsJson]:
+    doctor, name = call.request.app[DOCTOR], call.path("name")
+    if call.query.pod is None:
+        findings = await doctor.cluster(name)
+    else:
+        wanted = parse_wanted(f"pod/{name}/{call.query.pod}")
+        assert isinstance(wanted, WantedPod)
+        findings = await doctor.pod(wanted)
+    return Answer({"findings": [{"level": str(f.level), "check": f.check, "message": f.message} for f in findings]})
+
+
+def _cluster_json(cluster: Cluster, targets: int) -> ClusterJson:
+    return {
+        "name": cluster.name,
+        "reach": cluster.settings.reach,
+        "reachable": cluster.reachable,
+        "since": moment(cluster.since),
+        "reason": cluster.reason,
+        "watch_age_seconds": cluster.watch_age,
+        "targets": targets,
+    }

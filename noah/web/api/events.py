@@ -1,0 +1,61 @@
+"""What happens, as it happens: the feed as server-sent events.
+
+Who was cut off comes back with the last ID that they have and misses nothing; "reload" says when that is not possible.
+A quiet stream says something every 15 seconds, so that both ends and all between know that it lives.
+"""
+
+from collections.abc import Callable
+from contextlib import aclosing
+
+from aiohttp import web
+from pydantic import Field
+
+from noah.core.session.target import WantedPod, parse_wanted
+from noah.store.feed import Event
+from noah.web.api.route import Call
+from noah.web.keys import BROKER, FEED
+from noah.web.sse import EventStream, streamed
+from noah.web.wire import Model, Nothing, Text, moment
+
+Concerns = Callable[[Event], bool]
+
+
+class EventsQuery(Model):
+    target: Text | None = None
+    session: Text | None = None
+    last_event_id: Text | None = Field(None, description="where to go on, for who cannot send Last-Event-ID")
+
+
+async def events(call: Call[EventsQuery, Nothing]) -> web.StreamResponse:
+    request, query = call.request, call.query
+    concerns = await _concerning(request, query)
+    feed = request.app[FEED]
+
+    async def tell(stream: EventStream) -> None:
+        async with aclosing(feed.watch(stream.last_id)) as watched:
+            async for event in watched:
+                if event.kind == "reload" or concerns(event):
+                    data = {**event.data, "at": moment(event.at), "kind": event.kind, "subject": event.subject}
+                    await stream.send([(event.id, event.kind, data)])
+                stream.last_id = event.id
+
+    return await streamed(request, request.headers.get("Last-Event-ID") or query.last_event_id or feed.last_id, tell)
+
+
+async def _concerning(request: web.Request, query: EventsQuery) -> Concerns:
+    name = None if query.target is None else await _full_name(request, query.target)
+
+    def concerns(event: Event) -> bool:
+        # A pod's name without a container stands for all of them.
+        about_target = name is None or f"{event.subject}/".startswith(f"{name}/")
+        return about_target and query.session in (None, event.data.get("session"))
+
+    return concerns
+
+
+async def _full_name(request: web.Request, target: str) -> str:
+    """deploy/NAME and app=NAME mean the one target that they choose now."""
+    wanted = parse_wanted(target)
+    if isinstance(wanted, WantedPod) and wanted.pod is None:
+        return str((await request.app[BROKER].resolve(wanted)).target)
+    return str(wanted)

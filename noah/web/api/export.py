@@ -1,0 +1,99 @@
+"""All sessions of a filter as a file, as long as it may be: it is written while the database is read, page by page."""
+
+import asyncio
+import csv
+import io
+import json
+import logging
+from collections.abc import Callable, Iterable
+
+from aiohttp import web
+
+from noah.errors import NoahError
+from noah.sessions.live_session import Live
+from noah.web.api.route import Call
+from noah.web.api.sessions import SessionJson, SessionsFilter, find, json_of
+from noah.web.wire import Nothing
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 500  # sessions; some hundred KiB
+READS_WITHIN = 30.0  # seconds; who reads slower than AT_ONCE in that time has gone away
+PLAIN = (
+    "id", "target", "app", "workload", "owner", "status", "port",
+    "created_at", "expires_at", "ended_at", "end_reason", "end_detail", "ended_by",
+)  # fmt: skip
+COLUMNS = (*PLAIN, "connections", "debuggers", "bytes_in", "bytes_out", "commands")
+# What a spreadsheet would take for a formula, and run.
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+Written = Callable[[Iterable[SessionJson]], str]
+
+
+async def export_csv(call: Call[SessionsFilter, Nothing]) -> web.StreamResponse:
+    return await _export(call, _table([COLUMNS]), _rows, content_type="text/csv", name="sessions.csv")
+
+
+async def export_lines(call: Call[SessionsFilter, Nothing]) -> web.StreamResponse:
+    return await _export(call, "", _lines, content_type="application/jsonl", name="sessions.jsonl")
+
+
+async def _export(
+    call: Call[SessionsFilter, Nothing], head: str, written: Written, *, content_type: str, name: str
+) -> web.StreamResponse:
+    request = call.request
+    page = await find(request, call.query, limit=AT_ONCE, after=None)  # what it refuses is still an answer
+    response = web.StreamResponse(headers={"Content-Disposition": f'attachment; filename="{name}"'})
+    response.content_type, response.charset = content_type, "utf-8"
+    await response.prepare(request)
+    try:
+        await _write(response, head + written(_json(request, page.items)))
+        while page.after is not None:
+            page = await find(request, call.query, limit=AT_ONCE, after=page.after)
+            await _write(response, written(_json(request, page.items)))
+    except ConnectionResetError:
+        pass  # they went away
+    except (NoahError, TimeoutError) as e:
+        # A file that ends early must not look like a whole one: its last chunk is never sent.
+        log.warning("the export of sessions breaks off: %s", str(e) or "nobody reads it")
+        if request.transport is not None:
+            request.transport.abort()
+    return response
+
+
+async def _write(response: web.StreamResponse, text: str) -> None:
+    async with asyncio.timeout(READS_WITHIN):
+        await response.write(text.encode(errors="replace"))
+
+
+def _json(request: web.Request, sessions: Iterable[Live]) -> Iterable[SessionJson]:
+    return (json_of(request, live) for live in sessions)
+
+
+def _lines(sessions: Iterable[SessionJson]) -> str:
+    return "".join(json.dumps(one, ensure_ascii=False, separators=(",", ":")) + "\n" for one in sessions)
+
+
+def _rows(sessions: Iterable[SessionJson]) -> str:
+    return _table(_row(one) for one in sessions)
+
+
+def _row(session: SessionJson) -> Iterable[object]:
+    audit = session["audit"]
+    connections = audit["connections"] if audit else []
+    yield from (session[name] for name in PLAIN)  # type: ignore[literal-required]
+    yield len(connections)
+    yield ", ".join(sorted({one["debugger"] for one in connections if one["debugger"]}))
+    yield sum(one["bytes_in"] for one in connections)
+    yield sum(one["bytes_out"] for one in connections)
+    yield " ".join(f"{name}:{count}" for name, count in (audit["commands"] if audit else {}).items())
+
+
+def _table(rows: Iterable[Iterable[object]]) -> str:
+    text = io.StringIO()
+    csv.writer(text).writerows([_cell(value) for value in row] for row in rows)
+    return text.getvalue()
+
+
+def _cell(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value

@@ -1,0 +1,94 @@
+"""Whether the gateway lives, and whether it should be sent requests."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Literal
+
+from aiohttp import web
+from typing_extensions import TypedDict
+
+from noah.errors import NoahError, Unavailable
+from noah.store import Store
+from noah.web.api.route import Answer, Call
+from noah.web.wire import Nothing
+
+log = logging.getLogger(__name__)
+
+KEPT = 1.0  # seconds that a look at the database counts: probes and scrapes come from many sides
+DATABASE_WITHIN = 2.0  # seconds; a kubelet's probe is given about that
+# All that anybody who asks is told: where the database is, and as whom the gateway goes there, is for the log.
+AWAY = "The database does not answer: the gateway's log says why."
+
+
+class CheckJson(TypedDict):
+    check: str
+    ok: bool
+    message: str | None
+
+
+class HealthJson(TypedDict):
+    status: Literal["ok", "failing"]
+    checks: list[CheckJson]
+
+
+class Health:
+    def __init__(self, *, store: Store, stopping: Callable[[], bool]) -> None:
+        self.stopping = stopping
+        self.database: str | None = None  # why it is away, as of the last look
+        self._store = store
+        self._logged: str | None = None
+        self._looked_at = float("-inf")
+        self._looking = asyncio.Lock()
+
+    async def look(self) -> str | None:
+        """Why the database is away, if it is."""
+        async with self._looking:
+            if time.monotonic() - self._looked_at >= KEPT:
+                self.database = await self._ask()
+                self._looked_at = time.monotonic()
+            return self.database
+
+    async def _ask(self) -> str | None:
+        try:
+            async with asyncio.timeout(DATABASE_WITHIN):
+                await self._store.check()
+        except TimeoutError:
+            return self._noted(f"The database does not answer: nothing came within {DATABASE_WITHIN:.0f} s.")
+        except Unavailable as e:
+            self._noted(e.sentence)
+            return AWAY
+        except NoahError as e:
+            return self._noted(e.sentence)
+        return self._noted(None)
+
+    def _noted(self, sentence: str | None) -> str | None:
+        """In the log, when it changes."""
+        if sentence != self._logged:
+            self._logged = sentence
+            log.warning("%s", sentence or "The database answers again.")
+        return sentence
+
+
+HEALTH = web.AppKey("health", Health)
+
+
+async def livez(_: Call[Nothing, Nothing]) -> Answer[HealthJson]:
+    """The event loop turns. Nothing else: a gateway that is restarted because its database is away gains nothing."""
+    return Answer({"status": "ok", "checks": []})
+
+
+async def readyz(call: Call[Nothing, Nothing]) -> Answer[HealthJson]:
+    health = call.request.app[HEALTH]
+    away = await health.look()
+    checks: list[CheckJson] = [
+        {
+            "check": "serving",
+            "ok": not health.stopping(),
+            "message": "The gateway is stopping." if health.stopping() else None,
+        },
+        {"check": "database", "ok": away is None, "message": away},
+    ]
+    ok = all(check["ok"] for check in checks)
+    return Answer({"status": "ok" if ok else "failing", "checks": checks}, 200 if ok else 503)

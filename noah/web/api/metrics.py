@@ -1,0 +1,112 @@
+"""What Prometheus scrapes. All but one is read from the objects themselves, at the moment of the scrape."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from noah.core.session.session import Status
+from noah.kube.clusters import Cluster
+from noah.sessions.broker import Broker
+from noah.sessions.live_session import Live, Traffic
+from noah.web.api.health import HEALTH, Health
+from noah.web.api.route import Call
+from noah.web.wire import Nothing
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+# seconds; a warm pod takes below one, an image that is pulled or a JVM that starts takes minutes
+BUCKETS = (0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60, 300)
+
+
+class Metrics:
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._ready = Histogram(
+            "noah_enable_to_ready_seconds",
+            "From the wish to debug to an open port with a JVM behind it.",
+            buckets=BUCKETS,
+            registry=self._registry,
+        )
+        ProcessCollector(registry=self._registry)
+
+    def took(self, seconds: float) -> None:
+        self._ready.observe(seconds)
+
+    def read_from(self, *, broker: Broker, clusters: Mapping[str, Cluster], health: Health) -> None:
+        self._registry.register(_Reader(broker, clusters, health))
+
+    def text(self) -> bytes:
+        return generate_latest(self._registry)
+
+
+METRICS = web.AppKey("metrics", Metrics)
+
+
+async def scrape(call: Call[Nothing, Nothing]) -> web.Response:
+    app = call.request.app
+    await app[HEALTH].look()
+    return web.Response(body=app[METRICS].text(), headers={"Content-Type": CONTENT_TYPE})
+
+
+class _Reader(Collector):
+    def __init__(self, broker: Broker, clusters: Mapping[str, Cluster], health: Health) -> None:
+        self._broker = broker
+        self._clusters = clusters
+        self._health = health
+
+    def describe(self) -> Iterable[Metric]:
+        return ()  # else the registry would collect once to find the names out
+
+    def collect(self) -> Iterator[Metric]:
+        yield _sessions(self._broker.live())
+        yield from _traffic(self._broker.traffic())
+        yield from _clusters(self._clusters)
+        yield GaugeMetricFamily("noah_database_up", "Whether the database answers.", self._health.database is None)
+
+
+def _sessions(live: Iterable[Live]) -> Metric:
+    count = Counter(one.status for one in live)
+    family = GaugeMetricFamily("noah_sessions", "Live sessions.", labels=["status"])
+    for status in Status:
+        if status is not Status.ENDED:
+            family.add_metric([status], count[status])
+    return family
+
+
+def _traffic(traffic: Traffic) -> Iterator[Metric]:
+    carried = {"in": traffic.carried["in"], "out": traffic.carried["out"]}
+    yield _counter("noah_bytes", "Bytes that debug ports carried, in from debuggers and out.", "direction", carried)
+    yield _counter("noah_refused", "Connections that debug ports refused.", "reason", traffic.refused)
+
+
+def _clusters(clusters: Mapping[str, Cluster]) -> Iterator[Metric]:
+    def gauge(name: str, about: str, value: Callable[[Cluster], float | None]) -> Metric:
+        return _family(name, about, "cluster", {c.name: value(c) for c in clusters.values()})
+
+    yield gauge("noah_cluster_reachable", "Whether the cluster's API answers.", lambda c: c.reachable)
+    yield gauge("noah_cluster_pods", "Pods that are held in memory.", lambda c: len(c.informer))
+    yield gauge("noah_cluster_watch_age_seconds", "Since the watch last said something.", lambda c: c.watch_age)
+    yield gauge("noah_execs_in_flight", "Exec streams that are open.", lambda c: c.exec.counts.in_flight)
+    counts = {cluster.name: cluster.exec.counts for cluster in clusters.values()}
+    started = {name: one.started for name, one in counts.items()}
+    failed = {name: one.failed for name, one in counts.items()}
+    yield _counter("noah_execs_started", "Commands started in containers.", "cluster", started)
+    yield _counter("noah_execs_failed", "Those that did not begin, or ended nobody knows how.", "cluster", failed)
+
+
+def _counter(name: str, about: str, label: str, values: Mapping[str, float]) -> Metric:
+    family = CounterMetricFamily(name, about, labels=[label])
+    for key, value in values.items():
+        family.add_metric([key], value)
+    return family
+
+
+def _family(name: str, about: str, label: str, values: Mapping[str, float | None]) -> Metric:
+    family = GaugeMetricFamily(name, about, labels=[label])
+    for key, value in values.items():
+        if value is not None:
+            family.add_metric([key], value)
+    return family

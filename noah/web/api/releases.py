@@ -1,0 +1,272 @@
+"""Releases: which there were, and one as it happens, as server-sent events that end with how it ended."""
+
+import asyncio
+from collections.abc import Collection
+from contextlib import aclosing
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+from weakref import WeakKeyDictionary
+
+from aiohttp import web
+from pydantic import AfterValidator, Field, StringConstraints
+from typing_extensions import TypedDict
+
+from noah.core.release.journal import LINE_KINDS, Numbered, Told, timestamp
+from noah.core.release.release import Release, Result
+from noah.duration import parse_duration
+from noah.errors import BadInput
+from noah.releases.stream import Stream
+from noah.store import Page
+from noah.web.api.route import Answer, Call
+from noah.web.keys import CLOCK, RELEASES
+from noah.web.sse import EventStream, frame, streamed
+from noah.web.until_shutdown import PATIENCE
+from noah.web.wire import Model, Moment, Nothing, Paged, Text, maybe, moment, page
+
+_KINDS = {"deploy": "Deployment", "deployment": "Deployment", "sts": "StatefulSet", "statefulset": "StatefulSet"} | {
+    "ds": "DaemonSet",
+    "daemonset": "DaemonSet",
+}
+_DATED = LINE_KINDS | {"checkurl", "event", "condition", "pod", "online"}  # what `since` leaves out when it is older
+SHARED = 1000  # newest events of a release that are written once for all who watch it
+_FRAMES: WeakKeyDictionary[Stream, dict[int, bytes]] = WeakKeyDictionary()
+
+
+class ReleasesQuery(Paged):
+    cluster: Text | None = None
+    namespace: Text | None = None
+    workload: Text | None = None
+    result: Result | None = None
+
+
+class ReleaseJson(TypedDict):
+    id: str
+    cluster: str
+    namespace: str
+    kind: str
+    workload: str
+    revision: str
+    started_at: Moment
+    ended_at: Moment | None
+    result: Literal["running", "done", "failed", "replaced", "lost"]
+    online: int
+    wanted: int
+    text: str
+
+
+ReleasesJson = TypedDict("ReleasesJson", {"items": list[ReleaseJson], "continue": str | None, "total": int})
+
+
+def _instant(text: str) -> str:
+    try:
+        parse_duration(text)
+    except ValueError:
+        try:
+            datetime.fromisoformat(text)
+        except ValueError:
+            raise ValueError("write a length of time like 10m, or a time like 2026-01-31T08:00:00Z") from None
+    return text
+
+
+class ToldQuery(Model):
+    since: Annotated[Text, AfterValidator(_instant)] | None = Field(
+        None, description="nothing older: a length of time before now (10m), or a time (RFC 3339)"
+    )
+    tail: int | None = Field(None, ge=0, le=10_000, description="of the lines already there, only the last ones")
+    filter: Annotated[Text, StringConstraints(max_length=200)] | None = Field(
+        None, description="only lines that contain this, in whatever case"
+    )
+    pod: Text | None = Field(None, description="only what is about this pod")
+    container: Text | None = Field(None, description="only lines of this container")
+    previous: bool = Field(True, description="lines of containers' earlier runs too, of those already there")
+    last_event_id: Text | None = Field(None, description="where to go on, for who cannot send Last-Event-ID")
+
+
+class KindQuery(Model):
+    kind: Text = Field("deploy", description="deploy, sts or ds")
+
+
+class CurrentQuery(ToldQuery, KindQuery):
+    pass
+
+
+async def list_releases(call: Call[ReleasesQuery, Nothing]) -> Answer[ReleasesJson]:
+    shown = await find_releases(call.request, call.query)
+    return Answer({"items": [release_json(one) for one in shown.items], "continue": shown.after, "total": shown.total})
+
+
+async def find_releases(request: web.Request, query: ReleasesQuery) -> Page[Release]:
+    found = await request.app[RELEASES].find(
+        cluster=query.cluster, namespace=query.namespace, workload=query.workload, result=query.result
+    )
+    # A page's order is that of its keys: the longer ago, the greater.
+    rows = ((f"{10**11 - release.started_at.timestamp():020.6f} {release.id}", release) for release in found)
+    return page(rows, after=query.after, limit=query.limit)
+
+
+async def show_release(call: Call[Nothing, Nothing]) -> Answer[ReleaseJson]:
+    return Answer(release_json((await _stream(call)).release))
+
+
+async def release_events(call: Call[ToldQuery, Nothing]) -> web.StreamResponse:
+    return await _send(call, await _stream(call))
+
+
+async def current_events(call: Call[CurrentQuery, Nothing]) -> web.StreamResponse:
+    kind = kind_of(call.query.kind)
+    where = (call.path("cluster"), call.path("namespace"), kind, call.path("workload"))
+    return await _send(call, await call.request.app[RELEASES].current(*where))
+
+
+async def release_log(call: Call[ToldQuery, Nothing]) -> web.StreamResponse:
+    """As lines of text, with when and where each comes from."""
+    stream = await _stream(call)
+    wanted = _Wanted(call.query, call.request.app[CLOCK]())
+    held = list(stream.journal.after(0, limit=stream.journal.count))
+    if wanted.leaves_out:
+        wanted.look_back(held)
+    release = stream.release
+    response = web.StreamResponse()
+    response.content_type, response.charset = "text/plain", "utf-8"
+    name = "".join(c if c.isascii() and (c.isalnum() or c in "-.") else "_" for c in release.workload)
+    response.headers["Content-Disposition"] = f'attachment; filename="{name}-{release.id}.log"'
+    await response.prepare(call.request)
+    for first in range(0, len(held), 1000):
+        lines = [_line(told) for n, told in held[first : first + 1000] if wanted.wants(n, told)]
+        await response.write("".join(lines).encode(errors="replace"))
+    return response
+
+
+def kind_of(text: str) -> str:
+    kind = _KINDS.get(text.lower())
+    if kind is None:
+        raise BadInput(f"{text[:40]!r} has no releases: it takes {', '.join(sorted(_KINDS))}.")
+    return kind
+
+
+def release_json(release: Release) -> ReleaseJson:
+    progress = release.progress
+    return {
+        "id": release.id,
+        "cluster": release.cluster,
+        "namespace": release.namespace,
+        "kind": release.kind,
+        "workload": release.workload,
+        "revision": release.revision,
+        "started_at": moment(release.started_at),
+        "ended_at": maybe(moment, release.ended_at),
+        "result": progress.result.value,
+        "online": progress.online,
+        "wanted": progress.wanted,
+        "text": progress.sentence,
+    }
+
+
+async def _stream(call: Call[Any, Nothing]) -> Stream:
+    return await call.request.app[RELEASES].get(call.path("id"))
+
+
+async def _send(call: Call[Any, Nothing], stream: Stream) -> web.StreamResponse:
+    request = call.request
+    last = request.headers.get("Last-Event-ID") or call.query.last_event_id
+    after = _number(last, stream)
+    wanted = _Wanted(call.query, request.app[CLOCK]())
+    if after is None and wanted.leaves_out:
+        wanted.look_back(list(stream.journal.after(0, limit=stream.journal.count)))
+
+    async def tell(writing: EventStream) -> None:
+        if last and after is None:
+            anew = Told(timestamp(request.app[CLOCK]()), "anew", "The stream begins anew.")
+            await writing.send([(writing.last_id, anew.kind, anew.json(0))])
+        await request.app[PATIENCE].lasts(lambda: _tell(stream, after or 0, wanted, writing))
+
+    return await streamed(request, f"{stream.run}-{after or 0}", tell)
+
+
+async def _tell(stream: Stream, after: int, wanted: "_Wanted", writing: EventStream) -> None:
+    async with aclosing(stream.watch(after)) as watched:
+        async for events in watched:
+            # One after the other: of fifty who come at once, each may have thousands of events to be given, and what
+            # debuggers say to their JVMs shares the event loop with them.
+            async with stream.turn:
+                frames = [_frame(stream, n, told) for n, told in events if wanted.wants(n, told)]
+                await asyncio.sleep(0)
+            await writing.pass_on(frames, last_id=f"{stream.run}-{events[-1][0]}")
+
+
+def _frame(stream: Stream, n: int, told: Told) -> bytes:
+    known = _FRAMES.setdefault(stream, {})
+    if n in known and told.kind != "gap":  # which has the number of a missing event
+        return known[n]
+    made = frame(f"{stream.run}-{n}", told.kind, told.json(n))
+    if n > stream.journal.count - SHARED and told.kind != "gap":
+        known[n] = made
+        while len(known) > SHARED:
+            del known[next(iter(known))]
+    return made
+
+
+def _number(last_id: str | None, stream: Stream) -> int | None:
+    """After which event they go on; None: from the first, because they are new or know another run's numbers."""
+    run, _, number = (last_id or "").rpartition("-")
+    if run != stream.run or not (number.isascii() and number.isdigit() and len(number) < 20):
+        return None
+    return int(number) if int(number) <= stream.journal.count else None
+
+
+class _Wanted:
+    """Which events somebody has asked for."""
+
+    def __init__(self, query: ToldQuery, now: datetime) -> None:
+        self._query = query
+        self._filter = query.filter.casefold() if query.filter else None
+        self._since = _beginning(query.since, now)
+        self._left_out: Collection[int] = ()
+        self.leaves_out = query.tail is not None or not query.previous  # some of what is already there
+
+    def look_back(self, held: list[Numbered]) -> None:
+        """What is already there: of that, `tail` and `previous` leave something out."""
+        lines = [(n, told) for n, told in held if told.kind in LINE_KINDS and self.wants(n, told)]
+        left_out: set[int] = set()
+        if not self._query.previous:
+            newest: dict[tuple[str, str], int] = {}
+            for _, told in held:
+                if told.kind in LINE_KINDS:
+                    pod, container, restart = told.run
+                    newest[pod, container] = max(restart, newest.get((pod, container), 0))
+            left_out = {n for n, told in lines if told.run[2] < newest[told.run[:2]]}
+            lines = [(n, told) for n, told in lines if n not in left_out]
+        if self._query.tail is not None:
+            left_out |= {n for n, _ in lines[: max(0, len(lines) - self._query.tail)]}
+        self._left_out = left_out
+
+    def wants(self, n: int, told: Told) -> bool:
+        query, is_line = self._query, told.kind in LINE_KINDS
+        if n in self._left_out or (self._since and told.kind in _DATED and told.at < self._since):
+            return False
+        if query.pod is not None and told.more.get("pod", query.pod) != query.pod:
+            return False
+        if not is_line:
+            return True
+        if query.container is not None and told.more.get("container") != query.container:
+            return False
+        return self._filter is None or self._filter in told.text.casefold()
+
+
+def _beginning(since: str | None, now: datetime) -> str | None:
+    if since is None:
+        return None
+    try:
+        return timestamp(now - parse_duration(since))
+    except ValueError:
+        at = datetime.fromisoformat(since)
+        return timestamp(at if at.tzinfo else at.replace(tzinfo=UTC))
+    except OverflowError:
+        return None  # before all times
+
+
+def _line(told: Told) -> str:
+    more = told.more
+    who = " ".join(str(more[key]) for key in ("pod", "container", "object") if key in more)
+    mark = f"[{more['hook']}] " if "hook" in more else ""
+    return f"{told.at}  {who or told.kind}  {mark}{told.text}\n"

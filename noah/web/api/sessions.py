@@ -1,0 +1,308 @@
+"""Debug sessions: enable, list, show, extend, resume, end; and the files that point an IDE at one."""
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Literal
+
+from aiohttp import web
+from pydantic import AfterValidator, Field, StrictBool
+from typing_extensions import TypedDict
+
+from noah.core import ide
+from noah.core.session.session import Attachment, EndReason, Status, VmState
+from noah.core.session.target import PodTarget, parse_wanted
+from noah.errors import BadInput, NotFound
+from noah.sessions.live_session import Live
+from noah.store import Page
+from noah.web.api.route import Answer, Call
+from noah.web.identity import who
+from noah.web.keys import BROKER, CLOCK, SETTINGS
+from noah.web.until_shutdown import PATIENCE
+from noah.web.wire import Length, Model, Moment, Nothing, Paged, Text, Wait, maybe, moment
+
+_ID = re.compile(r"[A-Za-z0-9_-]{1,40}", re.ASCII)
+
+
+def _network(text: str) -> str:
+    try:
+        network = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(f"{text[:60]!r} is neither an address nor a network like 10.1.0.0/16") from None
+    mapped = network.network_address.ipv4_mapped if network.version == 6 else None
+    return f"{mapped}/{network.prefixlen - 96}" if mapped and network.prefixlen >= 96 else str(network)
+
+
+class EnableBody(Model):
+    target: str = Field(
+        description="pod/CLUSTER/NAMESPACE/POD[/CONTAINER], host/HOST/APP, local/NAME, deploy/NAME or app=NAME"
+    )
+    length: Length | None = Field(None, alias="for")
+    allow: list[Annotated[str, AfterValidator(_network)]] | None = Field(
+        None, max_length=64, description="where a debugger may come from; the caller's own address unless given"
+    )
+    allow_exit: StrictBool = Field(False, description="let a debugger end the JVM")
+    pause_budget: Length | None = Field(
+        None, description="how long the whole VM may stand still; null: no limit; the configuration's unless given"
+    )
+    take_over: StrictBool = Field(False, description="the next debugger ends the one that is attached")
+    confirm_restart: StrictBool = Field(
+        False,
+        description="an app on a host may be restarted for it; without that, 409 with needs_restart when it has to",
+    )
+
+
+class ExtendBody(Model):
+    length: Length = Field(alias="for")
+
+
+class AskBody(Model):
+    text: Annotated[Text, Field(max_length=500)] | None = Field(None, description="what for, in a few words")
+
+
+class SessionsFilter(Model):
+    owner: Text | None = None
+    target: Text | None = Field(None, description="a target, or the beginning of one")
+    status: Status | None = None
+    end_reason: EndReason | None = None
+    state: Literal["live", "ended", "all"] | None = Field(
+        None, description="live, unless it is given, or an end_reason is asked for"
+    )
+
+
+class SessionsQuery(SessionsFilter, Paged):
+    pass
+
+
+class AttachedJson(TypedDict):
+    address: str
+    since: Moment
+    debugger: str | None
+    vm_name: str | None
+
+
+class VmJson(TypedDict):
+    state: Literal["running", "thread-suspended", "suspended", "unknown"]
+    since: Moment
+    thread: str | None
+    location: str | None
+
+
+class ConnectionJson(TypedDict):
+    address: str
+    debugger: str | None
+    since: Moment
+    until: Moment | None
+    bytes_in: int
+    bytes_out: int
+    ended: str | None
+
+
+class AuditJson(TypedDict):
+    commands: dict[str, int]
+    connections: list[ConnectionJson]
+
+
+class StepJson(TypedDict):
+    at: Moment
+    text: str
+
+
+class SessionJson(TypedDict):
+    id: str
+    target: str
+    status: str
+    owner: str
+    app: str
+    workload: str | None
+    host: str
+    port: int
+    created_at: Moment
+    expires_at: Moment
+    expires_in_seconds: int
+    ended_at: Moment | None
+    end_reason: str | None
+    end_detail: str | None
+    ended_by: str | None
+    reason: str | None
+    attached: AttachedJson | None
+    vm: VmJson | None
+    allow: list[str]
+    allow_exit: bool
+    pause_budget_seconds: float | None
+    audit: AuditJson | None
+    steps: list[StepJson]
+
+
+SessionsJson = TypedDict("SessionsJson", {"items": list[SessionJson], "continue": str | None, "total": int})
+
+
+async def enable(call: Call[Wait, EnableBody]) -> Answer[SessionJson]:
+    app, body = call.request.app, call.body
+    told_budget = "pause_budget" in body.model_fields_set
+    live, new = await app[BROKER].enable(
+        parse_wanted(body.target),
+        owner=who(call.request),
+        length=body.length,
+        allow=tuple(_own_address(call.request) if body.allow is None else body.allow),
+        allow_exit=body.allow_exit,
+        pause_budget=body.pause_budget if told_budget else app[SETTINGS].sessions.pause_budget,
+        take_over=body.take_over,
+        confirm_restart=body.confirm_restart,
+    )
+    live = await _settled(call, live)
+    location = {"Location": f"/api/v1/sessions/{live.session.id}"} if new else {}
+    return Answer(json_of(call.request, live), 201 if new else 200, location)
+
+
+async def list_sessions(call: Call[SessionsQuery, Nothing]) -> Answer[SessionsJson]:
+    page = await find(call.request, call.query, limit=call.query.limit, after=call.query.after)
+    items = [json_of(call.request, live) for live in page.items]
+    return Answer({"items": items, "continue": page.after, "total": page.total})
+
+
+async def find(request: web.Request, wanted: SessionsFilter, *, limit: int, after: str | None) -> Page[Live]:
+    return await request.app[BROKER].find(
+        owner=wanted.owner,
+        target=wanted.target,
+        status=wanted.status,
+        end_reason=wanted.end_reason,
+        state=wanted.state or ("all" if wanted.end_reason else "live"),
+        limit=limit,
+        after=after,
+    )
+
+
+async def show_session(call: Call[Wait, Nothing]) -> Answer[SessionJson]:
+    live = await call.request.app[BROKER].get(_id(call.request))
+    return Answer(json_of(call.request, await _settled(call, live)))
+
+
+async def extend(call: Call[Nothing, ExtendBody]) -> Answer[SessionJson]:
+    extended = call.request.app[BROKER].extend(_id(call.request), by=who(call.request), length=call.body.length)
+    return Answer(json_of(call.request, await extended))
+
+
+async def resume(call: Call[Nothing, Nothing]) -> Answer[SessionJson]:
+    resumed = call.request.app[BROKER].resume(_id(call.request), by=who(call.request))
+    return Answer(json_of(call.request, await resumed))
+
+
+async def ask(call: Call[Nothing, AskBody]) -> Answer[SessionJson]:
+    asked = call.request.app[BROKER].ask(_id(call.request), by=who(call.request), text=call.body.text)
+    return Answer(json_of(call.request, await asked))
+
+
+async def end(call: Call[Wait, Nothing]) -> Answer[SessionJson]:
+    app, session_id, wait = call.request.app, _id(call.request), call.query.wait
+    live = await app[BROKER].end(session_id, by=who(call.request))
+    if wait:
+        live = await app[PATIENCE].lasts(lambda: app[BROKER].ended(session_id, within=wait)) or live
+    return Answer(json_of(call.request, live))
+
+
+async def ide_file(call: Call[Nothing, Nothing]) -> web.Response:
+    request, kind = call.request, call.path("format")
+    if kind not in ide.FORMATS:
+        raise NotFound(f"There are no files for {kind[:40]!r}; there are {', '.join(ide.FORMATS)}.")
+    session = (await request.app[BROKER].get(_id(request))).session
+    name = session.app
+    if isinstance(session.target, PodTarget):
+        name += f" ({session.target.namespace})"
+    text = ide.FORMATS[kind].text(request.app[SETTINGS].gateway.advertised_host, session.port, name)
+    return web.Response(
+        text=text,
+        content_type=ide.FORMATS[kind].content_type,
+        charset="utf-8",
+        headers={"Content-Disposition": f'attachment; filename="{ide.filename(kind, name)}"'},
+    )
+
+
+def session_json(live: Live, *, host: str, now: datetime) -> SessionJson:
+    session, facts = live.session, live.facts
+    return {
+        "id": session.id,
+        "target": str(session.target),
+        "status": str(live.status),
+        "owner": session.owner,
+        "app": session.app,
+        "workload": session.workload,
+        "host": host,
+        "port": session.port,
+        "created_at": moment(session.created_at),
+        "expires_at": moment(session.expires_at),
+        "expires_in_seconds": 0 if session.is_over else max(0, int((session.expires_at - now).total_seconds())),
+        "ended_at": maybe(moment, session.ended_at),
+        "end_reason": maybe(str, session.end_reason),
+        "end_detail": session.end_detail,
+        "ended_by": session.ended_by,
+        "reason": live.reason,
+        "attached": maybe(_attached_json, facts.attached),
+        "vm": maybe(_vm_json, facts.vm),
+        "allow": list(session.allow),
+        "allow_exit": session.allow_exit,
+        "pause_budget_seconds": maybe(timedelta.total_seconds, session.pause_budget),
+        "audit": maybe(_audit_json, live.audit),
+        "steps": [{"at": moment(step.at), "text": step.text} for step in live.steps],
+    }
+
+
+def _attached_json(attached: Attachment) -> AttachedJson:
+    return {
+        "address": attached.address,
+        "since": moment(attached.since),
+        "debugger": attached.debugger,
+        "vm_name": attached.vm_name,
+    }
+
+
+def _vm_json(vm: VmState) -> VmJson:
+    return {"state": vm.vm.value, "since": moment(vm.since), "thread": vm.thread, "location": vm.location}
+
+
+def _audit_json(audit: Mapping[str, Any]) -> AuditJson:
+    return {"commands": dict(audit["commands"]), "connections": [_connection_json(c) for c in audit["connections"]]}
+
+
+def _connection_json(summary: Mapping[str, Any]) -> ConnectionJson:
+    return {
+        "address": summary["address"],
+        "debugger": summary["debugger"],
+        "since": _reread(summary["since"]),
+        "until": maybe(_reread, summary["until"]),
+        "bytes_in": summary["bytes_in"],
+        "bytes_out": summary["bytes_out"],
+        "ended": summary["ended"],
+    }
+
+
+def _reread(at: str) -> Moment:
+    """An audit's moments are text already, as the database keeps them."""
+    return moment(datetime.fromisoformat(at))
+
+
+def json_of(request: web.Request, live: Live) -> SessionJson:
+    app = request.app
+    return session_json(live, host=app[SETTINGS].gateway.advertised_host, now=app[CLOCK]())
+
+
+def _id(request: web.Request) -> str:
+    """What cannot be an ID is never shown to the database: it may have a NUL in it."""
+    session_id = request.match_info["id"]
+    if not _ID.fullmatch(session_id):
+        raise NotFound(f"There is no session {session_id[:40]!r}.")
+    return session_id
+
+
+async def _settled(call: Call[Wait, Any], live: Live) -> Live:
+    broker, wait = call.request.app[BROKER], call.query.wait
+    if not wait:
+        return live
+    return await call.request.app[PATIENCE].lasts(lambda: broker.settled(live.session.id, within=wait)) or live
+
+
+def _own_address(request: web.Request) -> list[str]:
+    if not request.remote:
+        raise BadInput("It cannot be told where you come from: say with allow where the debugger will.")
+    return [_network(request.remote.partition("%")[0])]

@@ -1,0 +1,1 @@
+"""The web pages: templates, their scripts, and the handlers that render them."""

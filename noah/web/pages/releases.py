@@ -1,0 +1,80 @@
+"""The pages of releases: which there are, and one as it happens, whose stream its script reads."""
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from aiohttp import web
+from pydantic import Field
+
+from noah.web.api import releases
+from noah.web.api.route import Call
+from noah.web.keys import CLOCK, CLUSTERS, RELEASES
+from noah.web.wire import Model, Nothing, Text, moment
+
+Context = Mapping[str, Any]
+
+
+class ReleasesPage(releases.ReleasesQuery):
+    # A form sends its empty fields too.
+    result: str = Field("", pattern="^(running|done|failed|replaced|lost)?$")  # type: ignore[assignment]
+
+
+class ReleasePage(Model):
+    """What is wanted of the stream; the page's script reads it from the address."""
+
+    filter: Text | None = None
+    pod: Text | None = None
+    container: Text | None = None
+    since: Text | None = None
+    previous: Text | None = None
+    wrap: Text | None = None
+    hide: Text | None = None
+
+
+class AskedPage(releases.KindQuery):
+    cluster: Text
+    namespace: Text
+    workload: Text
+
+
+async def release_list(call: Call[ReleasesPage, Nothing]) -> Context:
+    given = call.query.model_dump(by_alias=True, exclude_unset=True)
+    given = {name: value for name, value in given.items() if value}
+    query = releases.ReleasesQuery.model_validate(given)
+    shown = await releases.find_releases(call.request, query)
+    stays = {name: value for name, value in given.items() if name != "continue"}
+
+    def at(token: str | None) -> str | None:
+        return None if token is None else f"/releases?{urlencode({**stays, 'continue': token})}"
+
+    return {
+        "here": "releases",
+        "clusters": [*call.request.app[CLUSTERS]],
+        "query": query,
+        "filtered": bool(stays.keys() - {"limit"}),
+        "rows": [releases.release_json(one) for one in shown.items],
+        "total": shown.total,
+        "previous": at(shown.before),
+        "next": at(shown.after),
+    }
+
+
+async def release(call: Call[ReleasePage, Nothing]) -> Context:
+    answer = await releases.show_release(Call(call.request, Nothing(), Nothing()))
+    return {"here": "releases", "release": answer.json, "now": moment(call.request.app[CLOCK]())}
+
+
+async def asked_for(call: Call[AskedPage, Nothing]) -> Context:
+    """A form cannot ask for a path."""
+    asked = call.query
+    where = "/".join(quote(part, safe="") for part in (asked.cluster, asked.namespace, asked.workload))
+    raise web.HTTPSeeOther(f"/releases/{where}?{urlencode({'kind': asked.kind})}")
+
+
+async def current(call: Call[releases.KindQuery, Nothing]) -> Context:
+    """To the address of the release itself, which is still this one's when the next has begun."""
+    kind = releases.kind_of(call.query.kind)
+    where = (call.path("cluster"), call.path("namespace"), kind, call.path("workload"))
+    found = await call.request.app[RELEASES].current(*where)
+    raise web.HTTPSeeOther(f"/releases/{quote(found.release.id, safe='')}")
