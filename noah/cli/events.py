@@ -3,7 +3,7 @@
 import json
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import click
 
@@ -13,12 +13,13 @@ from noah.cli.output import BAD, CARE, QUIET, clean, clock, output_option, to_ya
 from noah.client.event_reader import EventReader
 from noah.client.failure import Code, Failure
 from noah.client.gateway import Away, Gateway, Json, Query, connect
+from noah.core.session.event_kind import EventKind
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0  # seconds between two attempts to connect again
 
 _PROSE = ("status", "text", "reason")
 _SHOWN = frozenset({"at", "kind", "subject", *_PROSE})
-_COLOURS = {"warning": CARE, "reload": BAD, "step": QUIET}
+_COLOURS: Mapping[str, str] = {EventKind.WARNING: CARE, EventKind.RELOAD: BAD, EventKind.STEP: QUIET}
 
 
 @click.command()
@@ -98,9 +99,9 @@ def _for_people(events: Iterator[Json]) -> Iterator[Json]:
     reasons: dict[object, object] = {}
     for event in events:
         session, reason = event.get("session"), event.get("reason")
-        if event.get("kind") != "session" or (reason and reasons.get(session) != reason):
+        if event.get("kind") != EventKind.SESSION or (reason and reasons.get(session) != reason):
             yield event
-        if event.get("kind") == "session":
+        if event.get("kind") == EventKind.SESSION:
             reasons[session] = reason
 
 
@@ -118,7 +119,7 @@ def _printed(event: Json, output: str | None) -> str:
 
 def _line(event: Json) -> str:
     at, kind, subject = clock(event.get("at"), seconds=True), str(event.get("kind")), str(event.get("subject") or "-")
-    if kind == "reload":
+    if kind == EventKind.RELOAD:
         subject = "some events were missed: look with `noah sessions`"
     prose = ": ".join(str(event[key]) for key in _PROSE if event.get(key))
     rest = "  ".join(_pair(key, value) for key, value in event.items() if key not in _SHOWN and value is not None)

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from noah.core.jdwp.conversation import ExitRefused, Identified, PacketRefused, VmChanged
 from noah.core.session.audit import REMEMBERED
+from noah.core.session.event_kind import EventKind
 from noah.core.session.session import Attachment, Vm, VmState
 from noah.proxy.admission import Admission
 from noah.proxy.connection import Connection, Unreachable
@@ -38,7 +39,7 @@ class DebugPort:
         allow_exit: bool,
         clock: Callable[[], datetime],
         changed: Callable[[], None],
-        noticed: Callable[[str, Mapping[str, Any]], None],
+        noticed: Callable[[EventKind, Mapping[str, Any]], None],
     ) -> None:
         self.session_id = session_id
         self.host = host
@@ -166,7 +167,7 @@ class DebugPort:
         self.attached = Attachment(address=holder.address, since=holder.since)
         self.vm = VmState(vm=Vm.RUNNING, since=self._clock())
         self._change()
-        self._notice("attached", f"A debugger attached from {holder.address}.", address=holder.address)
+        self._notice(EventKind.ATTACHED, f"A debugger attached from {holder.address}.", address=holder.address)
         self._told()  # of what the JVM said before there was a debugger to say it to
 
     def _detached(self, holder: Connection) -> None:
@@ -179,7 +180,9 @@ class DebugPort:
         if self.attached is not None:
             self.attached = self.vm = None
             self._change()
-            self._notice("detached", f"The debugger of {holder.address} is gone: {holder.ended}.", **holder.summary())
+            self._notice(
+                EventKind.DETACHED, f"The debugger of {holder.address} is gone: {holder.ended}.", **holder.summary()
+            )
         holder.over.set()
 
     def _told(self) -> None:
@@ -197,7 +200,7 @@ class DebugPort:
                     self._exit_refused(self._holder)
                 case PacketRefused(length):
                     text = f"The debugger announced a packet of {length} bytes, which no JVM should allocate."
-                    self._notice("packet_refused", text, address=self._holder.address, length=length)
+                    self._notice(EventKind.PACKET_REFUSED, text, address=self._holder.address, length=length)
 
     def _vm_changed(self, event: VmChanged) -> None:
         since = self.vm.since if self.vm is not None and self.vm.vm is event.vm else self._clock()
@@ -210,7 +213,7 @@ class DebugPort:
         holder.exits_refused += 1
         if holder.exits_refused == 1:  # whoever insists is not told of again and again
             text = "The debugger asked the JVM to exit and was told that it cannot: this session does not allow it."
-            self._notice("exit_refused", text, address=holder.address)
+            self._notice(EventKind.EXIT_REFUSED, text, address=holder.address)
 
     def _refuse_second(self, address: str, holder: Connection) -> None:
         since = f"{holder.since:%H:%M} UTC"
@@ -221,13 +224,13 @@ class DebugPort:
         if host not in self._strangers and len(self._strangers) < REMEMBERED:
             self._strangers.add(host)
             text = f"A connection from {host} was refused: this session's port is not for that address."
-            self._notice("refused", text, address=host, reason="not_allowed")
+            self._notice(EventKind.REFUSED, text, address=host, reason="not_allowed")
 
     def _refuse(self, reason: str, address: str, text: str, **more: Any) -> None:
         self.refused[reason] += 1
-        self._notice("refused", text, address=address, reason=reason, **more)
+        self._notice(EventKind.REFUSED, text, address=address, reason=reason, **more)
 
-    def _notice(self, kind: str, text: str, **data: Any) -> None:
+    def _notice(self, kind: EventKind, text: str, **data: Any) -> None:
         """*data* is JSON."""
         log.info("%s %s: %s", self.session_id, kind, text)
         asyncio.get_running_loop().call_soon(self._noticed, kind, {"text": text, **data})

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from noah.core.pods import Pod
 from noah.core.release.journal import Told, timestamp
+from noah.core.session.event_kind import EventKind
 from noah.core.session.session import Status
 from noah.core.session.target import PodTarget
 from noah.releases.stream import Stream
@@ -44,4 +45,6 @@ class Warnings:
         told = f"A release of {session.workload} is about to replace this pod; the session follows to its successor."
         live.steps.append(Step(self._clock(), told))
         live.changed()
-        self._feed.publish("warning", str(target), {"session": session.id, "owner": session.owner, "text": told})
+        self._feed.publish(
+            EventKind.WARNING, str(target), {"session": session.id, "owner": session.owner, "text": told}
+        )

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from noah.core.session.event_kind import EventKind
 from noah.core.session.lifecycle import passes_by
 from noah.core.session.session import Status
 from noah.sessions.live_session import Live, Step
@@ -21,9 +22,9 @@ class Telling:
 
     def step(self, text: str) -> None:
         self._live.steps.append(Step(self._shared.clock(), text))
-        self.notice("step", {"text": text})
+        self.notice(EventKind.STEP, {"text": text})
 
-    def notice(self, kind: str, data: Mapping[str, Any]) -> None:
+    def notice(self, kind: EventKind, data: Mapping[str, Any]) -> None:
         session = self._live.session
         about = {"session": session.id, "owner": session.owner}
         self._shared.feed.publish(kind, str(session.target), {**about, **data})
@@ -44,7 +45,7 @@ class Telling:
         if before != (live.status,):
             self._log_status(str(before[0]) if before else "new")
             self.step(_said(live))
-        self.notice("session", {"status": live.status, "reason": live.reason})
+        self.notice(EventKind.SESSION, {"status": live.status, "reason": live.reason})
 
     def _log_status(self, before: str) -> None:
         live, session = self._live, self._live.session

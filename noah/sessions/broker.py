@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 
 from noah.core.session.audit import left_behind
+from noah.core.session.event_kind import EventKind
 from noah.core.session.session import EndReason, Session, Status
 from noah.core.session.target import Target, Wanted
 from noah.duration import format_duration
@@ -175,7 +176,7 @@ class Broker:
         said = f"{by} asks to resume{f': {text}' if text else '.'}"
         live.steps.append(Step(self._shared.clock(), said))
         asked = {"session": session_id, "owner": live.session.owner, "by": by, "text": text}
-        self._shared.feed.publish("asked", str(live.session.target), asked)
+        self._shared.feed.publish(EventKind.ASKED, str(live.session.target), asked)
         live.changed()
         return live
 

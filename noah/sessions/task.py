@@ -15,6 +15,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from noah.core.session.event_kind import EventKind
 from noah.core.session.lifecycle import (
     STANDS_AFTER,
     Action,
@@ -176,10 +177,10 @@ class SessionTask:
                 assert live.facts.vm is not None
                 live.warned_of = live.facts.vm.since
                 text = "The pause budget ends soon: the VM will be resumed."
-                self._telling.notice("warning", {"text": text, "resumes_at": at.isoformat()})
+                self._telling.notice(EventKind.WARNING, {"text": text, "resumes_at": at.isoformat()})
             case ResumeVm():
                 assert live.port is not None
-                self._telling.notice("warning", {"text": "The pause budget is used up: the VM is resumed."})
+                self._telling.notice(EventKind.WARNING, {"text": "The pause budget is used up: the VM is resumed."})
                 await live.port.detach("the pause budget is used up")
             case End(reason, detail):
                 await self.write(self._store.ask_end(session.id, reason=reason, detail=detail, by=None))
@@ -219,9 +220,9 @@ class SessionTask:
             self._look_at = max(self._look_at, now + LISTENS_AGAIN_WITHIN)
         self.wake()
 
-    def _noticed(self, kind: str, data: Mapping[str, Any]) -> None:
+    def _noticed(self, kind: EventKind, data: Mapping[str, Any]) -> None:
         self._telling.notice(kind, data)
-        if kind in ("attached", "detached"):
+        if kind in (EventKind.ATTACHED, EventKind.DETACHED):
             self._audits.save_soon(self.live.session.id)
 
     async def _dial(self, factory: Callable[[], asyncio.BufferedProtocol]) -> asyncio.Transport:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from noah.core.session.event_kind import EventKind
+
 KEPT = 2000  # events; at 200 bytes each, nothing; at one event per second, half an hour
 BEHIND = 500  # events; a watcher further behind than this is told to reload
 
@@ -19,7 +21,7 @@ BEHIND = 500  # events; a watcher further behind than this is told to reload
 class Event:
     id: str
     at: datetime
-    kind: str  # "session", "connection", "step", "warning", "target", "asked", "reload"
+    kind: EventKind
     subject: str  # the target or the session it is about
     data: Mapping[str, Any]  # JSON
 
@@ -38,7 +40,7 @@ class Feed:
         """To watch from here."""
         return f"{self._epoch}-{self._count}"
 
-    def publish(self, kind: str, subject: str, data: Mapping[str, Any]) -> None:
+    def publish(self, kind: EventKind, subject: str, data: Mapping[str, Any]) -> None:
         self._count += 1
         event = Event(self.last_id, self._clock(), kind, subject, data)
         self._events.append(event)
@@ -54,7 +56,7 @@ class Feed:
     async def watch(self, last_id: str | None = None) -> AsyncGenerator[Event, None]:
         """What came after *last_id*, then what comes; without one, only what comes. Ends when the feed is closed.
 
-        An event of kind "reload" says that some were missed and that the watcher should read everything anew.
+        An event of the kind RELOAD says that some were missed and that the watcher should read everything anew.
         """
         queue: asyncio.Queue[Event | None] = asyncio.Queue(BEHIND + 1)  # the last place is for the None
         if self._closed:
@@ -90,4 +92,4 @@ class Feed:
         return list(self._events)[seen - oldest :]
 
     def _reload(self) -> Event:
-        return Event(self.last_id, self._clock(), "reload", "", {})
+        return Event(self.last_id, self._clock(), EventKind.RELOAD, "", {})

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from noah.core.session.event_kind import EventKind
 from noah.store.feed import BEHIND, KEPT, Event, Feed
 
 AT = datetime(2026, 5, 4, 12, tzinfo=UTC)
@@ -16,7 +17,7 @@ def feed() -> Feed:
 
 def publish(feed: Feed, count: int) -> None:
     for _ in range(count):
-        feed.publish("session", "s1", {})
+        feed.publish(EventKind.SESSION, "s1", {})
 
 
 async def begun(feed: Feed) -> AsyncGenerator[Event, None]:
@@ -34,8 +35,8 @@ async def ids(watch: AsyncGenerator[Event, None]) -> list[str]:
 async def test_who_watches_sees_what_comes_in_order(feed: Feed) -> None:
     publish(feed, 2)
     watch = await begun(feed)
-    feed.publish("step", "s2", {"text": "started"})
-    assert await anext(watch) == Event("e-1-4", AT, "step", "s2", {"text": "started"})
+    feed.publish(EventKind.STEP, "s2", {"text": "started"})
+    assert await anext(watch) == Event("e-1-4", AT, EventKind.STEP, "s2", {"text": "started"})
     await watch.aclose()
 
 

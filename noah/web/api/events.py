@@ -10,6 +10,7 @@ from contextlib import aclosing
 from aiohttp import web
 from pydantic import Field
 
+from noah.core.session.event_kind import EventKind
 from noah.core.session.target import WantedPod, parse_wanted
 from noah.store.feed import Event
 from noah.web.api.route import Call
@@ -34,7 +35,7 @@ async def events(call: Call[EventsQuery, Nothing]) -> web.StreamResponse:
     async def tell(stream: EventStream) -> None:
         async with aclosing(feed.watch(stream.last_id)) as watched:
             async for event in watched:
-                if event.kind == "reload" or concerns(event):
+                if event.kind is EventKind.RELOAD or concerns(event):
                     data = {**event.data, "at": moment(event.at), "kind": event.kind, "subject": event.subject}
                     await stream.send([(event.id, event.kind, data)])
                 stream.last_id = event.id

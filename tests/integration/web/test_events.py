@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 
 from noah.client.event_reader import EventReader
+from noah.core.session.event_kind import EventKind
 from noah.web.sse import PING, STALLED
 from tests.integration.web.conftest import Gateway
 
@@ -64,11 +65,11 @@ async def test_a_session_is_told_from_its_beginning_to_its_end(gateway: Gateway)
 
 async def test_who_was_cut_off_misses_nothing_and_sees_nothing_twice(gateway: Gateway) -> None:
     async with watching(gateway) as stream:
-        gateway.feed.publish("step", "local/shop", {"n": 1})
+        gateway.feed.publish(EventKind.STEP, "local/shop", {"n": 1})
         assert (await stream.next())["n"] == 1
         last_id = stream.reader.last_id
     for n in (2, 3):
-        gateway.feed.publish("step", "local/shop", {"n": n})
+        gateway.feed.publish(EventKind.STEP, "local/shop", {"n": n})
     async with watching(gateway, last_id) as stream:
         assert [(await stream.next())["n"] for _ in range(2)] == [2, 3]
     async with watching(gateway, last_event_id=str(last_id)) as stream:
@@ -77,17 +78,17 @@ async def test_who_was_cut_off_misses_nothing_and_sees_nothing_twice(gateway: Ga
 
 async def test_who_was_cut_off_before_the_first_event_misses_nothing(gateway: Gateway) -> None:
     async with watching(gateway) as stream:
-        gateway.feed.publish("step", "local/other", {})
+        gateway.feed.publish(EventKind.STEP, "local/other", {})
         await stream.answer.content.readany()
         at_connect = "e-0"
-    gateway.feed.publish("step", "local/shop", {"n": 1})
+    gateway.feed.publish(EventKind.STEP, "local/shop", {"n": 1})
     async with watching(gateway, at_connect, target="local/shop") as stream:
         assert (await stream.next())["n"] == 1
 
 
 async def test_who_comes_from_another_process_is_told_to_read_anew(gateway: Gateway) -> None:
     async with watching(gateway, "earlier-7", target="local/shop") as stream:
-        gateway.feed.publish("step", "local/shop", {"n": 1})
+        gateway.feed.publish(EventKind.STEP, "local/shop", {"n": 1})
         assert [(await stream.next())["kind"] for _ in range(2)] == ["reload", "step"]
 
 
@@ -99,7 +100,7 @@ async def test_a_stream_tells_only_of_the_target_or_session_that_was_asked_for(g
             ("pod/a/ns/shop/sidecar", "s-3"),
             ("local/shop", "s-2"),
         ):
-            gateway.feed.publish("step", subject, {"session": about})
+            gateway.feed.publish(EventKind.STEP, subject, {"session": about})
         assert [(await target.next())["session"] for _ in range(2)] == ["s-2", "s-3"]
         assert [(await session.next())["subject"] for _ in range(2)] == ["pod/a/ns/shop/app", "local/shop"]
 
@@ -107,7 +108,7 @@ async def test_a_stream_tells_only_of_the_target_or_session_that_was_asked_for(g
 async def test_what_an_event_says_cannot_end_its_line(gateway: Gateway) -> None:
     nasty = "a\nid: 9\r\n\ndata: {}\u2028\0</script>"
     async with watching(gateway) as stream:
-        gateway.feed.publish("step", "local/shop", {"text": nasty})
+        gateway.feed.publish(EventKind.STEP, "local/shop", {"text": nasty})
         assert (await stream.next())["text"] == nasty
 
 
@@ -123,7 +124,7 @@ async def test_streams_end_when_the_gateway_stops(gateway: Gateway) -> None:
 
 async def test_a_quiet_stream_says_that_it_lives_and_how_far_it_is(gateway: Gateway) -> None:
     async with watching(gateway, target="local/shop") as stream:
-        gateway.feed.publish("step", "local/other", {})
+        gateway.feed.publish(EventKind.STEP, "local/other", {})
         async with asyncio.timeout(PING + 10):
             while b": ping" not in stream.raw:
                 stream.raw += await stream.answer.content.readany()
@@ -136,7 +137,7 @@ async def test_a_watcher_that_is_gone_is_let_go_of(gateway: Gateway) -> None:
         assert len(_watchers(gateway)) == 1
     async with asyncio.timeout(10):
         while _watchers(gateway):
-            gateway.feed.publish("step", "local/shop", {})
+            gateway.feed.publish(EventKind.STEP, "local/shop", {})
             await asyncio.sleep(0.05)
 
 
@@ -148,7 +149,7 @@ async def test_who_does_not_read_is_cut_off_and_goes_on_later(gateway: Gateway) 
                 await asyncio.sleep(0.02)
             # More than the kernel holds for it, a piece at a time, as far as the feed is read.
             for _ in range(400):
-                gateway.feed.publish("step", "local/shop", {"text": "x" * 50_000})
+                gateway.feed.publish(EventKind.STEP, "local/shop", {"text": "x" * 50_000})
                 await asyncio.sleep(0)
             while _watchers(gateway):
                 await asyncio.sleep(0.05)
