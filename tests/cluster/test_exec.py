@@ -160,6 +160,23 @@ async def test_a_held_command_tells_its_end(cluster: Cluster, pod: Container) ->
     assert told == [9]
 
 
+async def test_a_held_command_reads_the_lines_that_follow_its_script(cluster: Cluster, pod: Container) -> None:
+    lines: list[str] = []
+    held = await cluster.exec.hold(
+        pod,
+        ["sh", "-s"],
+        stdin=b'echo up\nwhile read -r line; do echo "ack $line"; [ "$line" != end ] || exit 4; done\nexit 5\n',
+        keep_stdin=True,
+        until="up",
+        first_line_timeout=10,
+        on_line=lines.append,
+    )
+    for word in (b"suspended\n", b"running\n", b"end\n"):
+        held.write(word)
+    await asyncio.wait_for(held.ended.wait(), 10)
+    assert (held.how, lines) == (4, ["ack suspended", "ack running", "ack end"])
+
+
 async def test_a_connection_is_exact_to_the_byte(cluster: Cluster, pod: Container) -> None:
     receiver = Receiver()
     transport = await cluster.exec.connect(pod, ["cat"], lambda: receiver)

@@ -88,25 +88,29 @@ class Exec:
         argv: Sequence[str],
         *,
         stdin: bytes = b"",
+        keep_stdin: bool = False,
         until: str,
         first_line_timeout: float,
         on_end: Callable[[int | NoahError], None] = lambda how: None,
+        on_line: Callable[[str], None] | None = None,
     ) -> HeldExec:
-        """Starts what goes on for hours, and returns when it has printed the line *until*, or has ended before that.
+        """Start a command that runs for hours; return when it has printed the line *until*, or has ended before.
 
-        *on_end* is called when the stream ends, unless it was closed; it may be before this returns. The command's
-        stdin ends after *stdin*, except as run() says.
+        *on_line* gets each line that it prints after *until*, without its end; a line of more than 4 KiB ends the
+        stream. *on_end* is called once when the stream ends, unless close() was called. Both may be called before this
+        returns. The command's stdin ends after *stdin*, except as run() says; with *keep_stdin* it stays open for
+        HeldExec.write(), and a script that comes by it has to end with `exit`.
         """
         began = _now()
         with self._counted():
             async with self._places.one(container.node, first_line_timeout):
                 late = f"{argv[0]} in {container} did not say {until!r} within {first_line_timeout:g} s."
                 async with within(first_line_timeout - (_now() - began), late):
-                    held = HeldExec(until, on_end)
-                    stream = await self._open(container, argv, held, stdin=bool(stdin))
+                    held = HeldExec(str(container), until, on_end=on_end, on_line=on_line)
+                    stream = await self._open(container, argv, held, stdin=bool(stdin) or keep_stdin)
                     try:
-                        if stdin:
-                            stream.write(stdin)
+                        stream.write(stdin)
+                        if stdin and not keep_stdin:
                             stream.close_stdin()
                         await held.begin(stream)
                     except BaseException:

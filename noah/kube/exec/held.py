@@ -1,6 +1,6 @@
-"""A command that goes on for hours, and the stream that tells when it ends.
+"""A command that runs for hours: its stream tells when it ends, carries lines to it, and brings lines from it.
 
-The stream is only how the gateway hears of the command: closing it, or losing it, does not end the command.
+Closing the stream, or losing it, does not end the command; it ends the command's stdin.
 """
 
 import asyncio
@@ -8,28 +8,42 @@ import contextlib
 from collections.abc import Callable
 
 from noah.errors import NoahError
+from noah.kube.errors import ExecCut
 from noah.kube.exec.stream import STDOUT, ExecStream, Sink
 from noah.kube.exec.websocket import GOODBYE
 
-KEPT = 64 * 1024  # bytes of stdout before the line that is waited for, and of stderr
+KEPT_BYTES = 64 * 1024  # of stdout before the awaited line, and of stderr
+LINE_BYTES = 4 * 1024  # of one line of stdout
+# Bytes that may wait for the connection. Lines to a command are some 20 bytes each, so this many mean that it has taken
+# none for minutes; what the kernel and TLS have buffered comes on top.
+WAITING_BYTES = 16 * 1024
+
+OnLine = Callable[[str], None]
 
 
 class HeldExec(Sink):
-    def __init__(self, until: str, on_end: Callable[[int | NoahError], None]) -> None:
-        self.lines: tuple[str, ...] = ()  # what it printed before the line *until*, or before it ended
-        self.has_come = False  # that line
-        self.how: int | NoahError | None = None  # the exit code, or why none is known; None: it goes on
+    def __init__(
+        self, container: str, until: str, *, on_end: Callable[[int | NoahError], None], on_line: OnLine | None
+    ) -> None:
+        self.lines: tuple[str, ...] = ()  # printed before the line *until*, or before the end
+        self.has_come = False  # the line *until*
+        self.how: int | NoahError | None = None  # the exit code, or why it is unknown; None while the stream lasts
         self.ended = asyncio.Event()
-        self._until = until.encode()
+        self._container = container
+        self._until = until
         self._on_end = on_end
+        self._on_line = on_line
         self._failed: NoahError | None = None  # before the line *until* came
+        self._closed = False
         self._begun = asyncio.Event()
         self._lost = asyncio.Event()
-        self._printed = bytearray()
-        self._said = bytearray()
+        self._first_lines: list[str] = []
+        self._first_bytes = 0
+        self._partial = bytearray()  # a line whose end has not come
+        self._stderr = bytearray()
 
     async def begin(self, stream: ExecStream) -> None:
-        """Returns when it has printed *until*, or has ended before that with an exit code; raises any other end."""
+        """Return when it has printed *until*, or has ended before that with an exit code; raise any other end."""
         self._stream = stream
         stream.resume_reading()
         await self._begun.wait()
@@ -38,31 +52,71 @@ class HeldExec(Sink):
 
     @property
     def stderr(self) -> str:
-        return self._said.decode(errors="replace")
+        return self._stderr.decode(errors="replace")
+
+    def write(self, data: bytes) -> None:
+        """Write to the command's stdin, which hold() must have been asked to keep open.
+
+        Raises ExecCut when the stream has ended. A stream that takes no more ends here: on_end is called first.
+        """
+        if self._closed:
+            raise ExecCut(f"The exec stream to {self._container} has been closed.")
+        if self.how is None and self._stream.transport.get_write_buffer_size() > WAITING_BYTES:
+            self._give_up(f"has not taken the last {WAITING_BYTES >> 10} KiB of its stdin")
+        if self.how is not None:
+            raise self.how if isinstance(self.how, ExecCut) else ExecCut(f"The command in {self._container} has ended.")
+        self._stream.write(data)
 
     async def close(self) -> None:
-        """Lets go of the stream; on_end is not called."""
+        """Close the stream without calling on_end."""
+        self._closed = True
         self._stream.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(2 * GOODBYE):
                 await self._lost.wait()
 
     def output(self, channel: int, piece: memoryview) -> None:
-        into = self._printed if channel == STDOUT else self._said
-        if not (channel == STDOUT and self._begun.is_set()):
-            into += piece[: KEPT - len(into)]
-        if channel == STDOUT and not self._begun.is_set():
-            self._look_for_the_line()
+        if channel != STDOUT:
+            self._stderr += piece[: KEPT_BYTES - len(self._stderr)]
+            return
+        if self._begun.is_set() and self._on_line is None:
+            return
+        *ended, rest = bytes(piece).split(b"\n")
+        for end in ended:
+            self._partial += end
+            line = bytes(self._partial)
+            self._partial.clear()
+            if self.how is None and not self._is_too_long(line):
+                self._line(line.decode(errors="replace"))
+        self._partial += rest
+        if self.how is None:
+            self._is_too_long(self._partial)
 
-    def _look_for_the_line(self) -> None:
-        *lines, _ = bytes(self._printed).split(b"\n")
-        if self._until in lines:
+    def _line(self, line: str) -> None:
+        if self._begun.is_set():
+            if self._on_line is not None:
+                self._on_line(line)
+        elif line == self._until:
             self.has_come = True
-            self._first(lines[: lines.index(self._until)])
+            self._begin()
+        else:
+            self._first_lines.append(line)
+            self._first_bytes += len(line)
+            if self._first_bytes > KEPT_BYTES:
+                self._give_up(f"printed more than {KEPT_BYTES >> 10} KiB before the line {self._until!r}")
 
-    def _first(self, lines: list[bytes]) -> None:
-        self.lines = tuple(line.decode(errors="replace") for line in lines)
-        self._printed.clear()
+    def _is_too_long(self, line: bytes | bytearray) -> bool:
+        if len(line) <= LINE_BYTES:
+            return False
+        self._give_up(f"printed a line of more than {LINE_BYTES >> 10} KiB")
+        return True
+
+    def _give_up(self, what: str) -> None:
+        self._stream.abort()
+        self.done(ExecCut(f"The exec stream to {self._container} was closed: its command {what}."))
+
+    def _begin(self) -> None:
+        self.lines = tuple(self._first_lines)
         self._begun.set()
 
     def done(self, how: int | NoahError) -> None:
@@ -74,7 +128,9 @@ class HeldExec(Sink):
             return
         if isinstance(how, NoahError):
             self._failed = how
-        self._first(bytes(self._printed).splitlines())
+        if self._partial:
+            self._first_lines.append(self._partial.decode(errors="replace"))
+        self._begin()
 
     def lost(self) -> None:
         self._lost.set()

@@ -1,6 +1,7 @@
 """What becomes of an exec when the other side does not do its part."""
 
 import asyncio
+import collections
 from collections.abc import Callable
 
 import pytest
@@ -236,6 +237,74 @@ async def test_a_command_without_its_first_lines_is_not_waited_for(api: FakeApi,
     with pytest.raises(Unavailable, match=r"sh in .* did not say 'done' within 0"):
         await exec_.hold(POD, ["sh"], until="done", first_line_timeout=0.1)
     await until(lambda: exec_.counts.in_flight == 0)
+
+
+@pytest.mark.parametrize("protocol", [V4, V5])
+async def test_a_held_command_takes_lines_and_answers_them(api: FakeApi, client: Client, protocol: str) -> None:
+    came: list[bytes] = []
+
+    async def forwarder(call: Call) -> None:
+        call.upgrade(protocol, then=frame(b"\x01port 1\ndone\nattach"))
+        while (got := await call.frame())[0] != CLOSE:
+            if len(got[1]) > 1:  # a heartbeat of the stream is an empty message
+                came.append(got[1])
+                call.writer.write(frame(b"\x01ed\nack " + got[1][1:3] + b"\n"))
+        call.writer.write(frame(got[1], CLOSE))
+
+    api.on_exec = forwarder
+    lines: list[str] = []
+    held = await Exec(client).hold(
+        POD, ["sh"], stdin=b"script\n", keep_stdin=True, until="done", first_line_timeout=5, on_line=lines.append
+    )
+    assert held.lines == ("port 1",)
+    held.write(b"suspended 1\n")
+    held.write(b"running 2\n")
+    await until(lambda: len(came) == 3)
+    assert came == [b"\x00script\n", b"\x00suspended 1\n", b"\x00running 2\n"], "stdin was not closed between them"
+    await until(lambda: len(lines) >= 4)
+    assert lines[:2] == ["attached", "ack sc"]
+    await held.close()
+    with pytest.raises(ExecCut, match="has been closed"):
+        held.write(b"running 3\n")
+
+
+async def test_a_line_without_an_end_closes_the_held_stream_with_a_sentence(api: FakeApi, client: Client) -> None:
+    api.on_exec = answers(frame(b"\x01done\nfine\n") + frame(b"\x01" + b"x" * 4000) + frame(b"\x01" + b"x" * 4000))
+    lines: list[str] = []
+    ends: list[int | NoahError] = []
+    exec_ = Exec(client)
+    held = await exec_.hold(POD, ["sh"], until="done", first_line_timeout=5, on_end=ends.append, on_line=lines.append)
+    await asyncio.wait_for(held.ended.wait(), 5)
+    assert "printed a line of more than 4 KiB" in str(held.how)
+    assert (lines, ends) == (["fine"], [held.how])
+    await until(lambda: exec_.counts.in_flight == 0)
+
+
+async def test_a_held_command_that_takes_no_more_lines_is_stuck(api: FakeApi, client: Client) -> None:
+    async def never_reads(call: Call) -> None:
+        call.upgrade(then=frame(b"\x01done\n"))
+        await call.hang()
+
+    api.on_exec = never_reads
+    ends: list[int | NoahError] = []
+    exec_ = Exec(client)
+    held = await exec_.hold(POD, ["sh"], keep_stdin=True, until="done", first_line_timeout=5, on_end=ends.append)
+    lines = (b"running 1\n" * 100 for _ in range(100_000))
+    with pytest.raises(ExecCut, match="has not taken the last 16 KiB of its stdin"):
+        collections.deque(map(held.write, lines), maxlen=0)
+    assert held.ended.is_set()
+    assert ends == [held.how]
+    with pytest.raises(ExecCut):
+        held.write(b"running 2\n")
+    await until(lambda: exec_.counts.in_flight == 0)
+
+
+async def test_a_held_command_that_has_ended_takes_no_lines(api: FakeApi, client: Client) -> None:
+    api.on_exec = answers(frame(b"\x01done\n") + status(3))
+    held = await Exec(client).hold(POD, ["sh"], keep_stdin=True, until="done", first_line_timeout=5)
+    await asyncio.wait_for(held.ended.wait(), 5)
+    with pytest.raises(ExecCut, match="has ended"):
+        held.write(b"running 1\n")
 
 
 async def test_closing_a_held_stream_tells_nobody(api: FakeApi, client: Client) -> None:
