@@ -5,7 +5,6 @@ gives the log of a container's present run, whichever that is by now: which one 
 """
 
 import asyncio
-import random
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,13 +13,14 @@ from urllib.parse import quote
 
 import aiohttp
 
+from noah.backoff import Backoff
 from noah.core.pods import statuses_of
 from noah.core.release.log_cursor import Seen
 from noah.errors import NotFound, Unavailable
 from noah.kube.client import Client
 
 LONGEST = 64 * 1024  # bytes of a line; more of it is cut away
-FIRST_WAIT, LONGEST_WAIT = 0.2, 5.0  # seconds between two attempts
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0  # between two attempts
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Logs:
     async def follow(self, run: Run) -> AsyncGenerator[Line, None]:
         """Ends with the run, or when its log is not kept any more. An API that is away is waited for; raises what
         else the API answers, above all MissingRight."""
-        seen, wait = Seen(), FIRST_WAIT
+        seen, backoff = Seen(), Backoff(first_s=FIRST_PAUSE_S, longest_s=LONGEST_PAUSE_S)
         while True:
             try:
                 state = state_of(await self._client.ask("GET", run.path), run)
@@ -62,7 +62,7 @@ class Logs:
                 async with self._client.stream(f"{run.path}/log", _asked(run, state, seen)) as stream:
                     # Of a run that goes on, a line without an end may be one that the API has cut.
                     async for line in _lines(stream, to_the_end=state != "running"):
-                        wait = FIRST_WAIT
+                        backoff.reset()
                         if seen.is_new(line.at):
                             yield line
                 if state != "running":
@@ -71,8 +71,7 @@ class Logs:
                 return
             except Unavailable:
                 pass
-            await asyncio.sleep(wait * random.uniform(0.5, 1))  # noqa: S311 - not a secret
-            wait = min(2 * wait, LONGEST_WAIT)
+            await asyncio.sleep(backoff.next_s())
 
 
 def state_of(pod: Mapping[str, Any], run: Run) -> Literal["running", "ended", "previous", "gone"]:

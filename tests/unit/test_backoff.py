@@ -1,0 +1,23 @@
+from noah.backoff import Backoff
+
+
+def test_a_pause_doubles_to_its_limit_and_begins_again_after_a_success() -> None:
+    backoff = Backoff(first_s=0.5, longest_s=4)
+    for limit in (0.5, 1, 2, 4, 4):
+        assert limit / 2 <= backoff.next_s() <= limit
+    assert backoff.failures == 5
+    backoff.reset()
+    assert backoff.failures == 0
+    assert 0.25 <= backoff.next_s() <= 0.5
+
+
+def test_a_pause_stays_at_its_limit_however_often_it_fails() -> None:
+    backoff = Backoff(first_s=0.001, longest_s=30)
+    assert all(backoff.next_s() <= 30 for _ in range(5000))
+    assert backoff.next_s() >= 15
+
+
+def test_two_that_fail_together_do_not_come_back_together() -> None:
+    pauses = {Backoff(first_s=10, longest_s=10).next_s() for _ in range(100)}
+    assert len(pauses) > 90
+    assert max(pauses) - min(pauses) > 2
