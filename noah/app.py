@@ -19,12 +19,11 @@ from typing import Any
 from aiohttp import web
 
 from noah import __version__
-from noah.core.session.target import Target
+from noah.catalog.holders import Holders
 from noah.errors import BadSettings, NoahError, Unavailable
 from noah.kube.clusters import Cluster
 from noah.releases.releases import open_releases
-from noah.sessions.broker import Broker, open_broker
-from noah.sessions.shared import Shared
+from noah.sessions.broker import open_broker
 from noah.settings import Settings, read_settings, settings_file
 from noah.store import Store, upgrade
 from noah.store.feed import Feed
@@ -78,16 +77,21 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
         feed = Feed(epoch=secrets.token_hex(4), clock=clock)
         clusters = {c.name: await stack.enter_async_context(Cluster(c)) for c in settings.clusters}
         metrics = Metrics()
-        held: list[Broker] = []  # the broker comes after the kinds that ask it who holds what
-        pods = Pods(clusters, held_targets=lambda: _held(held))
-        hosts = await stack.enter_async_context(
-            open_hosts(await all_hosts(settings), store.edits, held_targets=lambda: _held(held))
-        )
+        holders = Holders()
+        pods = Pods(clusters, holders=holders)
+        hosts = await stack.enter_async_context(open_hosts(await all_hosts(settings), store.edits, holders=holders))
         kinds: Mapping[str, Kind] = {"pod": pods, "host": hosts, "local": Locals(settings.local)}
         broker = await stack.enter_async_context(
-            open_broker(Shared(kinds=kinds, store=store, feed=feed, settings=settings, clock=clock, took=metrics.took))
+            open_broker(
+                kinds=kinds,
+                holders=holders,
+                store=store,
+                feed=feed,
+                settings=settings,
+                clock=clock,
+                took=metrics.took,
+            )
         )
-        held.append(broker)
         releases = await stack.enter_async_context(
             open_releases(clusters=clusters, store=store, feed=feed, live=broker.live, clock=clock)
         )
@@ -115,10 +119,6 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
             stopping = True
             log.info("noah stops; sessions stay")
             feed.close()
-
-
-def _held(brokers: list[Broker]) -> list[Target]:
-    return [live.session.target for broker in brokers for live in broker.live()]
 
 
 def _bound(settings: Settings) -> socket.socket:

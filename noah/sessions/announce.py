@@ -1,38 +1,42 @@
 """What a session tells: a log line and an event for each change that people can see, and its steps in words."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
 from noah.core.session.event_kind import EventKind
 from noah.core.session.lifecycle import passes_by
 from noah.core.session.session import Status
 from noah.sessions.live_session import Live, Step
-from noah.sessions.shared import Shared
+from noah.store.feed import Feed
 
 log = logging.getLogger(__name__)
 
 
 class Telling:
-    def __init__(self, live: Live, shared: Shared) -> None:
+    def __init__(self, live: Live, *, feed: Feed, clock: Callable[[], datetime], took: Callable[[float], None]) -> None:
+        """*took* is given the seconds from enable to ready, once."""
         self.was_ready = False  # since this gateway's start
         self._live = live
-        self._shared = shared
+        self._feed = feed
+        self._clock = clock
+        self._took = took
         self._told: tuple[object, ...] = ()
 
     def step(self, text: str) -> None:
-        self._live.steps.append(Step(self._shared.clock(), text))
+        self._live.steps.append(Step(self._clock(), text))
         self.notice(EventKind.STEP, {"text": text})
 
     def notice(self, kind: EventKind, data: Mapping[str, Any]) -> None:
         session = self._live.session
         about = {"session": session.id, "owner": session.owner}
-        self._shared.feed.publish(kind, str(session.target), {**about, **data})
+        self._feed.publish(kind, str(session.target), {**about, **data})
 
     def changes(self) -> None:
         """What is not as it was told last; a stop that does not last is no change."""
         live, vm = self._live, self._live.facts.vm
-        if passes_by(vm, self._shared.clock()):
+        if passes_by(vm, self._clock()):
             return
         now = (live.status, live.reason, live.attached, vm and (vm.vm, vm.thread, vm.location), live.session)
         if now == self._told:
@@ -41,7 +45,7 @@ class Telling:
         live.changed()
         if live.status is Status.READY and not self.was_ready:
             self.was_ready = True
-            self._shared.took((self._shared.clock() - live.session.created_at).total_seconds())
+            self._took((self._clock() - live.session.created_at).total_seconds())
         if before != (live.status,):
             self._log_status(str(before[0]) if before else "new")
             self.step(_said(live))

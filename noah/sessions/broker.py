@@ -5,10 +5,11 @@ Whoever wants something of a session writes it into the store and wakes its task
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 
+from noah.catalog.holders import Holders
 from noah.core.session.audit import left_behind
 from noah.core.session.event_kind import EventKind
 from noah.core.session.session import EndReason, Session, Status
@@ -17,21 +18,38 @@ from noah.duration import format_duration
 from noah.errors import AlreadyDebugged, BadInput, Conflict, NeedsRestart, NotFound
 from noah.sessions.audits import Audits, keeping_audits
 from noah.sessions.live_session import SETTLED, Live, Step, Traffic
-from noah.sessions.shared import Shared
 from noah.sessions.task import SessionTask
-from noah.store import Page
-from noah.targets.base import TargetInfo
+from noah.settings import Settings
+from noah.store import Page, Store
+from noah.store.feed import Feed
+from noah.targets.base import Kind, TargetInfo
 
 ENDING_TAKES = 20.0  # seconds; how long an enable waits for the session before it to be cleared away
 
 
 class Broker:
-    def __init__(self, group: asyncio.TaskGroup, shared: Shared, audits: Audits) -> None:
+    def __init__(
+        self,
+        group: asyncio.TaskGroup,
+        *,
+        kinds: Mapping[str, Kind],
+        holders: Holders,
+        store: Store,
+        audits: Audits,
+        feed: Feed,
+        settings: Settings,
+        clock: Callable[[], datetime],
+        took: Callable[[float], None],
+    ) -> None:
         self._group = group
-        self._shared = shared
+        self._kinds = kinds
+        self._holders = holders
+        self._store = store
         self._audits = audits
-        self._store = shared.store
-        self._settings = shared.settings
+        self._feed = feed
+        self._settings = settings
+        self._clock = clock
+        self._took = took
         self._live: dict[str, SessionTask] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
         self._past_traffic = Traffic()
@@ -39,11 +57,11 @@ class Broker:
     # -- what is there
 
     def targets(self) -> Iterable[TargetInfo]:
-        for kind in self._shared.kinds.values():
+        for kind in self._kinds.values():
             yield from kind.list()
 
     async def resolve(self, wanted: Wanted) -> TargetInfo:
-        return await self._shared.kind(wanted).resolve(wanted)
+        return await self._kinds[wanted.kind].resolve(wanted)
 
     def live(self) -> list[Live]:
         return [task.live for task in self._live.values()]
@@ -53,7 +71,8 @@ class Broker:
         return sum((live.traffic for live in self.live()), self._past_traffic)
 
     def holder(self, target: Target) -> Live | None:
-        return next((one for one in self.live() if one.session.target == target), None)
+        session_id = self._holders.session_on(target)
+        return self._live[session_id].live if session_id is not None else None
 
     async def get(self, session_id: str) -> Live:
         if task := self._live.get(session_id):
@@ -174,9 +193,9 @@ class Broker:
         if live.session.is_over or session_id not in self._live:
             raise Conflict(f"Session {session_id} is over: nobody is asked for anything.")
         said = f"{by} asks to resume{f': {text}' if text else '.'}"
-        live.steps.append(Step(self._shared.clock(), said))
+        live.steps.append(Step(self._clock(), said))
         asked = {"session": session_id, "owner": live.session.owner, "by": by, "text": text}
-        self._shared.feed.publish(EventKind.ASKED, str(live.session.target), asked)
+        self._feed.publish(EventKind.ASKED, str(live.session.target), asked)
         live.changed()
         return live
 
@@ -218,8 +237,19 @@ class Broker:
 
     def _spawn(self, live: Live) -> SessionTask:
         session = live.session
-        task = SessionTask(live, self._shared, self._audits)
+        task = SessionTask(
+            live,
+            kinds=self._kinds,
+            holders=self._holders,
+            store=self._store,
+            audits=self._audits,
+            feed=self._feed,
+            gateway=self._settings.gateway,
+            clock=self._clock,
+            took=self._took,
+        )
         self._live[session.id] = task
+        self._holders.put(session.id, session.target)
         self._audits.keep(live)
         running = self._group.create_task(task.run(), name=f"session {session.id} {session.target}")
         self._running[session.id] = running
@@ -229,6 +259,7 @@ class Broker:
 
     def _forget(self, session_id: str) -> None:
         if task := self._live.pop(session_id, None):
+            self._holders.remove(session_id)
             self._past_traffic += task.live.traffic
 
     async def start(self) -> None:
@@ -245,10 +276,29 @@ class Broker:
 
 
 @asynccontextmanager
-async def open_broker(shared: Shared) -> AsyncIterator[Broker]:
+async def open_broker(
+    *,
+    kinds: Mapping[str, Kind],
+    holders: Holders,
+    store: Store,
+    feed: Feed,
+    settings: Settings,
+    clock: Callable[[], datetime],
+    took: Callable[[float], None],
+) -> AsyncIterator[Broker]:
     """Sessions live as long as this context; leaving it closes ports and lets the targets be."""
-    async with keeping_audits(shared.store) as audits, asyncio.TaskGroup() as group:
-        broker = Broker(group, shared, audits)
+    async with keeping_audits(store) as audits, asyncio.TaskGroup() as group:
+        broker = Broker(
+            group,
+            kinds=kinds,
+            holders=holders,
+            store=store,
+            audits=audits,
+            feed=feed,
+            settings=settings,
+            clock=clock,
+            took=took,
+        )
         await broker.start()
         try:
             yield broker

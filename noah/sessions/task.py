@@ -15,6 +15,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from noah.catalog.holders import Holders
 from noah.core.session.event_kind import EventKind
 from noah.core.session.lifecycle import (
     STANDS_AFTER,
@@ -40,8 +41,10 @@ from noah.proxy.port import DebugPort
 from noah.sessions.announce import Telling
 from noah.sessions.audits import Audits
 from noah.sessions.live_session import Live
-from noah.sessions.shared import Shared
-from noah.targets.base import Line, Seen
+from noah.settings import Gateway
+from noah.store import Store
+from noah.store.feed import Feed
+from noah.targets.base import Kind, Line, Seen
 
 log = logging.getLogger(__name__)
 
@@ -54,13 +57,27 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0  # seconds between attempts that fail
 
 
 class SessionTask:
-    def __init__(self, live: Live, shared: Shared, audits: Audits) -> None:
+    def __init__(
+        self,
+        live: Live,
+        *,
+        kinds: Mapping[str, Kind],
+        holders: Holders,
+        store: Store,
+        audits: Audits,
+        feed: Feed,
+        gateway: Gateway,
+        clock: Callable[[], datetime],
+        took: Callable[[float], None],
+    ) -> None:
         self.live = live
-        self._shared = shared
+        self._kinds = kinds
+        self._holders = holders
+        self._store = store
         self._audits = audits
-        self._store = shared.store
-        self._clock = shared.clock
-        self._telling = Telling(live, shared)
+        self._gateway = gateway
+        self._clock = clock
+        self._telling = Telling(live, feed=feed, clock=clock, took=took)
         self._line = self._new_line()
         self._awake = asyncio.Event()
         self._writing = asyncio.Lock()
@@ -77,6 +94,7 @@ class SessionTask:
         """One at a time, so that the row that was written last is the one that is kept here."""
         async with self._writing:
             self.live.session = await statement
+            self._holders.put(self.live.session.id, self.live.session.target)
         self._awake.set()
         if self.live.session.is_over and self._acting is not None:
             self._acting.reschedule(asyncio.get_running_loop().time())
@@ -188,7 +206,7 @@ class SessionTask:
                 await self.write(self._store.finish(session.id, audit=live.audit))
 
     async def _open_port(self) -> None:
-        session, gateway = self.live.session, self._shared.settings.gateway
+        session, gateway = self.live.session, self._gateway
         networks = [ipaddress.ip_network(one, strict=False) for one in session.allow]
         port = DebugPort(
             session_id=session.id,
@@ -306,7 +324,7 @@ class SessionTask:
         self._awake.clear()
 
     def _new_line(self) -> Line:
-        kind = self._shared.kind(self.live.session.target)
+        kind = self._kinds[self.live.session.target.kind]
         return kind.line(self.live.session, changed=lambda: self.wake(look=True), step=self._telling.step)
 
     def _why_over(self) -> str:

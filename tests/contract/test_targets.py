@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from noah.catalog.holders import Holders
 from noah.core.jdwp.wire import HANDSHAKE
 from noah.core.session.session import Presence, Session, Vm
 from noah.core.session.target import Target, Wanted, parse_target, parse_wanted
@@ -98,7 +99,7 @@ async def host(tmp_path: Path) -> AsyncIterator[Way]:
     settings = parse_settings(tomllib.loads(machine.settings(orders.settings())), origin="test")
     await asyncio.to_thread(upgrade, f"sqlite:///{tmp_path}/noah.db")
     store = Store.open(f"sqlite:///{tmp_path}/noah.db")
-    hosts = Hosts(settings.hosts, store.edits, held_targets=list)
+    hosts = Hosts(settings.hosts, store.edits, holders=Holders())
     try:
         yield await way_of(hosts, orders.target, "host/kvm-2/nobody")
     finally:
@@ -124,7 +125,7 @@ async def pod(kubeconfig: Path) -> AsyncIterator[Way]:
                 while not any(True for _ in cluster.informer.pods()):
                     await asyncio.sleep(0.05)
             place = f"pod/dev/{kubectl.namespace}"
-            yield await way_of(Pods({"dev": cluster}, held_targets=list), f"{place}/orders", f"{place}/nobody/app")
+            yield await way_of(Pods({"dev": cluster}, holders=Holders()), f"{place}/orders", f"{place}/nobody/app")
     finally:
         await asyncio.to_thread(kubectl, "delete", "namespace", kubectl.namespace, "--wait=false")
 

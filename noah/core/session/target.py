@@ -6,6 +6,7 @@ with or without a cluster and a namespace before them.
 
 import re
 from dataclasses import dataclass
+from typing import ClassVar
 
 from noah.errors import BadInput
 
@@ -19,6 +20,8 @@ HOW = "write pod/CLUSTER/NAMESPACE/POD[/CONTAINER], host/HOST/APP, local/NAME, d
 
 @dataclass(frozen=True, slots=True)
 class PodTarget:
+    kind: ClassVar = "pod"
+
     cluster: str
     namespace: str
     pod: str
@@ -30,6 +33,8 @@ class PodTarget:
 
 @dataclass(frozen=True, slots=True)
 class HostTarget:
+    kind: ClassVar = "host"
+
     host: str
     app: str
 
@@ -39,6 +44,8 @@ class HostTarget:
 
 @dataclass(frozen=True, slots=True)
 class LocalTarget:
+    kind: ClassVar = "local"
+
     name: str
 
     def __str__(self) -> str:
@@ -51,6 +58,8 @@ Target = PodTarget | HostTarget | LocalTarget
 @dataclass(frozen=True, slots=True)
 class WantedPod:
     """A pod as people ask for one. Exactly one of pod, deploy and app is set; what is None, the gateway finds out."""
+
+    kind: ClassVar = "pod"
 
     cluster: str | None = None
     namespace: str | None = None

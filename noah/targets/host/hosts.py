@@ -10,10 +10,11 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
+from noah.catalog.holders import Holders
 from noah.core.forwarder import Answer, report_arguments
 from noah.core.host.edits import HostEdit
 from noah.core.session.session import Presence, Session, Vm
-from noah.core.session.target import HostTarget, Target, Wanted
+from noah.core.session.target import HostTarget, Wanted
 from noah.errors import CannotDebug, NoahError, NotFound, Unavailable
 from noah.proxy.relay import Dial
 from noah.settings import Host
@@ -126,10 +127,10 @@ def _away(error: Unavailable) -> Seen:
 class Hosts:
     """The kind."""
 
-    def __init__(self, hosts: Iterable[Host], edits: Edits, *, held_targets: Callable[[], Iterable[Target]]) -> None:
+    def __init__(self, hosts: Iterable[Host], edits: Edits, *, holders: Holders) -> None:
         self._edits = edits
         self._not_before: dict[str, tuple[float, float]] = {}  # an edit's next attempt, by the loop's clock; its pause
-        self._held_targets = held_targets
+        self._holders = holders
         self._ssh = [Ssh(host) for host in hosts]
         self._apps = {one.target: one for ssh in self._ssh for one in (HostedApp(ssh, app) for app in ssh.host.apps)}
 
@@ -155,7 +156,7 @@ class Hosts:
 
     async def drift(self) -> Sequence[Drift]:
         """Asks every host at once; one that hangs is a line, and costs the others nothing."""
-        held = set(self._held_targets())
+        held = set(self._holders.targets)
         forgotten = [drift.forgotten(edit) for edit in await self._edits.left_over() if edit.target not in self._apps]
         async with asyncio.TaskGroup() as group:
             asked = [group.create_task(drift.of(app, held=app.target in held)) for app in self._apps.values()]
@@ -203,10 +204,8 @@ class Hosts:
 
 
 @asynccontextmanager
-async def open_hosts(
-    hosts: Iterable[Host], edits: Edits, *, held_targets: Callable[[], Iterable[Target]]
-) -> AsyncIterator[Hosts]:
-    kind = Hosts(hosts, edits, held_targets=held_targets)
+async def open_hosts(hosts: Iterable[Host], edits: Edits, *, holders: Holders) -> AsyncIterator[Hosts]:
+    kind = Hosts(hosts, edits, holders=holders)
     try:
         async with asyncio.TaskGroup() as group:
             taking_back = group.create_task(kind.take_back_for_ever(), name="take edits back")

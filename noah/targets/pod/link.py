@@ -7,16 +7,17 @@ Two ways, chosen per cluster. `pod`: socat listens on a TCP port of the pod, for
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from noah.catalog.holders import Holders
 from noah.core import pods
 from noah.core.forwarder import LAST_LINE, Answer, arguments, read_answer, report_arguments
 from noah.core.pods import Pod
 from noah.core.session.session import Presence, Session, Vm
-from noah.core.session.target import PodTarget, Target
+from noah.core.session.target import PodTarget
 from noah.errors import NotFound, Unavailable
 from noah.inpod import script
 from noah.kube.clusters import Cluster
@@ -45,7 +46,7 @@ class PodLine:
         cluster: Cluster,
         session: Session,
         *,
-        held_targets: Callable[[], Iterable[Target]],
+        holders: Holders,
         changed: Callable[[], None],
         closed: Callable[["PodLine"], None],
     ) -> None:
@@ -54,7 +55,7 @@ class PodLine:
         self.changed = changed
         self._session_id = session.id
         self._cluster = cluster
-        self._held_targets = held_targets
+        self._holders = holders
         self._closed = closed
         self._held: HeldExec | None = None
         self._last: Seen | None = None  # what the last exec said
@@ -163,7 +164,7 @@ class PodLine:
             return Seen(presence=Presence.GONE, reason=f"{reason} It belonged to no workload that would replace it.")
         held = frozenset(
             t.pod
-            for t in self._held_targets()
+            for t in self._holders.targets
             if isinstance(t, PodTarget) and (t.cluster, t.namespace) == (self.target.cluster, self.target.namespace)
         )
         successor = pods.successor_of(

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from noah.catalog.holders import Holders
 from noah.core import pods
 from noah.core.pods import Pod
 from noah.core.session.session import Session
-from noah.core.session.target import PodTarget, Target, Wanted, WantedPod
+from noah.core.session.target import PodTarget, Wanted, WantedPod
 from noah.errors import BadInput, CannotDebug, NotFound
 from noah.kube.clusters import Cluster
 from noah.targets.base import Line, TargetInfo
@@ -18,9 +19,9 @@ FIRST_LIST_TAKES = 3.0  # seconds; 500 pods a page, and a page is a tenth of a s
 class Pods:
     """The kind: the pods of all clusters."""
 
-    def __init__(self, clusters: Mapping[str, Cluster], *, held_targets: Callable[[], Iterable[Target]]) -> None:
+    def __init__(self, clusters: Mapping[str, Cluster], *, holders: Holders) -> None:
         self._clusters = clusters
-        self._held_targets = held_targets
+        self._holders = holders
         self._lines: dict[tuple[str, str], set[PodLine]] = {}
         # What a listing shows of each pod, until it changes: 3,000 of them made anew would block the loop for 30 ms.
         self._infos: dict[tuple[str, str, str], tuple[TargetInfo, ...]] = {}
@@ -59,7 +60,7 @@ class Pods:
         line = PodLine(
             self.cluster(target.cluster),
             session,
-            held_targets=self._held_targets,
+            holders=self._holders,
             changed=changed,
             closed=lambda line: self._lines.get(key, set()).discard(line),
         )

@@ -12,7 +12,6 @@ from noah.core.session.session import Status
 from noah.core.session.target import PodTarget, Target, parse_wanted
 from noah.errors import BadInput
 from noah.sessions.live_session import Live
-from noah.sessions.shared import KIND_OF
 from noah.targets.base import TargetInfo
 from noah.web.api.route import Answer, Call
 from noah.web.keys import BROKER
@@ -89,7 +88,7 @@ def matching(request: web.Request, query: TargetsQuery) -> Iterable[TargetInfo]:
         if (
             _is_in(info.target, query.cluster, query.namespace)
             and query.app in (None, info.app)
-            and query.kind in (None, KIND_OF[type(info.target)])
+            and query.kind in (None, info.target.kind)
             and all(info.labels.get(key) == value for key, value in labels)
             and (not words or _has_all(f"{info.target} {info.app}".lower(), words))
         ):
@@ -113,7 +112,7 @@ async def list_apps(call: Call[AppsQuery, Nothing]) -> Answer[AppsJson]:
     for info in call.request.app[BROKER].targets():
         if _is_in(info.target, query.cluster, query.namespace) and q in info.app.lower():
             cluster, namespace = _place(info.target)
-            count = apps[info.app, cluster or "", namespace or "", KIND_OF[type(info.target)]]
+            count = apps[info.app, cluster or "", namespace or "", info.target.kind]
             count.update(targets=1, ready=int(info.ready), sessions=int(info.target in held))
     # A NUL sorts before all that names are made of: an app's rows stay together.
     rows = (("\0".join(key), (key, count)) for key, count in apps.items())
@@ -125,7 +124,7 @@ def target_json(info: TargetInfo, live: Live | None) -> TargetJson:
     cluster, namespace = _place(info.target)
     return {
         "target": str(info.target),
-        "kind": KIND_OF[type(info.target)],
+        "kind": info.target.kind,
         "app": info.app,
         "workload": info.workload,
         "cluster": cluster,

@@ -12,7 +12,6 @@ from operator import attrgetter, itemgetter
 
 from noah.core.session.target import PodTarget, Target
 from noah.sessions.live_session import Live
-from noah.sessions.shared import KIND_OF
 from noah.store import Page
 from noah.targets.base import TargetInfo
 from noah.web.api.targets import TargetJson, target_json
@@ -59,7 +58,7 @@ def _app(name: str, whole: Sequence[TargetInfo], part: Sequence[TargetInfo], hel
         total=len(whole),
         ready=sum(info.ready and info.phase != UNKNOWN for info in whole),
         unknown=sum(info.phase == UNKNOWN for info in whole),
-        kinds=Counter(KIND_OF[type(info.target)] for info in whole),
+        kinds=Counter(info.target.kind for info in whole),
         versions=[version for version, _ in versions.most_common()],
         owners=sorted({held[info.target].session.owner for info in whole if info.target in held}),
     )

@@ -22,7 +22,6 @@ from noah.core.session.target import parse_wanted
 from noah.duration import format_duration
 from noah.errors import NoahError, NotFound
 from noah.sessions.live_session import Live
-from noah.sessions.shared import KIND_OF
 from noah.store import Page as Rows
 from noah.web.api import clusters, releases, sessions, targets
 from noah.web.api.openapi import AnyRoute
@@ -232,7 +231,7 @@ def _gone(live: Live) -> targets.TargetJson:
     session = live.session
     return {
         "target": str(session.target),
-        "kind": KIND_OF[type(session.target)],
+        "kind": session.target.kind,
         "app": session.app,
         "workload": session.workload,
         "cluster": None,

@@ -13,10 +13,10 @@ import aiohttp
 import pytest
 from aiohttp.test_utils import TestServer
 
+from noah.catalog.holders import Holders
 from noah.kube.clusters import Cluster
 from noah.releases.releases import open_releases
 from noah.sessions.broker import Broker, open_broker
-from noah.sessions.shared import Shared
 from noah.settings import Cluster as ClusterSettings
 from noah.settings import Gateway as GatewaySettings
 from noah.settings import Local, Settings
@@ -98,17 +98,18 @@ async def serving(jvm: int, folder: Path, *more_clusters: ClusterSettings) -> As
         stack.push_async_callback(store.close)
         feed = Feed(epoch="e", clock=_now)
         clusters = {c.name: await stack.enter_async_context(Cluster(c)) for c in settings.clusters}
-        pods, metrics = Pods(clusters, held_targets=list), Metrics()
+        holders, metrics = Holders(), Metrics()
+        pods = Pods(clusters, holders=holders)
+        hosts = Hosts((), store.edits, holders=holders)
         broker = await stack.enter_async_context(
             open_broker(
-                Shared(
-                    kinds={"pod": pods, "local": Locals(settings.local)},
-                    store=store,
-                    feed=feed,
-                    settings=settings,
-                    clock=_now,
-                    took=metrics.took,
-                )
+                kinds={"pod": pods, "host": hosts, "local": Locals(settings.local)},
+                holders=holders,
+                store=store,
+                feed=feed,
+                settings=settings,
+                clock=_now,
+                took=metrics.took,
             )
         )
         releases = await stack.enter_async_context(
@@ -120,7 +121,7 @@ async def serving(jvm: int, folder: Path, *more_clusters: ClusterSettings) -> As
             feed=feed,
             clusters=clusters,
             doctor=Doctor(pods),
-            hosts=Hosts((), store.edits, held_targets=list),
+            hosts=hosts,
             settings=settings,
             store=store,
             metrics=metrics,

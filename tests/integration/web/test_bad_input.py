@@ -81,7 +81,7 @@ async def test_a_wrong_body_is_explained(gateway: Gateway, body: Any, said: str)
     ("target", "status", "said"),
     [
         ("local/shopp", 404, "has no [[local]] named 'shopp'; it has shop, nobody"),
-        ("host/h1/shop", 404, "knows no host targets"),
+        ("host/h1/shop", 404, "configuration has no host/h1/shop"),
         ("pod/nowhere/ns/shop", 404, "knows no cluster 'nowhere'; it knows away"),
         ("pod/away/ns/shop", 503, ""),
         ("app=shop", 404, "no pod of app shop"),
