@@ -16,8 +16,10 @@ from typing import Any, cast
 from aiohttp import web
 from playwright.async_api import Browser, Page, async_playwright
 
-from noah.core.release.journal import Journal, Told, timestamp
+from noah.core.release.journal import Journal
 from noah.core.release.release import Release
+from noah.core.release.release_event import ReleaseEvent, ReleaseEventKind, timestamp
+from noah.core.workload import WorkloadKind
 from noah.releases.releases import Releases
 from noah.releases.stream import Stream
 from noah.settings import Settings
@@ -100,7 +102,9 @@ def print_lines(stream: Stream, count: int) -> None:
         n = stream.journal.count + 1
         pod, words = random.choice(PODS), "of some length " * random.randint(0, 12)
         where = {"pod": pod, "container": "app", "restart": 0}
-        stream.tell(Told(timestamp(_now()), "log", f"GET /orders/{n} 200 {n % 97} ms {words}", where))
+        stream.tell(
+            ReleaseEvent(timestamp(_now()), ReleaseEventKind.LOG, f"GET /orders/{n} 200 {n % 97} ms {words}", where)
+        )
 
 
 async def print_for_ever(stream: Stream) -> None:
@@ -142,7 +146,7 @@ def _release() -> Release:
         id="r-bench",
         cluster="dev",
         namespace="orders",
-        kind="Deployment",
+        kind=WorkloadKind.DEPLOYMENT,
         workload="shop",
         revision="7",
         started_at=_now(),

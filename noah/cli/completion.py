@@ -8,6 +8,7 @@ import click
 from click.shell_completion import CompletionItem, ShellComplete, get_completion_class
 
 from noah.client.gateway import Gateway, Json, connect
+from noah.core.workload import WorkloadKind
 from noah.errors import NoahError
 
 VARIABLE = "_NOAH_COMPLETE"
@@ -73,7 +74,7 @@ def _short_names(items: Iterable[Json]) -> list[tuple[str, str]]:
     found: dict[str, str] = {}
     for item in items:
         kind, _, name = (item.get("workload") or "").partition("/")
-        if kind == "Deployment":
+        if kind == WorkloadKind.DEPLOYMENT:
             found[f"deploy/{name}"] = item["app"]
         found["/".join(["pod", *item["target"].split("/")[3:]])] = item["app"]
     return sorted(found.items())

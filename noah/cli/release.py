@@ -14,14 +14,17 @@ from noah.cli.output import BAD, CARE, GOOD, QUIET, Column, clean, clock, output
 from noah.client.event_reader import EventReader
 from noah.client.failure import Code, Failure
 from noah.client.gateway import Away, Gateway, Json, Query, connect
-from noah.core.release.log_cursor import Seen
+from noah.core.release.log_cursor import LogCursor
+from noah.core.release.release import PATHS, Result
+from noah.core.release.release_event import LINE_KINDS, ReleaseEventKind
+from noah.core.workload import SHORT_NAMES, workload_kind_of
 
 PAUSE = 1.0  # seconds until a gateway that went away is asked again
 PAST = 50  # releases are shown; a gateway keeps more
 
-_KINDS = {"deploy", "deployment", "sts", "statefulset", "ds", "daemonset"}
+# What comes from a container's output: after a restart its own times tell what is new.
+_PRINTED = LINE_KINDS | {ReleaseEventKind.CHECKURL, ReleaseEventKind.ONLINE}
 _COLOURS = ("cyan", "magenta", "blue", "bright_cyan", "bright_magenta", "bright_blue")
-_LINES = ("log", "hook")
 
 COLUMNS = (
     Column("ID", lambda r: r["id"]),
@@ -29,7 +32,11 @@ COLUMNS = (
     Column("WORKLOAD", lambda r: f"{r['kind']}/{r['workload']}"),
     Column("REVISION", lambda r: r["revision"]),
     Column("STARTED", lambda r: clock(r["started_at"], seconds=True)),
-    Column("RESULT", lambda r: r["result"], {"done": GOOD, "failed": BAD, "running": CARE, "lost": CARE}),
+    Column(
+        "RESULT",
+        lambda r: r["result"],
+        {Result.DONE: GOOD, Result.FAILED: BAD, Result.RUNNING: CARE, Result.LOST: CARE},
+    ),
     Column("ONLINE", lambda r: f"{r['online']}/{r['wanted']}"),
     Column("DETAIL", lambda r: r["text"]),
 )
@@ -81,18 +88,18 @@ def watch(
     while True:
         end: Json = {}
         for event in _Watch(gateway, path, {**wanted, "kind": kind}).events():
-            if event["kind"] == "end":
+            if event["kind"] == ReleaseEventKind.END:
                 end = event
             click.echo(json.dumps(event, ensure_ascii=False) if output else _line(event))
-        if end["result"] != "replaced" or kind is None:
-            return 0 if end["result"] == "done" else Code.CANNOT_DEBUG
+        if end["result"] != Result.REPLACED or kind is None:
+            return 0 if end["result"] == Result.DONE else Code.CANNOT_DEBUG
 
 
 @release.command("list")
 @click.option("--cluster", metavar="NAME", help="Only in this cluster.")
 @click.option("-n", "--namespace", metavar="NAME", help="Only in this namespace.")
 @click.option("--workload", metavar="NAME", help="Only of this workload.")
-@click.option("--result", type=click.Choice(["running", "done", "failed", "replaced", "lost"]), help="Only such.")
+@click.option("--result", type=click.Choice([result.value for result in Result]), help="Only such.")
 @click.option("--all", "everything", is_flag=True, help=f"Not only the last {PAST}.")
 @output_option
 def list_releases(
@@ -115,8 +122,9 @@ def list_releases(
 def _path(gateway: Gateway, workload: str, *, cluster: str | None, namespace: str | None) -> tuple[str, str | None]:
     """Where its stream is, and the kind of workload; None for one release, by its ID."""
     kind, _, name = workload.rpartition("/")
-    if kind and kind not in _KINDS:
-        raise click.UsageError(f"{kind} has no releases: deploy/NAME, sts/NAME and ds/NAME have.")
+    if kind and workload_kind_of(kind) not in PATHS:
+        known = ", ".join(f"{SHORT_NAMES[one]}/NAME" for one in PATHS)
+        raise click.UsageError(f"{kind} has no releases: write one of {known}.")
     if not kind and not namespace and name.startswith("r-"):
         return f"/releases/{quote(name, safe='')}/events", None
     if not namespace:
@@ -148,13 +156,13 @@ class _Watch:
             try:
                 for piece in pieces:
                     for event in (_event(one.data) for one in reader.feed(piece)):
-                        if event["kind"] == "release":
+                        if event["kind"] == ReleaseEventKind.RELEASE:
                             # The same release by its ID: its workload may have a newer one by the next connection.
                             self._path = f"/releases/{event['release']}/events"
                             self._query = {key: value for key, value in self._query.items() if key != "kind"}
                         if self._shown.is_new(event):
                             yield event
-                        if event["kind"] == "end":
+                        if event["kind"] == ReleaseEventKind.END:
                             return
             except Away:
                 pass
@@ -181,24 +189,24 @@ class _Shown:
 
     def __init__(self) -> None:
         self._anew = False
-        self._lines: dict[tuple[str, ...], Seen] = defaultdict(Seen)
+        self._lines: dict[tuple[str, ...], LogCursor] = defaultdict(LogCursor)
         self._before: Counter[tuple[str, ...]] = Counter()
         self._now: Counter[tuple[str, ...]] = Counter()
 
     def is_new(self, event: Json) -> bool:
-        if event["kind"] == "anew":
+        if event["kind"] == ReleaseEventKind.RESTARTED:
             self._anew = True
             self._before |= self._now
             self._now.clear()
-            for seen in self._lines.values():
-                seen.reconnected()
+            for cursor in self._lines.values():
+                cursor.reconnected()
             return False
-        if event["kind"] in _LINES or event["kind"] in ("checkurl", "online"):
+        if event["kind"] in _PRINTED:
             source = (str(event.get("pod")), str(event.get("container")), str(event.get("restart")))
             return self._lines[source].is_new(event["at"])
         key = (event["kind"], str(event.get("pod") or event.get("object")), event["text"])
         self._now[key] += 1
-        return event["kind"] == "end" or not self._anew or self._now[key] > self._before[key]
+        return event["kind"] == ReleaseEventKind.END or not self._anew or self._now[key] > self._before[key]
 
 
 def _event(data: str) -> Json:
@@ -212,28 +220,28 @@ def _event(data: str) -> Json:
 def _line(event: Json) -> str:
     at = clock(event["at"][:19] + "Z", seconds=True)
     said, colour = clean(str(event["text"])), _colour(event)
-    if event["kind"] in _LINES:
+    if event["kind"] in LINE_KINDS:
         who = f"{event['pod']} {event['container']}" + (f" (run {event['restart'] + 1})" if event["restart"] else "")
         pod = _COLOURS[crc32(str(event["pod"]).encode()) % len(_COLOURS)]
-        mark = click.style(f"[{event['hook']}] ", bold=True) if event["kind"] == "hook" else ""
+        mark = click.style(f"[{event['hook']}] ", bold=True) if event["kind"] == ReleaseEventKind.HOOK else ""
         return f"{at}  {click.style(clean(who), fg=pod)}  {mark}{said}"
     about = str(event.get("pod") or event.get("object") or "")
-    reason = f"{event['reason']}: " if event["kind"] == "event" else ""
+    reason = f"{event['reason']}: " if event["kind"] == ReleaseEventKind.EVENT else ""
     what = f"{about}: {reason}{said}" if about else said
     return f"{at}  {click.style(clean(what), fg=colour)}"
 
 
 def _colour(event: Mapping[str, object]) -> str:
     match event["kind"]:
-        case "end":
-            return GOOD if event["result"] == "done" else BAD
-        case "condition":
+        case ReleaseEventKind.END:
+            return GOOD if event["result"] == Result.DONE else BAD
+        case ReleaseEventKind.CONDITION:
             return QUIET
-        case "event":
+        case ReleaseEventKind.EVENT:
             return BAD if event["type"] == "Warning" else QUIET
-        case "gap" | "paused":
+        case ReleaseEventKind.GAP | ReleaseEventKind.PAUSED:
             return BAD
-        case "online":
+        case ReleaseEventKind.ONLINE:
             return GOOD if event["online"] else BAD
         case _:
             return CARE

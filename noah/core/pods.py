@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
+from noah.core.workload import WorkloadKind
 from noah.errors import CannotDebug, NotFound
 
 Pod = Mapping[str, Any]
@@ -19,6 +20,11 @@ DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 DEBUG_CONFIG = "debug.cloud.google.com/config"
 OPTIONS = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "JAVA_OPTS", "_JAVA_OPTIONS")
 
+# The label with the hash in a ReplicaSet's name, and the kind of workload that makes such ReplicaSets.
+_TEMPLATE_HASHES = (
+    ("pod-template-hash", WorkloadKind.DEPLOYMENT),
+    ("rollouts-pod-template-hash", WorkloadKind.ROLLOUT),
+)
 _JDWP = re.compile(r"(?:-agentlib:jdwp=|-Xrunjdwp:)(\S*)")
 
 
@@ -42,9 +48,9 @@ def workload_of(pod: Pod) -> str | None:
     for owner in pod["metadata"].get("ownerReferences") or ():
         if owner.get("controller"):
             kind, name = owner["kind"], owner["name"]
-            for label, parent in (("pod-template-hash", "Deployment"), ("rollouts-pod-template-hash", "Rollout")):
+            for label, parent in _TEMPLATE_HASHES:
                 template = labels_of(pod).get(label)
-                if kind == "ReplicaSet" and template and name.endswith(f"-{template}"):
+                if kind == WorkloadKind.REPLICA_SET and template and name.endswith(f"-{template}"):
                     return f"{parent}/{name.removesuffix(f'-{template}')}"
             return f"{kind}/{name}"
     return None

@@ -15,7 +15,7 @@ import aiohttp
 
 from noah.backoff import Backoff
 from noah.core.pods import statuses_of
-from noah.core.release.log_cursor import Seen
+from noah.core.release.log_cursor import LogCursor
 from noah.errors import NotFound, Unavailable
 from noah.kube.client import Client
 
@@ -52,18 +52,18 @@ class Logs:
     async def follow(self, run: Run) -> AsyncGenerator[Line, None]:
         """Ends with the run, or when its log is not kept any more. An API that is away is waited for; raises what
         else the API answers, above all MissingRight."""
-        seen, backoff = Seen(), Backoff(first_s=FIRST_PAUSE_S, longest_s=LONGEST_PAUSE_S)
+        cursor, backoff = LogCursor(), Backoff(first_s=FIRST_PAUSE_S, longest_s=LONGEST_PAUSE_S)
         while True:
             try:
                 state = state_of(await self._client.ask("GET", run.path), run)
                 if state == "gone":
                     return
-                seen.reconnected()
-                async with self._client.stream(f"{run.path}/log", _asked(run, state, seen)) as stream:
+                cursor.reconnected()
+                async with self._client.stream(f"{run.path}/log", _asked(run, state, cursor)) as stream:
                     # Of a run that goes on, a line without an end may be one that the API has cut.
                     async for line in _lines(stream, to_the_end=state != "running"):
                         backoff.reset()
-                        if seen.is_new(line.at):
+                        if cursor.is_new(line.at):
                             yield line
                 if state != "running":
                     return  # it had ended before its log was read to the end
@@ -90,10 +90,10 @@ def state_of(pod: Mapping[str, Any], run: Run) -> Literal["running", "ended", "p
             return "gone"
 
 
-def _asked(run: Run, state: str, seen: Seen) -> dict[str, str]:
+def _asked(run: Run, state: str, cursor: LogCursor) -> dict[str, str]:
     asked = {"container": run.container, "timestamps": "true"}
     asked |= {"previous": "true"} if state == "previous" else {"follow": "true"}
-    return asked | ({"sinceTime": seen.since + "Z"} if seen.since else {})
+    return asked | ({"sinceTime": cursor.since + "Z"} if cursor.since else {})
 
 
 async def _lines(stream: aiohttp.StreamReader, *, to_the_end: bool) -> AsyncGenerator[Line, None]:

@@ -10,8 +10,9 @@ from typing import Any
 
 from noah.core.pods import Pod, has_ended, statuses_of, workload_of
 from noah.core.release.events import Lines, PodChanges, of_event
-from noah.core.release.journal import Told, timestamp
 from noah.core.release.release import Progress, Release, Result, Revision, is_observed, is_of, judge, mark_of
+from noah.core.release.release_event import ReleaseEvent, ReleaseEventKind, timestamp
+from noah.core.workload import WorkloadKind
 from noah.errors import NoahError, NotFound, Unavailable
 from noah.kube.clusters import Cluster
 from noah.kube.logs import Run
@@ -47,7 +48,7 @@ class Follower:
         release: Release,
         revision: Revision,
         *,
-        tell: Callable[[Told], None],
+        tell: Callable[[ReleaseEvent], None],
         rolls: Callable[[], None],
         replaces: Callable[[Iterable[Pod]], None],
         backlog: Backlog,
@@ -64,7 +65,7 @@ class Follower:
         self._backlog = backlog
         self._clock = clock
         self._is_young = revision.made_at is not None and release.started_at - revision.made_at < YOUNG
-        self._pending: list[Told] = []
+        self._pending: list[ReleaseEvent] = []
         self._is_pending = asyncio.Event()
         self._told = asyncio.Event()  # set each time that what was pending has been told
         self._look_again = asyncio.Event()
@@ -147,7 +148,7 @@ class Follower:
         shown = progress if progress.result is Result.RUNNING else counted
         if (shown.online, shown.wanted, shown.sentence) != self._shown:
             self._shown = shown.online, shown.wanted, shown.sentence
-            self._say("progress", shown.sentence, {"online": shown.online, "wanted": shown.wanted})
+            self._say(ReleaseEventKind.PROGRESS, shown.sentence, {"online": shown.online, "wanted": shown.wanted})
         if progress.result is Result.RUNNING:
             self._replaces(old)
         self._progress = progress
@@ -162,7 +163,7 @@ class Follower:
         far, now = (self._progress.online, workload.get("status")), asyncio.get_running_loop().time()
         if far != self._moved[0]:
             self._moved = far, now
-        return self._release.kind != "Deployment" and now - self._moved[1] > STALLED
+        return self._release.kind != WorkloadKind.DEPLOYMENT and now - self._moved[1] > STALLED
 
     def _tell_pods(self, pods: Iterable[Pod]) -> None:
         now = timestamp(self._clock())
@@ -176,8 +177,8 @@ class Follower:
                     self._reading.add(run)
                     self._followers.append(self._start(self._follow(run), f"log of {run.pod} {run.container}"))
 
-    def _say(self, kind: str, text: str, more: Json) -> None:
-        self._queue([Told(timestamp(self._clock()), kind, text, more)])
+    def _say(self, kind: ReleaseEventKind, text: str, more: Json) -> None:
+        self._queue([ReleaseEvent(timestamp(self._clock()), kind, text, more)])
 
     # -- what they print
 
@@ -192,7 +193,7 @@ class Follower:
                     while self._pending and self._backlog.lines >= AHEAD:
                         await self._told.wait()
         except NoahError as e:
-            self._say("log", f"noah: its log cannot be read: {e.sentence}", _place(run))
+            self._say(ReleaseEventKind.LOG, f"noah: its log cannot be read: {e.sentence}", _place(run))
         self._read.add(run)
         self._look_again.set()
 
@@ -208,7 +209,7 @@ class Follower:
             await self._cluster.event_log.follow(self._release.namespace, self._take)
         except NoahError as e:
             more = {"object": f"Namespace/{self._release.namespace}", "type": "Warning", "reason": "NotReadable"}
-            self._say("event", f"Events cannot be read: {e.sentence}", more)
+            self._say(ReleaseEventKind.EVENT, f"Events cannot be read: {e.sentence}", more)
 
     def _take(self, event: Json) -> None:
         about = event["involvedObject"]
@@ -232,14 +233,14 @@ class Follower:
         if kind == "Pod":
             # One that is gone already: NAME-HASH-SUFFIX of a Deployment, else NAME-SUFFIX.
             rest = name.removeprefix(f"{ours}-").count("-") if name.startswith(f"{ours}-") else -1
-            return self._is_ours(pod) if pod else rest == (1 if self._release.kind == "Deployment" else 0)
-        if kind == "ReplicaSet":
+            return self._is_ours(pod) if pod else rest == (1 if self._release.kind == WorkloadKind.DEPLOYMENT else 0)
+        if kind == WorkloadKind.REPLICA_SET:
             return name.rpartition("-")[0] == ours
         return bool(kind == self._release.kind and name == ours)
 
     # -- in which order it is told
 
-    def _queue(self, told: Iterable[Told]) -> None:
+    def _queue(self, told: Iterable[ReleaseEvent]) -> None:
         before = len(self._pending)
         self._pending += told
         self._backlog.lines += len(self._pending) - before

@@ -12,6 +12,7 @@ from noah.core.pods import Pod, is_there, workload_of
 from noah.core.release.events import of_event
 from noah.core.release.release import PATHS, mark_of
 from noah.core.session.target import PodTarget
+from noah.core.workload import WorkloadKind
 from noah.errors import NoahError
 from noah.kube.clusters import Cluster
 from noah.kube.event_log import Event
@@ -31,7 +32,7 @@ class Place(NamedTuple):
 
     cluster: str
     namespace: str
-    kind: str  # Deployment, StatefulSet or DaemonSet
+    kind: WorkloadKind  # one of PATHS
     name: str
 
     def __str__(self) -> str:
@@ -69,7 +70,7 @@ class Noticing:
         kind, _, name = (workload_of(pod) or "").partition("/")
         if kind not in PATHS:
             return
-        place = Place(cluster.name, pod["metadata"]["namespace"], kind, name)
+        place = Place(cluster.name, pod["metadata"]["namespace"], WorkloadKind(kind), name)
         if not is_there(pod):
             self._goes(cluster, place, pod)
         elif change == "added" and _marked(pod) != self._newest.get(place) and self._matters(place, pod):
@@ -111,11 +112,11 @@ class Noticing:
         def take(event: Event) -> None:
             about, now = event["involvedObject"], self._clock()
             kind, name = str(about.get("kind")), str(about.get("name"))
-            if kind == "ReplicaSet":
-                kind, name = "Deployment", name.rpartition("-")[0]
+            if kind == WorkloadKind.REPLICA_SET:
+                kind, name = WorkloadKind.DEPLOYMENT, name.rpartition("-")[0]
             at = datetime.fromisoformat(of_event(event, now.isoformat()).at)
             if kind in PATHS and now - at < YOUNG and not refused.full():
-                refused.put_nowait(Place(cluster.name, str(about.get("namespace")), kind, name))
+                refused.put_nowait(Place(cluster.name, str(about.get("namespace")), WorkloadKind(kind), name))
 
         async with asyncio.TaskGroup() as group:
             following = cluster.event_log.follow(namespace, take, reason="FailedCreate")

@@ -8,8 +8,8 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
-from noah.core.release.journal import Told
 from noah.core.release.release import Progress, Release
+from noah.core.release.release_event import ReleaseEvent, ReleaseEventKind
 from noah.errors import NoahError, Unavailable
 from noah.releases.stream import Stream, end_of
 from noah.store import Store
@@ -84,7 +84,9 @@ class Keeping:
         return True
 
 
-def _no_end(told: Told) -> Told:
-    if told.kind != "end":
+def _no_end(told: ReleaseEvent) -> ReleaseEvent:
+    if told.kind != ReleaseEventKind.END:
         return told
-    return Told(told.at, "progress", told.text, {key: told.more[key] for key in ("online", "wanted")})
+    return ReleaseEvent(
+        told.at, ReleaseEventKind.PROGRESS, told.text, {key: told.more[key] for key in ("online", "wanted")}
+    )

@@ -14,6 +14,7 @@ from typing import Any
 
 from noah.core.release.journal import Journal
 from noah.core.release.release import Progress, Release, Result, Revision
+from noah.core.workload import WorkloadKind
 from noah.errors import NoahError, NotFound, Unavailable
 from noah.kube.clusters import Cluster
 from noah.releases.follow import Backlog, Follower
@@ -60,7 +61,7 @@ class Releases:
 
     # -- what people ask for
 
-    async def current(self, cluster: str, namespace: str, kind: str, name: str) -> Stream:
+    async def current(self, cluster: str, namespace: str, kind: WorkloadKind, name: str) -> Stream:
         """The release that goes on, or the last one looked at anew. *kind*: Deployment, StatefulSet or DaemonSet."""
         if cluster not in self._clusters:
             raise NotFound(f"There is no cluster {cluster[:80]!r}: it is one of {', '.join(self._clusters) or 'none'}.")

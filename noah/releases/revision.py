@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from noah.core.release.release import HISTORIES, PATHS, Revision, is_observed, revision_of
+from noah.core.workload import WorkloadKind
 from noah.kube.clusters import Cluster
 
 OBSERVED = 5.0  # seconds for the controller to see what was asked for
@@ -16,7 +17,7 @@ YOUNG = timedelta(minutes=10)  # a revision that was made so long ago at most ma
 Json = Mapping[str, Any]
 
 
-async def asked_for(cluster: Cluster, *, namespace: str, kind: str, name: str) -> Revision:
+async def asked_for(cluster: Cluster, *, namespace: str, kind: WorkloadKind, name: str) -> Revision:
     """The workload's, once its controller has seen what was last asked for, or after OBSERVED seconds. NotFound."""
     until = asyncio.get_running_loop().time() + OBSERVED
     while True:
@@ -50,5 +51,5 @@ def _selector(selector: Json) -> str:
     return ",".join(parts)
 
 
-def path_of(namespace: str, kind: str, name: str) -> str:
+def path_of(namespace: str, kind: WorkloadKind, name: str) -> str:
     return f"/apis/apps/v1/namespaces/{quote(namespace, safe='')}/{PATHS[kind]}/{quote(name, safe='')}"

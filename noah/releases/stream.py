@@ -6,8 +6,9 @@ from collections.abc import AsyncGenerator
 from dataclasses import replace
 from datetime import datetime
 
-from noah.core.release.journal import Journal, Numbered, Told, timestamp
+from noah.core.release.journal import Journal
 from noah.core.release.release import Progress, Release, Result
+from noah.core.release.release_event import Numbered, ReleaseEvent, ReleaseEventKind, timestamp
 
 AT_ONCE, AT_ONCE_SIZE = 200, 1 << 20  # events, and bytes, that a watcher is given before it is looked what is held
 
@@ -40,8 +41,8 @@ class Stream:
         while not self.is_over:
             await self._bell.wait()
 
-    def tell(self, told: Told) -> None:
-        if told.kind == "progress":
+    def tell(self, told: ReleaseEvent) -> None:
+        if told.kind == ReleaseEventKind.PROGRESS:
             progress = Progress(Result.RUNNING, told.more["online"], told.more["wanted"], told.text)
             self.release = replace(self.release, progress=progress)
         self.journal.add(told)
@@ -55,7 +56,11 @@ class Stream:
             "workload": f"{self.release.kind}/{self.release.workload}",
             "revision": self.release.revision,
         }
-        self.tell(Told(timestamp(now), "release", f"Revision {self.release.revision} of {self.release}", about))
+        self.tell(
+            ReleaseEvent(
+                timestamp(now), ReleaseEventKind.RELEASE, f"Revision {self.release.revision} of {self.release}", about
+            )
+        )
 
     def end(self, progress: Progress, now: datetime) -> None:
         self.release = replace(self.release, ended_at=now, progress=progress)
@@ -82,6 +87,6 @@ class Stream:
         self._bell = asyncio.Event()
 
 
-def end_of(progress: Progress, at: datetime) -> Told:
+def end_of(progress: Progress, at: datetime) -> ReleaseEvent:
     more = {"result": progress.result, "online": progress.online, "wanted": progress.wanted}
-    return Told(timestamp(at), "end", progress.sentence, more)
+    return ReleaseEvent(timestamp(at), ReleaseEventKind.END, progress.sentence, more)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from noah.core.pods import Pod
-from noah.core.release.journal import Told, timestamp
+from noah.core.release.release_event import ReleaseEvent, ReleaseEventKind, timestamp
 from noah.core.session.event_kind import EventKind
 from noah.core.session.session import Status
 from noah.core.session.target import PodTarget
@@ -41,7 +41,7 @@ class Warnings:
         where = f" at {vm.location}" if vm.location else ""
         text = f"{session.owner} is paused in pod {target.pod}{where}, which this release is about to replace."
         about = {"pod": target.pod, "session": session.id, "owner": session.owner}
-        self._stream.tell(Told(timestamp(self._clock()), "paused", text, about))
+        self._stream.tell(ReleaseEvent(timestamp(self._clock()), ReleaseEventKind.PAUSED, text, about))
         told = f"A release of {session.workload} is about to replace this pod; the session follows to its successor."
         live.steps.append(Step(self._clock(), told))
         live.changed()

@@ -8,8 +8,9 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, RowMapping, delete, insert, select, update
 
-from noah.core.release.journal import Numbered, Told
 from noah.core.release.release import Progress, Release, Result
+from noah.core.release.release_event import Numbered, ReleaseEvent, ReleaseEventKind
+from noah.core.workload import WorkloadKind
 from noah.store.database import Database
 from noah.store.tables import releases
 
@@ -68,13 +69,16 @@ class Releases:
 
 
 def _packed(events: Iterable[Numbered]) -> bytes:
-    lines = (json.dumps([n, told.at, told.kind, told.text, told.more], ensure_ascii=False) for n, told in events)
+    lines = (json.dumps([n, one.at, one.kind, one.text, one.more], ensure_ascii=False) for n, one in events)
     return zlib.compress("\n".join(lines).encode(errors="replace"))
 
 
 def _unpacked(packed: bytes) -> list[Numbered]:
     lines = zlib.decompress(packed).decode().split("\n")
-    return [(n, Told(at, kind, text, more)) for n, at, kind, text, more in map(json.loads, filter(None, lines))]
+    return [
+        (n, ReleaseEvent(at, ReleaseEventKind(kind), text, more))
+        for n, at, kind, text, more in map(json.loads, filter(None, lines))
+    ]
 
 
 def _row_of(release: Release) -> dict[str, Any]:
@@ -101,7 +105,7 @@ def _release_of(row: RowMapping) -> Release:
         id=row["id"],
         cluster=row["cluster"],
         namespace=row["namespace"],
-        kind=row["kind"],
+        kind=WorkloadKind(row["kind"]),
         workload=row["workload"],
         revision=row["revision"],
         started_at=row["started_at"],

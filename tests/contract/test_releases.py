@@ -3,8 +3,9 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from noah.core.release.journal import Numbered, Told
 from noah.core.release.release import Progress, Release, Result
+from noah.core.release.release_event import Numbered, ReleaseEvent, ReleaseEventKind
+from noah.core.workload import WorkloadKind
 from noah.store import Store, releases
 
 BEGAN = datetime(2026, 1, 1, 22, 15, tzinfo=UTC)
@@ -15,7 +16,7 @@ def release(id: str = "r-1", *, hours: int = 0, workload: str = "shop", namespac
         id=id,
         cluster="dev",
         namespace=namespace,
-        kind="Deployment",
+        kind=WorkloadKind.DEPLOYMENT,
         workload=workload,
         revision="3",
         started_at=BEGAN + timedelta(hours=hours),
@@ -24,7 +25,10 @@ def release(id: str = "r-1", *, hours: int = 0, workload: str = "shop", namespac
 
 
 def events(*texts: str) -> list[Numbered]:
-    return [(n, Told("2026-01-01T22:15:00.000001Z", "log", text, {"pod": "a"})) for n, text in enumerate(texts, 7)]
+    return [
+        (n, ReleaseEvent("2026-01-01T22:15:00.000001Z", ReleaseEventKind.LOG, text, {"pod": "a"}))
+        for n, text in enumerate(texts, 7)
+    ]
 
 
 async def test_a_release_and_its_events_come_back_the_same(store: Store) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from noah.core.inject.hooks import SIDECAR
 from noah.core.pods import Pod, phase_of
-from noah.core.release.journal import Told
+from noah.core.release.release_event import ReleaseEvent, ReleaseEventKind
 
 Json = Mapping[str, Any]
 
@@ -26,24 +26,28 @@ class Lines:
         self._online: set[str] = set()
         self._places: dict[tuple[str, str, int], Json] = {}  # one for all lines of a run, of which there are many
 
-    def told(self, pod: str, container: str, restart: int, at: str, text: str) -> Iterator[Told]:
+    def told(self, pod: str, container: str, restart: int, at: str, text: str) -> Iterator[ReleaseEvent]:
         place = {"pod": pod, "container": container, "restart": restart}
         where = self._places.setdefault((pod, container, restart), place)
         if hook := _HOOK.match(text):
-            yield Told(at, "hook", text[hook.end() :], {**where, "hook": hook[1]})
+            yield ReleaseEvent(at, ReleaseEventKind.HOOK, text[hook.end() :], {**where, "hook": hook[1]})
             return
         said = text.removeprefix(_OURS) if container == SIDECAR and text.startswith(_OURS) else None
         if said is None:
-            yield Told(at, "log", text, where)
+            yield ReleaseEvent(at, ReleaseEventKind.LOG, text, where)
             return
         if said.startswith(_ONLINE):
             self._online.add(pod)
-            yield Told(at, "online", said.removeprefix(_ONLINE), {"pod": pod, "online": True})
+            yield ReleaseEvent(at, ReleaseEventKind.ONLINE, said.removeprefix(_ONLINE), {"pod": pod, "online": True})
             return
         if pod in self._online and _OFFLINE.match(said):
             self._online.discard(pod)
-            yield Told(at, "online", "healthcheck.html is gone", {"pod": pod, "online": False})
-        yield Told(at, "checkurl", said, {"pod": pod}) if _CHECKURL.match(said) else Told(at, "log", text, where)
+            yield ReleaseEvent(at, ReleaseEventKind.ONLINE, "healthcheck.html is gone", {"pod": pod, "online": False})
+        yield (
+            ReleaseEvent(at, ReleaseEventKind.CHECKURL, said, {"pod": pod})
+            if _CHECKURL.match(said)
+            else ReleaseEvent(at, ReleaseEventKind.LOG, text, where)
+        )
 
 
 class PodChanges:
@@ -53,28 +57,30 @@ class PodChanges:
         self._phases: dict[str, str] = {}
         self._conditions: dict[tuple[str, str], tuple[bool, str]] = {}
 
-    def told(self, pod: Pod, at: str) -> Iterator[Told]:
+    def told(self, pod: Pod, at: str) -> Iterator[ReleaseEvent]:
         name = pod["metadata"]["name"]
         if self._phases.get(name) != (phase := phase_of(pod)):
             self._phases[name] = phase
-            yield Told(at, "pod", phase, {"pod": name})
+            yield ReleaseEvent(at, ReleaseEventKind.POD, phase, {"pod": name})
         for condition in pod["status"].get("conditions") or ():
             kind, now = condition["type"], (condition["status"] == "True", _why(condition))
             if kind in CONDITIONS and self._conditions.get((name, kind)) != now:
                 self._conditions[name, kind] = now
                 text = kind if now[0] else f"not {kind}" + (f": {now[1]}" if now[1] else "")
-                yield Told(at, "condition", text, {"pod": name, "condition": kind, "status": now[0]})
+                yield ReleaseEvent(
+                    at, ReleaseEventKind.CONDITION, text, {"pod": name, "condition": kind, "status": now[0]}
+                )
 
-    def of_old(self, pod: Pod, at: str) -> Iterator[Told]:
+    def of_old(self, pod: Pod, at: str) -> Iterator[ReleaseEvent]:
         """Of a pod that the release replaces only what happens to it; not how it stood when the release began."""
         name = pod["metadata"]["name"]
         known, phase = self._phases.get(name), phase_of(pod)
         self._phases[name] = phase
         if known not in (None, phase):
-            yield Told(at, "pod", phase, {"pod": name})
+            yield ReleaseEvent(at, ReleaseEventKind.POD, phase, {"pod": name})
 
 
-def of_event(event: Json, otherwise: str) -> Told:
+def of_event(event: Json, otherwise: str) -> ReleaseEvent:
     """A v1.Event. *otherwise*: its time, when it has none."""
     about = event["involvedObject"]
     series = event.get("series") or {}
@@ -86,7 +92,9 @@ def of_event(event: Json, otherwise: str) -> Told:
     }
     if about.get("kind") == "Pod":
         more["pod"] = about.get("name")
-    return Told(str(at), "event", " ".join(str(event.get("message") or event.get("note") or "").split()), more)
+    return ReleaseEvent(
+        str(at), ReleaseEventKind.EVENT, " ".join(str(event.get("message") or event.get("note") or "").split()), more
+    )
 
 
 def _why(condition: Json) -> str:

@@ -6,11 +6,10 @@ how many are missing: nothing is left out without a word.
 
 import bisect
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator
 from operator import itemgetter
-from typing import Any
+
+from noah.core.release.release_event import LINE_KINDS, Numbered, ReleaseEvent, ReleaseEventKind
 
 HELD = 16 << 20  # bytes of memory for one release, roughly; at 1,000 lines per second, a minute
 OVERHEAD = 400  # bytes that an event costs beside its text
@@ -18,31 +17,6 @@ LINES = 200  # lines kept of each run of a container
 OTHERS = 1000  # kept events that are no lines
 LONGEST_KEPT = 2000  # characters of a kept line
 MOST_KEPT = 5000  # events
-LINE_KINDS = frozenset({"log", "hook"})
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    at: str  # RFC 3339, UTC: a line's by the kubelet's clock, anything else's by the gateway's
-    kind: str
-    text: str
-    more: Mapping[str, Any] = field(default_factory=dict)  # JSON; pod, container, restart and what else the kind has
-
-    def json(self, n: int) -> dict[str, Any]:
-        return {"at": self.at, "kind": self.kind, "n": n, **self.more, "text": self.text}
-
-    @property
-    def run(self) -> tuple[str, str, int]:
-        """The run of a container that a line comes from."""
-        return str(self.more.get("pod")), str(self.more.get("container")), int(self.more.get("restart", 0))
-
-
-Numbered = tuple[int, Told]
-
-
-def timestamp(at: datetime) -> str:
-    """For Told.at: fine enough to be put in order with lines."""
-    return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 class Journal:
@@ -55,7 +29,7 @@ class Journal:
         self._others: deque[Numbered] = deque(maxlen=OTHERS)
         self._lines: dict[tuple[str, str, int], deque[Numbered]] = {}
 
-    def add(self, told: Told) -> None:
+    def add(self, told: ReleaseEvent) -> None:
         self.count += 1
         self._events.append((self.count, told))
         self._size += _size([(self.count, told)])
@@ -91,7 +65,10 @@ def with_gaps(events: Iterable[Numbered], last: int) -> Iterator[Numbered]:
     for number, told in events:
         if missed := number - last - 1:
             lines = "line was" if missed == 1 else "lines were"
-            yield number - 1, Told(told.at, "gap", f"{missed} {lines} left out here.", {"missed": missed})
+            yield (
+                number - 1,
+                ReleaseEvent(told.at, ReleaseEventKind.GAP, f"{missed} {lines} left out here.", {"missed": missed}),
+            )
         yield number, told
         last = number
 
@@ -100,7 +77,7 @@ def _size(events: Iterable[Numbered]) -> int:
     return sum(OVERHEAD + len(told.text) for _, told in events)
 
 
-def _cut(told: Told) -> Told:
+def _cut(told: ReleaseEvent) -> ReleaseEvent:
     if len(told.text) <= LONGEST_KEPT:
         return told
-    return Told(told.at, told.kind, told.text[:LONGEST_KEPT] + " …", told.more)
+    return ReleaseEvent(told.at, told.kind, told.text[:LONGEST_KEPT] + " …", told.more)

@@ -1,9 +1,11 @@
 """Lines of a log that is read again from somewhere before its end: which of them are new."""
 
 
-class Seen:
-    """How far a log has been read. It comes again in the same order, but its times need not rise: a container's two
-    outputs are stamped apart from each other."""
+class LogCursor:
+    """Drops lines already read after a reconnect.
+
+    The order of the lines repeats; their times may go backwards, because a container's two outputs are stamped apart.
+    """
 
     def __init__(self) -> None:
         self.since = ""  # the newest second; what is read again may begin there, or before

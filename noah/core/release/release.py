@@ -13,13 +13,20 @@ from typing import Any
 
 from noah.core.inject.hooks import SIDECAR
 from noah.core.pods import Pod, is_ready, is_there, labels_of, name_of, statuses_of
+from noah.core.workload import WorkloadKind
 
 Json = Mapping[str, Any]
 Tails = Mapping[tuple[str, str], list[str]]  # (pod, container) -> its last lines
 
-PATHS: Mapping[str, str] = {"Deployment": "deployments", "StatefulSet": "statefulsets", "DaemonSet": "daemonsets"}
+PATHS: Mapping[WorkloadKind, str] = {
+    WorkloadKind.DEPLOYMENT: "deployments",
+    WorkloadKind.STATEFUL_SET: "statefulsets",
+    WorkloadKind.DAEMON_SET: "daemonsets",
+}
 # What keeps each revision of a workload, with what marks its pods.
-HISTORIES: Mapping[str, str] = dict.fromkeys(PATHS, "controllerrevisions") | {"Deployment": "replicasets"}
+HISTORIES: Mapping[WorkloadKind, str] = dict.fromkeys(PATHS, "controllerrevisions") | {
+    WorkloadKind.DEPLOYMENT: "replicasets"
+}
 LONGEST_SAID = 300  # characters of a container's line, or of the cluster's words, in the sentence about a failure
 
 _PULL = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
@@ -53,7 +60,7 @@ class Release:
     id: str  # the same for all who look at this rollout, now and after a restart
     cluster: str
     namespace: str
-    kind: str  # Deployment, StatefulSet, DaemonSet
+    kind: WorkloadKind  # one of PATHS
     workload: str
     revision: str
     started_at: datetime  # when the gateway saw it first
@@ -145,7 +152,7 @@ def judge(
 def _wanted(workload: Json, there: int) -> int:
     """How many pods the release is to bring online. *there*: of it, by now."""
     status, strategy = workload.get("status") or {}, workload["spec"].get("updateStrategy") or {}
-    if workload["kind"] == "DaemonSet":
+    if workload["kind"] == WorkloadKind.DAEMON_SET:
         all_of_them = int(status.get("desiredNumberScheduled", 0))
     else:
         all_of_them = int(workload["spec"].get("replicas", 1))

@@ -11,8 +11,9 @@ from aiohttp import web
 from pydantic import AfterValidator, Field, StringConstraints
 from typing_extensions import TypedDict
 
-from noah.core.release.journal import LINE_KINDS, Numbered, Told, timestamp
-from noah.core.release.release import Release, Result
+from noah.core.release.release import PATHS, Release, Result
+from noah.core.release.release_event import LINE_KINDS, Numbered, ReleaseEvent, ReleaseEventKind, timestamp
+from noah.core.workload import SHORT_NAMES, WorkloadKind, workload_kind_of
 from noah.duration import parse_duration
 from noah.errors import BadInput
 from noah.releases.stream import Stream
@@ -23,11 +24,14 @@ from noah.web.sse import EventStream, frame, streamed
 from noah.web.until_shutdown import PATIENCE
 from noah.web.wire import Model, Moment, Nothing, Paged, Text, maybe, moment, page
 
-_KINDS = {"deploy": "Deployment", "deployment": "Deployment", "sts": "StatefulSet", "statefulset": "StatefulSet"} | {
-    "ds": "DaemonSet",
-    "daemonset": "DaemonSet",
+# What `since` leaves out when it is older.
+_DATED = LINE_KINDS | {
+    ReleaseEventKind.CHECKURL,
+    ReleaseEventKind.EVENT,
+    ReleaseEventKind.CONDITION,
+    ReleaseEventKind.POD,
+    ReleaseEventKind.ONLINE,
 }
-_DATED = LINE_KINDS | {"checkurl", "event", "condition", "pod", "online"}  # what `since` leaves out when it is older
 SHARED = 1000  # newest events of a release that are written once for all who watch it
 _FRAMES: WeakKeyDictionary[Stream, dict[int, bytes]] = WeakKeyDictionary()
 
@@ -137,10 +141,11 @@ async def release_log(call: Call[ToldQuery, Nothing]) -> web.StreamResponse:
     return response
 
 
-def kind_of(text: str) -> str:
-    kind = _KINDS.get(text.lower())
-    if kind is None:
-        raise BadInput(f"{text[:40]!r} has no releases: it takes {', '.join(sorted(_KINDS))}.")
+def kind_of(text: str) -> WorkloadKind:
+    kind = workload_kind_of(text)
+    if kind is None or kind not in PATHS:
+        known = ", ".join(SHORT_NAMES[kind] for kind in PATHS)
+        raise BadInput(f"{text[:40]!r} has no releases: write one of {known}.")
     return kind
 
 
@@ -176,8 +181,9 @@ async def _send(call: Call[Any, Nothing], stream: Stream) -> web.StreamResponse:
 
     async def tell(writing: EventStream) -> None:
         if last and after is None:
-            anew = Told(timestamp(request.app[CLOCK]()), "anew", "The stream begins anew.")
-            await writing.send([(writing.last_id, anew.kind, anew.json(0))])
+            at = timestamp(request.app[CLOCK]())
+            again = ReleaseEvent(at, ReleaseEventKind.RESTARTED, "The stream begins again from its first event.")
+            await writing.send([(writing.last_id, again.kind, again.json(0))])
         await request.app[PATIENCE].lasts(lambda: _tell(stream, after or 0, wanted, writing))
 
     return await streamed(request, f"{stream.run}-{after or 0}", tell)
@@ -194,12 +200,12 @@ async def _tell(stream: Stream, after: int, wanted: "_Wanted", writing: EventStr
             await writing.pass_on(frames, last_id=f"{stream.run}-{events[-1][0]}")
 
 
-def _frame(stream: Stream, n: int, told: Told) -> bytes:
+def _frame(stream: Stream, n: int, told: ReleaseEvent) -> bytes:
     known = _FRAMES.setdefault(stream, {})
-    if n in known and told.kind != "gap":  # which has the number of a missing event
+    if n in known and told.kind != ReleaseEventKind.GAP:  # which has the number of a missing event
         return known[n]
     made = frame(f"{stream.run}-{n}", told.kind, told.json(n))
-    if n > stream.journal.count - SHARED and told.kind != "gap":
+    if n > stream.journal.count - SHARED and told.kind != ReleaseEventKind.GAP:
         known[n] = made
         while len(known) > SHARED:
             del known[next(iter(known))]
@@ -240,7 +246,7 @@ class _Wanted:
             left_out |= {n for n, _ in lines[: max(0, len(lines) - self._query.tail)]}
         self._left_out = left_out
 
-    def wants(self, n: int, told: Told) -> bool:
+    def wants(self, n: int, told: ReleaseEvent) -> bool:
         query, is_line = self._query, told.kind in LINE_KINDS
         if n in self._left_out or (self._since and told.kind in _DATED and told.at < self._since):
             return False
@@ -265,7 +271,7 @@ def _beginning(since: str | None, now: datetime) -> str | None:
         return None  # before all times
 
 
-def _line(told: Told) -> str:
+def _line(told: ReleaseEvent) -> str:
     more = told.more
     who = " ".join(str(more[key]) for key in ("pod", "container", "object") if key in more)
     mark = f"[{more['hook']}] " if "hook" in more else ""

@@ -7,6 +7,7 @@ from urllib.parse import quote, urlencode
 from aiohttp import web
 from pydantic import Field
 
+from noah.core.release.release_event import SHOWN_AS
 from noah.web.api import releases
 from noah.web.api.route import Call
 from noah.web.keys import CLOCK, CLUSTERS, RELEASES
@@ -62,7 +63,7 @@ async def release_list(call: Call[ReleasesPage, Nothing]) -> Context:
 
 async def release(call: Call[ReleasePage, Nothing]) -> Context:
     answer = await releases.show_release(Call(call.request, Nothing(), Nothing()))
-    return {"here": "releases", "release": answer.json, "now": moment(call.request.app[CLOCK]())}
+    return {"here": "releases", "release": answer.json, "shown_as": SHOWN_AS, "now": moment(call.request.app[CLOCK]())}
 
 
 async def asked_for(call: Call[AskedPage, Nothing]) -> Context:

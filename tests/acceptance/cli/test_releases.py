@@ -149,7 +149,7 @@ async def test_releases_are_listed(gateway: ScriptedGateway) -> None:
     ("argv", "code", "says_what"),
     [
         (["shop"], 2, "-n says in which namespace it is."),
-        (["job/shop", "-n", "x"], 2, "job has no releases: deploy/NAME, sts/NAME and ds/NAME have."),
+        (["job/shop", "-n", "x"], 2, "job has no releases: write one of deploy/NAME, sts/NAME, ds/NAME."),
         (["shop", "-n", "x", "--tail", "-1"], 2, "Invalid value for '--tail'"),
         (["r-0"], 3, "Nothing is scripted for GET /api/v1/releases/r-0/events."),
     ],

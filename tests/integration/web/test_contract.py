@@ -11,8 +11,9 @@ import pytest
 import pytest_asyncio
 from pydantic import TypeAdapter
 
-from noah.core.release.journal import Told
 from noah.core.release.release import Progress, Release, Result
+from noah.core.release.release_event import ReleaseEvent, ReleaseEventKind
+from noah.core.workload import WorkloadKind
 from noah.store import Store
 from noah.web.api.openapi import AnyRoute
 from noah.web.api.route import Raw, Route
@@ -32,7 +33,7 @@ RELEASE = Release(
     id="r-1",
     cluster="away",
     namespace="team-a",
-    kind="Deployment",
+    kind=WorkloadKind.DEPLOYMENT,
     workload="shop",
     revision="3",
     started_at=datetime(2026, 1, 1, 7, tzinfo=UTC),
@@ -48,7 +49,9 @@ async def running(jvm: int, tmp_path_factory: pytest.TempPathFactory) -> AsyncIt
     folder: Path = tmp_path_factory.mktemp("web")
     async with serving(jvm, folder) as gateway:
         store = Store.open(f"sqlite:///{gateway.database}")
-        await store.releases.save(RELEASE, [(1, Told("2026-01-01T08:00:00.000000Z", "end", "3 of 3 online"))])
+        await store.releases.save(
+            RELEASE, [(1, ReleaseEvent("2026-01-01T08:00:00.000000Z", ReleaseEventKind.END, "3 of 3 online"))]
+        )
         await store.close()
         yield gateway
 

@@ -9,6 +9,7 @@ from html import unescape
 import pytest
 
 from noah.core.release.release import Progress, Release, Result
+from noah.core.workload import WorkloadKind
 from noah.releases.releases import open_releases
 from tests.integration.web.conftest import Gateway
 
@@ -19,7 +20,7 @@ RUNNING = Release(
     id="r-1",
     cluster="gone",
     namespace="orders",
-    kind="Deployment",
+    kind=WorkloadKind.DEPLOYMENT,
     workload="shop",
     revision="1",
     started_at=BEGAN,

@@ -3,11 +3,14 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noah.core.release.journal import LINES, LONGEST_KEPT, OTHERS, OVERHEAD, Journal, Numbered, Told, with_gaps
+from noah.core.release.journal import LINES, LONGEST_KEPT, OTHERS, OVERHEAD, Journal, with_gaps
+from noah.core.release.release_event import Numbered, ReleaseEvent, ReleaseEventKind
 
 
-def line(text: str, *, pod: str = "a", restart: int = 0) -> Told:
-    return Told("2026-01-01T10:00:00.000000Z", "log", text, {"pod": pod, "container": "app", "restart": restart})
+def line(text: str, *, pod: str = "a", restart: int = 0) -> ReleaseEvent:
+    return ReleaseEvent(
+        "2026-01-01T10:00:00.000000Z", ReleaseEventKind.LOG, text, {"pod": pod, "container": "app", "restart": restart}
+    )
 
 
 def texts(events: list[Numbered]) -> list[str]:
@@ -43,11 +46,11 @@ def test_what_is_not_held_any_more_is_said_to_be_missing() -> None:
 
 def test_who_comes_late_to_a_loud_release_is_told_how_its_pods_are() -> None:
     journal = Journal(held=20 * OVERHEAD)
-    journal.add(Told("", "pod", "Pending", {"pod": "a"}))
+    journal.add(ReleaseEvent("", ReleaseEventKind.POD, "Pending", {"pod": "a"}))
     for n in range(100):
         journal.add(line(str(n)))
     first, gap, *rest = journal.after(0, limit=1000)
-    assert first == (1, Told("", "pod", "Pending", {"pod": "a"}))
+    assert first == (1, ReleaseEvent("", ReleaseEventKind.POD, "Pending", {"pod": "a"}))
     assert gap[1].kind == "gap"
     assert texts(rest)[-1] == "99"
 
@@ -62,7 +65,7 @@ def test_long_lines_are_given_a_few_at_a_time() -> None:
 
 def test_the_end_of_each_run_of_each_container_is_kept_and_all_that_is_no_line() -> None:
     journal = Journal()
-    journal.add(Told("", "pod", "Pending", {"pod": "a"}))
+    journal.add(ReleaseEvent("", ReleaseEventKind.POD, "Pending", {"pod": "a"}))
     for n in range(LINES + 50):
         journal.add(line(f"loud {n}"))
     journal.add(line("quiet", pod="b"))
@@ -73,14 +76,14 @@ def test_the_end_of_each_run_of_each_container_is_kept_and_all_that_is_no_line()
     assert texts(kept)[-2:] == ["quiet", "before the crash"]
     assert [n for n, _ in kept] == sorted(n for n, _ in kept)
     shown = list(Journal(kept).after(0, limit=10_000))
-    assert [told.more["missed"] for _, told in shown if told.kind == "gap"] == [50]
+    assert [told.more["missed"] for _, told in shown if told.kind == ReleaseEventKind.GAP] == [50]
 
 
 def test_what_is_kept_has_bounds() -> None:
     journal = Journal()
     journal.add(line("x" * 10 * LONGEST_KEPT))
     for _ in range(2 * OTHERS):
-        journal.add(Told("", "condition", "Ready", {"pod": "a"}))
+        journal.add(ReleaseEvent("", ReleaseEventKind.CONDITION, "Ready", {"pod": "a"}))
     first, *others = journal.kept()
     assert len(first[1].text) < LONGEST_KEPT + 10
     assert len(others) == OTHERS

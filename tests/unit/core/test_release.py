@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from noah.core.release.log_cursor import Seen
+from noah.core.release.log_cursor import LogCursor
 from noah.core.release.release import Progress, Revision, is_of, judge, revision_of
 
 NEW = Revision(id="r-1", number="3", mark="new", made_at=None, generation=3)
@@ -214,20 +214,20 @@ def test_a_stateful_set_is_done_when_the_pods_are_online_that_it_is_to_replace()
 
 
 def test_a_log_read_again_from_its_last_second_gives_only_what_is_new() -> None:
-    seen = Seen()
+    cursor = LogCursor()
     first = ["10:00:00.1", "10:00:00.3", "10:00:00.2", "10:00:00.2"]
-    assert [seen.is_new(f"2026-01-01T{at}Z") for at in first] == [True] * 4
-    assert seen.since == "2026-01-01T10:00:00"
+    assert [cursor.is_new(f"2026-01-01T{at}Z") for at in first] == [True] * 4
+    assert cursor.since == "2026-01-01T10:00:00"
     for more in (["10:00:00.25", "10:00:00.4", "10:00:00.39"], []):
-        seen.reconnected()
+        cursor.reconnected()
         known = first + ([] if more else ["10:00:00.25", "10:00:00.4", "10:00:00.39"])
-        got = [seen.is_new(f"2026-01-01T{at}Z") for at in known + more]
+        got = [cursor.is_new(f"2026-01-01T{at}Z") for at in known + more]
         assert got == [False] * len(known) + [True] * len(more)
 
 
 def test_a_log_whose_beginning_is_gone_by_now_loses_nothing_more() -> None:
-    seen = Seen()
+    cursor = LogCursor()
     for at in ("10:00:00.1", "10:00:00.2", "10:00:00.3"):
-        seen.is_new(at)
-    seen.reconnected()
-    assert [seen.is_new(at) for at in ("10:00:00.3", "10:00:00.4", "10:00:00.5")] == [False, True, True]
+        cursor.is_new(at)
+    cursor.reconnected()
+    assert [cursor.is_new(at) for at in ("10:00:00.3", "10:00:00.4", "10:00:00.5")] == [False, True, True]
