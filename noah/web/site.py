@@ -23,7 +23,7 @@ from noah.targets.host.hosts import Hosts
 from noah.targets.pod.doctor import Doctor
 from noah.web.api import health
 from noah.web.api.metrics import METRICS, Metrics
-from noah.web.api.route import Raw
+from noah.web.api.route import Route
 from noah.web.api.routes import ROUTES
 from noah.web.identity import claimed, refuse_other_names, refuse_other_sites
 from noah.web.keys import BROKER, CLOCK, CLUSTERS, DOCTOR, FEED, HOSTS, RELEASES, SETTINGS
@@ -76,10 +76,8 @@ def make_site(
     site[METRICS] = metrics
     metrics.read_from(broker=broker, clusters=clusters, health=site[health.HEALTH])
     for route in ROUTES:
-        if isinstance(route, Raw):
-            site.router.add_get(route.path, route.serve, allow_head=False)
-        elif route.method == "GET":
-            site.router.add_get(route.path, route.serve)
+        if route.method == "GET":
+            site.router.add_get(route.path, route.serve, allow_head=isinstance(route, Route))
         else:
             site.router.add_route(route.method, route.path, route.serve)
     pages.add_pages(site)

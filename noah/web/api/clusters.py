@@ -3,12 +3,16 @@
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from noah.core.session.rights import Right
 from noah.core.session.target import WantedPod, parse_wanted
+from noah.errors import CannotDebug, NotFound, Unavailable
 from noah.kube.clusters import Cluster
-from noah.web.api.route import Answer, Call
+from noah.web.api.route import Call, Reply, Routes
 from noah.web.api.targets import targets_per_cluster
 from noah.web.keys import BROKER, CLUSTERS, DOCTOR
 from noah.web.wire import Model, Moment, Nothing, Text, moment
+
+ROUTES = Routes()
 
 
 class DoctorQuery(Model):
@@ -39,13 +43,22 @@ class FindingsJson(TypedDict):
     findings: list[FindingJson]
 
 
-async def list_clusters(call: Call[Nothing, Nothing]) -> Answer[ClustersJson]:
+@ROUTES.get(
+    "/api/v1/clusters", right=Right.SEE, summary="The clusters that the gateway knows, and whether it reaches them."
+)
+async def list_clusters(call: Call[Nothing, Nothing]) -> Reply[ClustersJson]:
     app = call.request.app
     targets = targets_per_cluster(app[BROKER].targets())
-    return Answer({"items": [_cluster_json(c, targets[c.name]) for c in app[CLUSTERS].values()]})
+    return Reply({"items": [_cluster_json(c, targets[c.name]) for c in app[CLUSTERS].values()]})
 
 
-async def examine(call: Call[DoctorQuery, Nothing]) -> Answer[FindingsJson]:
+@ROUTES.get(
+    "/api/v1/clusters/{name}/doctor",
+    right=Right.OPERATE,
+    summary="What stands in the way of debugging in a cluster, or in one of its pods.",
+    errors=(NotFound, CannotDebug, Unavailable),
+)
+async def examine(call: Call[DoctorQuery, Nothing]) -> Reply[FindingsJson]:
     doctor, name = call.request.app[DOCTOR], call.path("name")
     if call.query.pod is None:
         findings = await doctor.cluster(name)
@@ -53,7 +66,7 @@ async def examine(call: Call[DoctorQuery, Nothing]) -> Answer[FindingsJson]:
         wanted = parse_wanted(f"pod/{name}/{call.query.pod}")
         assert isinstance(wanted, WantedPod)
         findings = await doctor.pod(wanted)
-    return Answer({"findings": [{"level": str(f.level), "check": f.check, "message": f.message} for f in findings]})
+    return Reply({"findings": [{"level": str(f.level), "check": f.check, "message": f.message} for f in findings]})
 
 
 def _cluster_json(cluster: Cluster, targets: int) -> ClusterJson:

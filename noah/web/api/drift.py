@@ -2,10 +2,13 @@
 
 from typing_extensions import TypedDict
 
+from noah.core.session.rights import Right
 from noah.targets.host.drift import Drift, Finding
-from noah.web.api.route import Answer, Call
+from noah.web.api.route import Call, Reply, Routes
 from noah.web.keys import HOSTS
 from noah.web.wire import Nothing
+
+ROUTES = Routes()
 
 
 class DriftJson(TypedDict):
@@ -18,9 +21,14 @@ class DriftsJson(TypedDict):
     items: list[DriftJson]
 
 
-async def list_drift(call: Call[Nothing, Nothing]) -> Answer[DriftsJson]:
+@ROUTES.get(
+    "/api/v1/drift",
+    right=Right.OPERATE,
+    summary="Hosts whose debug flags have no session, and sessions whose flags are gone. Asks all hosts.",
+)
+async def list_drift(call: Call[Nothing, Nothing]) -> Reply[DriftsJson]:
     found = await call.request.app[HOSTS].drift()
-    return Answer({"items": [_json(one) for one in found]})
+    return Reply({"items": [_json(one) for one in found]})
 
 
 def _json(drift: Drift) -> DriftJson:

@@ -11,13 +11,16 @@ from aiohttp import web
 from pydantic import Field
 
 from noah.core.session.event_kind import EventKind
+from noah.core.session.rights import Right
 from noah.core.session.target import WantedPod, parse_wanted
+from noah.errors import CannotDebug, NotFound, Unavailable
 from noah.store.feed import Event
-from noah.web.api.route import Call
+from noah.web.api.route import Call, Routes
 from noah.web.keys import BROKER, FEED
 from noah.web.sse import EventStream, streamed
 from noah.web.wire import Model, Nothing, Text, moment
 
+ROUTES = Routes()
 Concerns = Callable[[Event], bool]
 
 
@@ -27,6 +30,13 @@ class EventsQuery(Model):
     last_event_id: Text | None = Field(None, description="where to go on, for who cannot send Last-Event-ID")
 
 
+@ROUTES.raw(
+    "/api/v1/events",
+    right=Right.SEE,
+    summary="What happens, as server-sent events; Last-Event-ID goes on from there.",
+    content_types=("text/event-stream",),
+    errors=(NotFound, CannotDebug, Unavailable),
+)
 async def events(call: Call[EventsQuery, Nothing]) -> web.StreamResponse:
     request, query = call.request, call.query
     concerns = await _concerning(request, query)

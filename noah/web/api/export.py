@@ -9,13 +9,16 @@ from collections.abc import Callable, Iterable
 
 from aiohttp import web
 
-from noah.errors import NoahError
+from noah.core.session.rights import Right
+from noah.errors import NoahError, Unavailable
 from noah.sessions.live_session import Live
-from noah.web.api.route import Call
+from noah.web.api.route import Call, Routes
 from noah.web.api.sessions import SessionJson, SessionsFilter, find, json_of
 from noah.web.wire import Nothing
 
 log = logging.getLogger(__name__)
+
+ROUTES = Routes()
 
 AT_ONCE = 500  # sessions; some hundred KiB
 READS_WITHIN = 30.0  # seconds; who reads slower than AT_ONCE in that time has gone away
@@ -30,10 +33,24 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 Written = Callable[[Iterable[SessionJson]], str]
 
 
+@ROUTES.raw(
+    "/api/v1/sessions.csv",
+    right=Right.SEE,
+    summary="All sessions of a filter as a table.",
+    content_types=("text/csv",),
+    errors=(Unavailable,),
+)
 async def export_csv(call: Call[SessionsFilter, Nothing]) -> web.StreamResponse:
     return await _export(call, _table([COLUMNS]), _rows, content_type="text/csv", name="sessions.csv")
 
 
+@ROUTES.raw(
+    "/api/v1/sessions.jsonl",
+    right=Right.SEE,
+    summary="All sessions of a filter, each a line of JSON.",
+    content_types=("application/jsonl",),
+    errors=(Unavailable,),
+)
 async def export_lines(call: Call[SessionsFilter, Nothing]) -> web.StreamResponse:
     return await _export(call, "", _lines, content_type="application/jsonl", name="sessions.jsonl")
 

@@ -9,12 +9,15 @@ from typing import Literal
 from aiohttp import web
 from typing_extensions import TypedDict
 
+from noah.core.session.rights import Right
 from noah.errors import NoahError, Unavailable
 from noah.store import Store
-from noah.web.api.route import Answer, Call
+from noah.web.api.route import Call, Reply, Routes
 from noah.web.wire import Nothing
 
 log = logging.getLogger(__name__)
+
+ROUTES = Routes()
 
 KEPT = 1.0  # seconds that a look at the database counts: probes and scrapes come from many sides
 DATABASE_WITHIN = 2.0  # seconds; a kubelet's probe is given about that
@@ -74,12 +77,19 @@ class Health:
 HEALTH = web.AppKey("health", Health)
 
 
-async def livez(_: Call[Nothing, Nothing]) -> Answer[HealthJson]:
+@ROUTES.get("/livez", right=Right.ANYBODY, summary="Whether the gateway lives.")
+async def livez(_: Call[Nothing, Nothing]) -> Reply[HealthJson]:
     """The event loop turns. Nothing else: a gateway that is restarted because its database is away gains nothing."""
-    return Answer({"status": "ok", "checks": []})
+    return Reply({"status": "ok", "checks": []})
 
 
-async def readyz(call: Call[Nothing, Nothing]) -> Answer[HealthJson]:
+@ROUTES.get(
+    "/readyz",
+    right=Right.ANYBODY,
+    summary="Whether the gateway should be sent requests: not while it stops or its database is away.",
+    statuses=(200, 503),
+)
+async def readyz(call: Call[Nothing, Nothing]) -> Reply[HealthJson]:
     health = call.request.app[HEALTH]
     away = await health.look()
     checks: list[CheckJson] = [
@@ -91,4 +101,4 @@ async def readyz(call: Call[Nothing, Nothing]) -> Answer[HealthJson]:
         {"check": "database", "ok": away is None, "message": away},
     ]
     ok = all(check["ok"] for check in checks)
-    return Answer({"status": "ok" if ok else "failing", "checks": checks}, 200 if ok else 503)
+    return Reply({"status": "ok" if ok else "failing", "checks": checks}, 200 if ok else 503)

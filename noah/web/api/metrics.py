@@ -8,14 +8,16 @@ from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, ge
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from noah.core.session.rights import Right
 from noah.core.session.session import Status
 from noah.kube.clusters import Cluster
 from noah.sessions.broker import Broker
 from noah.sessions.live_session import Live, Traffic
 from noah.web.api.health import HEALTH, Health
-from noah.web.api.route import Call
+from noah.web.api.route import Call, Routes
 from noah.web.wire import Nothing
 
+ROUTES = Routes()
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 # seconds; a warm pod takes below one, an image that is pulled or a JVM that starts takes minutes
 BUCKETS = (0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60, 300)
@@ -45,6 +47,7 @@ class Metrics:
 METRICS = web.AppKey("metrics", Metrics)
 
 
+@ROUTES.raw("/metrics", right=Right.OPERATE, summary="For Prometheus.", content_types=("text/plain",))
 async def scrape(call: Call[Nothing, Nothing]) -> web.Response:
     app = call.request.app
     await app[HEALTH].look()

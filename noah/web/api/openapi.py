@@ -10,13 +10,12 @@ from pydantic import TypeAdapter
 from noah import __version__
 from noah.errors import BadInput, NoahError
 from noah.web import problems
-from noah.web.api.route import Raw, Route
+from noah.web.api.route import AnyRoute, Raw, Route
 from noah.web.identity import HEADER, READS
 from noah.web.problems import Problem, UnsupportedType
 from noah.web.wire import Nothing
 
 Json = dict[str, Any]
-AnyRoute = Route[Any, Any, Any] | Raw[Any]
 
 REFS = "#/components/schemas/{model}"
 _RAW = {"application/json": "object"}  # what an answer that is not of a type of ours is; any other is text
@@ -27,8 +26,7 @@ def document(routes: Iterable[AnyRoute]) -> Json:
     schemas, components = _schemas(routes)
     paths: Json = {}
     for route in routes:
-        method = route.method.lower() if isinstance(route, Route) else "get"
-        paths.setdefault(_plain_path(route.path), {})[method] = _operation(route, schemas)
+        paths.setdefault(_plain_path(route.path), {})[route.method.lower()] = _operation(route, schemas)
     return {
         "openapi": "3.1.0",
         "info": {"title": "Noah", "version": __version__, "summary": "Debug sessions for JVMs in test environments."},

@@ -13,17 +13,19 @@ from typing_extensions import TypedDict
 
 from noah.core.release.release import PATHS, Release, Result
 from noah.core.release.release_event import LINE_KINDS, Numbered, ReleaseEvent, ReleaseEventKind, timestamp
+from noah.core.session.rights import Right
 from noah.core.workload import SHORT_NAMES, WorkloadKind, workload_kind_of
 from noah.duration import parse_duration
-from noah.errors import BadInput
+from noah.errors import BadInput, NotFound, Unavailable
 from noah.releases.stream import Stream
 from noah.store import Page
-from noah.web.api.route import Answer, Call
+from noah.web.api.route import Call, Reply, Routes
 from noah.web.keys import CLOCK, RELEASES
 from noah.web.sse import EventStream, frame, streamed
 from noah.web.until_shutdown import PATIENCE
 from noah.web.wire import Model, Moment, Nothing, Paged, Text, maybe, moment, page
 
+ROUTES = Routes()
 # What `since` leaves out when it is older.
 _DATED = LINE_KINDS | {
     ReleaseEventKind.CHECKURL,
@@ -94,9 +96,15 @@ class CurrentQuery(ToldQuery, KindQuery):
     pass
 
 
-async def list_releases(call: Call[ReleasesQuery, Nothing]) -> Answer[ReleasesJson]:
+@ROUTES.get(
+    "/api/v1/releases",
+    right=Right.SEE,
+    summary="Releases that run and those that were kept, the newest first.",
+    errors=(Unavailable,),
+)
+async def list_releases(call: Call[ReleasesQuery, Nothing]) -> Reply[ReleasesJson]:
     shown = await find_releases(call.request, call.query)
-    return Answer({"items": [release_json(one) for one in shown.items], "continue": shown.after, "total": shown.total})
+    return Reply({"items": [release_json(one) for one in shown.items], "continue": shown.after, "total": shown.total})
 
 
 async def find_releases(request: web.Request, query: ReleasesQuery) -> Page[Release]:
@@ -108,20 +116,42 @@ async def find_releases(request: web.Request, query: ReleasesQuery) -> Page[Rele
     return page(rows, after=query.after, limit=query.limit)
 
 
-async def show_release(call: Call[Nothing, Nothing]) -> Answer[ReleaseJson]:
-    return Answer(release_json((await _stream(call)).release))
+@ROUTES.get("/api/v1/releases/{id}", right=Right.SEE, summary="One release.", errors=(NotFound, Unavailable))
+async def show_release(call: Call[Nothing, Nothing]) -> Reply[ReleaseJson]:
+    return Reply(release_json((await _stream(call)).release))
 
 
+@ROUTES.raw(
+    "/api/v1/releases/{id}/events",
+    right=Right.SEE,
+    summary="All events of a release, as server-sent events; Last-Event-ID goes on from there.",
+    content_types=("text/event-stream",),
+    errors=(NotFound, Unavailable),
+)
 async def release_events(call: Call[ToldQuery, Nothing]) -> web.StreamResponse:
     return await _send(call, await _stream(call))
 
 
+@ROUTES.raw(
+    "/api/v1/releases/{cluster}/{namespace}/{workload}/events",
+    right=Right.SEE,
+    summary="The running release of a workload, as server-sent events; the last one, end, says how it ended.",
+    content_types=("text/event-stream",),
+    errors=(NotFound, Unavailable),
+)
 async def current_events(call: Call[CurrentQuery, Nothing]) -> web.StreamResponse:
     kind = kind_of(call.query.kind)
     where = (call.path("cluster"), call.path("namespace"), kind, call.path("workload"))
     return await _send(call, await call.request.app[RELEASES].current(*where))
 
 
+@ROUTES.raw(
+    "/api/v1/releases/{id}/log",
+    right=Right.SEE,
+    summary="What is kept of a release, as text.",
+    content_types=("text/plain",),
+    errors=(NotFound, Unavailable),
+)
 async def release_log(call: Call[ToldQuery, Nothing]) -> web.StreamResponse:
     """As lines of text, with when and where each comes from."""
     stream = await _stream(call)

@@ -11,17 +11,19 @@ from pydantic import AfterValidator, Field, StrictBool
 from typing_extensions import TypedDict
 
 from noah.core import ide
+from noah.core.session.rights import Right
 from noah.core.session.session import Attachment, EndReason, Status, VmState
 from noah.core.session.target import PodTarget, parse_wanted
-from noah.errors import BadInput, NotFound
+from noah.errors import BadInput, CannotDebug, Conflict, Forbidden, NotFound, Unavailable
 from noah.sessions.live_session import Live
 from noah.store import Page
-from noah.web.api.route import Answer, Call
+from noah.web.api.route import Call, Reply, Routes
 from noah.web.identity import who
 from noah.web.keys import BROKER, CLOCK, SETTINGS
 from noah.web.until_shutdown import PATIENCE
 from noah.web.wire import Length, Model, Moment, Nothing, Paged, Text, Wait, maybe, moment
 
+ROUTES = Routes()
 _ID = re.compile(r"[A-Za-z0-9_-]{1,40}", re.ASCII)
 
 
@@ -138,7 +140,14 @@ class SessionJson(TypedDict):
 SessionsJson = TypedDict("SessionsJson", {"items": list[SessionJson], "continue": str | None, "total": int})
 
 
-async def enable(call: Call[Wait, EnableBody]) -> Answer[SessionJson]:
+@ROUTES.post(
+    "/api/v1/sessions",
+    right=Right.DEBUG,
+    summary="Enable debugging: 201 when the session is new, 200 when the same person has it already.",
+    statuses=(200, 201),
+    errors=(Forbidden, NotFound, Conflict, CannotDebug, Unavailable),
+)
+async def enable(call: Call[Wait, EnableBody]) -> Reply[SessionJson]:
     app, body = call.request.app, call.body
     told_budget = "pause_budget" in body.model_fields_set
     live, new = await app[BROKER].enable(
@@ -153,13 +162,14 @@ async def enable(call: Call[Wait, EnableBody]) -> Answer[SessionJson]:
     )
     live = await _settled(call, live)
     location = {"Location": f"/api/v1/sessions/{live.session.id}"} if new else {}
-    return Answer(json_of(call.request, live), 201 if new else 200, location)
+    return Reply(json_of(call.request, live), 201 if new else 200, location)
 
 
-async def list_sessions(call: Call[SessionsQuery, Nothing]) -> Answer[SessionsJson]:
+@ROUTES.get("/api/v1/sessions", right=Right.SEE, summary="Sessions, the newest first.", errors=(Unavailable,))
+async def list_sessions(call: Call[SessionsQuery, Nothing]) -> Reply[SessionsJson]:
     page = await find(call.request, call.query, limit=call.query.limit, after=call.query.after)
     items = [json_of(call.request, live) for live in page.items]
-    return Answer({"items": items, "continue": page.after, "total": page.total})
+    return Reply({"items": items, "continue": page.after, "total": page.total})
 
 
 async def find(request: web.Request, wanted: SessionsFilter, *, limit: int, after: str | None) -> Page[Live]:
@@ -174,34 +184,71 @@ async def find(request: web.Request, wanted: SessionsFilter, *, limit: int, afte
     )
 
 
-async def show_session(call: Call[Wait, Nothing]) -> Answer[SessionJson]:
+@ROUTES.get(
+    "/api/v1/sessions/{id}",
+    right=Right.SEE,
+    summary="One session; with wait, once it is ready, in use or ended.",
+    errors=(NotFound, Unavailable),
+)
+async def show_session(call: Call[Wait, Nothing]) -> Reply[SessionJson]:
     live = await call.request.app[BROKER].get(_id(call.request))
-    return Answer(json_of(call.request, await _settled(call, live)))
+    return Reply(json_of(call.request, await _settled(call, live)))
 
 
-async def extend(call: Call[Nothing, ExtendBody]) -> Answer[SessionJson]:
+@ROUTES.post(
+    "/api/v1/sessions/{id}/extend",
+    right=Right.DEBUG,
+    summary="Let a session last for so long from now, if that is later than it lasts already.",
+    errors=(Forbidden, NotFound, Conflict, Unavailable),
+)
+async def extend(call: Call[Nothing, ExtendBody]) -> Reply[SessionJson]:
     extended = call.request.app[BROKER].extend(_id(call.request), by=who(call.request), length=call.body.length)
-    return Answer(json_of(call.request, await extended))
+    return Reply(json_of(call.request, await extended))
 
 
-async def resume(call: Call[Nothing, Nothing]) -> Answer[SessionJson]:
+@ROUTES.post(
+    "/api/v1/sessions/{id}/resume",
+    right=Right.DEBUG,
+    summary="Resume the whole VM by closing the debugger's connection.",
+    errors=(Forbidden, NotFound, Conflict, Unavailable),
+)
+async def resume(call: Call[Nothing, Nothing]) -> Reply[SessionJson]:
     resumed = call.request.app[BROKER].resume(_id(call.request), by=who(call.request))
-    return Answer(json_of(call.request, await resumed))
+    return Reply(json_of(call.request, await resumed))
 
 
-async def ask(call: Call[Nothing, AskBody]) -> Answer[SessionJson]:
+@ROUTES.post(
+    "/api/v1/sessions/{id}/ask",
+    right=Right.SEE,
+    summary="Ask the owner of a session to resume; their page shows it.",
+    errors=(NotFound, Conflict, Unavailable),
+)
+async def ask(call: Call[Nothing, AskBody]) -> Reply[SessionJson]:
     asked = call.request.app[BROKER].ask(_id(call.request), by=who(call.request), text=call.body.text)
-    return Answer(json_of(call.request, await asked))
+    return Reply(json_of(call.request, await asked))
 
 
-async def end(call: Call[Wait, Nothing]) -> Answer[SessionJson]:
+@ROUTES.delete(
+    "/api/v1/sessions/{id}",
+    right=Right.DEBUG,
+    summary="End a session; with wait, once nothing of it is left.",
+    errors=(Forbidden, NotFound, Conflict, Unavailable),
+)
+async def end(call: Call[Wait, Nothing]) -> Reply[SessionJson]:
     app, session_id, wait = call.request.app, _id(call.request), call.query.wait
     live = await app[BROKER].end(session_id, by=who(call.request))
     if wait:
         live = await app[PATIENCE].lasts(lambda: app[BROKER].ended(session_id, within=wait)) or live
-    return Answer(json_of(call.request, live))
+    return Reply(json_of(call.request, live))
 
 
+@ROUTES.raw(
+    "/api/v1/sessions/{id}/ide/{format}",
+    right=Right.DEBUG,
+    summary="A run configuration for intellij, vscode or eclipse; the command line for jdb.",
+    content_types=tuple(sorted({one.content_type for one in ide.FORMATS.values()})),
+    errors=(NotFound, Unavailable),
+)
 async def ide_file(call: Call[Nothing, Nothing]) -> web.Response:
     request, kind = call.request, call.path("format")
     if kind not in ide.FORMATS:

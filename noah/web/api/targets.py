@@ -8,14 +8,17 @@ from aiohttp import web
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from noah.core.session.rights import Right
 from noah.core.session.session import Status
 from noah.core.session.target import PodTarget, Target, parse_wanted
-from noah.errors import BadInput
+from noah.errors import BadInput, CannotDebug, NotFound, Unavailable
 from noah.sessions.live_session import Live
 from noah.targets.base import TargetInfo
-from noah.web.api.route import Answer, Call
+from noah.web.api.route import Call, Reply, Routes
 from noah.web.keys import BROKER
 from noah.web.wire import Moment, Nothing, Paged, Text, maybe, moment, page
+
+ROUTES = Routes()
 
 
 class TargetsQuery(Paged):
@@ -73,12 +76,13 @@ TargetsJson = TypedDict("TargetsJson", {"items": list[TargetJson], "continue": s
 AppsJson = TypedDict("AppsJson", {"items": list[AppJson], "continue": str | None, "total": int})
 
 
-async def list_targets(call: Call[TargetsQuery, Nothing]) -> Answer[TargetsJson]:
+@ROUTES.get("/api/v1/targets", right=Right.SEE, summary="What can be debugged, and who is debugging it.")
+async def list_targets(call: Call[TargetsQuery, Nothing]) -> Reply[TargetsJson]:
     found = [(str(info.target), info) for info in matching(call.request, call.query)]
     shown = page(found, after=call.query.after, limit=call.query.limit)
     held = held_now(call.request)
     items = [target_json(info, held.get(info.target)) for info in shown.items]
-    return Answer({"items": items, "continue": shown.after, "total": shown.total})
+    return Reply({"items": items, "continue": shown.after, "total": shown.total})
 
 
 def matching(request: web.Request, query: TargetsQuery) -> Iterable[TargetInfo]:
@@ -99,13 +103,20 @@ def _has_all(text: str, words: Iterable[str]) -> bool:
     return all(word in text for word in words)
 
 
-async def show_target(call: Call[Nothing, Nothing]) -> Answer[TargetJson]:
+@ROUTES.get(
+    "/api/v1/targets/{target:(?s:.+)}",
+    right=Right.SEE,
+    summary="One target; deploy/NAME and app=NAME choose their oldest ready pod.",
+    errors=(NotFound, CannotDebug, Unavailable),
+)
+async def show_target(call: Call[Nothing, Nothing]) -> Reply[TargetJson]:
     broker = call.request.app[BROKER]
     info = await broker.resolve(parse_wanted(call.path("target")))
-    return Answer(target_json(info, broker.holder(info.target)))
+    return Reply(target_json(info, broker.holder(info.target)))
 
 
-async def list_apps(call: Call[AppsQuery, Nothing]) -> Answer[AppsJson]:
+@ROUTES.get("/api/v1/apps", right=Right.SEE, summary="The apps that there are targets of.")
+async def list_apps(call: Call[AppsQuery, Nothing]) -> Reply[AppsJson]:
     query, held = call.query, held_now(call.request)
     q = (query.q or "").lower()
     apps: dict[tuple[str, str, str, str], Counter[str]] = defaultdict(Counter)
@@ -117,7 +128,7 @@ async def list_apps(call: Call[AppsQuery, Nothing]) -> Answer[AppsJson]:
     # A NUL sorts before all that names are made of: an app's rows stay together.
     rows = (("\0".join(key), (key, count)) for key, count in apps.items())
     shown = page(rows, after=query.after, limit=query.limit)
-    return Answer({"items": [_app_json(*row) for row in shown.items], "continue": shown.after, "total": shown.total})
+    return Reply({"items": [_app_json(*row) for row in shown.items], "continue": shown.after, "total": shown.total})
 
 
 def target_json(info: TargetInfo, live: Live | None) -> TargetJson:

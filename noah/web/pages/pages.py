@@ -17,6 +17,7 @@ from aiohttp.typedefs import Handler
 from pydantic import Field
 
 from noah.core import ide
+from noah.core.session.rights import Right
 from noah.core.session.session import EndReason
 from noah.core.session.target import parse_wanted
 from noah.duration import format_duration
@@ -24,8 +25,7 @@ from noah.errors import NoahError, NotFound
 from noah.sessions.live_session import Live
 from noah.store import Page as Rows
 from noah.web.api import clusters, releases, sessions, targets
-from noah.web.api.openapi import AnyRoute
-from noah.web.api.route import Call, Raw
+from noah.web.api.route import AnyRoute, Call, Raw
 from noah.web.identity import claimed, remember
 from noah.web.keys import BROKER, FEED, SETTINGS
 from noah.web.pages import filters
@@ -264,7 +264,14 @@ def _links(request: web.Request, page: Rows[Any]) -> Mapping[str, str | None]:
 
 
 PAGES: tuple[AnyRoute, ...] = tuple(
-    Raw(path=path, handler=_rendered(template, page), summary="", query=query, content_types=("text/html",))
+    Raw(
+        path=path,
+        handler=_rendered(template, page),
+        right=Right.SEE,
+        summary="",
+        query=query,
+        content_types=("text/html",),
+    )
     for path, template, page, query in (
         ("/", "environment.html", environment, TargetsPage),
         ("/targets/{target:(?s:.+)}", "target.html", target, Nothing),
