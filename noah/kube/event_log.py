@@ -1,50 +1,49 @@
-"""What a cluster says has happened in a namespace, or in all: its events (v1), the kept ones and then each new one.
+"""A cluster's events (v1) of one namespace, or of all: those that it keeps, and then each new one.
 
 They are listed and watched once, however many follow them, and as long as somebody does.
 """
 
 import asyncio
-import json
 import logging
-import random
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
 from noah.errors import NoahError, Unavailable
-from noah.kube.client import Client, within
-from noah.kube.errors import Asked, TooOld, refused
-from noah.kube.lines import lines_of
+from noah.kube.client import Client
+from noah.kube.watch import Change, Listed, Pace, Put, Removed, Watch
 
 log = logging.getLogger(__name__)
 
-LIST = 60.0  # seconds for a page
 PAGE = 500  # events; reading one blocks the event loop for some 10 ms
-PAUSE = 2.0  # seconds at most between two attempts
-LASTS = 300  # seconds that the server is asked to keep a watch
-MARGIN = 15.0  # seconds; after that a watch that the server should have ended counts as lost
+# A release waits for its events, so an API that was away for a while is asked again sooner than for pods.
+PACE = Pace(longest_wait=5.0)
 
 Event = Mapping[str, Any]
 Take = Callable[[Event], None]
 
 
 class EventLog:
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, *, pace: Pace = PACE) -> None:
         self._client = client
+        self._pace = pace
         self._followed: dict[tuple[str | None, str], _Followed] = {}
 
     async def run(self) -> None:
-        """Until it is cancelled; nothing is followed before."""
+        """Runs until it is cancelled; follow() works only meanwhile."""
         async with asyncio.TaskGroup() as self._group:
             await asyncio.Event().wait()
 
     async def follow(self, namespace: str | None, take: Take, *, reason: str = "") -> None:
-        """Until it is cancelled. An event that happens again, with a higher count, is told again. An API that is away
-        is waited for; raises what else it answers, above all MissingRight. *reason*: only events that have it."""
+        """Call *take* with each event until cancelled; again when it happens again, with a higher count.
+
+        With *reason*, only with events that have it. An API that is away is waited for; raises what else it answers,
+        above all MissingRight.
+        """
         what = namespace, reason
         followed = self._followed.get(what)
         if followed is None:
-            followed = self._followed[what] = _Followed(self._client, namespace, reason)
+            followed = self._followed[what] = _Followed(self._client, namespace, reason, pace=self._pace)
             followed.task = self._group.create_task(followed.run(), name=f"events of {self._client.name} {what}")
         key = object()
         for event in list(followed.events.values()):
@@ -63,68 +62,43 @@ class EventLog:
 class _Followed:
     task: asyncio.Task[None]
 
-    def __init__(self, client: Client, namespace: str | None, reason: str) -> None:
+    def __init__(self, client: Client, namespace: str | None, reason: str, *, pace: Pace) -> None:
         self.events: dict[str, Event] = {}  # by UID: those that the cluster keeps
         self.takes: dict[object, Take] = {}
         self.over: asyncio.Future[NoahError] = asyncio.get_running_loop().create_future()
-        self._version: str | None = None  # where the next watch begins; None: list first
-        self._client = client
-        self._path = f"/api/v1/namespaces/{quote(namespace, safe='')}/events" if namespace else "/api/v1/events"
-        self._selected = {"fieldSelector": f"reason={reason}"} if reason else {}
+        self._watch = Watch(
+            client,
+            f"/api/v1/namespaces/{quote(namespace, safe='')}/events" if namespace else "/api/v1/events",
+            name=f"events of {client.name}" + (f"/{namespace}" if namespace else ""),
+            page_size=PAGE,
+            selected={"fieldSelector": f"reason={reason}"} if reason else {},
+            pace=pace,
+            waits_for=Unavailable,
+        )
 
     async def run(self) -> None:
-        while True:
-            try:
-                if self._version is None:
-                    self._version = await self._list()
-                await self._watch(self._version)
-            except TooOld:
-                self._version = None
-            except Unavailable:
-                pass
-            except NoahError as e:
-                self.over.set_result(e)
-                return
-            except Exception:  # the task's outermost loop
-                log.exception("%s: following the events failed", self._path)
-                self._version = None
-            await asyncio.sleep(PAUSE * random.uniform(0.2, 1))  # noqa: S311 - not a secret
+        try:
+            await self._watch.run(self._change)
+        except NoahError as e:
+            self.over.set_result(e)
 
-    async def _list(self) -> str:
-        listed: list[Event] = []
-        params = {"limit": str(PAGE), **self._selected}
-        while True:
-            page = await self._client.ask("GET", self._path, params=params, timeout=LIST)
-            listed += page.get("items") or ()
-            if not (after := page["metadata"].get("continue")):
-                break
-            params["continue"] = after
-        for event in listed:
-            self._put(event)
-        self.events = {event["metadata"]["uid"]: event for event in listed}
-        return str(page["metadata"]["resourceVersion"])
-
-    async def _watch(self, version: str) -> None:
-        late = f'Cluster "{self._client.name}" does not answer: it neither feeds nor ends a watch.'
-        asked = {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(LASTS)}
-        params = {**asked, **self._selected, "resourceVersion": version}
-        async with self._client.stream(self._path, params) as stream, within(LASTS + MARGIN, late):
-            async for line in lines_of(stream):
-                told = json.loads(line)
-                event = told["object"]
-                match told["type"]:
-                    case "ADDED" | "MODIFIED":
-                        self._put(event)
-                    case "DELETED":
-                        self.events.pop(event["metadata"]["uid"], None)
-                    case "ERROR":
-                        asked_by = Asked.by(self._client.name, "GET", self._path, asked)
-                        raise refused(asked_by, event.get("code") or 500, line)
-                self._version = str(event["metadata"]["resourceVersion"])
+    def _change(self, change: Change) -> None:
+        match change:
+            case Listed(listed):
+                for event in listed:
+                    self._put(event)
+                self.events = {event["metadata"]["uid"]: event for event in listed}
+            case Put(event):
+                self._put(event)
+            case Removed(event):
+                self.events.pop(event["metadata"]["uid"], None)
 
     def _put(self, event: Event) -> None:
         known = self.events.get(event["metadata"]["uid"])
         if known is None or known["metadata"]["resourceVersion"] != event["metadata"]["resourceVersion"]:
             self.events[event["metadata"]["uid"]] = event
             for take in list(self.takes.values()):
-                take(event)
+                try:
+                    take(event)
+                except Exception:  # one follower's bug must not end the watch that all share
+                    log.exception("event %s: a follower failed", event["metadata"]["name"])

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from noah.kube.client import Client
-from noah.kube.informer import Informer, Pace
+from noah.kube.informer import Informer
 from noah.kube.pods import Kind, Pod
+from noah.kube.watch import Pace
 from tests.unit.kube.fake_api import Call, FakeApi
 
 QUICK = Pace(first_wait=0.01, longest_wait=0.05, steady=0.0)
