@@ -21,9 +21,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from noah import settings
 from noah.kube.clusters import Cluster
 from noah.kube.exec.commands import Container
+from noah.settings import ClusterSettings
 
 NAMESPACE = "noah-bench-exec"
 BULK = 512 << 20
@@ -205,7 +205,7 @@ async def main(kubeconfig: Path) -> None:
     try:
         await command(*kubectl, "apply", "-f", "-", stdin=json.dumps(POD))
         await command(*kubectl, "wait", "--for=condition=Ready", "pod/bench", "--timeout=60s")
-        async with Cluster(settings.Cluster(name="bench", kubeconfig=kubeconfig)) as cluster:
+        async with Cluster(ClusterSettings(name="bench", kubeconfig=kubeconfig)) as cluster:
             figures = await measure(cluster, kubectl)
     finally:
         await command(*kubectl, "delete", "namespace", NAMESPACE)

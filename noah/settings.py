@@ -80,7 +80,7 @@ class _Listener(_Part):
         return int(self.listen.rpartition(":")[2])
 
 
-class Gateway(_Listener):
+class GatewaySettings(_Listener):
     listen: Address = "127.0.0.1:7070"
     # What an IDE is told to connect to; and the address that debug ports are bound at is listen's host.
     advertised_host: str = "127.0.0.1"
@@ -108,7 +108,7 @@ class Gateway(_Listener):
         return self
 
 
-class Sessions(_Part):
+class SessionSettings(_Part):
     default_length: Length = timedelta(hours=2)
     # A working day with a margin; whoever needs more extends.
     longest: Length = timedelta(hours=12)
@@ -123,7 +123,7 @@ class Sessions(_Part):
         return self
 
 
-class Cluster(_Part):
+class ClusterSettings(_Part):
     """One Kubernetes API: a kubeconfig's context, the pod that the gateway runs in, or a URL with a token."""
 
     name: Name
@@ -223,7 +223,7 @@ class Host(_Part):
         return self
 
 
-class Webhook(_Listener):
+class WebhookSettings(_Listener):
     """Where API servers ask what to put into new pods. Its certificates are the gateway's own."""
 
     names: Annotated[tuple[str, ...], Field(min_length=1)]  # by which API servers reach it: DNS names and addresses
@@ -231,10 +231,10 @@ class Webhook(_Listener):
 
 
 class Settings(_Part):
-    gateway: Gateway = Gateway()
-    sessions: Sessions = Sessions()
-    clusters: tuple[Cluster, ...] = ()
-    webhook: Webhook | None = None
+    gateway: GatewaySettings = GatewaySettings()
+    sessions: SessionSettings = SessionSettings()
+    clusters: tuple[ClusterSettings, ...] = ()
+    webhook: WebhookSettings | None = None
     local: tuple[Local, ...] = ()
     hosts: tuple[Host, ...] = ()
     # Prints more of them, as JSON with the same keys, when the gateway starts: for people who have a CMDB.

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from noah import settings
 from noah.app import gateway
 from noah.core import pods
 from noah.core.inject.probe import probe_spec
@@ -18,6 +17,7 @@ from noah.demo.story import STANDS, Gateway, free_port, say, talking_to
 from noah.errors import BadSettings, NoahError, NotFound, Unavailable
 from noah.kube.clusters import Cluster
 from noah.kube.exec.commands import Container
+from noah.settings import ClusterSettings, GatewaySettings, Settings
 from noah.store import upgrade
 
 CHECKURL = "http://127.0.0.1:8080/checkurl"
@@ -28,9 +28,9 @@ PLAIN = {"httpGet": {"path": "/checkurl", "port": 8080}, "periodSeconds": 2, "fa
 
 async def story(folder: Path, *, classes: Mapping[str, bytes], context: str | None, image: str) -> None:
     """*classes*: the sample app's class files by name."""
-    known = settings.Cluster(name="demo", kubeconfig=_kubeconfig(), context=context)
-    tree = settings.Settings(
-        gateway=settings.Gateway(listen=f"127.0.0.1:{free_port()}", database=f"sqlite:///{folder}/noah.db"),
+    known = ClusterSettings(name="demo", kubeconfig=_kubeconfig(), context=context)
+    tree = Settings(
+        gateway=GatewaySettings(listen=f"127.0.0.1:{free_port()}", database=f"sqlite:///{folder}/noah.db"),
         clusters=(known,),
     )
     await asyncio.to_thread(upgrade, tree.gateway.database)

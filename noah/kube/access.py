@@ -18,8 +18,8 @@ from kubernetes_asyncio.config import ConfigException, load_incluster_config
 from kubernetes_asyncio.config.kube_config import KubeConfigLoader
 from yarl import URL
 
-from noah import settings
 from noah.errors import Unavailable
+from noah.settings import ClusterSettings
 
 FRESH = 60.0  # seconds; the kubelet renews a token when a fifth of its life is left, which is minutes at least
 PLUGIN = 30.0  # seconds for an exec plugin or an identity provider; the clouds' need 1 to 5
@@ -61,7 +61,7 @@ class _Trust:
 class Way:
     """The way to one cluster's API."""
 
-    def __init__(self, cluster: settings.Cluster) -> None:
+    def __init__(self, cluster: ClusterSettings) -> None:
         self._name = cluster.name
         self._cluster = cluster
         self._read = _reader(cluster)
@@ -129,7 +129,7 @@ class Way:
         return self._tls[2]
 
 
-def _reader(cluster: settings.Cluster) -> Callable[[], Awaitable[Configuration]]:
+def _reader(cluster: ClusterSettings) -> Callable[[], Awaitable[Configuration]]:
     if cluster.kubeconfig is not None:
         return _Kubeconfig(cluster.kubeconfig.expanduser(), cluster.context).read
     if cluster.in_cluster:
@@ -161,7 +161,7 @@ async def _in_cluster() -> Configuration:
     return read
 
 
-async def _from_files(cluster: settings.Cluster) -> Configuration:
+async def _from_files(cluster: ClusterSettings) -> Configuration:
     read = Configuration()
     read.host = cluster.url or ""
     read.ssl_ca_cert = str(cluster.ca_file.expanduser()) if cluster.ca_file else None

@@ -16,11 +16,11 @@ from typing import Any, Self
 
 import aiohttp
 
-from noah import settings
 from noah.errors import Unavailable
 from noah.kube.access import Access, Way
 from noah.kube.errors import Asked, refused
 from noah.kube.sockets import Sockets
+from noah.settings import ClusterSettings
 
 DEADLINE = 10.0  # seconds for a request, unless its caller knows better
 REQUESTS = 50  # connections for requests at once; more wait
@@ -39,7 +39,7 @@ class _Request:
 
 
 class Client:
-    def __init__(self, cluster: settings.Cluster) -> None:
+    def __init__(self, cluster: ClusterSettings) -> None:
         self.name = cluster.name
         self._way = Way(cluster)
         self._stack = contextlib.AsyncExitStack()

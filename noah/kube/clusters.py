@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Self
 
-from noah import settings
 from noah.errors import NoahError, Unavailable
 from noah.kube.client import DEADLINE, Client
 from noah.kube.event_log import EventLog
 from noah.kube.exec.commands import Exec
 from noah.kube.informer import Informer
 from noah.kube.logs import Logs
+from noah.settings import ClusterSettings
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class Cluster:
 
     def __init__(
         self,
-        cluster: settings.Cluster,
+        cluster: ClusterSettings,
         *,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         ping: float = PING,

@@ -41,7 +41,7 @@ from noah.proxy.port import DebugPort
 from noah.sessions.announce import Telling
 from noah.sessions.audits import Audits
 from noah.sessions.live_session import Live
-from noah.settings import Gateway
+from noah.settings import GatewaySettings
 from noah.store import Store
 from noah.store.feed import Feed
 from noah.targets.base import Kind, Line, Seen
@@ -66,7 +66,7 @@ class SessionTask:
         store: Store,
         audits: Audits,
         feed: Feed,
-        gateway: Gateway,
+        gateway: GatewaySettings,
         clock: Callable[[], datetime],
         took: Callable[[float], None],
     ) -> None:

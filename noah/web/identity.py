@@ -7,7 +7,7 @@ from urllib.parse import quote, unquote
 from aiohttp import web
 
 from noah.errors import BadInput, Forbidden, NoahError
-from noah.settings import Gateway
+from noah.settings import GatewaySettings
 from noah.web.keys import SETTINGS
 
 HEADER = "Noah-User"
@@ -108,7 +108,7 @@ def _without_port(host: str) -> str:
     return (name if colon and port.isdigit() else host).strip("[]").rstrip(".").lower()
 
 
-def _is_ours(name: str, gateway: Gateway) -> bool:
+def _is_ours(name: str, gateway: GatewaySettings) -> bool:
     try:
         ipaddress.ip_address(name)
     except ValueError:

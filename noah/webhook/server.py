@@ -16,9 +16,9 @@ from typing import Any
 
 from aiohttp import web
 
-from noah import settings
 from noah.core.inject.manifest import inject
 from noah.errors import BadInput, BadSettings
+from noah.settings import WebhookSettings
 from noah.webhook.certificates import Certificates
 
 log = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ async def _inject(request: web.Request) -> web.Response:
 
 @contextlib.asynccontextmanager
 async def serving(
-    wanted: settings.Webhook, clock: Callable[[], datetime], *, look_again: float = LOOK_AGAIN
+    wanted: WebhookSettings, clock: Callable[[], datetime], *, look_again: float = LOOK_AGAIN
 ) -> AsyncIterator[None]:
     """*look_again*: seconds between two looks at whether the certificate is to be renewed."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

@@ -11,11 +11,11 @@ from typing import Any, cast
 import pytest
 import yaml
 
-from noah import settings
 from noah.errors import BadInput, CannotDebug, NoahError, NotFound, Unavailable
 from noah.kube.clusters import Cluster
 from noah.kube.errors import MissingRight
 from noah.kube.exec.commands import Container
+from noah.settings import ClusterSettings
 from tests.cluster.conftest import Kubectl, java_app
 from tests.cluster.proxies import connect_proxy, path_proxy
 
@@ -30,7 +30,7 @@ def pod(kubectl: Kubectl) -> Container:
 
 @pytest.fixture
 async def cluster(kubeconfig: Path) -> AsyncIterator[Cluster]:
-    async with Cluster(settings.Cluster(name="real", kubeconfig=kubeconfig)) as cluster:
+    async with Cluster(ClusterSettings(name="real", kubeconfig=kubeconfig)) as cluster:
         yield cluster
 
 
@@ -257,7 +257,7 @@ async def test_a_token_and_a_url_with_a_path_are_enough(
 
 async def test_proxy_url_and_tls_server_name_are_honoured(kubeconfig: Path, pod: Container, tmp_path: Path) -> None:
     tree = _tree(kubeconfig)
-    known = settings.Cluster(name="real", kubeconfig=tmp_path / "kubeconfig")
+    known = ClusterSettings(name="real", kubeconfig=tmp_path / "kubeconfig")
     async with connect_proxy() as (proxy, tunnels):
         tree["clusters"][0]["cluster"].update({"proxy-url": proxy, "tls-server-name": "kubernetes.default.svc"})
         (tmp_path / "kubeconfig").write_text(yaml.safe_dump(tree))
@@ -316,7 +316,7 @@ def _server(kubeconfig: Path) -> str:
     return str(_tree(kubeconfig)["clusters"][0]["cluster"]["server"])
 
 
-def _by_token(kubeconfig: Path, kubectl: Kubectl, folder: Path, name: str, *, role: str = "") -> settings.Cluster:
+def _by_token(kubeconfig: Path, kubectl: Kubectl, folder: Path, name: str, *, role: str = "") -> ClusterSettings:
     """A service account, with a role in the namespace or with none, given as URL, token file and CA."""
     kubectl("create", "serviceaccount", name)
     if role:
@@ -324,7 +324,7 @@ def _by_token(kubeconfig: Path, kubectl: Kubectl, folder: Path, name: str, *, ro
         kubectl("create", "rolebinding", name, f"--clusterrole={role}", who)
     (folder / "token").write_text(kubectl("create", "token", name))
     ca = _tree(kubeconfig)["clusters"][0]["cluster"]["certificate-authority"]
-    return settings.Cluster(name="real", url=_server(kubeconfig), token_file=folder / "token", ca_file=Path(ca))
+    return ClusterSettings(name="real", url=_server(kubeconfig), token_file=folder / "token", ca_file=Path(ca))
 
 
 async def _none_left(cluster: Cluster) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from noah import settings
 from noah.kube.clusters import Cluster
 from noah.kube.informer import PAGE
+from noah.settings import ClusterSettings
 from tests.cluster.conftest import Kubectl, java_app
 
 pytestmark = pytest.mark.cluster
@@ -76,7 +76,7 @@ async def test_clusters_stand_side_by_side_and_one_may_be_away(
     other = make_namespace(second_kubeconfig)
     kubectl.apply(unscheduled("here"))
     other.apply(unscheduled("there"))
-    away = settings.Cluster(name="away", url="https://192.0.2.1:6443")  # TEST-NET-1: nothing is there, nothing answers
+    away = ClusterSettings(name="away", url="https://192.0.2.1:6443")  # TEST-NET-1: nothing is there, nothing answers
     async with Cluster(away) as nowhere, watched(kubeconfig) as one, watched(second_kubeconfig) as two:
         assert one.informer.get(kubectl.namespace, "here") is not None
         assert two.informer.get(kubectl.namespace, "here") is None
@@ -87,7 +87,7 @@ async def test_clusters_stand_side_by_side_and_one_may_be_away(
 
 @asynccontextmanager
 async def watched(kubeconfig: Path, **more: Any) -> AsyncIterator[Cluster]:
-    async with Cluster(settings.Cluster(name=f"of-{kubeconfig.parent.name}", kubeconfig=kubeconfig, **more)) as cluster:
+    async with Cluster(ClusterSettings(name=f"of-{kubeconfig.parent.name}", kubeconfig=kubeconfig, **more)) as cluster:
         assert await cluster.informer.wait_synced(20)
         await until(lambda: cluster.reachable)
         yield cluster

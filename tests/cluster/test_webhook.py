@@ -14,7 +14,7 @@ import pytest
 
 from noah.core.inject.hooks import SIDECAR
 from noah.core.inject.manifest import is_injected
-from noah.settings import Webhook
+from noah.settings import WebhookSettings
 from noah.webhook.certificates import AUTHORITY_LASTS, LASTS, Certificates
 from noah.webhook.server import PATH, manifest, serving
 from tests.cluster.conftest import Kubectl, java_app, until
@@ -108,7 +108,7 @@ async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 @contextlib.asynccontextmanager
-async def service(kubectl: Kubectl, name: str, wanted: Webhook) -> AsyncIterator[Way]:
+async def service(kubectl: Kubectl, name: str, wanted: WebhookSettings) -> AsyncIterator[Way]:
     """A Service that leads to a webhook on this machine, which is the node too."""
     addresses = kubectl.get("node", kubectl("get", "nodes", "-o", "name").split()[0].removeprefix("node/"))
     address = next(a["address"] for a in addresses["status"]["addresses"] if a["type"] == "InternalIP")
@@ -129,9 +129,11 @@ async def service(kubectl: Kubectl, name: str, wanted: Webhook) -> AsyncIterator
         yield way
 
 
-def webhook_of(kubectl: Kubectl, name: str, folder: Path) -> tuple[Webhook, Path]:
+def webhook_of(kubectl: Kubectl, name: str, folder: Path) -> tuple[WebhookSettings, Path]:
     """What a gateway that is reached by a Service has in its configuration, and the file."""
-    wanted = Webhook(listen=f"127.0.0.1:{free_port()}", names=(f"{name}.{kubectl.namespace}.svc",), folder=folder / "w")
+    wanted = WebhookSettings(
+        listen=f"127.0.0.1:{free_port()}", names=(f"{name}.{kubectl.namespace}.svc",), folder=folder / "w"
+    )
     file = folder / f"{name}.toml"
     file.write_text(
         f'[webhook]\nlisten = "{wanted.listen}"\nnames = ["{wanted.names[0]}"]\nfolder = "{wanted.folder}"\n'
@@ -139,7 +141,7 @@ def webhook_of(kubectl: Kubectl, name: str, folder: Path) -> tuple[Webhook, Path
     return wanted, file
 
 
-def offered(wanted: Webhook) -> str:
+def offered(wanted: WebhookSettings) -> str:
     return ssl.get_server_certificate((wanted.host, wanted.port))
 
 

@@ -17,9 +17,7 @@ from noah.catalog.holders import Holders
 from noah.kube.clusters import Cluster
 from noah.releases.releases import open_releases
 from noah.sessions.broker import Broker, open_broker
-from noah.settings import Cluster as ClusterSettings
-from noah.settings import Gateway as GatewaySettings
-from noah.settings import Local, Settings
+from noah.settings import ClusterSettings, GatewaySettings, Local, Settings
 from noah.store import Store, upgrade
 from noah.store.feed import Feed
 from noah.targets.host.hosts import Hosts

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from noah.settings import Cluster
+from noah.settings import ClusterSettings
 from tests.gateway import Refused
 from tests.integration.web.conftest import Gateway, serving
 from tests.unit.kube.fake_api import Call, fake_api
@@ -20,7 +20,7 @@ APPS, PODS = 30, 100  # pods of each app
 async def running(jvm: int, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gateway]:
     async with fake_api() as kubernetes:
         kubernetes.on_list, kubernetes.on_watch = _list, _watch
-        many = Cluster(name="many", url=kubernetes.url)
+        many = ClusterSettings(name="many", url=kubernetes.url)
         async with serving(jvm, tmp_path_factory.mktemp("web"), many) as gateway:
             assert await gateway.clusters["many"].informer.wait_synced(30)
             yield gateway

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from noah import settings
+from noah.settings import ClusterSettings
 
 PONG, CLOSE, BINARY = 0x8A, 0x88, 0x82
 
@@ -115,8 +115,8 @@ class FakeApi:
     on_anything: Answer | None = None
 
     @property
-    def settings(self) -> settings.Cluster:
-        return settings.Cluster(name="fake", url=self.url)
+    def settings(self) -> ClusterSettings:
+        return ClusterSettings(name="fake", url=self.url)
 
     def asked(self, part: str) -> list[Call]:
         return [call for call in self.calls if part in call.path]

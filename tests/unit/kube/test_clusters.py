@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from noah import settings
 from noah.errors import BadInput, Conflict, NotFound, Unavailable
 from noah.kube.clusters import Cluster
 from noah.kube.errors import MissingRight
+from noah.settings import ClusterSettings
 from tests.unit.kube.fake_api import Call, FakeApi
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -42,7 +42,7 @@ class Guarded:
 
 async def test_a_broken_configuration_is_a_reason_until_it_is_mended(api: FakeApi, tmp_path: Path) -> None:
     file = tmp_path / "kubeconfig"
-    async with Cluster(settings.Cluster(name="broken", kubeconfig=file), clock=lambda: NOW) as cluster:
+    async with Cluster(ClusterSettings(name="broken", kubeconfig=file), clock=lambda: NOW) as cluster:
         await until(lambda: cluster.reason is not None and "No such file" in cluster.reason)
         assert not cluster.reachable
         for text, reason in (
@@ -69,7 +69,7 @@ async def test_a_cluster_that_does_not_answer_is_not_reachable_and_comes_back(ap
         assert cluster.since == NOW + timedelta(seconds=5)
         assert cluster.reason is None
         assert await cluster.informer.wait_synced(5)
-    nobody = settings.Cluster(name="away", url="http://127.0.0.1:1")
+    nobody = ClusterSettings(name="away", url="http://127.0.0.1:1")
     async with Cluster(nobody) as cluster:
         with pytest.raises(Unavailable, match='Cluster "away" does not answer: '):
             await cluster.get("/version")
@@ -102,7 +102,7 @@ async def test_a_cluster_that_refuses_is_reachable_for_a_reason(api: FakeApi) ->
 
 async def test_outside_of_a_pod_there_is_no_cluster_to_be_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-    async with Cluster(settings.Cluster(name="own", in_cluster=True)) as cluster:
+    async with Cluster(ClusterSettings(name="own", in_cluster=True)) as cluster:
         with pytest.raises(Unavailable, match=r"configuration cannot be used: Service host/port is not set\."):
             await cluster.get("/version")
 
@@ -118,7 +118,7 @@ async def test_a_token_file_is_read_again_when_its_token_is_refused(api: FakeApi
     guarded = Guarded(api, "first")
     file = tmp_path / "token"
     file.write_text("first\n")
-    async with Cluster(settings.Cluster(name="rotates", url=api.url, token_file=file)) as cluster:
+    async with Cluster(ClusterSettings(name="rotates", url=api.url, token_file=file)) as cluster:
         await cluster.get("/version")
         guarded.token = "second"
         file.write_text("second")
@@ -138,7 +138,7 @@ async def test_an_exec_plugin_gives_credentials_and_gives_new_ones(api: FakeApi,
     plugin.chmod(plugin.stat().st_mode | stat.S_IXUSR)
     command = {"apiVersion": "client.authentication.k8s.io/v1", "command": str(plugin), "args": [str(count)]}
     file.write_text(kubeconfig(api.url, user={"exec": command}))
-    async with Cluster(settings.Cluster(name="cloud", kubeconfig=file)) as cluster:
+    async with Cluster(ClusterSettings(name="cloud", kubeconfig=file)) as cluster:
         await cluster.get("/version")
         guarded.token = "token-2"
         await cluster.get("/version")
@@ -151,7 +151,7 @@ async def test_an_exec_plugin_gives_credentials_and_gives_new_ones(api: FakeApi,
 
 async def test_a_base_path_is_kept(api: FakeApi) -> None:
     api.on_anything = yes
-    async with Cluster(settings.Cluster(name="rancher", url=api.url + "/k8s/clusters/c-1/")) as cluster:
+    async with Cluster(ClusterSettings(name="rancher", url=api.url + "/k8s/clusters/c-1/")) as cluster:
         await cluster.get("/version")
     assert {call.path for call in api.calls} >= {"/k8s/clusters/c-1/version"}
 

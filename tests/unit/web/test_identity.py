@@ -6,14 +6,16 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
-from noah.settings import Gateway, Settings
+from noah.settings import GatewaySettings, Settings
 from noah.web.identity import Misdirected, refuse_other_names
 from noah.web.keys import SETTINGS
 
 
 def _request(host: str | None, **settings: object) -> web.Request:
     site = web.Application()
-    site[SETTINGS] = Settings(gateway=Gateway.model_validate({"advertised_host": "Noah.example.com", **settings}))
+    site[SETTINGS] = Settings(
+        gateway=GatewaySettings.model_validate({"advertised_host": "Noah.example.com", **settings})
+    )
     return make_mocked_request("GET", "/", headers={} if host is None else {"Host": host}, app=site)
 
 

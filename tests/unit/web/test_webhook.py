@@ -14,7 +14,7 @@ import pytest
 
 from noah.core.inject.manifest import inject, is_injected
 from noah.errors import BadInput, BadSettings
-from noah.settings import Webhook
+from noah.settings import WebhookSettings
 from noah.webhook.certificates import AUTHORITY_LASTS, LASTS, Certificates
 from noah.webhook.server import PATH, review, serving
 from tests.gateway import free_port
@@ -93,7 +93,7 @@ def test_what_is_no_review_is_refused(sent: Any) -> None:
 
 async def test_it_answers_over_tls_that_its_authority_vouches_for(tmp_path: Path) -> None:
     port = free_port()
-    wanted = Webhook(listen=f"127.0.0.1:{port}", names=("127.0.0.1",), folder=tmp_path / "webhook")
+    wanted = WebhookSettings(listen=f"127.0.0.1:{port}", names=("127.0.0.1",), folder=tmp_path / "webhook")
     async with serving(wanted, lambda: datetime.now(UTC)), aiohttp.ClientSession() as http:
         authority = Certificates(wanted.folder, wanted.names).authority(datetime.now(UTC))
         context = ssl.create_default_context(cadata=authority)
