@@ -17,7 +17,7 @@ from noah.kube.client import Client, within
 from noah.kube.errors import Asked, message_of, not_started, refused
 from noah.kube.exec.held import HeldExec
 from noah.kube.exec.pipe import Pipe
-from noah.kube.exec.slots import WAIT, Places
+from noah.kube.exec.slots import WAIT_S, ExecSlots
 from noah.kube.exec.stream import STDOUT, V4, V5, ExecStream, Sink
 from noah.kube.exec.websocket import BEAT, BUFFER, Counts
 
@@ -55,7 +55,7 @@ class Exec:
         self.counts = Counts()
         self._client = client
         self._handshake = handshake
-        self._places = Places(client.name)
+        self._slots = ExecSlots(client.name)
         self._shared = {"buffer": memoryview(bytearray(BUFFER)), "counts": self.counts, "beat": beat}
 
     async def run(
@@ -67,7 +67,7 @@ class Exec:
         """
         began = _now()
         with self._counted():
-            async with self._places.one(container.node, timeout):
+            async with self._slots.one(container.node, timeout):
                 sink = _Collected(container, limit)
                 async with within(
                     timeout - (_now() - began), f"{argv[0]} in {container} did not end within {timeout:g} s."
@@ -103,7 +103,7 @@ class Exec:
         """
         began = _now()
         with self._counted():
-            async with self._places.one(container.node, first_line_timeout):
+            async with self._slots.one(container.node, first_line_timeout):
                 late = f"{argv[0]} in {container} did not say {until!r} within {first_line_timeout:g} s."
                 async with within(first_line_timeout - (_now() - began), late):
                     held = HeldExec(str(container), until, on_end=on_end, on_line=on_line)
@@ -127,7 +127,7 @@ class Exec:
         write_eof() works only where can_write_eof() says so; close() ends the command's stdin in any case.
         """
         with self._counted():
-            async with self._places.one(container.node, WAIT):
+            async with self._slots.one(container.node, WAIT_S):
                 pipe = Pipe()
                 # v4 first: the API server passes it on as it is, and takes v5 apart and puts it together again, which
                 # costs it three times the CPU and a byte a third more time. What v5 can in exchange is half a close.

@@ -10,17 +10,15 @@ from typing import Any
 from noah.errors import NoahError
 from noah.kube.errors import ExecCut
 from noah.kube.exec.stream import STDOUT, ExecStream, Sink
+from noah.pushed_transport import PushedTransport
 
-SAID = 2048  # bytes of stderr that are kept, for the reason of a failure
+STDERR_BYTES = 2048  # that are kept, for the reason of a failure
 
 
-class Pipe(asyncio.Transport, Sink):
+class Pipe(PushedTransport, Sink):
     def __init__(self) -> None:
         super().__init__()
-        self._held = b""  # came before the protocol said that it wants no more
-        self._said = bytearray()
-        self._paused = False
-        self._closing = False
+        self._stderr = bytearray()
         self._eof_written = False
         self._error: Exception | None = None
 
@@ -31,7 +29,7 @@ class Pipe(asyncio.Transport, Sink):
         if not self._paused:
             stream.resume_reading()
 
-    # -- what the protocol asks for
+    # -- called by the protocol
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if self._eof_written:
@@ -49,22 +47,6 @@ class Pipe(asyncio.Transport, Sink):
             self._eof_written = True
             self._stream.close_stdin()
 
-    def pause_reading(self) -> None:
-        self._paused = True
-        self._stream.pause_reading()
-
-    def resume_reading(self) -> None:
-        if not self._paused or self._closing:
-            return
-        self._paused = False
-        held, self._held = self._held, b""
-        self.output(STDOUT, memoryview(held))
-        if not self._paused:
-            self._stream.resume_reading()
-
-    def is_reading(self) -> bool:
-        return not self._paused and not self._closing
-
     def get_write_buffer_size(self) -> int:
         return 0 if self._stream.is_gone else self._stream.transport.get_write_buffer_size()
 
@@ -76,21 +58,11 @@ class Pipe(asyncio.Transport, Sink):
             # asyncio's TLS says "pause" about an empty buffer when high is 0.
             self._stream.transport.set_write_buffer_limits(1 if high == 0 else high, low)
 
-    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        assert isinstance(protocol, asyncio.BufferedProtocol)
-        self._protocol = protocol
-
-    def get_protocol(self) -> asyncio.BaseProtocol:
-        return self._protocol
-
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """The API server's addresses; not its socket: options meant for a debugger's connection are not for that."""
+        """Return the API server's addresses; not its socket: options for a debugger's connection are not for that."""
         if name in ("peername", "sockname") and not self._stream.is_gone:
             return self._stream.transport.get_extra_info(name, default)
         return default
-
-    def is_closing(self) -> bool:
-        return self._closing
 
     def close(self) -> None:
         self._closing = True
@@ -100,30 +72,22 @@ class Pipe(asyncio.Transport, Sink):
         self._closing = True
         self._stream.abort()
 
-    # -- what the stream tells
+    # -- called by the stream
 
     def output(self, channel: int, piece: memoryview) -> None:
-        if channel != STDOUT:
-            self._said += piece
-            del self._said[:-SAID]
-            return
-        while piece and not self._closing:
-            if self._paused:
-                self._held += piece
-                return
-            buffer = memoryview(self._protocol.get_buffer(len(piece)))
-            size = min(len(buffer), len(piece))
-            buffer[:size] = piece[:size]
-            piece = piece[size:]
-            self._protocol.buffer_updated(size)
+        if channel == STDOUT:
+            self._deliver(piece)
+        else:
+            self._stderr += piece
+            del self._stderr[:-STDERR_BYTES]
 
     def done(self, how: int | NoahError) -> None:
         if how == 0:
-            self._protocol.eof_received()
+            self._deliver_eof()
         elif isinstance(how, NoahError):
             self._error = how
         else:
-            said = self._said.decode(errors="replace").strip()
+            said = self._stderr.decode(errors="replace").strip()
             self._error = ExecCut(f"The connection's command ended with exit code {how}: {said or 'it said nothing'}.")
         self.close()
 
@@ -131,8 +95,8 @@ class Pipe(asyncio.Transport, Sink):
         self._closing = True
         self._protocol.connection_lost(self._error)
 
-    def pause_writing(self) -> None:
-        self._protocol.pause_writing()
+    def _pause_stream(self) -> None:
+        self._stream.pause_reading()
 
-    def resume_writing(self) -> None:
-        self._protocol.resume_writing()
+    def _resume_stream(self) -> None:
+        self._stream.resume_reading()

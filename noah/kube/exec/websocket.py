@@ -1,15 +1,18 @@
 """RFC 6455 on a connection that aiohttp has upgraded, for the channels of Kubernetes: a message's first byte names one.
 
-From the 101 on the connection is this protocol's, since a debugger's every byte may pass here: payloads go on piece by
-piece as they arrive, messages are never put together, nothing is queued. Who derives from it learns once how it ended.
+From the 101 on the connection belongs to this protocol, since every byte of a debugger may pass here: payloads are
+handed on piece by piece as they arrive, messages are never assembled, nothing is queued. A derived class is given the
+way that it ended once. The frames are not wsproto's: benchmarks/exec.py shows what that would cost.
 """
 
 import asyncio
+import os
 import struct
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
+from aiohttp._websocket.helpers import websocket_mask  # in C; there is no public name for it
 
 from noah.kube.errors import ExecCut
 
@@ -19,11 +22,9 @@ GOODBYE = 5.0  # seconds that a closing stream may take to flush and to hear the
 BUFFER = 256 * 1024  # bytes read at once
 
 _BINARY, _CLOSED, _PING, _PONG = 2, 8, 9, 10
-_CONTROL = 8  # the bit that says that a frame is no part of a message
+_CONTROL = 8  # the bit that marks a frame as not being part of a message
 _FIN = 0x80
 _MASKED = 0x80
-# Masking keeps a page in a browser from writing what a cache would take for HTTP. Nobody chooses our bytes to that
-# end, so the key is 0, which is legal, changes nothing, and costs nothing.
 _NORMAL = b"\x03\xe8"  # the code 1000
 
 
@@ -35,7 +36,7 @@ class Counts:
 
 
 class WebSocket(asyncio.BufferedProtocol):
-    """Begins paused: nothing is told before resume_reading()."""
+    """Begins paused: nothing is handed on before resume_reading()."""
 
     def __init__(
         self, answer: aiohttp.ClientResponse, *, name: str, buffer: memoryview, counts: Counts, beat: float = BEAT
@@ -58,7 +59,7 @@ class WebSocket(asyncio.BufferedProtocol):
         self._channel = -1  # of the present message; -1: its first byte has not come
         self._control = bytearray()
         self._paused = True
-        self._ended = False  # how is told
+        self._ended = False  # _stopped() or close() was called
         self._closing = False  # our Close is sent
         self._missed = 0
         self._take_over(answer)
@@ -111,7 +112,7 @@ class WebSocket(asyncio.BufferedProtocol):
             self.transport.resume_reading()
 
     def close(self) -> None:
-        """What was sent is flushed, what comes is thrown away."""
+        """Flush what was sent, and drop what comes."""
         self._ended = True
         self._say_goodbye(_NORMAL)
         self.resume_reading()
@@ -173,7 +174,7 @@ class WebSocket(asyncio.BufferedProtocol):
             self._rest = bytes(view[at:])
 
     def _header(self, view: memoryview, at: int) -> int:
-        """Where the payload begins; *at* when the header has not come wholly."""
+        """Return where the payload begins, or *at* when the header has not come wholly."""
         have = len(view) - at
         if have < 2:
             return at
@@ -186,7 +187,7 @@ class WebSocket(asyncio.BufferedProtocol):
             (size,) = struct.unpack_from("!H" if size == 126 else "!Q", view, at + 2)
         # Neither extensions nor masks were agreed on.
         if first & 0x70 or second & _MASKED:
-            self._fail(f"{self._name} is no WebSocket: it has a frame that begins with {first:#x} {second:#x}.")
+            self._fail(f"{self._name} is not a WebSocket: it has a frame that begins with {first:#x} {second:#x}.")
         self._left, self._opcode = size, first & 0x0F
         if not self._opcode & _CONTROL:
             self._last = bool(first & _FIN)
@@ -250,7 +251,7 @@ class WebSocket(asyncio.BufferedProtocol):
             return
         self._missed += 1
         # Container runtimes end streams that are idle for some hours, and to them pings are nothing: an empty message
-        # to channel 0, which is stdin or the port, is no byte there and yet something.
+        # to channel 0, which is stdin or the port, is traffic that carries no byte.
         self._write(_frame(_PING, b"", b"") + _frame(_BINARY, bytes((0,)), b""))
         self._timer = self._loop.call_later(self._every, self._beat)
 
@@ -275,9 +276,13 @@ class _Early:
 def _frame(opcode: int, channel: bytes, data: bytes | bytearray | memoryview) -> bytes:
     size = len(channel) + len(data)
     if size < 126:
-        head = struct.pack("!BB4x", _FIN | opcode, _MASKED | size)
+        head = struct.pack("!BB", _FIN | opcode, _MASKED | size)
     elif size < 65536:
-        head = struct.pack("!BBH4x", _FIN | opcode, _MASKED | 126, size)
+        head = struct.pack("!BBH", _FIN | opcode, _MASKED | 126, size)
     else:
-        head = struct.pack("!BBQ4x", _FIN | opcode, _MASKED | 127, size)
-    return b"".join((head, channel, data))
+        head = struct.pack("!BBQ", _FIN | opcode, _MASKED | 127, size)
+    key = os.urandom(4)  # RFC 6455, 5.3: not predictable, and a new one for each frame
+    payload = bytearray(channel)
+    payload += data
+    websocket_mask(key, payload)
+    return b"".join((head, key, payload))

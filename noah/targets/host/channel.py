@@ -5,22 +5,20 @@ from typing import Any
 
 import asyncssh
 
+from noah.pushed_transport import PushedTransport
 
-class ChannelTransport(asyncio.Transport, asyncssh.SSHTCPSession[bytes]):
-    """asyncssh tells it what comes, as the channel's session; the protocol tells it what goes, as its transport."""
+
+class ChannelTransport(PushedTransport, asyncssh.SSHTCPSession[bytes]):
+    """The session of an asyncssh channel, and the transport of a protocol."""
 
     def __init__(self, protocol: asyncio.BufferedProtocol) -> None:
         super().__init__()
         self._loop = asyncio.get_running_loop()
         self._protocol = protocol
         self._channel: asyncssh.SSHTCPChannel[bytes]
-        self._held = b""  # came before the protocol said that it wants no more
-        self._held_eof = False
-        self._paused = False
-        self._closing = False
         self._is_lost = False
 
-    # -- what the protocol asks for
+    # -- called by the protocol
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if not self._channel.is_closing():
@@ -32,47 +30,18 @@ class ChannelTransport(asyncio.Transport, asyncssh.SSHTCPSession[bytes]):
     def write_eof(self) -> None:
         self._channel.write_eof()
 
-    def pause_reading(self) -> None:
-        self._paused = True
-        self._channel.pause_reading()
-
-    def resume_reading(self) -> None:
-        if not self._paused or self._closing:
-            return
-        self._paused = False
-        held, self._held = self._held, b""
-        self._deliver(memoryview(held))
-        if not self._paused:
-            self._channel.resume_reading()
-            if self._held_eof:
-                self._held_eof = False
-                self._protocol.eof_received()
-
-    def is_reading(self) -> bool:
-        return not self._paused and not self._closing
-
     def get_write_buffer_size(self) -> int:
         return self._channel.get_write_buffer_size()
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         self._channel.set_write_buffer_limits(high, low)
 
-    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        assert isinstance(protocol, asyncio.BufferedProtocol)
-        self._protocol = protocol
-
-    def get_protocol(self) -> asyncio.BaseProtocol:
-        return self._protocol
-
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Not the connection's socket: it is shared, and options meant for a debugger's connection are not for it."""
+        """Return what the channel knows; not the socket, which is shared: a debugger's options are not for it."""
         return default if name == "socket" else self._channel.get_extra_info(name, default)
 
-    def is_closing(self) -> bool:
-        return self._closing
-
     def close(self) -> None:
-        """Once what waits has been written."""
+        """Close after all that waits has been written."""
         if not self._closing:
             self._closing = True
             self._channel.close()
@@ -80,10 +49,10 @@ class ChannelTransport(asyncio.Transport, asyncssh.SSHTCPSession[bytes]):
     def abort(self) -> None:
         self._closing = True
         self._channel.abort()
-        # Whether the host still answers or not.
+        # At once, even if the host does not answer any more.
         self._loop.call_soon(self.connection_lost, None)
 
-    # -- what the channel tells
+    # -- called by the channel
 
     def connection_made(self, chan: Any) -> None:
         self._channel = chan
@@ -93,11 +62,8 @@ class ChannelTransport(asyncio.Transport, asyncssh.SSHTCPSession[bytes]):
         self._deliver(memoryview(data))
 
     def eof_received(self) -> bool:
-        if self._held:
-            self._held_eof = True
-        else:
-            self._protocol.eof_received()
-        return True  # the other direction is the protocol's to end
+        self._deliver_eof()
+        return True  # the protocol ends the other direction
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._is_lost:
@@ -105,22 +71,11 @@ class ChannelTransport(asyncio.Transport, asyncssh.SSHTCPSession[bytes]):
         self._is_lost = self._closing = True
         self._protocol.connection_lost(_as_from_a_socket(exc))
 
-    def pause_writing(self) -> None:
-        self._protocol.pause_writing()
+    def _pause_stream(self) -> None:
+        self._channel.pause_reading()
 
-    def resume_writing(self) -> None:
-        self._protocol.resume_writing()
-
-    def _deliver(self, piece: memoryview) -> None:
-        while piece and not self._closing:
-            if self._paused:
-                self._held += piece
-                return
-            buffer = memoryview(self._protocol.get_buffer(len(piece)))
-            size = min(len(buffer), len(piece))
-            buffer[:size] = piece[:size]
-            piece = piece[size:]
-            self._protocol.buffer_updated(size)
+    def _resume_stream(self) -> None:
+        self._channel.resume_reading()
 
 
 def _as_from_a_socket(error: Exception | None) -> Exception | None:

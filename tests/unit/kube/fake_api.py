@@ -29,6 +29,7 @@ class Call:
     body: bytes
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
+    masks: list[bytes] = field(default_factory=list)  # the keys of the frames that came
 
     def param(self, name: str) -> str | None:
         return dict(self.params).get(name)
@@ -68,6 +69,7 @@ class Call:
         if size >= 126:
             size = int.from_bytes(await self.reader.readexactly(2 if size == 126 else 8), "big")
         mask = await self.reader.readexactly(4)
+        self.masks.append(mask)
         payload = await self.reader.readexactly(size)
         return first, bytes(byte ^ mask[i % 4] for i, byte in enumerate(payload))
 

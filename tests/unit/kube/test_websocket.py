@@ -2,7 +2,9 @@
 
 import asyncio
 
+import aiohttp
 import pytest
+from aiohttp._websocket.helpers import websocket_mask
 
 from noah.errors import Unavailable
 from noah.kube.client import Client
@@ -127,6 +129,89 @@ async def test_a_peer_that_only_answers_pings_is_kept(api: FakeApi, client: Clie
 
     api.on_exec = patient
     assert (await run(client, beat=0.05)).code == 0
+
+
+async def test_masks_are_random_and_none_is_used_twice(api: FakeApi, client: Client) -> None:
+    keys: list[bytes] = []
+
+    async def note(call: Call) -> None:
+        call.upgrade()
+        for _ in range(10):
+            await call.frame()
+            call.writer.write(frame(b"", PONG))
+        keys.extend(call.masks)
+        call.writer.write(status())
+        await call.until_closed()
+
+    api.on_exec = note
+    assert (await run(client, beat=0.05)).code == 0
+    assert len(set(keys)) == len(keys) == 10
+    assert bytes(4) not in keys
+
+
+class Parser:
+    def __init__(self) -> None:
+        self.fed = b""
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        self.fed += data
+        return False, b""
+
+    def feed_eof(self) -> None: ...
+
+
+class Diverted(asyncio.Protocol):
+    def __init__(self) -> None:
+        self.came = asyncio.Event()
+        self.data = b""
+
+    def data_received(self, data: bytes) -> None:
+        self.data += data
+        self.came.set()
+
+
+async def test_aiohttp_still_gives_its_connection_away_as_the_stream_takes_it(api: FakeApi) -> None:
+    """Pins what is used of aiohttp beyond its documentation: a new version that differs fails here first."""
+    more = asyncio.Event()
+
+    async def answer(call: Call) -> None:
+        call.upgrade(then=b"early")
+        await more.wait()
+        call.writer.write(b"later")
+        await call.writer.drain()
+        await call.hang()
+
+    api.on_exec = answer
+    headers = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+    }
+    async with aiohttp.ClientSession() as session:
+        answered = await session.get(api.url + "/exec", headers=headers)
+        assert answered.status == 101
+        connection = answered.connection
+        assert connection is not None
+        assert connection.protocol is not None
+        assert connection.transport is not None
+        before, parser, diverted = connection.protocol, Parser(), Diverted()
+        before.set_parser(parser, None)
+        connection.transport.set_protocol(diverted)
+        more.set()
+        await asyncio.wait_for(diverted.came.wait(), 5)
+        assert (parser.fed, diverted.data) == (b"early", b"later")
+        connection.transport.abort()
+        before.connection_lost(None)
+        answered.close()
+
+
+@pytest.mark.parametrize("size", [0, 1, 3, 4, 7, 8, 1000])
+def test_aiohttp_masks_in_place_as_rfc_6455_says(size: int) -> None:
+    key, data = b"\x01\x80\xff\x07", bytes(range(256)) * 4
+    masked = bytearray(data[:size])
+    websocket_mask(key, masked)
+    assert masked == bytes(byte ^ key[i % 4] for i, byte in enumerate(data[:size]))
 
 
 async def test_a_wrong_proof_in_the_handshake_is_refused(api: FakeApi, client: Client) -> None:
