@@ -70,7 +70,7 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
         store = Store.open(settings.gateway.database)
         stack.push_async_callback(store.close)
         await store.check()
-        await stack.enter_async_context(store.alone())
+        await stack.enter_async_context(store.lease())
         await clock.set_by(store)
         # Before anything touches a session: a gateway that cannot listen must leave them to the one that does.
         listener = stack.enter_context(_bound(settings))
@@ -85,7 +85,7 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
             open_broker(
                 kinds=kinds,
                 holders=holders,
-                store=store,
+                store=store.sessions,
                 feed=feed,
                 settings=settings,
                 clock=clock,

@@ -8,7 +8,7 @@ from typing import Any
 
 from noah.errors import NoahError, Unavailable
 from noah.sessions.live_session import Live
-from noah.store import Store
+from noah.store.sessions import SessionStore
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ LAST = 2.0
 class Audits:
     """Beside the sessions' own tasks: a database that is slow or away must not hold one up."""
 
-    def __init__(self, store: Store, *, every: float = EVERY) -> None:
+    def __init__(self, store: SessionStore, *, every: float = EVERY) -> None:
         self._store = store
         self._every = every
         self._lives: dict[str, Live] = {}
@@ -78,7 +78,7 @@ class Audits:
 
 
 @asynccontextmanager
-async def keeping_audits(store: Store, *, every: float = EVERY) -> AsyncIterator[Audits]:
+async def keeping_audits(store: SessionStore, *, every: float = EVERY) -> AsyncIterator[Audits]:
     """Leaving it keeps what is not kept yet: leave it after the sessions' ports are closed."""
     audits = Audits(store, every=every)
     async with asyncio.TaskGroup() as group:

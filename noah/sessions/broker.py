@@ -20,8 +20,9 @@ from noah.sessions.audits import Audits, keeping_audits
 from noah.sessions.live_session import SETTLED, Live, Step, Traffic
 from noah.sessions.task import SessionTask
 from noah.settings import Settings
-from noah.store import Page, Store
+from noah.store import Page
 from noah.store.feed import Feed
+from noah.store.sessions import SessionStore
 from noah.targets.base import Kind, TargetInfo
 
 ENDING_TAKES = 20.0  # seconds; how long an enable waits for the session before it to be cleared away
@@ -34,7 +35,7 @@ class Broker:
         *,
         kinds: Mapping[str, Kind],
         holders: Holders,
-        store: Store,
+        store: SessionStore,
         audits: Audits,
         feed: Feed,
         settings: Settings,
@@ -167,7 +168,8 @@ class Broker:
 
     async def extend(self, session_id: str, *, by: str, length: timedelta) -> Live:
         task = self._task(await self.get(session_id))
-        await task.write(self._store.extend(session_id, until_from_now=self._checked(length)))
+        checked = self._checked(length)
+        await task.write(lambda: self._store.extend(session_id, until_from_now=checked))
         return task.live
 
     async def end(self, session_id: str, *, by: str) -> Live:
@@ -176,7 +178,7 @@ class Broker:
             return live
         reason = EndReason.CLOSED if by == live.session.owner else EndReason.CANCELED
         task = self._task(live)
-        await task.write(self._store.ask_end(session_id, reason=reason, detail=None, by=by))
+        await task.write(lambda: self._store.ask_end(session_id, reason=reason, detail=None, by=by))
         return live
 
     async def resume(self, session_id: str, *, by: str) -> Live:
@@ -280,7 +282,7 @@ async def open_broker(
     *,
     kinds: Mapping[str, Kind],
     holders: Holders,
-    store: Store,
+    store: SessionStore,
     feed: Feed,
     settings: Settings,
     clock: Callable[[], datetime],

@@ -42,8 +42,8 @@ from noah.sessions.announce import Telling
 from noah.sessions.audits import Audits
 from noah.sessions.live_session import Live
 from noah.settings import GatewaySettings
-from noah.store import Store
 from noah.store.feed import Feed
+from noah.store.sessions import SessionStore
 from noah.targets.base import Kind, Line, Seen
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class SessionTask:
         *,
         kinds: Mapping[str, Kind],
         holders: Holders,
-        store: Store,
+        store: SessionStore,
         audits: Audits,
         feed: Feed,
         gateway: GatewaySettings,
@@ -90,10 +90,13 @@ class SessionTask:
             self._look_at = 0.0
         self._awake.set()
 
-    async def write(self, statement: Awaitable[Session]) -> None:
-        """One at a time, so that the row that was written last is the one that is kept here."""
+    async def write(self, statement: Callable[[], Awaitable[Session]]) -> None:
+        """Execute one statement at a time, so that the row that was written last is the one that is kept here.
+
+        It is made when its turn has come: a caller that is cancelled while it waits leaves nothing behind.
+        """
         async with self._writing:
-            self.live.session = await statement
+            self.live.session = await statement()
             self._holders.put(self.live.session.id, self.live.session.target)
         self._awake.set()
         if self.live.session.is_over and self._acting is not None:
@@ -201,9 +204,9 @@ class SessionTask:
                 self._telling.notice(EventKind.WARNING, {"text": "The pause budget is used up: the VM is resumed."})
                 await live.port.detach("the pause budget is used up")
             case End(reason, detail):
-                await self.write(self._store.ask_end(session.id, reason=reason, detail=detail, by=None))
+                await self.write(lambda: self._store.ask_end(session.id, reason=reason, detail=detail, by=None))
             case Finish():
-                await self.write(self._store.finish(session.id, audit=live.audit))
+                await self.write(lambda: self._store.finish(session.id, audit=live.audit))
 
     async def _open_port(self) -> None:
         session, gateway = self.live.session, self._gateway
@@ -227,7 +230,7 @@ class SessionTask:
             self._telling.step(
                 f"Port {session.port} is taken by another program of the gateway's machine; choosing another."
             )
-            await self.write(self._store.move_port(session.id, ports=gateway.ports, avoid={session.port}))
+            await self.write(lambda: self._store.move_port(session.id, ports=gateway.ports, avoid={session.port}))
         else:
             self.live.port = port
 
@@ -253,7 +256,7 @@ class SessionTask:
     async def _follow(self, target: Target) -> None:
         old = self.live.session.target
         try:
-            await self.write(self._store.move(self.live.session.id, target=target))
+            await self.write(lambda: self._store.move(self.live.session.id, target=target))
         except AlreadyDebugged:
             self._look_at = 0.0  # somebody else was faster; there may be another successor
             raise
@@ -279,9 +282,8 @@ class SessionTask:
             return
         self._telling.step(error.sentence)
         try:
-            await self.write(
-                self._store.ask_end(self.live.session.id, reason=EndReason.FAILED, detail=error.sentence, by=None)
-            )
+            id = self.live.session.id
+            await self.write(lambda: self._store.ask_end(id, reason=EndReason.FAILED, detail=error.sentence, by=None))
         except Unavailable as e:
             await self._recover(e.sentence)
 

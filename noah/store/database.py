@@ -4,16 +4,18 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine, Index, create_engine, event, func, select
 from sqlalchemy.engine import URL, ExceptionContext, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from noah.errors import BadInput, BadSettings, Unavailable
+from noah.store.tables import metadata
 
 TAKES = 10.0  # seconds at most, for a whole transaction; the longest here is a page of sessions
 BUSY = 5.0  # seconds that SQLite waits for another writer
@@ -143,10 +145,38 @@ class Database:
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
-        """One transaction; committed when the block ends well. IntegrityError passes: it is an answer."""
+        """One transaction, committed when the block ends without an error. IntegrityError passes; see violated()."""
         with translated():
             async with asyncio.timeout(TAKES), self._writing.begin() as connection:
                 yield connection
+
+    async def now(self, connection: AsyncConnection) -> datetime:
+        """Return the database's time. SQLite's machine is this one, and its own clock counts milliseconds only."""
+        if self.is_sqlite:
+            return datetime.now(UTC)
+        now: datetime | None = await connection.scalar(select(func.clock_timestamp()))
+        assert now is not None
+        return now.astimezone(UTC)
+
+
+def violated(error: IntegrityError) -> str | None:
+    """Return the name of the unique index that refused a row; None if something else is wrong with the row."""
+    match error.orig:
+        case psycopg.errors.UniqueViolation() as refused:
+            return refused.diag.constraint_name
+        case sqlite3.IntegrityError() as refused if refused.sqlite_errorname == "SQLITE_CONSTRAINT_UNIQUE":
+            # SQLite names the columns: "UNIQUE constraint failed: sessions.target".
+            columns = str(refused).partition(": ")[2].split(", ")
+            return next((str(index.name) for index in _unique_indexes() if _columns(index) == columns), None)
+    return None
+
+
+def _unique_indexes() -> Iterator[Index]:
+    return (index for table in metadata.tables.values() for index in table.indexes if index.unique)
+
+
+def _columns(index: Index) -> list[str]:
+    return [str(column) for column in index.columns]
 
 
 @contextmanager

@@ -8,11 +8,11 @@ from sqlalchemy.exc import IntegrityError
 from noah.core.host.edits import EditState, HostEdit
 from noah.core.session.target import HostTarget, parse_target
 from noah.errors import Conflict
-from noah.store.database import Database
-from noah.store.tables import host_edits, is_live, is_open, sessions
+from noah.store.database import Database, violated
+from noah.store.tables import ONE_OPEN_EDIT, host_edits, is_live, is_open, sessions
 
 
-class Edits:
+class EditStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
@@ -21,7 +21,9 @@ class Edits:
         try:
             async with self._database.writing() as connection:
                 await connection.execute(insert(host_edits).values(_row_of(edit)))
-        except IntegrityError:
+        except IntegrityError as e:
+            if violated(e) != ONE_OPEN_EDIT:
+                raise
             raise Conflict(f"The options of {edit.target} are being edited by somebody else: try again soon.") from None
 
     async def open_of(self, target: HostTarget) -> HostEdit | None:

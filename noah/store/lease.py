@@ -1,7 +1,7 @@
 """One gateway per database: two would start every forwarder twice and want the same ports.
 
-The lock is the kernel's or the server's, which take it from a gateway that is killed at once. For SQLite it is an flock
-on a file beside the database; for PostgreSQL an advisory lock, which a connection has that is kept for nothing else.
+The lock is the kernel's or the server's, which take it from a gateway at once when it is killed. For SQLite it is an
+flock on a file beside the database; for PostgreSQL an advisory lock of a connection that is kept for nothing else.
 """
 
 import asyncio
@@ -25,33 +25,40 @@ log = logging.getLogger(__name__)
 SERVING = 0x6E6F6168_00000003  # PostgreSQL's advisory lock for who serves; "noah" and a number
 # Seconds that an earlier gateway may take to end. Longer than KEEPALIVES need: until then the server holds the lock for
 # a gateway that it cannot reach any more, which may be this one itself, before its connection was cut.
-PATIENCE = 10.0
+WAIT_S = 10.0
 KEEPALIVES = "-c tcp_keepalives_idle=4 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=2"  # the server's: 8 s
-TRY_EVERY = 0.2  # seconds
-LOOK_EVERY = 2.0  # seconds, whether the connection is still there
+TRY_EVERY_S = 0.2
+CHECK_EVERY_S = 2.0  # whether the connection is still there
 
 
 class AnotherGateway(Conflict):
     """Another gateway serves this database: stop it, or give this one a database of its own."""
 
 
-def serving_alone(database: str, *, patience: float = PATIENCE) -> AbstractAsyncContextManager[None]:
-    """No other gateway serves *database* as long as this lasts. AnotherGateway when one does not end in time; also
-    later, out of the block, when one has taken the lock while PostgreSQL was cut off from us."""
+def exclusive_lease(database: str, *, wait_s: float = WAIT_S) -> AbstractAsyncContextManager[None]:
+    """Return a context in which no other gateway serves *database*.
+
+    Raises AnotherGateway if the other gateway does not stop in time, or, inside the block, if it took the lock while
+    our connection was down.
+    """
     url = parse_url(database)
-    return _file_locked(url, patience) if url.drivername == "sqlite" else _server_locked(url, patience)
+    return _file_lock(url, wait_s) if url.drivername == "sqlite" else _server_lock(url, wait_s)
 
 
 @asynccontextmanager
-async def _file_locked(url: URL, patience: float) -> AsyncIterator[None]:
-    with _opened(url.database or "") as file:
-        await _until(lambda: _lock(file), patience)
+async def _file_lock(url: URL, wait_s: float) -> AsyncIterator[None]:
+    # Both calls may take as long as the file system likes: on NFS they go to the server.
+    file = await asyncio.to_thread(_open, url.database or "")
+    try:
+        await _until(lambda: asyncio.to_thread(_lock, file), wait_s)
         yield
+    finally:
+        file.close()
 
 
-def _opened(database: str) -> IO[bytes]:
-    # Beside the file itself, by whatever link it is named. It stays: were it deleted, who waits would get a lock on a
-    # file that nobody else sees.
+def _open(database: str) -> IO[bytes]:
+    # Beside the file itself, by whatever link it is named. It stays: if it were deleted, the next gateway would lock a
+    # file that the others do not see.
     name = f"{os.path.realpath(database)}-gateway"
     try:
         return open(name, "ab")
@@ -59,7 +66,7 @@ def _opened(database: str) -> IO[bytes]:
         raise Unavailable(f"The database cannot be locked: {name}: {e.strerror}.") from None
 
 
-async def _lock(file: IO[bytes]) -> bool:
+def _lock(file: IO[bytes]) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -70,11 +77,11 @@ async def _lock(file: IO[bytes]) -> bool:
 
 
 @asynccontextmanager
-async def _server_locked(url: URL, patience: float) -> AsyncIterator[None]:
+async def _server_lock(url: URL, wait_s: float) -> AsyncIterator[None]:
     args = postgres_args(url)
     args["options"] += f" {KEEPALIVES}"
     engine = create_async_engine(url, connect_args=args, poolclass=NullPool, isolation_level="AUTOCOMMIT")
-    lock = _ServerLock(engine, patience)
+    lock = _ServerLock(engine, wait_s)
     try:
         await lock.take()
         async with asyncio.TaskGroup() as group:
@@ -84,25 +91,25 @@ async def _server_locked(url: URL, patience: float) -> AsyncIterator[None]:
             finally:
                 holding.cancel()
     finally:
-        await lock.let_go()
+        await lock.release()
 
 
 class _ServerLock:
-    def __init__(self, engine: AsyncEngine, patience: float) -> None:
+    def __init__(self, engine: AsyncEngine, wait_s: float) -> None:
         self._engine = engine
-        self._patience = patience
+        self._wait_s = wait_s
         self._connection: AsyncConnection | None = None
 
     async def take(self) -> None:
         with translated():
             async with asyncio.timeout(TAKES):
                 self._connection = await self._engine.connect()
-        await _until(self._try, self._patience)
+        await _until(self._try, self._wait_s)
 
     async def hold(self) -> None:
-        """Gets it back when it is lost; AnotherGateway when that is too late."""
+        """Take the lock again whenever it is lost. AnotherGateway if another gateway has it by then."""
         while True:
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(CHECK_EVERY_S)
             was_held = self._connection is not None
             try:
                 if was_held:
@@ -111,17 +118,17 @@ class _ServerLock:
                     await self.take()
                     log.info("the database is held for this gateway again")
             except Unavailable as e:
-                await self.let_go()
+                await self.release()
                 if was_held:
                     log.warning("the database is not held for this gateway until it is back: %s", e.sentence)
             except AnotherGateway:
-                log.error("another gateway has taken over the database meanwhile: this one stops")
+                log.error("another gateway took over the database while it was away: this one stops")
                 raise
 
-    async def let_go(self) -> None:
+    async def release(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            # Without a word: a server that hangs is not waited for.
+            # Without a goodbye: a server that hangs is not waited for.
             await connection.invalidate()
             await connection.close()
 
@@ -135,13 +142,13 @@ class _ServerLock:
                 return await self._connection.scalar(question)
 
 
-async def _until(locked: Callable[[], Awaitable[bool]], patience: float) -> None:
+async def _until(locked: Callable[[], Awaitable[bool]], wait_s: float) -> None:
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + patience
+    deadline = loop.time() + wait_s
     if await locked():
         return
-    log.info("another gateway holds the database: waiting %.0f s for its end", patience)
+    log.info("another gateway holds the database: waiting %.0f s for its end", wait_s)
     while not await locked():
         if loop.time() >= deadline:
             raise AnotherGateway()
-        await asyncio.sleep(TRY_EVERY)
+        await asyncio.sleep(TRY_EVERY_S)

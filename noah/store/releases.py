@@ -19,7 +19,7 @@ KEPT = 500  # releases
 _ALL_BUT_EVENTS = [column for column in releases.c if column.name != "events"]
 
 
-class Releases:
+class ReleaseStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 

@@ -73,8 +73,9 @@ sessions = Table(
 )
 is_live = sessions.c.ended_at.is_(None)
 # The database judges who was first: one session per target, one per port, as long as it has not ended.
-Index("ux_sessions_live_target", sessions.c.target, unique=True, sqlite_where=is_live, postgresql_where=is_live)
-Index("ux_sessions_live_port", sessions.c.port, unique=True, sqlite_where=is_live, postgresql_where=is_live)
+ONE_PER_TARGET, ONE_PER_PORT = "ux_sessions_live_target", "ux_sessions_live_port"
+Index(ONE_PER_TARGET, sessions.c.target, unique=True, sqlite_where=is_live, postgresql_where=is_live)
+Index(ONE_PER_PORT, sessions.c.port, unique=True, sqlite_where=is_live, postgresql_where=is_live)
 Index("ix_sessions_created_at_id", sessions.c.created_at, sessions.c.id)
 
 debug_ports = Table(
@@ -101,9 +102,10 @@ host_edits = Table(
     Column("why", String(2000)),
     Column("created_at", Instant, nullable=False),
 )
-# One edit per target at a time, as long as it is not over (core/edits.py).
+# One edit per target at a time, as long as it is not over (core/host/edits.py).
+ONE_OPEN_EDIT = "ux_host_edits_open_target"
 is_open = host_edits.c.state.in_(["planned", "applied", "undoing", "rolling-back"])
-Index("ux_host_edits_open_target", host_edits.c.target, unique=True, sqlite_where=is_open, postgresql_where=is_open)
+Index(ONE_OPEN_EDIT, host_edits.c.target, unique=True, sqlite_where=is_open, postgresql_where=is_open)
 Index("ix_host_edits_session", host_edits.c.session)
 
 releases = Table(
@@ -121,7 +123,7 @@ releases = Table(
     Column("online", Integer, nullable=False),
     Column("wanted", Integer, nullable=False),
     Column("sentence", String(2000), nullable=False),
-    Column("events", LargeBinary, nullable=False),  # store/releases.py tells how
+    Column("events", LargeBinary, nullable=False),  # store/releases.py says how
 )
 Index("ix_releases_started_at_id", releases.c.started_at, releases.c.id)
 

@@ -22,9 +22,9 @@ async def add(store: Store, id: str, target: Target | None = None, **changes: An
         "pause_budget": None,
         "ports": PORTS,
     }
-    return await store.add(id=id, target=target or LocalTarget(id), **{**asked, **changes})
+    return await store.sessions.add(id=id, target=target or LocalTarget(id), **{**asked, **changes})
 
 
 async def end(store: Store, session: Session) -> Session:
-    await store.ask_end(session.id, reason=EndReason.CLOSED, detail=None, by=session.owner)
-    return await store.finish(session.id, audit=None)
+    await store.sessions.ask_end(session.id, reason=EndReason.CLOSED, detail=None, by=session.owner)
+    return await store.sessions.finish(session.id, audit=None)

@@ -41,12 +41,12 @@ async def test_a_database_that_a_newer_gateway_made_is_refused(store: Store, url
 async def test_text_that_no_database_holds_is_refused_or_mended(store: Store) -> None:
     # What a container said on its way down may be anything.
     await add(store, "s1")
-    ended = await store.ask_end("s1", reason=EndReason.FAILED, detail="a\0b\udc80" + "c" * 5000, by=None)
+    ended = await store.sessions.ask_end("s1", reason=EndReason.FAILED, detail="a\0b\udc80" + "c" * 5000, by=None)
     assert ended.end_detail is not None
     assert ended.end_detail.startswith("ab?c")
-    assert await store.get("s1") == ended
+    assert await store.sessions.get("s1") == ended
     with pytest.raises(BadInput, match="cannot hold"):
-        await store.find(owner="\udc80", limit=1)
+        await store.sessions.find(owner="\udc80", limit=1)
 
 
 @pytest.mark.postgres
@@ -54,7 +54,7 @@ async def test_a_nul_in_what_is_looked_for_is_bad_input(postgres_url: str) -> No
     await asyncio.to_thread(upgrade, postgres_url)
     store = Store.open(postgres_url)
     with pytest.raises(BadInput, match="NUL"):
-        await store.find(target_prefix="pod/\0", limit=1)
+        await store.sessions.find(target_prefix="pod/\0", limit=1)
     await store.close()
 
 
@@ -67,10 +67,10 @@ async def test_a_postgresql_that_comes_back_is_used_again(postgres: Postgres, po
     try:
         for _ in range(2):  # the connection that was open, and a new one
             with pytest.raises(Unavailable, match="database does not answer"):
-                await store.live()
+                await store.sessions.live()
     finally:
         await asyncio.to_thread(postgres.start)
-    assert [session.id for session in await store.live()] == ["s1"]
+    assert [session.id for session in await store.sessions.live()] == ["s1"]
     await store.close()
 
 
@@ -82,8 +82,8 @@ async def test_a_postgresql_that_hangs_costs_no_more_than_the_deadline(postgres:
     with postgres.hanging():
         async with asyncio.timeout(15):
             with pytest.raises(Unavailable, match="nothing came within 10 s"):
-                await store.live()
-    assert [session.id for session in await store.live()] == ["s1"]
+                await store.sessions.live()
+    assert [session.id for session in await store.sessions.live()] == ["s1"]
     await store.close()
 
 
@@ -109,7 +109,7 @@ async def test_a_missing_right_is_said(postgres: Postgres, postgres_url: str) ->
     await asyncio.to_thread(upgrade, postgres_url)
     store = Store.open(url)
     with pytest.raises(Unavailable, match="refuses: permission denied"):
-        await store.live()
+        await store.sessions.live()
     await store.close()
 
 
@@ -151,7 +151,7 @@ async def test_a_locked_file_is_waited_for_and_then_said(tmp_path: Path) -> None
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(Unavailable, match="locked"):
             await add(store, "s1")
-        assert await store.live() == []  # readers do not wait for writers
+        assert await store.sessions.live() == []  # readers do not wait for writers
         other.execute("ROLLBACK")
     await add(store, "s2")
     await store.close()

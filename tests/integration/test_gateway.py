@@ -17,7 +17,7 @@ from noah.demo import compiled
 from noah.demo.debugger import Jdb, jdb
 from noah.demo.story import free_port
 from noah.inpod import script
-from noah.store.lease import serving_alone
+from noah.store.lease import exclusive_lease
 from tests.gateway import Api, Process, Refused, serving
 from tests.postgres import Postgres
 
@@ -311,7 +311,7 @@ async def test_a_gateway_outlives_its_database_but_not_another_that_takes_it(
         "SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_database ON oid = database"
         f" WHERE locktype = 'advisory' AND datname = '{postgres_url.rpartition('/')[2]}'"
     )
-    async with serving_alone(postgres_url), asyncio.timeout(30):
+    async with exclusive_lease(postgres_url), asyncio.timeout(30):
         assert process.process is not None
         assert await process.process.wait() == 2
     assert "another gateway has taken over the database" in process.log.read_text()

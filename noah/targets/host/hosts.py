@@ -18,7 +18,7 @@ from noah.core.session.target import HostTarget, Wanted
 from noah.errors import CannotDebug, NoahError, NotFound, Unavailable
 from noah.proxy.relay import Dial
 from noah.settings import Host
-from noah.store.edits import Edits
+from noah.store.edits import EditStore
 from noah.targets import verdict
 from noah.targets.base import Line, Seen, TargetInfo
 from noah.targets.host import drift
@@ -39,7 +39,7 @@ class HostLine:
     look_again = LOOK_AGAIN
 
     def __init__(
-        self, app: HostedApp, edits: Edits, *, changed: Callable[[], None], step: Callable[[str], None]
+        self, app: HostedApp, edits: EditStore, *, changed: Callable[[], None], step: Callable[[str], None]
     ) -> None:
         self._app = app
         self._edits = edits
@@ -127,7 +127,7 @@ def _away(error: Unavailable) -> Seen:
 class Hosts:
     """The kind."""
 
-    def __init__(self, hosts: Iterable[Host], edits: Edits, *, holders: Holders) -> None:
+    def __init__(self, hosts: Iterable[Host], edits: EditStore, *, holders: Holders) -> None:
         self._edits = edits
         self._not_before: dict[str, tuple[float, float]] = {}  # an edit's next attempt, by the loop's clock; its pause
         self._holders = holders
@@ -204,7 +204,7 @@ class Hosts:
 
 
 @asynccontextmanager
-async def open_hosts(hosts: Iterable[Host], edits: Edits, *, holders: Holders) -> AsyncIterator[Hosts]:
+async def open_hosts(hosts: Iterable[Host], edits: EditStore, *, holders: Holders) -> AsyncIterator[Hosts]:
     kind = Hosts(hosts, edits, holders=holders)
     try:
         async with asyncio.TaskGroup() as group:

@@ -16,7 +16,7 @@ from noah.core.host import options
 from noah.core.host.edits import EditState, HostEdit
 from noah.core.session.session import Session
 from noah.errors import CannotDebug, NeedsRestart, RolledBack, Unavailable
-from noah.store.edits import Edits
+from noah.store.edits import EditStore
 from noah.targets.host.app import HostedApp
 from noah.targets.host.ssh import TookTooLong
 
@@ -30,7 +30,7 @@ Step = Callable[[str], None]
 class Restarts:
     """One app's. Whoever calls holds app.changing."""
 
-    def __init__(self, app: HostedApp, edits: Edits) -> None:
+    def __init__(self, app: HostedApp, edits: EditStore) -> None:
         self._app = app
         self._edits = edits
 

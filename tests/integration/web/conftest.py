@@ -103,7 +103,7 @@ async def serving(jvm: int, folder: Path, *more_clusters: ClusterSettings) -> As
             open_broker(
                 kinds={"pod": pods, "host": hosts, "local": Locals(settings.local)},
                 holders=holders,
-                store=store,
+                store=store.sessions,
                 feed=feed,
                 settings=settings,
                 clock=_now,

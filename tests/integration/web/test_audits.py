@@ -7,14 +7,15 @@ import pytest
 
 from noah.core.jdwp.wire import HANDSHAKE, HEADER_SIZE
 from noah.sessions.audits import keeping_audits
-from noah.store import Store
+from noah.store.database import Database
+from noah.store.sessions import SessionStore
 from tests import jdwp
 from tests.integration.web.conftest import Gateway
 
 pytestmark = pytest.mark.jvm
 
 
-class CountsWrites(Store):
+class CountsWrites(SessionStore):
     writes = 0
 
     async def save_audits(self, audits: Any) -> None:
@@ -24,7 +25,8 @@ class CountsWrites(Store):
 
 async def test_an_attached_debuggers_commands_are_kept_now_and_then(gateway: Gateway) -> None:
     session = await gateway.api.ready("local/shop")
-    store = CountsWrites.open(f"sqlite:///{gateway.database}")
+    database = Database(f"sqlite:///{gateway.database}")
+    store = CountsWrites(database)
     reader, writer = await asyncio.open_connection(session["host"], session["port"])
     writer.write(HANDSHAKE)
     await reader.readexactly(len(HANDSHAKE))
@@ -39,11 +41,11 @@ async def test_an_attached_debuggers_commands_are_kept_now_and_then(gateway: Gat
         assert store.writes == written
         writer.write(jdwp.ask(3, jdwp.ALL_THREADS))
         await reader.readexactly(HEADER_SIZE)
-    await store.close()
+    await database.close()
     writer.close()
 
 
-async def _until_kept(store: Store, session_id: str, commands: dict[str, int]) -> None:
+async def _until_kept(store: SessionStore, session_id: str, commands: dict[str, int]) -> None:
     async with asyncio.timeout(10):
         while ((await store.audits([session_id]))[session_id] or {}).get("commands") != commands:
             await asyncio.sleep(0.02)

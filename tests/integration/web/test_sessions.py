@@ -1,8 +1,10 @@
 """A session over the API, from enable to its end, with a real JVM and a real debugger."""
 
 import asyncio
+import gc
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from xml.etree import ElementTree
@@ -55,6 +57,21 @@ async def test_enabling_twice_gives_one_session(gateway: Gateway) -> None:
     assert again["allow"] == ["127.0.0.1/32"]
     assert 5300 < again["expires_in_seconds"] <= 5400
     assert again["steps"]
+
+
+async def test_a_request_that_is_cancelled_behind_a_slow_one_leaves_no_statement_behind(gateway: Gateway) -> None:
+    session = await gateway.api.ready("local/shop")
+    hour = timedelta(hours=1)
+    with closing(sqlite3.connect(gateway.database, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        async with asyncio.TaskGroup() as group:
+            group.create_task(gateway.broker.extend(session["id"], by="ada", length=hour))
+            behind = group.create_task(gateway.broker.extend(session["id"], by="ada", length=hour))
+            await asyncio.sleep(0.1)  # both have got as far as they can
+            behind.cancel()
+            other.execute("ROLLBACK")
+    assert behind.cancelled()
+    gc.collect()  # a coroutine that was never awaited is a warning, and here an error
 
 
 async def test_a_debuggers_stop_is_told_and_resumed(gateway: Gateway) -> None:

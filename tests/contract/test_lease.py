@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,15 +12,15 @@ import psycopg
 import pytest
 
 from noah.store import upgrade
-from noah.store.lease import AnotherGateway, serving_alone
+from noah.store.lease import SERVING, AnotherGateway, exclusive_lease
 from tests.postgres import Postgres
 
 # A gateway as far as the database sees it.
 HOLDS = """
 import asyncio, sys
-from noah.store.lease import serving_alone
+from noah.store.lease import exclusive_lease
 async def main():
-    async with serving_alone(sys.argv[1]):
+    async with exclusive_lease(sys.argv[1]):
         print("holds", flush=True)
         await asyncio.sleep(300)
 asyncio.run(main())
@@ -46,58 +47,84 @@ async def another_gateway(url: str) -> AsyncIterator[asyncio.subprocess.Process]
 async def test_a_second_gateway_is_refused_with_what_to_do(url: str) -> None:
     async with another_gateway(url):
         with pytest.raises(AnotherGateway, match=r"stop it, or give this one a database of its own"):
-            await _serve_a_moment(url, patience=0.5)
-        await asyncio.to_thread(upgrade, url)  # which serves nobody
+            await _serve_a_moment(url, wait_s=0.5)
+        await asyncio.to_thread(upgrade, url)  # which serves no one
 
 
 async def test_a_file_is_the_same_by_any_name(tmp_path: Path) -> None:
     (tmp_path / "link.db").symlink_to("noah.db")
-    async with serving_alone(f"sqlite:///{tmp_path}/noah.db"):
+    async with exclusive_lease(f"sqlite:///{tmp_path}/noah.db"):
         with pytest.raises(AnotherGateway):
-            await _serve_a_moment(f"sqlite:///{tmp_path}/link.db", patience=0)
+            await _serve_a_moment(f"sqlite:///{tmp_path}/link.db", wait_s=0)
 
 
-async def test_a_killed_gateway_is_waited_for_and_lets_go_at_once(url: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_file_system_that_hangs_does_not_hold_up_the_event_loop(tmp_path: Path) -> None:
+    # Opening a FIFO takes until its other end is opened, as a file of a server that is away takes until that is back.
+    os.mkfifo(tmp_path / "noah.db-gateway")
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        waiting = group.create_task(_serve_a_moment(f"sqlite:///{tmp_path}/noah.db", wait_s=0))
+        await asyncio.sleep(0.05)  # comes back only when the loop turns
+        assert not waiting.done()
+        other_end = os.open(tmp_path / "noah.db-gateway", os.O_RDONLY | os.O_NONBLOCK)
+        await waiting
+    os.close(other_end)
+
+
+async def test_a_killed_gateway_is_waited_for_and_is_out_of_the_way_at_once(
+    url: str, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO)
     async with another_gateway(url) as other, asyncio.timeout(20), asyncio.TaskGroup() as group:
         # It would be waited for longer than this test lasts.
-        second = group.create_task(_serve_a_moment(url, patience=60))
+        second = group.create_task(_serve_a_moment(url, wait_s=60))
         while "waiting" not in caplog.text:
             await asyncio.sleep(0.01)
         other.kill()
         await second
-    await _serve_a_moment(url, patience=0)  # who ends in good order lets go too
+    await _serve_a_moment(url, wait_s=0)  # one that ends in good order releases it too
 
 
-async def _serve_a_moment(url: str, *, patience: float) -> None:
-    async with serving_alone(url, patience=patience):
+async def _serve_a_moment(url: str, *, wait_s: float) -> None:
+    async with exclusive_lease(url, wait_s=wait_s):
         pass
 
 
 @pytest.mark.postgres
 async def test_a_postgresql_that_restarts_ends_no_gateway(postgres: Postgres, postgres_url: str) -> None:
-    async with serving_alone(postgres_url):
+    async with exclusive_lease(postgres_url):
         await asyncio.to_thread(postgres.kill)
         await asyncio.to_thread(postgres.start)
         await _until_held(postgres_url)
         _cut_off(postgres, postgres_url)
         await _until_held(postgres_url)
         with pytest.raises(AnotherGateway):
-            await _serve_a_moment(postgres_url, patience=0)
+            await _serve_a_moment(postgres_url, wait_s=0)
 
 
 @pytest.mark.postgres
 async def test_a_gateway_stops_when_another_took_its_database_meanwhile(postgres: Postgres, postgres_url: str) -> None:
-    with pytest.RaisesGroup(AnotherGateway):
-        async with serving_alone(postgres_url, patience=1), asyncio.timeout(30):
-            _cut_off(postgres, postgres_url)
-            async with another_gateway(postgres_url):
+    async with await psycopg.AsyncConnection.connect(postgres_url, autocommit=True) as other:
+        with pytest.RaisesGroup(AnotherGateway):
+            async with exclusive_lease(postgres_url, wait_s=1), asyncio.timeout(30):
+                # It waits its turn, so that it has the lock at the moment in which the connection is cut.
+                await asyncio.gather(
+                    other.execute("SELECT pg_advisory_lock(%s)", [SERVING]),
+                    _cut_off_once_queued(postgres, postgres_url),
+                )
                 await asyncio.sleep(300)
 
 
 def _cut_off(postgres: Postgres, url: str) -> None:
     """Whoever holds the database."""
     postgres.execute(f"SELECT pg_terminate_backend(pid) {HOLDERS} AND datname = '{url.rpartition('/')[2]}'")
+
+
+async def _cut_off_once_queued(postgres: Postgres, url: str) -> None:
+    queued = f"SELECT {HOLDERS} AND datname = current_database()".replace("AND granted", "AND NOT granted")
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        while await (await connection.execute(queued)).fetchone() is None:
+            await asyncio.sleep(0.01)
+    _cut_off(postgres, url)
 
 
 async def _until_held(url: str) -> None:

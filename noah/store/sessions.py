@@ -1,0 +1,239 @@
+"""The statements about sessions. Constraints judge what several writers have to agree on; times are the database's."""
+
+import base64
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, bindparam, func, insert, select, tuple_, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from noah.core.session.session import EndReason, Session
+from noah.core.session.target import Target
+from noah.errors import AlreadyDebugged, BadInput, Conflict, NotFound, Unavailable
+from noah.store.database import Database, violated
+from noah.store.page import Page
+from noah.store.ports import choose_port, give_up_port, keep_port, place_of, touch_port
+from noah.store.tables import ONE_PER_PORT, ONE_PER_TARGET, is_live, row_of, session_of, sessions
+
+ROUNDS = 3  # of a race that is lost: the second sees who won, the third is for a winner who has ended meanwhile
+
+
+class SessionStore:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(
+        self,
+        *,
+        id: str,
+        target: Target,
+        workload: str | None,
+        app: str,
+        owner: str,
+        length: timedelta,
+        allow: tuple[str, ...],
+        allow_exit: bool,
+        pause_budget: timedelta | None,
+        may_restart: bool = False,
+        ports: range,
+    ) -> Session:
+        """A new session, with the port that this person had for this app. AlreadyDebugged (by whomever, the same person
+        included); PortsUsedUp."""
+        for _ in range(ROUNDS):
+            try:
+                async with self._database.writing() as connection:
+                    await _raise_if_held(connection, target)
+                    place = place_of(target, workload)
+                    port = await choose_port(connection, owner, app, place, ports=ports, avoid=frozenset())
+                    now = await self._database.now(connection)
+                    session = Session(
+                        id=id,
+                        target=target,
+                        workload=workload,
+                        app=app,
+                        owner=owner,
+                        port=port,
+                        created_at=now,
+                        expires_at=now + length,
+                        allow=allow,
+                        allow_exit=allow_exit,
+                        may_restart=may_restart,
+                        pause_budget=pause_budget,
+                    )
+                    await connection.execute(insert(sessions).values(row_of(session)))
+                    await keep_port(connection, port, owner, app, now)
+                    return session
+            except IntegrityError as e:
+                if violated(e) not in (ONE_PER_TARGET, ONE_PER_PORT):
+                    raise
+                # Another session was faster: the next round sees which.
+        raise Unavailable(f"{target} is wanted by many at the same time: try again.")
+
+    async def get(self, id: str) -> Session | None:
+        async with self._database.reading() as connection:
+            row = (await connection.execute(select(sessions).where(sessions.c.id == id))).mappings().first()
+        return session_of(row) if row else None
+
+    async def audits(self, ids: Iterable[str]) -> dict[str, Mapping[str, Any] | None]:
+        """What was kept of each of these sessions, by its id."""
+        async with self._database.reading() as connection:
+            rows = await connection.execute(select(sessions.c.id, sessions.c.audit).where(sessions.c.id.in_(ids)))
+            return {row.id: row.audit for row in rows}
+
+    async def live(self) -> list[Session]:
+        async with self._database.reading() as connection:
+            rows = (
+                await connection.execute(select(sessions).where(is_live).order_by(sessions.c.created_at))
+            ).mappings()
+            return [session_of(row) for row in rows]
+
+    async def find(
+        self,
+        *,
+        owner: str | None = None,
+        target_prefix: str | None = None,
+        state: str = "live",
+        end_reason: EndReason | None = None,
+        ids: Collection[str] | None = None,
+        limit: int,
+        after: str | None = None,
+    ) -> Page[Session]:
+        """Newest first. *state*: live, ended or all; *ids*: none but these."""
+        wanted: list[ColumnElement[bool]] = []
+        if owner is not None:
+            wanted.append(sessions.c.owner == owner)
+        if target_prefix is not None:
+            wanted.append(sessions.c.target.startswith(target_prefix, autoescape=True))
+        if state != "all":
+            wanted.append(is_live if state == "live" else ~is_live)
+        if end_reason is not None:
+            wanted.append(sessions.c.end_reason == end_reason)
+        if ids is not None:
+            wanted.append(sessions.c.id.in_(ids))
+        async with self._database.reading() as connection:
+            total = await connection.scalar(select(func.count()).select_from(sessions).where(*wanted)) or 0
+            rows = (await connection.execute(_page(select(sessions).where(*wanted), limit, after))).mappings().all()
+            found = [session_of(row) for row in rows[:limit]]
+            before = await _before(connection, wanted, limit, found) if after is not None else None
+        return Page(found, _token(found[-1]) if len(rows) > limit else None, total, before)
+
+    async def extend(self, id: str, *, until_from_now: timedelta) -> Session:
+        async with self._database.writing() as connection:
+            session = await _there(connection, id)
+            if session.is_over:
+                raise Conflict(f"Session {id} is over: enable debugging anew.")
+            until = max(session.expires_at, await self._database.now(connection) + until_from_now)
+            return await _change(connection, replace(session, expires_at=until))
+
+    async def ask_end(self, id: str, *, reason: EndReason, detail: str | None, by: str | None) -> Session:
+        """The first reason stays."""
+        async with self._database.writing() as connection:
+            session = await _there(connection, id)
+            if session.is_over:
+                return session
+            detail = detail and _kept(detail)
+            return await _change(connection, replace(session, end_reason=reason, end_detail=detail, ended_by=by))
+
+    async def finish(self, id: str, *, audit: Mapping[str, Any] | None) -> Session:
+        """It has ended now; once."""
+        async with self._database.writing() as connection:
+            session = await _there(connection, id)
+            if session.ended_at is not None:
+                return session
+            if audit is not None:
+                await connection.execute(update(sessions).where(sessions.c.id == id).values(audit=audit))
+            now = await self._database.now(connection)
+            await touch_port(connection, session.port, now)
+            return await _change(connection, replace(session, ended_at=now))
+
+    async def save_audits(self, audits: Mapping[str, Mapping[str, Any]]) -> None:
+        """By session; what a session that has ended left stays as it is."""
+        one = update(sessions).where(sessions.c.id == bindparam("of"), is_live).values(audit=bindparam("seen"))
+        async with self._database.writing() as connection:
+            await connection.execute(one, [{"of": id, "seen": audits[id]} for id in sorted(audits)])
+
+    async def move(self, id: str, *, target: Target) -> Session:
+        """AlreadyDebugged when another session is on *target*."""
+        for _ in range(ROUNDS):
+            try:
+                async with self._database.writing() as connection:
+                    return await _change(connection, replace(await _there(connection, id), target=target))
+            except IntegrityError as e:
+                if violated(e) != ONE_PER_TARGET:
+                    raise
+                async with self._database.reading() as connection:
+                    await _raise_if_held(connection, target)
+        raise Unavailable(f"{target} is wanted by many at the same time: try again.")
+
+    async def move_port(self, id: str, *, ports: range, avoid: Set[int]) -> Session:
+        """Another port, that is kept from now on; *avoid*: those that another program of the machine has."""
+        async with self._database.writing() as connection:
+            session = await _there(connection, id)
+            owner, app, place = session.owner, session.app, place_of(session.target, session.workload)
+            port = await choose_port(connection, owner, app, place, ports=ports, avoid=avoid | {session.port})
+            now = await self._database.now(connection)
+            await give_up_port(connection, session.port, now)
+            await keep_port(connection, port, owner, app, now)
+            return await _change(connection, replace(session, port=port))
+
+
+async def _raise_if_held(connection: AsyncConnection, target: Target) -> None:
+    holding = select(sessions.c.owner, sessions.c.id).where(is_live, sessions.c.target == str(target))
+    row = (await connection.execute(holding)).first()
+    if row is not None:
+        raise AlreadyDebugged(target=str(target), holder=row.owner, session_id=row.id)
+
+
+async def _there(connection: AsyncConnection, id: str) -> Session:
+    # FOR UPDATE: what is written afterwards is a function of what is read here. SQLite has locked everything already.
+    row = (await connection.execute(select(sessions).where(sessions.c.id == id).with_for_update())).mappings().first()
+    if row is None:
+        raise NotFound(f"There is no session {id[:40]!r}.")
+    return session_of(row)
+
+
+async def _change(connection: AsyncConnection, session: Session) -> Session:
+    await connection.execute(update(sessions).where(sessions.c.id == session.id).values(row_of(session)))
+    return session
+
+
+def _kept(text: str) -> str:
+    """What somebody's container said, as far as a database holds it: no NUL, no half of a surrogate pair."""
+    return text.replace("\0", "").encode(errors="replace").decode()[:2000]
+
+
+def _page(statement: Select[Any], limit: int, after: str | None) -> Select[Any]:
+    key = tuple_(sessions.c.created_at, sessions.c.id)
+    if after is not None:
+        statement = statement.where(key < tuple_(*_read_token(after)))
+    return statement.order_by(sessions.c.created_at.desc(), sessions.c.id.desc()).limit(limit + 1)
+
+
+async def _before(
+    connection: AsyncConnection, wanted: Sequence[ColumnElement[bool]], limit: int, found: Sequence[Session]
+) -> str | None:
+    """What leads to the page that ends where *found* begins."""
+    if not found:
+        return ""
+    key = tuple_(sessions.c.created_at, sessions.c.id)
+    newer = select(sessions).where(*wanted, key > tuple_(found[0].created_at, found[0].id))
+    oldest_first = newer.order_by(sessions.c.created_at, sessions.c.id).limit(limit + 1)
+    rows = (await connection.execute(oldest_first)).mappings().all()
+    if len(rows) > limit:
+        return _token(session_of(rows[limit]))
+    return "" if rows else None
+
+
+def _token(last: Session) -> str:
+    return base64.urlsafe_b64encode(f"{last.created_at.isoformat()} {last.id}".encode()).decode().rstrip("=")
+
+
+def _read_token(token: str) -> tuple[datetime, str]:
+    try:
+        at, _, id = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode().partition(" ")
+        return datetime.fromisoformat(at).astimezone(UTC), id
+    except (ValueError, OverflowError):
+        raise BadInput("That is no token to continue with: take the one that the page before gave.") from None
