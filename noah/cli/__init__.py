@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from noah.cli import (
+    clusters,
     completion,
     doctor,
     drift,
@@ -18,27 +19,29 @@ from noah.cli import (
     events,
     ide,
     inject,
-    listing,
-    offline,
+    probe_spec,
     release,
     server,
     sessions,
+    targets,
+    version,
     webhook,
 )
-from noah.client.failure import exit_code_of
+from noah.cli.exit_codes import exit_code_of
+from noah.cli.terminal import echo
 from noah.errors import NoahError
 
 COMMANDS = (
-    *(enable.enable, listing.targets, listing.clusters),
+    *(enable.enable, targets.targets, clusters.clusters),
     *(sessions.sessions, sessions.extend, sessions.end, sessions.resume),
-    *(events.events, ide.ide, doctor.doctor, drift.drift, offline.probe_spec),
+    *(events.events, ide.ide, doctor.doctor, drift.drift, probe_spec.probe_spec),
     *(release.release, inject.inject, inject.eject, webhook.webhook),
-    *(server.serve, server.demo, server.db, completion.completion, offline.version),
+    *(server.serve, server.demo, server.db, completion.completion, version.version),
 )
 
 
 class _AsListed(click.Group):
-    """Commands in the order in which a developer meets them, not in the alphabet's."""
+    """Lists commands in the order in which a developer meets them, not by the alphabet."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -65,14 +68,14 @@ Environment:
 \b
 Exit codes:
   0  done
-  1  something unexpected: a bug, or an answer that no Noah gateway gives
+  1  something unexpected: a bug, or something that is not a Noah gateway answers
   2  the command or its input is wrong
-  3  no such cluster, target or session
-  4  somebody else holds it, or it is in the way
+  3  there is no such cluster, target or session
+  4  somebody else holds it, or something is in the way
   5  the gateway cannot be reached, or something that it needs is away
   6  the target cannot be debugged as it is, or its session failed
   7  not done in the time that --timeout gives it
-  8  not yours to do
+  8  you may not do that
   130  interrupted
 """,
 )
@@ -83,7 +86,7 @@ def noah(ctx: click.Context) -> None:
     \b
       noah targets                        what can be debugged
       noah enable deploy/shop --wait      debug it: prints the address for your IDE
-      noah end deploy/shop                and let go of it
+      noah end deploy/shop                stop debugging it
     """
     if os.environ.get("NO_COLOR"):
         ctx.color = False
@@ -94,14 +97,14 @@ for command in COMMANDS:
 
 
 def run(args: list[str] | None = None) -> int:
-    """The exit code."""
+    """Run the command line and return its exit code."""
     try:
         result = noah.main(args, prog_name=_called(), complete_var=completion.VARIABLE, standalone_mode=False)
     except click.ClickException as e:
         e.show()
         return e.exit_code
     except NoahError as e:
-        click.echo(f"Error: {e.sentence}", err=True)
+        echo(f"Error: {e.sentence}", err=True)
         return exit_code_of(e)
     except click.Abort:
         return 130  # 128 + SIGINT, as a shell says it

@@ -1,5 +1,7 @@
-"""What the shell is offered when somebody presses the tabulator key. What goes wrong here is never shown: the shell
-would print it into the line that is being typed."""
+"""Completion: what the shell offers when somebody presses the tabulator key.
+
+A failure is never shown: the shell would print it into the line that is being typed.
+"""
 
 import sys
 from collections.abc import Callable, Iterable
@@ -7,70 +9,75 @@ from collections.abc import Callable, Iterable
 import click
 from click.shell_completion import CompletionItem, ShellComplete, get_completion_class
 
-from noah.client.gateway import Gateway, Json, connect
+from noah.cli.terminal import echo
+from noah.client.environment import client_from_environment
+from noah.client.gateway_client import GatewayClient, Json
+from noah.core.printable import printable
 from noah.core.workload import WorkloadKind
 from noah.errors import NoahError
 
 VARIABLE = "_NOAH_COMPLETE"
 
-PATIENCE = 1.0  # seconds to connect, and to answer; nobody waits longer for a proposal
+LONGEST_WAIT_S = 1.0  # to connect, and for the answer; nobody waits longer for a proposal
 SHELLS = ["bash", "zsh", "fish"]
-OFFERED = 200  # targets; more than that is no help to a reader
+MOST_TARGETS = 200  # more proposals than that do not help a reader
 
 _Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem[str]]]
 
 
-def _asks_gateway(find: Callable[[Gateway, click.Context, str], Iterable[tuple[str, str]]]) -> _Complete:
-    """*find* gives values with what a shell may show beside them."""
+def _asks_gateway(find: Callable[[GatewayClient, click.Context, str], Iterable[tuple[str, str]]]) -> _Complete:
+    """Make a completer of *find*, which returns values, each with what a shell may show beside it."""
 
     def complete(ctx: click.Context, _: click.Parameter, typed: str) -> list[CompletionItem[str]]:
         try:
-            found = list(find(connect(connect=PATIENCE, answer=PATIENCE), ctx, typed))
+            found = list(find(client_from_environment(connect_s=LONGEST_WAIT_S, answer_s=LONGEST_WAIT_S), ctx, typed))
         except (click.ClickException, NoahError, LookupError, TypeError, AttributeError):
             return []
-        return [CompletionItem(value, help=shown) for value, shown in found if value.startswith(typed)]
+        # A name that a terminal cannot show is not put into anybody's command line.
+        named = [(value, printable(shown)) for value, shown in found if value.isprintable()]
+        return [CompletionItem(value, help=shown) for value, shown in named if value.startswith(typed)]
 
     return complete
 
 
 @_asks_gateway
-def complete_targets(gateway: Gateway, ctx: click.Context, typed: str) -> Iterable[tuple[str, str]]:
+def complete_targets(gateway: GatewayClient, ctx: click.Context, typed: str) -> Iterable[tuple[str, str]]:
     cluster, namespace = ctx.params.get("cluster"), ctx.params.get("namespace")
     if namespace:
         return _short_names(gateway.items("/targets", {"cluster": cluster, "namespace": namespace})["items"])
     # The API looks for a substring, which what was typed of a full name is.
-    items = gateway.items("/targets", {"q": typed}, limit=OFFERED)["items"]
+    items = gateway.items("/targets", {"q": typed}, limit=MOST_TARGETS)["items"]
     return [(item["target"], item["app"]) for item in items]
 
 
 @_asks_gateway
-def complete_sessions(gateway: Gateway, _: click.Context, typed: str) -> Iterable[tuple[str, str]]:
-    """By their IDs, and by the targets that they are on once one begins to type one."""
+def complete_sessions(gateway: GatewayClient, _: click.Context, typed: str) -> Iterable[tuple[str, str]]:
+    """Offer sessions by their IDs, and by their targets once somebody begins to type one."""
     live = gateway.items("/sessions", {"state": "live"})["items"]
     ids = [(item["id"], f"{item['target']} ({item['owner']})") for item in live]
     return ids + [(item["target"], item["owner"]) for item in live if typed]
 
 
 @_asks_gateway
-def complete_clusters(gateway: Gateway, _: click.Context, typed: str) -> Iterable[tuple[str, str]]:
+def complete_clusters(gateway: GatewayClient, _: click.Context, typed: str) -> Iterable[tuple[str, str]]:
     items = gateway.clusters()["items"]
     return [(item["name"], "reachable" if item["reachable"] else "cannot be reached") for item in items]
 
 
 @_asks_gateway
-def complete_namespaces(gateway: Gateway, ctx: click.Context, typed: str) -> Iterable[tuple[str, str]]:
+def complete_namespaces(gateway: GatewayClient, ctx: click.Context, typed: str) -> Iterable[tuple[str, str]]:
     apps = gateway.items("/apps", {"cluster": ctx.params.get("cluster")})["items"]
     return [(name, "") for name in sorted({app["namespace"] for app in apps if app.get("namespace")})]
 
 
 @_asks_gateway
-def complete_apps(gateway: Gateway, ctx: click.Context, typed: str) -> Iterable[tuple[str, str]]:
+def complete_apps(gateway: GatewayClient, ctx: click.Context, typed: str) -> Iterable[tuple[str, str]]:
     where = {"cluster": ctx.params.get("cluster"), "namespace": ctx.params.get("namespace")}
     return [(name, "") for name in sorted({app["app"] for app in gateway.items("/apps", where)["items"]})]
 
 
 def _short_names(items: Iterable[Json]) -> list[tuple[str, str]]:
-    """deploy/NAME once for all pods of a deployment, pod/NAME for each pod."""
+    """Return deploy/NAME once for all pods of a deployment, pod/NAME for each pod."""
     found: dict[str, str] = {}
     for item in items:
         kind, _, name = (item.get("workload") or "").partition("/")
@@ -92,7 +99,7 @@ def completion(shell: str) -> None:
 
     `kubectl noah` completes once kubectl's own completion does: it finds the command kubectl_complete-noah by itself.
     """
-    click.echo(_completer(get_completion_class(shell)).source(), nl=False)
+    echo(_completer(get_completion_class(shell)).source(), nl=False)
 
 
 def _completer(kind: type[ShellComplete] | None) -> ShellComplete:
@@ -107,5 +114,5 @@ def for_kubectl() -> None:
     and reads one proposal per line and the directives of Go's cobra: 4 is "offer no file names"."""
     *words, typed = sys.argv[1:] or [""]
     for item in _completer(ShellComplete).get_completions(words, typed):
-        click.echo(f"{item.value}\t{item.help}" if item.help else item.value)
-    click.echo(":4")
+        echo(f"{item.value}\t{item.help}" if item.help else item.value)
+    echo(":4")

@@ -4,11 +4,15 @@ import click
 from click.shell_completion import CompletionItem
 
 from noah.cli.completion import complete_clusters, complete_targets
-from noah.cli.names import full_name, place_options
-from noah.cli.output import BAD, CARE, GOOD, Column, clean, output_option, print_list
-from noah.client.failure import Code, Failure
-from noah.client.gateway import Gateway, Json, connect, target_path
+from noah.cli.exit_codes import ExitCode
+from noah.cli.output import Column, output_option, print_list
+from noah.cli.target_names import full_name, place_options
+from noah.cli.terminal import BAD, CARE, GOOD, echo, styled
+from noah.client.environment import client_from_environment
+from noah.client.gateway_client import GatewayClient, Json, target_path
+from noah.core.printable import printable
 from noah.core.session.target import WantedPod, parse_wanted
+from noah.errors import BadInput, NotFound
 
 _COLOURS = {"ok": GOOD, "warning": CARE, "error": BAD}
 
@@ -35,7 +39,7 @@ def doctor(what: str | None, cluster: str | None, namespace: str | None, output:
 
     Exits with 6 when there is an error among the findings.
     """
-    gateway = connect()
+    gateway = client_from_environment()
     if what is not None and ("/" in what or "=" in what or namespace):
         findings = _of_pod(gateway, full_name(gateway, what, cluster=cluster, namespace=namespace))
     elif what or cluster:
@@ -43,39 +47,39 @@ def doctor(what: str | None, cluster: str | None, namespace: str | None, output:
     else:
         findings = [f for c in gateway.clusters()["items"] for f in _ask(gateway, str(c["name"]))]
     if output is None:
-        _tell(findings)
+        _print(findings)
     else:
         print_list({"items": findings}, output, COLUMNS, name=_name, nothing="The gateway knows no clusters.")
-    return Code.CANNOT_DEBUG if any(finding["level"] == "error" for finding in findings) else 0
+    return ExitCode.CANNOT_DEBUG if any(finding["level"] == "error" for finding in findings) else 0
 
 
-def _of_pod(gateway: Gateway, name: str) -> list[Json]:
+def _of_pod(gateway: GatewayClient, name: str) -> list[Json]:
     match parse_wanted(name):
         case WantedPod(cluster=str(cluster), namespace=str(namespace), pod=str(pod), container=container):
             return _ask(gateway, cluster, pod="/".join(filter(None, (namespace, pod, container))))
         case WantedPod():
             return _of_pod(gateway, str(gateway.get(target_path(name))["target"]))
         case _:
-            raise Failure(Code.USAGE, f"The doctor looks at clusters and pods; {name} is neither.")
+            raise BadInput(f"The doctor looks at clusters and pods; {name} is neither.")
 
 
-def _ask(gateway: Gateway, cluster: str, *, pod: str | None = None) -> list[Json]:
+def _ask(gateway: GatewayClient, cluster: str, *, pod: str | None = None) -> list[Json]:
     if not cluster.isprintable() or set(cluster) & set("/?#.% "):
-        raise Failure(Code.NOT_FOUND, f"There is no cluster {cluster[:80]!r}: `noah clusters` lists them.")
+        raise NotFound(f"There is no cluster {cluster[:80]!r}: `noah clusters` lists them.")
     findings = gateway.get(f"/clusters/{cluster}/doctor", {"pod": pod})["findings"]
     return [{"cluster": cluster, **finding} for finding in findings]
 
 
-def _tell(findings: list[Json]) -> None:
+def _print(findings: list[Json]) -> None:
     cluster = None
     for finding in findings:
         if finding["cluster"] != cluster:
             cluster = finding["cluster"]
-            click.secho(clean(cluster), bold=True)
-        level = click.style(f"{finding['level']:<7}", fg=_COLOURS.get(finding["level"]))
-        click.echo(f"  {level}  {clean(str(finding.get('message')))}")
+            echo(styled(cluster, bold=True))
+        level = styled(f"{finding['level']:<7}", fg=_COLOURS.get(finding["level"]))
+        echo(f"  {level}  {printable(str(finding.get('message')))}")
     if not findings:
-        click.echo("The gateway knows no clusters.", err=True)
+        echo("The gateway knows no clusters.", err=True)
 
 
 def _name(finding: Json) -> str:

@@ -1,9 +1,10 @@
-"""`noah drift`: hosts whose debug flags stand without a session, and sessions whose flags are gone."""
+"""`noah drift`: hosts that have debug flags without a session, and sessions whose flags are gone."""
 
 import click
 
-from noah.cli.output import BAD, CARE, Column, output_option, print_list
-from noah.client.gateway import connect
+from noah.cli.output import Column, output_option, print_list
+from noah.cli.terminal import BAD, CARE
+from noah.client.environment import client_from_environment
 
 COLUMNS = (
     Column("TARGET", lambda d: d["target"]),
@@ -15,6 +16,6 @@ COLUMNS = (
 @click.command()
 @output_option
 def drift(output: str | None) -> None:
-    """Ask all hosts whose debug flags stand where nobody debugs, and the other way round."""
-    found = connect().get("/drift")
+    """List hosts that have debug flags without a session, and sessions whose flags are gone."""
+    found = client_from_environment().get("/drift")
     print_list(found, output, COLUMNS, name=lambda d: str(d["target"]), nothing="No drift found.")

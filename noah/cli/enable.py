@@ -6,30 +6,33 @@ from datetime import timedelta
 import click
 
 from noah.cli.completion import complete_targets
-from noah.cli.length import LENGTH
-from noah.cli.names import full_name, place_options
-from noah.cli.output import clean, output_option, print_one
-from noah.cli.session import COLUMNS, address, name, step_line, until, why
-from noah.cli.waiting import USABLE, until_usable
-from noah.client.failure import Failure
-from noah.client.gateway import Json, NeedsRestart, connect
+from noah.cli.duration_type import DURATION
+from noah.cli.output import output_option, print_one
+from noah.cli.session_text import COLUMNS, address, name, step_line, until, why
+from noah.cli.target_names import full_name, place_options
+from noah.cli.terminal import echo, styled
+from noah.cli.wait import USABLE, until_usable
+from noah.client.environment import client_from_environment
+from noah.client.gateway_client import Json
+from noah.core.printable import printable
+from noah.errors import NeedsRestart
 
 
-class _Budget(click.ParamType[timedelta | str]):
-    name = "length"
+class _PauseBudgetType(click.ParamType[timedelta | str]):
+    name = "duration"
 
     def convert(
         self, value: timedelta | str, param: click.Parameter | None, ctx: click.Context | None
     ) -> timedelta | str:
-        return value if value == "off" else LENGTH.convert(value, param, ctx)
+        return value if value == "off" else DURATION.convert(value, param, ctx)
 
 
 @click.command()
 @click.argument("target", shell_complete=complete_targets)
 @place_options
-@click.option("--for", "length", type=LENGTH, help="How long the session lasts (default: the gateway's, 2h).")
+@click.option("--for", "length", type=DURATION, help="How long the session lasts (default: the gateway's, 2h).")
 @click.option("--wait", is_flag=True, help="Until a debugger can attach.")
-@click.option("--timeout", type=LENGTH, default="2m", show_default=True, help="How long to --wait.")
+@click.option("--timeout", type=DURATION, default="2m", show_default=True, help="How long to --wait.")
 @click.option(
     "--allow",
     multiple=True,
@@ -39,9 +42,9 @@ class _Budget(click.ParamType[timedelta | str]):
 @click.option("--allow-exit", is_flag=True, help="Let a debugger end the JVM (VirtualMachine.Exit).")
 @click.option(
     "--pause-budget",
-    type=_Budget(),
-    metavar="LENGTH|off",
-    help="How long the JVM may stand still before it is resumed (default: the gateway's).",
+    type=_PauseBudgetType(),
+    metavar="DURATION|off",
+    help="How long the JVM may be suspended before it is resumed (default: the gateway's).",
 )
 @click.option("--take-over", is_flag=True, help="Let your next debugger end the one that is attached.")
 @click.option(
@@ -68,10 +71,10 @@ def enable(
 ) -> None:
     """Start debugging TARGET: prints the address for your IDE.
 
-    Asking again for what is already yours gives the same session. Without --wait the answer comes at once, and the
-    session may still be on its way.
+    If you have a session on it already, you get that one. Without --wait the answer comes at once, and the session may
+    still be starting.
     """
-    gateway = connect()
+    gateway = client_from_environment()
     wanted: Json = {"target": full_name(gateway, target, cluster=cluster, namespace=namespace)}
     if length is not None:
         wanted["for"] = int(length.total_seconds())
@@ -87,22 +90,22 @@ def enable(
         _confirm(e)
         status, session = gateway.post("/sessions", {**wanted, "confirm_restart": True})
     if status == 200:
-        click.echo(f"You have a session on {clean(session['target'])} already; it stays as it is.", err=True)
+        echo(f"You have a session on {printable(session['target'])} already; it stays as it is.", err=True)
     if wait:
         session = until_usable(gateway, session, timeout, seen=_Steps())
     print_one(session, output, COLUMNS, name=name, text=lambda: what_now(session))
 
 
 def _confirm(needed: NeedsRestart) -> None:
-    """Asks on a terminal; a script has to say it beforehand."""
+    """Ask on a terminal; a script has to confirm beforehand."""
     if not sys.stdin.isatty():
-        raise Failure(needed.code, f"{needed.message} Here that is --confirm-restart.")
-    click.echo(needed.message, err=True)
+        raise NeedsRestart(f"{needed.sentence} Confirm it with --confirm-restart.")
+    echo(needed.sentence, err=True)
     click.confirm("Restart it?", abort=True, err=True)
 
 
 class _Steps:
-    """Shows each step once, on stderr."""
+    """Prints each step once, on stderr."""
 
     def __init__(self) -> None:
         self._shown = 0
@@ -110,7 +113,7 @@ class _Steps:
     def __call__(self, session: Json) -> None:
         steps = session.get("steps") or []
         for step in steps[self._shown :]:
-            click.secho(step_line(step), dim=True, err=True)
+            echo(styled(step_line(step), dim=True), err=True)
         self._shown = len(steps)
 
 
@@ -118,10 +121,10 @@ def what_now(session: Json) -> str:
     where, session_id = address(session), session["id"]
     state = f"{session['target']} is {session['status']}" + (f": {why(session)}" if why(session) else "")
     lines = [
-        clean(state),
+        printable(state),
         *([] if session["status"] in USABLE else ["The same command with --wait waits until it is ready."]),
         "",
-        f"  {click.style(where or '-', bold=True)}",
+        f"  {styled(where or '-', bold=True)}",
         "",
         f"Attach with   jdb -attach {where}",
         f"or your IDE   noah ide {session_id} --format intellij --write",

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
-from noah.cli.output import BAD, CARE, GOOD
-from noah.client.failure import Code, Failure
+from noah.cli.terminal import BAD, CARE, GOOD, echo, styled
+from noah.errors import BadInput
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -37,7 +37,7 @@ def inject(*, file: str, diff: bool) -> None:
     text = _read(file)
     new, notes = manifests.inject(text)
     for note in notes:
-        click.secho(note, err=True, fg=CARE)
+        echo(styled(note, fg=CARE), err=True)
     _print(file, text, new, diff=diff)
 
 
@@ -56,9 +56,9 @@ def _read(file: str) -> str:
     try:
         return (sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()).decode()
     except OSError as e:
-        raise Failure(Code.USAGE, f"{file} cannot be read: {e.strerror}.") from None
+        raise BadInput(f"{file} cannot be read: {e.strerror}.") from None
     except UnicodeDecodeError:
-        raise Failure(Code.USAGE, f"{file} is no text in UTF-8.") from None
+        raise BadInput(f"{file} is not text in UTF-8.") from None
 
 
 def _print(file: str, old: str, new: str, *, diff: bool) -> None:
@@ -69,4 +69,4 @@ def _print(file: str, old: str, new: str, *, diff: bool) -> None:
     name = "stdin" if file == "-" else file
     for line in difflib.unified_diff(old.splitlines(), new.splitlines(), name, name, lineterm=""):
         colour = {"+": GOOD, "-": BAD}.get(line[:1])
-        click.echo(click.style(line, fg=colour) if colour else line)
+        echo(styled(line, fg=colour) if colour else line)

@@ -1,29 +1,27 @@
-"""`noah release`: a rollout as it happens, ended by how it ended; and those that were."""
+"""`noah release`: shows a rollout as it happens, and how it ended; lists past ones."""
 
-import json
-import time
-from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from urllib.parse import quote
 from zlib import crc32
 
 import click
 
-from noah.cli.names import place_options
-from noah.cli.output import BAD, CARE, GOOD, QUIET, Column, clean, clock, output_option, print_list
-from noah.client.event_reader import EventReader
-from noah.client.failure import Code, Failure
-from noah.client.gateway import Away, Gateway, Json, Query, connect
-from noah.core.release.log_cursor import LogCursor
+from noah.cli.exit_codes import ExitCode
+from noah.cli.output import Column, output_option, print_list
+from noah.cli.repeat_filter import RepeatFilter
+from noah.cli.target_names import only_cluster, place_options
+from noah.cli.terminal import BAD, CARE, GOOD, QUIET, echo, json_text, styled
+from noah.cli.times import clock
+from noah.client.environment import client_from_environment
+from noah.client.event_stream import EventStream
+from noah.client.gateway_client import GatewayClient, Json, Query
+from noah.core.printable import printable
 from noah.core.release.release import PATHS, Result
 from noah.core.release.release_event import LINE_KINDS, ReleaseEventKind
 from noah.core.workload import SHORT_NAMES, workload_kind_of
 
-PAUSE = 1.0  # seconds until a gateway that went away is asked again
-PAST = 50  # releases are shown; a gateway keeps more
+MOST_LISTED = 50  # releases that are shown; a gateway keeps more
 
-# What comes from a container's output: after a restart its own times tell what is new.
-_PRINTED = LINE_KINDS | {ReleaseEventKind.CHECKURL, ReleaseEventKind.ONLINE}
 _COLOURS = ("cyan", "magenta", "blue", "bright_cyan", "bright_magenta", "bright_blue")
 
 COLUMNS = (
@@ -44,7 +42,7 @@ COLUMNS = (
 
 @click.group()
 def release() -> None:
-    """Watch releases, and look back at them."""
+    """Watch releases, and list past ones."""
 
 
 @release.command()
@@ -52,7 +50,7 @@ def release() -> None:
 @place_options
 @click.option("--since", metavar="TIME", help="Nothing older: 10m, or 2026-01-31T08:00:00Z.")
 @click.option("--tail", type=click.IntRange(0, 10_000), help="Of the lines already there, only the last ones.")
-@click.option("--filter", "text", metavar="TEXT", help="Only lines that contain this, in whatever case.")
+@click.option("--filter", "text", metavar="TEXT", help="Only lines that contain this, in upper or lower case.")
 @click.option("--pod", metavar="POD", help="Only what is about this pod.")
 @click.option("--container", metavar="NAME", help="Only lines of this container.")
 @click.option("--previous/--no-previous", default=True, help="Lines from before a container's last crash, too.")
@@ -70,12 +68,12 @@ def watch(
     previous: bool,
     output: str | None,
 ) -> int:
-    """Show a rollout as it happens, or again.
+    """Show a rollout as it happens, or a past one.
 
     Pods, events, what every container prints, and how many are online. Ends with the release: exit code 0, or 6 with
-    the reason of its failure in one sentence. An ID, as `noah release list` shows it, gives what was kept of a release.
+    the reason of its failure in one sentence. An ID, as `noah release list` shows it, shows what was kept of a release.
     """
-    gateway = connect()
+    gateway = client_from_environment()
     wanted: Query = {
         "since": since,
         "tail": tail,
@@ -87,20 +85,20 @@ def watch(
     path, kind = _path(gateway, workload, cluster=cluster, namespace=namespace)
     while True:
         end: Json = {}
-        for event in _Watch(gateway, path, {**wanted, "kind": kind}).events():
+        for event in _events(gateway, path, {**wanted, "kind": kind}):
             if event["kind"] == ReleaseEventKind.END:
                 end = event
-            click.echo(json.dumps(event, ensure_ascii=False) if output else _line(event))
+            echo(json_text(event) if output else _line(event))
         if end["result"] != Result.REPLACED or kind is None:
-            return 0 if end["result"] == Result.DONE else Code.CANNOT_DEBUG
+            return 0 if end["result"] == Result.DONE else ExitCode.CANNOT_DEBUG
 
 
 @release.command("list")
 @click.option("--cluster", metavar="NAME", help="Only in this cluster.")
 @click.option("-n", "--namespace", metavar="NAME", help="Only in this namespace.")
 @click.option("--workload", metavar="NAME", help="Only of this workload.")
-@click.option("--result", type=click.Choice([result.value for result in Result]), help="Only such.")
-@click.option("--all", "everything", is_flag=True, help=f"Not only the last {PAST}.")
+@click.option("--result", type=click.Choice([result.value for result in Result]), help="Only with this result.")
+@click.option("--all", "everything", is_flag=True, help=f"Not only the last {MOST_LISTED}.")
 @output_option
 def list_releases(
     *,
@@ -111,16 +109,18 @@ def list_releases(
     everything: bool,
     output: str | None,
 ) -> None:
-    """List releases that go on and past ones, the newest first."""
+    """List running and past releases, the newest first."""
     wanted = {"cluster": cluster, "namespace": namespace, "workload": workload, "result": result}
-    found = connect().items("/releases", wanted, limit=None if everything else PAST)
+    found = client_from_environment().items("/releases", wanted, limit=None if everything else MOST_LISTED)
     print_list(found, output, COLUMNS, name=lambda r: str(r["id"]), nothing="No releases found.")
     if found["continue"]:
-        click.echo(f"{len(found['items'])} of {found['total']} releases are shown: --all shows them all.", err=True)
+        echo(f"{len(found['items'])} of {found['total']} releases are shown: --all shows them all.", err=True)
 
 
-def _path(gateway: Gateway, workload: str, *, cluster: str | None, namespace: str | None) -> tuple[str, str | None]:
-    """Where its stream is, and the kind of workload; None for one release, by its ID."""
+def _path(
+    gateway: GatewayClient, workload: str, *, cluster: str | None, namespace: str | None
+) -> tuple[str, str | None]:
+    """Return where its stream is, and the kind of workload; None for one release, by its ID."""
     kind, _, name = workload.rpartition("/")
     if kind and workload_kind_of(kind) not in PATHS:
         known = ", ".join(f"{SHORT_NAMES[one]}/NAME" for one in PATHS)
@@ -128,107 +128,38 @@ def _path(gateway: Gateway, workload: str, *, cluster: str | None, namespace: st
     if not kind and not namespace and name.startswith("r-"):
         return f"/releases/{quote(name, safe='')}/events", None
     if not namespace:
-        raise click.UsageError("-n says in which namespace it is.")
-    where = "/".join(quote(part, safe="") for part in (cluster or _only_cluster(gateway), namespace, name))
+        raise click.UsageError("Name its namespace with -n.")
+    where = "/".join(quote(part, safe="") for part in (cluster or only_cluster(gateway), namespace, name))
     return f"/releases/{where}/events", kind or "deploy"
 
 
-def _only_cluster(gateway: Gateway) -> str:
-    names = [str(one["name"]) for one in gateway.clusters()["items"]]
-    if len(names) != 1:
-        raise click.UsageError(f"--cluster says where it is: {', '.join(names) or 'the gateway knows none'}.")
-    return names[0]
-
-
-class _Watch:
-    """One release, over cuts of the stream and restarts of the gateway."""
-
-    def __init__(self, gateway: Gateway, path: str, query: Query) -> None:
-        self._gateway = gateway
-        self._first = self._path, self._query = path, query
-        self._shown = _Shown()
-
-    def events(self) -> Iterator[Json]:
-        """The last one is the end."""
-        reader = EventReader()
-        pieces = self._gateway.stream(self._path, self._query, last_id=None)
-        while True:
-            try:
-                for piece in pieces:
-                    for event in (_event(one.data) for one in reader.feed(piece)):
-                        if event["kind"] == ReleaseEventKind.RELEASE:
-                            # The same release by its ID: its workload may have a newer one by the next connection.
-                            self._path = f"/releases/{event['release']}/events"
-                            self._query = {key: value for key, value in self._query.items() if key != "kind"}
-                        if self._shown.is_new(event):
-                            yield event
-                        if event["kind"] == ReleaseEventKind.END:
-                            return
-            except Away:
-                pass
-            reader = EventReader(reader.last_id)
-            pieces = self._again(reader.last_id)
-
-    def _again(self, last_id: str | None) -> Iterator[bytes]:
-        click.echo("The gateway is away; waiting for it.", err=True)
-        while True:
-            time.sleep(PAUSE)
-            try:
-                return self._gateway.stream(self._path, self._query, last_id=last_id)
-            except Away:
-                continue
-            except Failure as e:
-                if e.code is not Code.NOT_FOUND or self._first == (self._path, self._query):
-                    raise
-                # The gateway was killed before it kept anything of it.
-                self._path, self._query = self._first
-
-
-class _Shown:
-    """What was shown already: a gateway that was restarted tells a release anew, in almost the same words."""
-
-    def __init__(self) -> None:
-        self._anew = False
-        self._lines: dict[tuple[str, ...], LogCursor] = defaultdict(LogCursor)
-        self._before: Counter[tuple[str, ...]] = Counter()
-        self._now: Counter[tuple[str, ...]] = Counter()
-
-    def is_new(self, event: Json) -> bool:
-        if event["kind"] == ReleaseEventKind.RESTARTED:
-            self._anew = True
-            self._before |= self._now
-            self._now.clear()
-            for cursor in self._lines.values():
-                cursor.reconnected()
-            return False
-        if event["kind"] in _PRINTED:
-            source = (str(event.get("pod")), str(event.get("container")), str(event.get("restart")))
-            return self._lines[source].is_new(event["at"])
-        key = (event["kind"], str(event.get("pod") or event.get("object")), event["text"])
-        self._now[key] += 1
-        return event["kind"] == ReleaseEventKind.END or not self._anew or self._now[key] > self._before[key]
-
-
-def _event(data: str) -> Json:
-    try:
-        event: Json = json.loads(data)
-    except ValueError:
-        raise Failure(Code.UNEXPECTED, "The gateway sends something that is no event.") from None
-    return event
+def _events(gateway: GatewayClient, path: str, query: Query) -> Iterator[Json]:
+    """Yield the events of one release, over restarts of the gateway; the last one is its end."""
+    stream = EventStream(gateway, path, query, notify=lambda sentence: echo(sentence, err=True))
+    repeats = RepeatFilter()
+    for event in stream:
+        if event["kind"] == ReleaseEventKind.RELEASE:
+            # The same release by its ID: its workload may have a newer one by the next connection.
+            by_id = {key: value for key, value in query.items() if key != "kind"}
+            stream.move(f"/releases/{quote(str(event['release']), safe='')}/events", by_id)
+        if repeats.is_new(event):
+            yield event
+        if event["kind"] == ReleaseEventKind.END:
+            return
 
 
 def _line(event: Json) -> str:
     at = clock(event["at"][:19] + "Z", seconds=True)
-    said, colour = clean(str(event["text"])), _colour(event)
+    said, colour = printable(str(event["text"])), _colour(event)
     if event["kind"] in LINE_KINDS:
         who = f"{event['pod']} {event['container']}" + (f" (run {event['restart'] + 1})" if event["restart"] else "")
         pod = _COLOURS[crc32(str(event["pod"]).encode()) % len(_COLOURS)]
-        mark = click.style(f"[{event['hook']}] ", bold=True) if event["kind"] == ReleaseEventKind.HOOK else ""
-        return f"{at}  {click.style(clean(who), fg=pod)}  {mark}{said}"
+        mark = styled(f"[{event['hook']}] ", bold=True) if event["kind"] == ReleaseEventKind.HOOK else ""
+        return f"{at}  {styled(who, fg=pod)}  {mark}{said}"
     about = str(event.get("pod") or event.get("object") or "")
     reason = f"{event['reason']}: " if event["kind"] == ReleaseEventKind.EVENT else ""
     what = f"{about}: {reason}{said}" if about else said
-    return f"{at}  {click.style(clean(what), fg=colour)}"
+    return f"{at}  {styled(what, fg=colour)}"
 
 
 def _colour(event: Mapping[str, object]) -> str:

@@ -1,18 +1,20 @@
-"""Sessions: list and show them, lengthen and end them, and let a paused JVM run."""
+"""`noah sessions`, `extend`, `end`, `resume`: list and show sessions, lengthen and end them, resume their JVMs."""
 
 from datetime import timedelta
 
 import click
 
 from noah.cli.completion import complete_sessions
-from noah.cli.length import LENGTH
-from noah.cli.names import find_session, get_session, place_options
+from noah.cli.duration_type import DURATION
 from noah.cli.output import output_option, print_list, print_one
-from noah.cli.session import COLUMNS, describe, name, until
-from noah.cli.waiting import until_ended
-from noah.client.gateway import connect, session_path
+from noah.cli.session_text import COLUMNS, describe, name, until
+from noah.cli.target_names import find_session, get_session, place_options
+from noah.cli.terminal import echo
+from noah.cli.wait import until_ended
+from noah.client.environment import client_from_environment
+from noah.client.gateway_client import session_path
 
-PAST = 100  # ended sessions are shown; a gateway keeps many more
+MOST_ENDED = 100  # sessions that are shown; a gateway keeps many more
 
 session_argument = click.argument("session", metavar="SESSION|TARGET", shell_complete=complete_sessions)
 
@@ -36,7 +38,7 @@ def sessions(
     output: str | None,
 ) -> None:
     """List who is debugging what, or show one session."""
-    gateway = connect()
+    gateway = client_from_environment()
     if session is not None:
         found = get_session(gateway, session, cluster=cluster, namespace=namespace)
         print_one(found, output, COLUMNS, name=name, text=lambda: describe(found))
@@ -44,20 +46,20 @@ def sessions(
     if cluster or namespace:
         raise click.UsageError("--cluster and -n go with the short name of a target.")
     wanted = {"state": state or "live", "owner": gateway.user if mine else owner}
-    found = gateway.items("/sessions", wanted, limit=PAST if state else None)
+    found = gateway.items("/sessions", wanted, limit=MOST_ENDED if state else None)
     print_list(found, output, COLUMNS, name=name, nothing="No sessions found.")
     if found["continue"]:
-        click.echo(f"{len(found['items'])} of {found['total']} sessions are shown.", err=True)
+        echo(f"{len(found['items'])} of {found['total']} sessions are shown.", err=True)
 
 
 @click.command()
 @session_argument
 @place_options
-@click.option("--for", "length", type=LENGTH, default="2h", show_default=True, help="How long it lasts from now on.")
+@click.option("--for", "length", type=DURATION, default="2h", show_default=True, help="How long it lasts from now on.")
 @output_option
 def extend(*, session: str, cluster: str | None, namespace: str | None, length: timedelta, output: str | None) -> None:
-    """Let a session last longer."""
-    gateway = connect()
+    """Make a session last longer."""
+    gateway = client_from_environment()
     session_id = find_session(gateway, session, cluster=cluster, namespace=namespace)
     _, found = gateway.post(session_path(session_id, "/extend"), {"for": int(length.total_seconds())})
     print_one(found, output, COLUMNS, name=name, text=lambda: f"{found['target']} is yours {until(found)}.")
@@ -66,14 +68,14 @@ def extend(*, session: str, cluster: str | None, namespace: str | None, length: 
 @click.command()
 @session_argument
 @place_options
-@click.option("--wait", is_flag=True, help="Until everything is closed and verified.")
-@click.option("--timeout", type=LENGTH, default="1m", show_default=True, help="How long to --wait.")
+@click.option("--wait", is_flag=True, help="Wait until everything is closed and verified.")
+@click.option("--timeout", type=DURATION, default="1m", show_default=True, help="How long to --wait.")
 @output_option
 def end(
     *, session: str, cluster: str | None, namespace: str | None, wait: bool, timeout: timedelta, output: str | None
 ) -> None:
     """End a session. Everything is closed, and the JVM runs."""
-    gateway = connect()
+    gateway = client_from_environment()
     session_id = find_session(gateway, session, cluster=cluster, namespace=namespace)
     found = gateway.delete(session_path(session_id))
     if wait:
@@ -86,10 +88,11 @@ def end(
 @place_options
 @output_option
 def resume(*, session: str, cluster: str | None, namespace: str | None, output: str | None) -> None:
-    """Let a paused JVM run, by disconnecting its debugger.
+    """Resume a suspended JVM by disconnecting its debugger.
 
-    Breakpoints are gone with it; the session stays."""
-    gateway = connect()
+    Its breakpoints are gone; the session stays.
+    """
+    gateway = client_from_environment()
     session_id = find_session(gateway, session, cluster=cluster, namespace=namespace)
     _, found = gateway.post(session_path(session_id, "/resume"))
-    print_one(found, output, COLUMNS, name=name, text=lambda: f"{found['target']} runs; attach again when you like.")
+    print_one(found, output, COLUMNS, name=name, text=lambda: f"{found['target']} runs. Attach again when you like.")

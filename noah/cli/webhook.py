@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from noah.cli.output import to_yaml
+from noah.cli.terminal import echo
 from noah.errors import BadSettings
 
 
@@ -13,7 +14,7 @@ from noah.errors import BadSettings
     "--config", metavar="FILE", help="The configuration (default: what NOAH_CONFIG names, else config/noah.toml)."
 )
 @click.option("--service", metavar="NAMESPACE/NAME", help="Where the gateway runs in that cluster, instead of a URL.")
-@click.option("--name", default="noah", show_default=True, help="Of the MutatingWebhookConfiguration.")
+@click.option("--name", default="noah", show_default=True, help="The name of the MutatingWebhookConfiguration.")
 def webhook(config: str | None, service: str | None, name: str) -> None:
     """Print the webhook's manifest: `noah webhook | kubectl apply -f -`.
 
@@ -39,4 +40,4 @@ def webhook(config: str | None, service: str | None, name: str) -> None:
             raise BadSettings(f'[webhook] names needs "{its_name}.{namespace}.svc": API servers ask for that name.')
         client = {"service": {"namespace": namespace, "name": its_name, "path": PATH, "port": 443}}
     authority = Certificates(wanted.folder, wanted.names).authority(datetime.now(UTC))
-    click.echo(to_yaml(manifest(name=name, client=client, authority=authority)), nl=False)
+    echo(to_yaml(manifest(name=name, client=client, authority=authority)), nl=False)

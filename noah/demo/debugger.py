@@ -1,4 +1,4 @@
-"""A real debugger, jdb, driven the way a developer types."""
+"""Drives a real debugger, jdb, the way a developer types."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, suppress
 
 from noah.errors import Unavailable
 
-ANSWERS_WITHIN = 30.0  # seconds; jdb is a JVM that has to start first
+ANSWERS_WITHIN_S = 30.0  # jdb is a JVM that has to start first
 
 
 class Jdb:
@@ -18,8 +18,8 @@ class Jdb:
         assert self._process.stdin is not None
         self._process.stdin.write(f"{line}\n".encode())
 
-    async def says(self, words: str, *, within: float = ANSWERS_WITHIN) -> str:
-        """What it printed up to and with *words*. Unavailable when it does not say that."""
+    async def says(self, words: str, *, within: float = ANSWERS_WITHIN_S) -> str:
+        """Return what it printed up to and with *words*. Raises Unavailable if it does not print them in time."""
         assert self._process.stdout is not None
         try:
             async with asyncio.timeout(within):

@@ -1,4 +1,4 @@
-"""The same story on a real cluster: a namespace of its own, two pods, a real kubelet; all is removed afterwards."""
+"""The demonstration on a real cluster: a namespace of its own, two pods, a real kubelet; all is removed afterwards."""
 
 import asyncio
 import base64
@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from noah.app import gateway
+from noah.client.gateway_client import GatewayClient, Json, session_path
 from noah.core import pods
 from noah.core.inject.probe import probe_spec
 from noah.demo.debugger import Jdb, jdb
-from noah.demo.story import STANDS, Gateway, free_port, say, talking_to
+from noah.demo.on_this_machine import AT_BREAKPOINT_S, enable, end, say
+from noah.demo.sample_app import free_port
 from noah.errors import BadSettings, NoahError, NotFound, Unavailable
 from noah.kube.clusters import Cluster
 from noah.kube.exec.commands import Container
@@ -22,28 +24,25 @@ from noah.store import upgrade
 
 CHECKURL = "http://127.0.0.1:8080/checkurl"
 AGENT = "-agentlib:jdwp=transport=dt_socket,server=y,suspend=n,address=127.0.0.1:50005,quiet=y"
-COMES_UP_WITHIN = 120.0  # seconds
+COMES_UP_WITHIN_S = 120.0
 PLAIN = {"httpGet": {"path": "/checkurl", "port": 8080}, "periodSeconds": 2, "failureThreshold": 3}
 
 
-async def story(folder: Path, *, classes: Mapping[str, bytes], context: str | None, image: str) -> None:
-    """*classes*: the sample app's class files by name."""
+async def run_on_cluster(
+    folder: Path, user: str, *, classes: Mapping[str, bytes], context: str | None, image: str
+) -> None:
+    """Show both pods at a breakpoint. *classes* are the sample app's class files by name."""
     known = ClusterSettings(name="demo", kubeconfig=_kubeconfig(), context=context)
     tree = Settings(
         gateway=GatewaySettings(listen=f"127.0.0.1:{free_port()}", database=f"sqlite:///{folder}/noah.db"),
         clusters=(known,),
     )
     await asyncio.to_thread(upgrade, tree.gateway.database)
-    async with (
-        gateway(tree) as url,
-        talking_to(url) as api,
-        Cluster(known) as cluster,
-        _namespace(cluster) as namespace,
-    ):
+    async with gateway(tree) as url, Cluster(known) as cluster, _namespace(cluster) as namespace:
         say(f"Two pods in namespace {namespace} ...")
         await _create(cluster, namespace, classes, image)
         await _healthy(cluster, namespace)
-        await _told(cluster, namespace, api)
+        await _show(cluster, namespace, GatewayClient(url, user))
 
 
 def _kubeconfig() -> Path:
@@ -53,50 +52,48 @@ def _kubeconfig() -> Path:
     return file
 
 
-async def _told(cluster: Cluster, namespace: str, api: Gateway) -> None:
+async def _show(cluster: Cluster, namespace: str, api: GatewayClient) -> None:
     say("\n1. orders-plain: the kubelet asks checkurl, every 2 s; 3 failures and it kills the container.\n")
     async with _at_a_breakpoint(cluster, namespace, "orders-plain", api) as (session, _):
         began = asyncio.get_running_loop().time()
         await _until(cluster, namespace, "orders-plain", lambda pod: pods.restarts_of(pod) > 0)
         say(f"   ✗ killed after {asyncio.get_running_loop().time() - began:.0f} s.")
-    await api.end(session["id"])
+    await end(api, session)
 
     say("\n2. orders: the probe is the liveness expression.\n")
     async with _at_a_breakpoint(cluster, namespace, "orders", api) as (session, debugger):
-        say(f"   {2 * STANDS:.0f} s of looking at variables ...")
-        await asyncio.sleep(2 * STANDS)
-        shown = await api.show(session["id"])
+        say(f"   {2 * AT_BREAKPOINT_S:.0f} s of looking at variables ...")
+        await asyncio.sleep(2 * AT_BREAKPOINT_S)
+        shown = await asyncio.to_thread(api.get, session_path(session["id"]))
         where = (shown.get("vm") or {}).get("location") or "a breakpoint"
         say(f"   the gateway: {shown['status']} at {where}, held by {shown['owner']}")
         debugger.type("clear OrderService.price")
         debugger.type("cont")
-    ended = await api.end(session["id"])
+    ended = await end(api, session)
     restarts = pods.restarts_of(_pod(cluster, namespace, "orders"))
     if restarts or shown["status"] != "suspended":
-        raise Unavailable(f"It should stand still and live: {shown['status']}, {restarts} restarts.")
+        raise Unavailable(f"It should be suspended and alive: {shown['status']}, {restarts} restarts.")
     say(f"   ✓ {restarts} restarts, the session {ended['status']}.")
 
 
 @contextlib.asynccontextmanager
 async def _at_a_breakpoint(
-    cluster: Cluster, namespace: str, pod: str, api: Gateway
-) -> AsyncIterator[tuple[dict[str, Any], Jdb]]:
-    session = await api.enable(f"pod/demo/{namespace}/{pod}")
-    if session["status"] != "ready":
-        raise Unavailable(f"The session is {session['status']}: {session.get('end_detail') or session.get('reason')}")
+    cluster: Cluster, namespace: str, pod: str, api: GatewayClient
+) -> AsyncIterator[tuple[Json, Jdb]]:
+    session = await enable(api, f"pod/demo/{namespace}/{pod}")
     say(f"   noah enable {session['target']}   ->  {session['host']}:{session['port']}")
     async with jdb(session["host"], session["port"]) as debugger, asyncio.TaskGroup() as group:
         debugger.type("stop in OrderService.price")
         await debugger.says("breakpoint")
         order = group.create_task(_order(cluster, namespace, pod), name="an order")
         await debugger.says("Breakpoint hit")
-        say("   jdb stops in OrderService.price: the whole VM stands still, and so does checkurl.")
+        say("   jdb stops in OrderService.price: the whole VM is suspended, and checkurl hangs.")
         yield session, debugger
         order.cancel()
 
 
 async def _order(cluster: Cluster, namespace: str, pod: str) -> None:
-    """Somebody orders something; nobody waits for the answer."""
+    """Order something; the answer does not matter."""
     argv = ["curl", "-s", "http://127.0.0.1:8080/orders"]
     with contextlib.suppress(NoahError):
         await cluster.exec.run(Container(namespace, pod, "app"), argv, timeout=300)
@@ -168,7 +165,7 @@ async def _healthy(cluster: Cluster, namespace: str) -> None:
 
 async def _until(cluster: Cluster, namespace: str, name: str, true: Any) -> None:
     try:
-        async with asyncio.timeout(COMES_UP_WITHIN):
+        async with asyncio.timeout(COMES_UP_WITHIN_S):
             while not ((pod := cluster.informer.get(namespace, name)) and true(pod)):  # noqa: ASYNC110
                 await asyncio.sleep(0.2)
     except TimeoutError:

@@ -1,4 +1,4 @@
-"""What a kubelet does for one container: run it, probe it, kill and restart it when the probe fails."""
+"""Does what a kubelet does for one container: run it, probe it, kill and restart it when the probe fails."""
 
 import asyncio
 import os
@@ -6,16 +6,16 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from noah.demo.debugger import ANSWERS_WITHIN
+from noah.demo.debugger import ANSWERS_WITHIN_S
 from noah.errors import Unavailable
 
-# A kubelet's defaults are 10 s, 1 s and 3; shorter here, so that the story is.
+# A kubelet's defaults are 10 s, 1 s and 3; shorter here, so that the demonstration is.
 PERIOD, TIMEOUT, FAILURES = 1.0, 2.0, 3  # seconds, seconds, probes in a row
 STARTS_WITHIN = 30.0  # seconds
 
 
 class Supervised:
-    """One app: its process, and how often it had to be killed."""
+    """Runs one app and counts how often it had to be killed."""
 
     def __init__(self, *, argv: Sequence[str], env: Mapping[str, str], probe: Sequence[str], log: Path) -> None:
         self._argv = argv
@@ -29,7 +29,7 @@ class Supervised:
         self.restarted = asyncio.Event()
 
     async def run(self) -> None:
-        """Until cancelled; then its process is gone."""
+        """Run it until cancelled; then its process is gone."""
         try:
             while True:
                 with self._log.open("ab") as log:
@@ -80,11 +80,11 @@ class Supervised:
 
 @asynccontextmanager
 async def supervised(*apps: Supervised) -> AsyncIterator[None]:
-    """Runs them as long as the context lasts; begins when all are healthy."""
+    """Run them as long as the context lasts; it begins when all are healthy."""
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(app.run(), name="supervise an app") for app in apps]
         try:
-            async with asyncio.timeout(ANSWERS_WITHIN):
+            async with asyncio.timeout(ANSWERS_WITHIN_S):
                 for app in apps:
                     await app.healthy.wait()
             yield

@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
-from noah.demo import compiled
+from noah.demo.sample_app import compile_sample
 from tests.cluster.conftest import kubeconfig, kubectl, make_namespace
 from tests.gateway import Api, Process, serving
 from tests.integration.test_gateway import App
@@ -112,7 +112,7 @@ async def visit(browser: Browser, url: str, *, user: str | None, dark: bool = Fa
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def app(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[App]:
-    app = App(await compiled(tmp_path_factory.mktemp("classes")), "orders")
+    app = App(await compile_sample(tmp_path_factory.mktemp("classes")), "orders")
     await app.start()
     yield app
     await app.kill()

@@ -15,7 +15,7 @@ from noah.catalog.holders import Holders
 from noah.core.jdwp.wire import HANDSHAKE
 from noah.core.session.session import Presence, Session, Vm
 from noah.core.session.target import Target, Wanted, parse_target, parse_wanted
-from noah.demo import compiled
+from noah.demo.sample_app import compile_sample
 from noah.errors import NotFound
 from noah.kube.clusters import Cluster
 from noah.settings import parse_settings
@@ -74,7 +74,7 @@ async def local(tmp_path: Path) -> AsyncIterator[Way]:
         "java",
         agent,
         "-cp",
-        str(await compiled(tmp_path)),
+        str(await compile_sample(tmp_path)),
         "OrderService",
         env={**os.environ, "PORT": str(free_port())},
     )

@@ -13,9 +13,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from noah.demo import compiled
 from noah.demo.debugger import Jdb, jdb
-from noah.demo.story import free_port
+from noah.demo.sample_app import compile_sample, free_port
 from noah.inpod import script
 from noah.store.lease import exclusive_lease
 from tests.gateway import Api, Process, Refused, serving
@@ -80,7 +79,7 @@ class App:
 async def app(tmp_path: Path) -> AsyncIterator[App]:
     classes = tmp_path / "classes"
     classes.mkdir()
-    app = App(await compiled(classes), f"orders-{os.getpid()}")
+    app = App(await compile_sample(classes), f"orders-{os.getpid()}")
     await app.start()
     yield app
     await app.kill()

@@ -32,7 +32,7 @@ def test_what_cannot_be_read_is_one_sentence() -> None:
     for argv, stdin, says in (
         (("-f", "/nowhere.yaml"), b"", "/nowhere.yaml cannot be read"),
         (("-f", "-"), b"image: {{ .Values.image }}", "Helm template"),
-        (("-f", "-"), b"\xff\xfe", "no text in UTF-8"),
+        (("-f", "-"), b"\xff\xfe", "not text in UTF-8"),
     ):
         refused = noah("inject", *argv, stdin=stdin)
         assert (refused.returncode, refused.stdout) == (2, b"")

@@ -66,7 +66,7 @@ async def test_waiting_ends_when_time_is_up_and_the_session_stays(gateway: Scrip
     gateway.on("GET /sessions/s-1", says(ON_ITS_WAY))
     said = await noah(gateway.url, "enable", "local/orders", "--wait", "--timeout", "1s")
     assert (said.code, said.out) == (7, "")
-    assert "is still starting: socat is being started. The session goes on: `noah sessions s-1`" in said.err
+    assert "is still starting: socat is being started. The session stays: `noah sessions s-1`" in said.err
     assert not any(asked.what.startswith("DELETE") for asked in gateway.asked)
 
 
@@ -78,7 +78,7 @@ async def test_ctrl_c_while_waiting_leaves_the_session_and_says_so(gateway: Scri
     process.send_signal(signal.SIGINT)
     said = await ran(process)
     assert (said.code, said.out) == (130, "")
-    assert "The session goes on: `noah sessions s-1` shows it, `noah end s-1` ends it." in said.err
+    assert "The session stays: `noah sessions s-1` shows it, `noah end s-1` ends it." in said.err
 
 
 async def test_a_gateway_that_restarts_while_it_is_waited_for_is_waited_for_too() -> None:

@@ -81,7 +81,7 @@ async def test_a_person_reads_each_change_once(gateway: ScriptedGateway) -> None
     assert [re.split("  +", line.rstrip())[1:] for line in lines] == [
         ["step", "local/orders", "Ready.", "session=s-1"],
         ["session", "local/orders", "waiting: The pod is\ufffd[2J gone.", "session=s-1"],
-        ["reload", "some events were missed: look with `noah sessions`"],
+        ["reload", "some events were missed: `noah sessions` shows how things are now"],
     ]
 
 

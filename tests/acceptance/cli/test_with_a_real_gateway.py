@@ -50,7 +50,7 @@ async def test_from_the_first_command_to_a_breakpoint_and_back(tmp_path: Path) -
 
         jdb = await stopped_at(session, "Shop$OrderService.price")
         stands_still = await noah(url, "sessions", "local/shop")
-        assert "suspended: stands still at Shop$OrderService.price:" in stands_still.out
+        assert "suspended: at Shop$OrderService.price:" in stands_still.out
         assert (await noah(url, "resume", "local/shop")).code == 0
         await asyncio.wait_for(jdb.wait(), 30)
 

@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 import asyncssh
 
-from noah.demo import compiled
+from noah.demo.sample_app import compile_sample
 from noah.inpod import script
 from tests.gateway import free_port
 
@@ -250,7 +250,7 @@ class HostedOrders:
 async def classes_in(folder: Path) -> Path:
     classes = folder / "classes"
     classes.mkdir()
-    await compiled(classes)
+    await compile_sample(classes)
     own(classes)
     return classes
 

@@ -7,7 +7,9 @@ import click
 import pytest
 from ruamel.yaml import YAML
 
-from noah.cli.output import Column, clean, clock, short, table, to_yaml
+from noah.cli.output import Column, table, to_yaml
+from noah.cli.times import clock, short
+from noah.core.printable import printable
 
 COLUMNS = (
     Column("NAME", lambda i: i["name"]),
@@ -42,8 +44,8 @@ def test_colour_is_where_its_cell_is() -> None:
 
 
 def test_a_name_from_a_cluster_cannot_steer_the_terminal() -> None:
-    assert clean("shop\x1b[2J\r\n") == "shop\ufffd[2J\ufffd\ufffd"
-    assert clean("Müller 張") == "Müller 張"
+    assert printable("shop\x1b[2J\r\n") == "shop\ufffd[2J\ufffd\ufffd"
+    assert printable("Müller 張") == "Müller 張"
 
 
 @pytest.mark.parametrize(

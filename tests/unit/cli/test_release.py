@@ -4,7 +4,8 @@ from typing import Any
 
 import click
 
-from noah.cli.release import _line, _Shown
+from noah.cli.release import _line
+from noah.cli.repeat_filter import RepeatFilter
 
 
 def event(kind: str, text: str, **more: Any) -> dict[str, Any]:
@@ -21,21 +22,21 @@ ANEW = event("anew", "")
 
 def test_a_story_told_again_is_shown_once() -> None:
     story = [event("pod", "Pending", pod="a"), line(1), line(2), line(2), event("pod", "Running", pod="a")]
-    shown = _Shown()
+    shown = RepeatFilter()
     assert [one for one in story if shown.is_new(one)] == story
     told_again = [ANEW, story[0], line(1), line(2), line(2), story[4], line(2, "third of that time"), line(3)]
     assert [one["text"] for one in told_again if shown.is_new(one)] == ["third of that time", "x"]
 
 
 def test_what_happens_once_more_after_the_restart_is_shown() -> None:
-    shown, running = _Shown(), event("pod", "Running", pod="a")
+    shown, running = RepeatFilter(), event("pod", "Running", pod="a")
     assert shown.is_new(running)
     assert shown.is_new(running)  # after a crash: told twice by one gateway is twice
     assert [shown.is_new(one) for one in (ANEW, running, running, running)] == [False, False, False, True]
 
 
 def test_an_end_is_always_shown() -> None:
-    shown, end = _Shown(), event("end", "2 of 2 online", result="done")
+    shown, end = RepeatFilter(), event("end", "2 of 2 online", result="done")
     assert [shown.is_new(one) for one in (end, ANEW, end)] == [True, False, True]
 
 

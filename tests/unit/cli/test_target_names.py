@@ -2,7 +2,7 @@
 
 import pytest
 
-from noah.cli.names import expand, means
+from noah.cli.target_names import expand, means
 from noah.core.session.target import parse_wanted
 from noah.errors import BadInput
 

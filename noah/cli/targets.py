@@ -1,14 +1,17 @@
-"""Clusters and targets, as tables."""
+"""`noah targets`: what can be debugged, and who is debugging it."""
 
 import click
 
 from noah.cli.completion import complete_apps, complete_clusters, complete_namespaces
-from noah.cli.output import BAD, CARE, GOOD, Column, age, output_option, print_list, short
-from noah.client.gateway import Json, connect
+from noah.cli.output import Column, output_option, print_list
+from noah.cli.terminal import BAD, CARE, GOOD
+from noah.cli.times import age
+from noah.client.environment import client_from_environment
+from noah.client.gateway_client import Json
 
 _PHASES = {"Running": GOOD, "Pending": CARE, "CrashLoopBackOff": BAD, "Failed": BAD, "Error": BAD}
 
-TARGETS = (
+COLUMNS = (
     Column("TARGET", lambda t: t["target"]),
     Column("APP", lambda t: t.get("app")),
     Column("READY", lambda t: "yes" if t.get("ready") else "no", {"no": CARE}),
@@ -17,16 +20,6 @@ TARGETS = (
     Column("AGE", lambda t: age(t.get("started_at"))),
     Column("VERSION", lambda t: t.get("version")),
     Column("DEBUGGED BY", lambda t: _debugged_by(t.get("session"))),
-)
-
-CLUSTERS = (
-    Column("NAME", lambda c: c["name"]),
-    Column("REACH", lambda c: c.get("reach")),
-    Column("REACHABLE", lambda c: "yes" if c.get("reachable") else "no", {"yes": GOOD, "no": BAD}),
-    Column("SINCE", lambda c: age(c.get("since"))),
-    Column("WATCH", lambda c: _seconds(c.get("watch_age_seconds"))),
-    Column("TARGETS", lambda c: c.get("targets")),
-    Column("REASON", lambda c: c.get("reason")),
 )
 
 
@@ -50,24 +43,16 @@ def targets(
 ) -> None:
     """List what can be debugged, and who is debugging it."""
     wanted = {"cluster": cluster, "namespace": namespace, "app": app, "label": _labels(labels), "kind": kind}
-    found = connect().items("/targets", {**wanted, "q": query})
-    print_list(found, output, TARGETS, name=lambda t: str(t["target"]), nothing="No targets found.")
-
-
-@click.command()
-@output_option
-def clusters(output: str | None) -> None:
-    """List the gateway's clusters, and whether it reaches them."""
-    found = connect().clusters()
-    print_list(found, output, CLUSTERS, name=lambda c: str(c["name"]), nothing="The gateway knows no clusters.")
+    found = client_from_environment().items("/targets", {**wanted, "q": query})
+    print_list(found, output, COLUMNS, name=lambda t: str(t["target"]), nothing="No targets found.")
 
 
 def _labels(given: tuple[str, ...]) -> list[str]:
-    """kubectl's `-l a=1,b=2` is two."""
+    """Split kubectl's `-l a=1,b=2` into two labels."""
     labels = [label for several in given for label in several.split(",")]
     for label in labels:
         if not label.partition("=")[0] or "=" not in label:
-            raise click.BadParameter(f"{label!r} is no label: write KEY=VALUE.", param_hint="--label")
+            raise click.BadParameter(f"{label!r} is not a label: write KEY=VALUE.", param_hint="--label")
     return labels
 
 
@@ -76,7 +61,3 @@ def _debugged_by(session: Json | None) -> str | None:
         return None
     status, since = session.get("status"), age(session.get("since"))
     return f"{session.get('owner')} ({status}{f' {since}' if since else ''})"
-
-
-def _seconds(seconds: float | None) -> str | None:
-    return None if seconds is None else short(seconds)

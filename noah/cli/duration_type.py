@@ -1,4 +1,4 @@
-"""Lengths of time as options."""
+"""The type of options that take a duration: 90s, 45m, 2h."""
 
 from datetime import timedelta
 
@@ -7,8 +7,8 @@ import click
 from noah.duration import parse_duration
 
 
-class _Length(click.ParamType[timedelta]):
-    name = "length"
+class _DurationType(click.ParamType[timedelta]):
+    name = "duration"
 
     def convert(self, value: str | timedelta, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
         if isinstance(value, timedelta):
@@ -19,4 +19,4 @@ class _Length(click.ParamType[timedelta]):
             self.fail(f"{e}.", param, ctx)
 
 
-LENGTH = _Length()
+DURATION = _DurationType()

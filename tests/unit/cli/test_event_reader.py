@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noah.client.event_reader import LONGEST, EventReader, NotAnEventStream, ServerEvent
+from noah.client.event_reader import LONGEST_LINE_BYTES, EventReader, NotAnEventStream, ServerEvent
 
 STREAM = (
     b": ping\r\n\r\n"
@@ -53,6 +53,6 @@ def test_an_id_without_data_is_only_a_place_to_go_on_from() -> None:
 
 def test_a_line_that_never_ends_is_no_event_stream() -> None:
     reader = EventReader()
-    assert reader.feed(b"x" * LONGEST) == []
+    assert reader.feed(b"x" * LONGEST_LINE_BYTES) == []
     with pytest.raises(NotAnEventStream):
         reader.feed(b"x")

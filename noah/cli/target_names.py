@@ -1,7 +1,7 @@
 """What people type to name a target or a session, and which one of the gateway's they mean.
 
-kubectl's habits hold: `deployment/shop` is `deploy/shop`, `-n` says where a short name is looked for. The one thing
-that the gateway has to be asked for is a cluster's name, when there is only one and nobody said it.
+As in kubectl, `deployment/shop` is `deploy/shop`, and `-n` says where a short name is looked for. The gateway is asked
+only for the name of its cluster, if it has one and none was given.
 """
 
 from collections.abc import Callable, Iterable
@@ -10,10 +10,9 @@ from typing import Any, TypeVar
 import click
 
 from noah.cli.completion import complete_clusters, complete_namespaces
-from noah.client.failure import Code, Failure
-from noah.client.gateway import SESSION_ID, Gateway, Json, session_path
+from noah.client.gateway_client import SESSION_ID, GatewayClient, Json, session_path
 from noah.core.session.target import PodTarget, Wanted, WantedPod, parse_target, parse_wanted
-from noah.errors import BadInput
+from noah.errors import BadInput, NotFound
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -24,7 +23,7 @@ _SAME = {
 
 
 def place_options(command: _Command) -> _Command:
-    """--cluster and -n of commands that take a target's name."""
+    """Add --cluster and -n to a command that takes a target's name."""
     namespace = click.option(
         "-n", "--namespace", metavar="NAME", help="Where a short name is.", shell_complete=complete_namespaces
     )
@@ -32,23 +31,23 @@ def place_options(command: _Command) -> _Command:
     return cluster(namespace(command))
 
 
-def full_name(gateway: Gateway, text: str, *, cluster: str | None, namespace: str | None) -> str:
-    """What the API takes for *text*."""
+def full_name(gateway: GatewayClient, text: str, *, cluster: str | None, namespace: str | None) -> str:
+    """Return the name by which the API knows *text*."""
     if namespace and not cluster:
         cluster = only_cluster(gateway)
     return str(parse_wanted(expand(text, cluster=cluster, namespace=namespace)))
 
 
-def only_cluster(gateway: Gateway) -> str:
+def only_cluster(gateway: GatewayClient) -> str:
     names = [str(item.get("name")) for item in gateway.clusters()["items"]]
     if len(names) != 1:
         known = f" The gateway knows {', '.join(names)}." if names else " The gateway knows none."
-        raise Failure(Code.USAGE, "Say in which cluster, with --cluster." + known)
+        raise BadInput("Say in which cluster, with --cluster." + known)
     return names[0]
 
 
 def expand(text: str, *, cluster: str | None, namespace: str | None) -> str:
-    """*text* with the cluster and the namespace that were given beside it. BadInput when the two do not go together."""
+    """Return *text* with the cluster and the namespace given beside it. Raises BadInput if the two do not fit."""
     kind, *rest = text.split("/")
     kind = _SAME.get(kind, kind)
     if kind in ("host", "local") or (kind == "pod" and len(rest) >= 3):
@@ -65,8 +64,8 @@ def expand(text: str, *, cluster: str | None, namespace: str | None) -> str:
     return "/".join([kind, *rest])
 
 
-def find_session(gateway: Gateway, text: str, *, cluster: str | None, namespace: str | None) -> str:
-    """The ID of the session that *text* means: an ID, or a target that is being debugged."""
+def find_session(gateway: GatewayClient, text: str, *, cluster: str | None, namespace: str | None) -> str:
+    """Return the ID of the session that *text* means: an ID, or a target that is being debugged."""
     if SESSION_ID.fullmatch(text) and not (cluster or namespace):
         return text
     wanted = parse_wanted(full_name(gateway, text, cluster=cluster, namespace=namespace))
@@ -75,12 +74,12 @@ def find_session(gateway: Gateway, text: str, *, cluster: str | None, namespace:
     return _one_of(found, text, gateway.user)
 
 
-def get_session(gateway: Gateway, text: str, *, cluster: str | None, namespace: str | None) -> Json:
+def get_session(gateway: GatewayClient, text: str, *, cluster: str | None, namespace: str | None) -> Json:
     return gateway.get(session_path(find_session(gateway, text, cluster=cluster, namespace=namespace)))
 
 
 def means(wanted: Wanted, session: Json) -> bool:
-    """Whether *session* is on *wanted*; for a deployment or an app: on any of its pods."""
+    """Return whether *session* is on *wanted*; for a deployment or an app, on any of its pods."""
     target = parse_target(session["target"])
     if not isinstance(wanted, WantedPod):
         return target == wanted
@@ -104,6 +103,6 @@ def _one_of(sessions: Iterable[Json], text: str, user: str) -> str:
         case [session_id]:
             return session_id
         case []:
-            raise Failure(Code.NOT_FOUND, f"Nobody is debugging {text[:80]}: `noah sessions` lists who debugs what.")
+            raise NotFound(f"Nobody is debugging {text[:80]}: `noah sessions` lists who debugs what.")
         case several:
-            raise Failure(Code.USAGE, f"{text[:80]} means several sessions: say which of {', '.join(several)}.")
+            raise BadInput(f"{text[:80]} means several sessions: say which of {', '.join(several)}.")

@@ -1,9 +1,12 @@
-"""A session as a person reads it: a row, a paragraph, a sentence."""
+"""A session as text for a person: a row, a paragraph, a sentence."""
 
 from datetime import timedelta
 
-from noah.cli.output import BAD, CARE, GOOD, QUIET, Column, age, clean, clock
-from noah.client.gateway import Json
+from noah.cli.output import Column
+from noah.cli.terminal import BAD, CARE, GOOD, QUIET
+from noah.cli.times import age, clock
+from noah.client.gateway_client import Json
+from noah.core.printable import printable
 from noah.duration import format_duration
 
 _STATUSES = {
@@ -34,24 +37,24 @@ def until(session: Json) -> str:
 
 
 def why(session: Json) -> str | None:
-    """The one thing to know about it now: why it ended, where it stands still, what it waits for."""
+    """Return the one thing to know about it now: why it ended, where it is suspended, what it waits for."""
     if reason := session.get("end_reason"):
         by = session.get("ended_by")
         said = session.get("end_detail") or (f"by {by}" if by and reason == "canceled" else "")
         return f"{reason}: {said}" if said else str(reason)
     vm = session.get("vm") or {}
     if vm.get("state") == "suspended":
-        return f"stands still{_at(vm)} since {age(vm.get('since'))}"
+        return f"{_at(vm)}for {age(vm.get('since'))}"
     return session.get("reason")
 
 
 def _at(vm: Json) -> str:
     where = vm.get("location") or vm.get("thread")
-    return f" at {where}" if where else ""
+    return f"at {where} " if where else ""
 
 
 def describe(session: Json) -> str:
-    """All that a person may want to know about one session."""
+    """Return all that a person may want to know about one session."""
     facts = {
         "Session": session["id"],
         "Target": session["target"],
@@ -63,13 +66,13 @@ def describe(session: Json) -> str:
         "Debugger": _debugger(session.get("attached")),
         "Allowed": ", ".join(session.get("allow") or ()),
     }
-    lines = [f"{label + ':':<10}{clean(str(fact))}" for label, fact in facts.items() if fact]
+    lines = [f"{label + ':':<10}{printable(str(fact))}" for label, fact in facts.items() if fact]
     steps = [f"  {step_line(step)}" for step in session.get("steps") or ()]
     return "\n".join(lines + (["Steps:", *steps] if steps else []))
 
 
 def step_line(step: Json) -> str:
-    return clean(f"{clock(step.get('at'), seconds=True)}  {step.get('text')}")
+    return printable(f"{clock(step.get('at'), seconds=True)}  {step.get('text')}")
 
 
 def _debugger(attached: Json | None) -> str | None:

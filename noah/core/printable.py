@@ -1,0 +1,14 @@
+"""Text from elsewhere (pods, API servers, other people), made safe for a terminal.
+
+An escape sequence, a C1 control character or a bidi control in it could clear the screen, set its title, or make a line
+read as another one. Such characters are replaced, so that a reader sees that something was there.
+"""
+
+_REPLACEMENT = "\ufffd"
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    """Return *text* with each character that is not printable replaced, except those in *keep*."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else _REPLACEMENT for c in text)
