@@ -28,7 +28,8 @@ from noah.store.feed import Feed
 from noah.web.api import health
 from noah.web.api.routes import ROUTES
 from noah.web.keys import CLOCK, CLUSTERS, FEED, RELEASES, SETTINGS
-from noah.web.pages import pages
+from noah.web.pages.page import prepare_templates
+from noah.web.pages.routes import PAGES
 from noah.web.until_shutdown import PATIENCE, Patience
 from tests.browser.conftest import CHROMIUM, QUIET
 
@@ -128,9 +129,10 @@ async def serving(stream: Stream) -> AsyncIterator[str]:
     site[CLUSTERS], site[CLOCK], site[PATIENCE], site[SETTINGS] = {}, _now, Patience(), Settings()
     site[health.HEALTH] = health.Health(store=cast(Store, None), stopping=lambda: False)
     site[FEED] = Feed(epoch="bench", clock=_now)
-    pages.add_pages(site)
+    prepare_templates(site)
     [events] = [route for route in ROUTES if route.path == "/api/v1/releases/{id}/events"]
-    site.router.add_get(events.path, events.serve)
+    for route in (events, *PAGES):
+        site.router.add_route(route.method, route.path, route.serve)
     runner = web.AppRunner(site, shutdown_timeout=0.1)
     await runner.setup()
     try:

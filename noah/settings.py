@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -50,6 +51,25 @@ def _port_range(text: str) -> str:
     return text
 
 
+def _public_url(text: str) -> str:
+    example = "write a whole address, for example https://tools.example.com/noah/"
+    try:
+        url = urlsplit(text)
+        usable = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:
+        raise ValueError(example) from None
+    if not usable or url.query or url.fragment or url.username or not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*/?", url.path):
+        raise ValueError(example)
+    return text
+
+
+def _network(text: object) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    try:
+        return ipaddress.ip_network(str(text), strict=False)
+    except ValueError:
+        raise ValueError(f"{str(text)[:60]!r} is neither an address nor a network like 10.0.0.0/8") from None
+
+
 def _is_loopback(host: str) -> bool:
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
@@ -61,6 +81,8 @@ Name = Annotated[str, AfterValidator(_name)]
 Length = Annotated[timedelta, BeforeValidator(_duration)]
 Address = Annotated[str, AfterValidator(_address)]
 PortRange = Annotated[str, AfterValidator(_port_range)]
+PublicUrl = Annotated[str, AfterValidator(_public_url)]
+Network = Annotated[ipaddress.IPv4Network | ipaddress.IPv6Network, BeforeValidator(_network)]
 TcpPort = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -86,6 +108,10 @@ class GatewaySettings(_Listener):
     advertised_host: str = "127.0.0.1"
     debug_ports: PortRange = "20000-20999"
     database: str = "sqlite:///noah.db"
+    # Where browsers find the gateway behind a reverse proxy: SCHEME://HOST[:PORT]/PATH/; none: at listen.
+    public_url: PublicUrl | None = None
+    # Networks of the reverse proxies that are believed when they say who asks, in X-Forwarded-For or Forwarded.
+    trusted_proxies: tuple[Network, ...] = ()
     # There is no login yet: whoever reaches the port is believed. Beyond loopback that has to be said on purpose.
     insecure_listen: bool = False
 
@@ -97,6 +123,21 @@ class GatewaySettings(_Listener):
     def ports(self) -> range:
         first, _, last = self.debug_ports.partition("-")
         return range(int(first), int(last) + 1)
+
+    @property
+    def public_origin(self) -> str | None:
+        """SCHEME://HOST[:PORT], as a browser writes it into the Origin header."""
+        if self.public_url is None:
+            return None
+        url = urlsplit(self.public_url)
+        default = {"http": 80, "https": 443}[url.scheme]
+        host = f"[{url.hostname}]" if ":" in (url.hostname or "") else url.hostname
+        return f"{url.scheme}://{host}" + (f":{url.port}" if url.port not in (None, default) else "")
+
+    @property
+    def public_path(self) -> str:
+        """Without a slash at its end: "/noah", or "" if the site is at the root."""
+        return urlsplit(self.public_url or "").path.rstrip("/")
 
     @model_validator(mode="after")
     def _stay_on_loopback(self) -> Self:

@@ -23,11 +23,14 @@ from noah.targets.host.hosts import Hosts
 from noah.targets.pod.doctor import Doctor
 from noah.web.api import health
 from noah.web.api.metrics import METRICS, Metrics
-from noah.web.api.route import Route
+from noah.web.api.route import AnyRoute, Raw
 from noah.web.api.routes import ROUTES
+from noah.web.forwarded import remote_for_log
 from noah.web.identity import claimed, refuse_other_names, refuse_other_sites
 from noah.web.keys import BROKER, CLOCK, CLUSTERS, DOCTOR, FEED, HOSTS, RELEASES, SETTINGS
-from noah.web.pages import pages
+from noah.web.pages.page import PageRoute, prepare_templates, refusal, wants_page
+from noah.web.pages.routes import PAGES
+from noah.web.paths import path_inside
 from noah.web.problems import CONTENT_TYPE, Problem, bug_of, problem_of, refusal_of
 from noah.web.until_shutdown import PATIENCE, Patience
 
@@ -38,6 +41,7 @@ LONGEST_BODY = 64 * 1024  # bytes; the longest sensible one is some hundred
 # Bytes of a request's first line, and of a header; for the server's max_line_size and max_field_size. aiohttp's own
 # answer to a longer one is no problem of RFC 9457: what is too long should get as far as those that say so.
 LONGEST_LINE = 16 * 1024
+FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "Via")  # set by reverse proxies
 QUIET = frozenset({"/livez", "/readyz", "/metrics"})  # asked every few seconds by machines
 
 REQUEST_ID = web.RequestKey("request_id", str)
@@ -75,15 +79,22 @@ def make_site(
     site[health.HEALTH] = health.Health(store=store, stopping=stopping)
     site[METRICS] = metrics
     metrics.read_from(broker=broker, clusters=clusters, health=site[health.HEALTH])
-    for route in ROUTES:
-        if route.method == "GET":
-            site.router.add_get(route.path, route.serve, allow_head=isinstance(route, Route))
-        else:
-            site.router.add_route(route.method, route.path, route.serve)
-    pages.add_pages(site)
+    prepare_templates(site)
+    # A proxy may leave the public path in the requests or take it off.
+    for prefix in dict.fromkeys(("", settings.gateway.public_path)):
+        for route in (*ROUTES, *PAGES):
+            _add(site, prefix, route)
     site.on_response_prepare.append(_sign)
     site.on_shutdown.append(_let_go)
     return site
+
+
+def _add(site: web.Application, prefix: str, route: AnyRoute) -> None:
+    if route.method == "GET":
+        allow_head = not isinstance(route, Raw) or isinstance(route, PageRoute)
+        site.router.add_get(prefix + route.path, route.serve, allow_head=allow_head)
+    else:
+        site.router.add_route(route.method, prefix + route.path, route.serve)
 
 
 async def _let_go(site: web.Application) -> None:
@@ -111,14 +122,14 @@ async def _log(request: web.Request, handler: Handler) -> web.StreamResponse:
         return response
     finally:
         access.log(
-            logging.DEBUG if request.path in QUIET and status < 400 else logging.INFO,
+            logging.DEBUG if path_inside(request) in QUIET and status < 400 else logging.INFO,
             "%s %s %d %.1f ms %s %s %s%s",
             request.method,
             request.rel_url.raw_path_qs[:300],
             status,
             (time.perf_counter() - began) * 1000,
             ascii(request.headers.get("Noah-User", "-")[:128]),
-            request.remote,
+            remote_for_log(request),
             request[REQUEST_ID],
             f" {request[SENTENCE]}" if SENTENCE in request else "",
         )
@@ -136,17 +147,29 @@ async def _explain(request: web.Request, handler: Handler) -> web.StreamResponse
     try:
         return await handler(request)
     except NoahError as e:
+        if wants_page(request):
+            return refusal(request, e.sentence, e.http_status)
         return _answer(request, problem_of(request, e))
     except web.HTTPException as e:
         if e.status < 400:
             raise
-        if e.status == 404 and pages.wants_page(request):
-            return pages.refusal(request, f"There is no page at {request.path[:200]}.", e.status)
+        if e.status == 404 and wants_page(request):
+            return refusal(request, _no_page(request), e.status)
         headers = {"Allow": e.headers["Allow"]} if "Allow" in e.headers else {}
         return _answer(request, refusal_of(request, e), headers)
     except Exception:  # the request's outermost: a bug is one request's, and its traceback is in the log
         log.exception("%s %s failed (request %s)", request.method, request.rel_url.raw_path, request[REQUEST_ID])
         return _answer(request, bug_of(request, request[REQUEST_ID]))
+
+
+def _no_page(request: web.Request) -> str:
+    sentence = f"There is no page at {request.path[:200]}."
+    if not any(name in request.headers for name in FORWARDED):
+        return sentence
+    return (
+        f"{sentence} If a reverse proxy serves the gateway under a path, set public_url of [gateway] to the address "
+        "that browsers use."
+    )
 
 
 def _answer(request: web.Request, problem: Problem, headers: Mapping[str, str] | None = None) -> web.Response:

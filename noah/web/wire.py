@@ -64,7 +64,7 @@ class Nothing(Model):
     pass
 
 
-class Wait(Model):
+class WaitQuery(Model):
     wait: float = Field(0, ge=0, le=LONGEST_WAIT, allow_inf_nan=False, description="seconds to wait for it, at most")
 
 
@@ -89,7 +89,7 @@ def plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} is no JSON")
 
 
-def page(rows: Iterable[tuple[str, _T]], *, after: str | None, limit: int) -> Page[_T]:
+def page_of(rows: Iterable[tuple[str, _T]], *, after: str | None, limit: int) -> Page[_T]:
     """The *limit* rows that come after the token, in the order of their keys."""
     ordered = sorted(rows, key=itemgetter(0))
     first = bisect.bisect_right(ordered, _read(after), key=itemgetter(0)) if after else 0

@@ -35,7 +35,7 @@ async def test_the_keyboard_is_enough(gateway: tuple[Process, Api], app: App, op
     await _tab_to(page, "#q")
     await page.keyboard.type(app.name)
     await expect(page.locator("#live")).to_contain_text(f"match “{app.name}”", timeout=SOON)
-    await _tab_to(page, f"a[href='/targets/local/{app.name}']")
+    await _tab_to(page, f"a[href='./targets/local/{app.name}']")
     await page.keyboard.press("Enter")
     await page.wait_for_url("**/targets/**")
     await _tab_to(page, "#enable")

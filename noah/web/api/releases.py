@@ -23,7 +23,7 @@ from noah.web.api.route import Call, Reply, Routes
 from noah.web.keys import CLOCK, RELEASES
 from noah.web.sse import EventStream, frame, streamed
 from noah.web.until_shutdown import PATIENCE
-from noah.web.wire import Model, Moment, Nothing, Paged, Text, maybe, moment, page
+from noah.web.wire import Model, Moment, Nothing, Paged, Text, maybe, moment, page_of
 
 ROUTES = Routes()
 # What `since` leaves out when it is older.
@@ -113,7 +113,7 @@ async def find_releases(request: web.Request, query: ReleasesQuery) -> Page[Rele
     )
     # A page's order is that of its keys: the longer ago, the greater.
     rows = ((f"{10**11 - release.started_at.timestamp():020.6f} {release.id}", release) for release in found)
-    return page(rows, after=query.after, limit=query.limit)
+    return page_of(rows, after=query.after, limit=query.limit)
 
 
 @ROUTES.get("/api/v1/releases/{id}", right=Right.SEE, summary="One release.", errors=(NotFound, Unavailable))

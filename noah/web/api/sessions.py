@@ -14,14 +14,16 @@ from noah.core import ide
 from noah.core.session.rights import Right
 from noah.core.session.session import Attachment, EndReason, Status, VmState
 from noah.core.session.target import PodTarget, parse_wanted
-from noah.errors import BadInput, CannotDebug, Conflict, Forbidden, NotFound, Unavailable
+from noah.errors import CannotDebug, Conflict, Forbidden, NotFound, Unavailable
 from noah.sessions.live_session import Live
 from noah.store import Page
 from noah.web.api.route import Call, Reply, Routes
+from noah.web.forwarded import client_address
 from noah.web.identity import who
 from noah.web.keys import BROKER, CLOCK, SETTINGS
+from noah.web.paths import link_to
 from noah.web.until_shutdown import PATIENCE
-from noah.web.wire import Length, Model, Moment, Nothing, Paged, Text, Wait, maybe, moment
+from noah.web.wire import Length, Model, Moment, Nothing, Paged, Text, WaitQuery, maybe, moment
 
 ROUTES = Routes()
 _ID = re.compile(r"[A-Za-z0-9_-]{1,40}", re.ASCII)
@@ -147,21 +149,21 @@ SessionsJson = TypedDict("SessionsJson", {"items": list[SessionJson], "continue"
     statuses=(200, 201),
     errors=(Forbidden, NotFound, Conflict, CannotDebug, Unavailable),
 )
-async def enable(call: Call[Wait, EnableBody]) -> Reply[SessionJson]:
+async def enable(call: Call[WaitQuery, EnableBody]) -> Reply[SessionJson]:
     app, body = call.request.app, call.body
     told_budget = "pause_budget" in body.model_fields_set
     live, new = await app[BROKER].enable(
         parse_wanted(body.target),
         owner=who(call.request),
         length=body.length,
-        allow=tuple(_own_address(call.request) if body.allow is None else body.allow),
+        allow=tuple([_network(client_address(call.request))] if body.allow is None else body.allow),
         allow_exit=body.allow_exit,
         pause_budget=body.pause_budget if told_budget else app[SETTINGS].sessions.pause_budget,
         take_over=body.take_over,
         confirm_restart=body.confirm_restart,
     )
     live = await _settled(call, live)
-    location = {"Location": f"/api/v1/sessions/{live.session.id}"} if new else {}
+    location = {"Location": link_to(call.request, f"/api/v1/sessions/{live.session.id}")} if new else {}
     return Reply(json_of(call.request, live), 201 if new else 200, location)
 
 
@@ -190,7 +192,7 @@ async def find(request: web.Request, wanted: SessionsFilter, *, limit: int, afte
     summary="One session; with wait, once it is ready, in use or ended.",
     errors=(NotFound, Unavailable),
 )
-async def show_session(call: Call[Wait, Nothing]) -> Reply[SessionJson]:
+async def show_session(call: Call[WaitQuery, Nothing]) -> Reply[SessionJson]:
     live = await call.request.app[BROKER].get(_id(call.request))
     return Reply(json_of(call.request, await _settled(call, live)))
 
@@ -234,7 +236,7 @@ async def ask(call: Call[Nothing, AskBody]) -> Reply[SessionJson]:
     summary="End a session; with wait, once nothing of it is left.",
     errors=(Forbidden, NotFound, Conflict, Unavailable),
 )
-async def end(call: Call[Wait, Nothing]) -> Reply[SessionJson]:
+async def end(call: Call[WaitQuery, Nothing]) -> Reply[SessionJson]:
     app, session_id, wait = call.request.app, _id(call.request), call.query.wait
     live = await app[BROKER].end(session_id, by=who(call.request))
     if wait:
@@ -342,14 +344,8 @@ def _id(request: web.Request) -> str:
     return session_id
 
 
-async def _settled(call: Call[Wait, Any], live: Live) -> Live:
+async def _settled(call: Call[WaitQuery, Any], live: Live) -> Live:
     broker, wait = call.request.app[BROKER], call.query.wait
     if not wait:
         return live
     return await call.request.app[PATIENCE].lasts(lambda: broker.settled(live.session.id, within=wait)) or live
-
-
-def _own_address(request: web.Request) -> list[str]:
-    if not request.remote:
-        raise BadInput("It cannot be told where you come from: say with allow where the debugger will.")
-    return [_network(request.remote.partition("%")[0])]

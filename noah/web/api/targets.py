@@ -16,7 +16,7 @@ from noah.sessions.live_session import Live
 from noah.targets.base import TargetInfo
 from noah.web.api.route import Call, Reply, Routes
 from noah.web.keys import BROKER
-from noah.web.wire import Moment, Nothing, Paged, Text, maybe, moment, page
+from noah.web.wire import Moment, Nothing, Paged, Text, maybe, moment, page_of
 
 ROUTES = Routes()
 
@@ -79,7 +79,7 @@ AppsJson = TypedDict("AppsJson", {"items": list[AppJson], "continue": str | None
 @ROUTES.get("/api/v1/targets", right=Right.SEE, summary="What can be debugged, and who is debugging it.")
 async def list_targets(call: Call[TargetsQuery, Nothing]) -> Reply[TargetsJson]:
     found = [(str(info.target), info) for info in matching(call.request, call.query)]
-    shown = page(found, after=call.query.after, limit=call.query.limit)
+    shown = page_of(found, after=call.query.after, limit=call.query.limit)
     held = held_now(call.request)
     items = [target_json(info, held.get(info.target)) for info in shown.items]
     return Reply({"items": items, "continue": shown.after, "total": shown.total})
@@ -127,7 +127,7 @@ async def list_apps(call: Call[AppsQuery, Nothing]) -> Reply[AppsJson]:
             count.update(targets=1, ready=int(info.ready), sessions=int(info.target in held))
     # A NUL sorts before all that names are made of: an app's rows stay together.
     rows = (("\0".join(key), (key, count)) for key, count in apps.items())
-    shown = page(rows, after=query.after, limit=query.limit)
+    shown = page_of(rows, after=query.after, limit=query.limit)
     return Reply({"items": [_app_json(*row) for row in shown.items], "continue": shown.after, "total": shown.total})
 
 

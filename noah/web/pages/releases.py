@@ -1,7 +1,5 @@
 """The pages of releases: which there are, and one as it happens, whose stream its script reads."""
 
-from collections.abc import Mapping
-from typing import Any
 from urllib.parse import quote, urlencode
 
 from aiohttp import web
@@ -9,11 +7,13 @@ from pydantic import Field
 
 from noah.core.release.release_event import SHOWN_AS
 from noah.web.api import releases
-from noah.web.api.route import Call
+from noah.web.api.route import Call, Routes
 from noah.web.keys import CLOCK, CLUSTERS, RELEASES
+from noah.web.pages.page import Context, page
+from noah.web.paths import link_to
 from noah.web.wire import Model, Nothing, Text, moment
 
-Context = Mapping[str, Any]
+ROUTES = Routes()
 
 
 class ReleasesPage(releases.ReleasesQuery):
@@ -39,6 +39,7 @@ class AskedPage(releases.KindQuery):
     workload: Text
 
 
+@page(ROUTES, "/releases", "releases.html")
 async def release_list(call: Call[ReleasesPage, Nothing]) -> Context:
     given = call.query.model_dump(by_alias=True, exclude_unset=True)
     given = {name: value for name, value in given.items() if value}
@@ -47,7 +48,7 @@ async def release_list(call: Call[ReleasesPage, Nothing]) -> Context:
     stays = {name: value for name, value in given.items() if name != "continue"}
 
     def at(token: str | None) -> str | None:
-        return None if token is None else f"/releases?{urlencode({**stays, 'continue': token})}"
+        return None if token is None else link_to(call.request, f"/releases?{urlencode({**stays, 'continue': token})}")
 
     return {
         "here": "releases",
@@ -61,21 +62,24 @@ async def release_list(call: Call[ReleasesPage, Nothing]) -> Context:
     }
 
 
+@page(ROUTES, "/releases/current", "error.html")
+async def asked_for(call: Call[AskedPage, Nothing]) -> Context:
+    """A form cannot ask for a path."""
+    asked = call.query
+    where = "/".join(quote(part, safe="") for part in (asked.cluster, asked.namespace, asked.workload))
+    raise web.HTTPSeeOther(link_to(call.request, f"/releases/{where}?{urlencode({'kind': asked.kind})}"))
+
+
+@page(ROUTES, "/releases/{id}", "release.html")
 async def release(call: Call[ReleasePage, Nothing]) -> Context:
     answer = await releases.show_release(Call(call.request, Nothing(), Nothing()))
     return {"here": "releases", "release": answer.json, "shown_as": SHOWN_AS, "now": moment(call.request.app[CLOCK]())}
 
 
-async def asked_for(call: Call[AskedPage, Nothing]) -> Context:
-    """A form cannot ask for a path."""
-    asked = call.query
-    where = "/".join(quote(part, safe="") for part in (asked.cluster, asked.namespace, asked.workload))
-    raise web.HTTPSeeOther(f"/releases/{where}?{urlencode({'kind': asked.kind})}")
-
-
+@page(ROUTES, "/releases/{cluster}/{namespace}/{workload}", "error.html")
 async def current(call: Call[releases.KindQuery, Nothing]) -> Context:
     """To the address of the release itself, which is still this one's when the next has begun."""
     kind = releases.kind_of(call.query.kind)
     where = (call.path("cluster"), call.path("namespace"), kind, call.path("workload"))
     found = await call.request.app[RELEASES].current(*where)
-    raise web.HTTPSeeOther(f"/releases/{quote(found.release.id, safe='')}")
+    raise web.HTTPSeeOther(link_to(call.request, f"/releases/{quote(found.release.id, safe='')}"))

@@ -38,7 +38,7 @@ def test_a_gateway_on_loopback_answers_to_addresses_and_its_own_names(host: str 
     ],
 )  # fmt: skip
 def test_a_gateway_on_loopback_refuses_any_other_name_with_what_to_do(host: str) -> None:
-    with pytest.raises(Misdirected, match=r"use localhost, or set advertised_host"):
+    with pytest.raises(Misdirected, match=r"use localhost, or, if .* set public_url"):
         refuse_other_names(_request(host))
 
 

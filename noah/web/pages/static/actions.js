@@ -1,6 +1,7 @@
 // What the buttons and forms do: calls of the API, by the attributes that the templates give them.
 
-import { refresh } from "/static/part.js";
+import { refresh } from "./part.js";
+import { at } from "./root.js";
 
 const BRIEFLY = 8000; // ms; for what is seen to have been done
 const STILL_NEW = 5000; // ms; what made a refusal is often seen on the page just after it
@@ -37,10 +38,10 @@ function confirmed(text) {
 
 async function enable(target) {
   try {
-    await call("POST", "/api/v1/sessions", { target });
+    await call("POST", at("api/v1/sessions"), { target });
   } catch (error) {
     if (!error.problem?.needs_restart) throw error;
-    if (await confirmed(error.message)) await call("POST", "/api/v1/sessions", { target, confirm_restart: true });
+    if (await confirmed(error.message)) await call("POST", at("api/v1/sessions"), { target, confirm_restart: true });
   }
 }
 
@@ -98,7 +99,7 @@ export function notice(text, { link, briefly } = {}) {
   const box = document.createElement("div");
   box.className = "banner";
   box.append(text);
-  if (link && link !== location.pathname) {
+  if (link && new URL(link).pathname !== location.pathname) {
     const there = document.createElement("a");
     there.href = link;
     there.textContent = "Go there";

@@ -1,9 +1,10 @@
 // Every page: the stream, the times, the buttons, the filter.
 
-import { listen, notice } from "/static/actions.js";
-import { refresh } from "/static/part.js";
-import { connect, subscribe } from "/static/stream.js";
-import { count, tick } from "/static/times.js";
+import { listen, notice } from "./actions.js";
+import { refresh } from "./part.js";
+import { at } from "./root.js";
+import { connect, subscribe } from "./stream.js";
+import { count, tick } from "./times.js";
 
 const TYPING = 150; // ms
 
@@ -19,7 +20,7 @@ function concerns(event) {
 subscribe((event) => {
   if (event.kind === "asked" && event.owner === document.body.dataset.user)
     notice(`${event.by} asks you to resume ${event.subject}${event.text ? `: ${event.text}` : "."}`, {
-      link: `/sessions/${encodeURIComponent(event.session)}`,
+      link: at(`sessions/${encodeURIComponent(event.session)}`),
     });
   if (concerns(event)) refresh();
 });

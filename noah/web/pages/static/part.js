@@ -1,8 +1,8 @@
 // Puts what has changed in place: the page asks for its own part anew, as the server renders it, and changes what is
 // different. What is the same is left alone, and with it focus, scrolling, and what is being typed or read aloud.
 
-import { matched } from "/static/match.js";
-import { tick } from "/static/times.js";
+import { matched } from "./match.js";
+import { tick } from "./times.js";
 
 const AT_MOST_EVERY = 200; // ms; many events in a row are one change
 const LOADING_AFTER = 400; // ms; what is faster needs no word

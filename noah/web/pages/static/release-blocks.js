@@ -4,7 +4,7 @@
 // or as its text lets expect; the browser's scroll anchoring makes good what such a guess is wrong by. So lines may
 // wrap and be as high as they like, and nothing is ever measured by us.
 
-import { row } from "/static/release-row.js";
+import { row } from "./release-row.js";
 
 const BLOCK = 50; // lines
 const NEAR = 800; // pixels

@@ -1,6 +1,6 @@
 // What is wanted of the stream: the form says it, the address keeps it, the download takes the same.
 
-import { GROUPS } from "/static/release-lines.js";
+import { GROUPS } from "./release-lines.js";
 
 const TYPING = 150; // ms
 const LENGTH = /^(\d{1,6}h)?(\d{1,6}m)?(\d{1,9}s)?$/; // as noah/duration.py has it

@@ -1,6 +1,6 @@
 // The lines of a release that the tab keeps, and which of them are wanted.
 
-import { plain } from "/static/release-text.js";
+import { plain } from "./release-text.js";
 
 const KEPT = 100_000; // lines; some 60 MB. Older ones are left out
 const AT_ONCE = 1_000; // lines that are let go together

@@ -1,6 +1,7 @@
 // The head of a release's page: how far it is, and what each of its pods is.
 
-import { clock, colourOf } from "/static/release-row.js";
+import { clock, colourOf } from "./release-row.js";
+import { at } from "./root.js";
 
 const CONDITIONS = {
   PodScheduled: "scheduled",
@@ -96,7 +97,7 @@ export class Head {
     for (let n = 0; n < 6; n += 1) row.insertCell();
     const link = document.createElement("a");
     const { cluster, namespace } = this.#head.dataset;
-    link.href = `/targets/pod/${[cluster, namespace, name].map(encodeURIComponent).join("/")}`;
+    link.href = at(`targets/pod/${[cluster, namespace, name].map(encodeURIComponent).join("/")}`);
     link.textContent = name;
     link.className = `mono swatch ${colourOf(name)}`;
     row.cells[0].append(link);
@@ -115,7 +116,7 @@ function chip(text, good) {
 
 function session(event) {
   const link = document.createElement("a");
-  link.href = `/sessions/${encodeURIComponent(event.session)}`;
+  link.href = at(`sessions/${encodeURIComponent(event.session)}`);
   link.textContent = `${event.owner}, ${clock(new Date(event.at)).slice(0, 8)}`; // nobody tells when they go on
   link.title = event.text;
   return link;

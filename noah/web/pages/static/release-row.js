@@ -1,6 +1,6 @@
 // One line of the stream, drawn: when, which pod (by name and by colour), what of it, and the text.
 
-import { write } from "/static/release-text.js";
+import { write } from "./release-text.js";
 
 const COLOURS = 8; // as release.css has them
 

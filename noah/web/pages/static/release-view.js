@@ -1,6 +1,6 @@
 // The log that one sees: takes the wanted lines frame by frame, follows their end or stays where one reads.
 
-import { Blocks } from "/static/release-blocks.js";
+import { Blocks } from "./release-blocks.js";
 
 const BUDGET = 8; // ms of a frame for new lines; what is left comes with the next one
 const SLOW = 3; // lines in a second that a screen reader can read out

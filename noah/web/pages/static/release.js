@@ -1,11 +1,11 @@
 // A release's page: its stream, kept, filtered, drawn.
 
-import { Filter } from "/static/release-filter.js";
-import { Lines, wanting } from "/static/release-lines.js";
-import { Head } from "/static/release-pods.js";
-import { follow } from "/static/release-stream.js";
-import { View } from "/static/release-view.js";
-import { tick } from "/static/times.js";
+import { Filter } from "./release-filter.js";
+import { Lines, wanting } from "./release-lines.js";
+import { Head } from "./release-pods.js";
+import { follow } from "./release-stream.js";
+import { View } from "./release-view.js";
+import { tick } from "./times.js";
 
 const SUM_UP = 3000; // ms between two sentences for a screen reader
 

@@ -1,6 +1,8 @@
 // The tab's one event stream. Whoever wants to know of events subscribes here.
 
-const KINDS = ["session", "connection", "step", "warning", "target", "asked", "reload"];
+import { at } from "./root.js";
+
+const KINDS = document.body.dataset.eventKinds.split(" "); // core/session/event_kind.py
 const AGAIN = 2000; // ms; a browser gives up on an answer that is no stream, which a starting gateway's may be
 // ms; a browser has six connections to a gateway, so a tab that nobody sees lets go of its own. The next stream goes on
 // where this one ended.
@@ -29,7 +31,7 @@ function say(isLost) {
 }
 
 function open() {
-  const opened = new EventSource(`/api/v1/events?last_event_id=${encodeURIComponent(lastId)}`);
+  const opened = new EventSource(at(`api/v1/events?last_event_id=${encodeURIComponent(lastId)}`));
   source = opened;
   opened.onopen = () => say(false);
   opened.onerror = () => {

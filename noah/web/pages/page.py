@@ -1,0 +1,151 @@
+"""How a page comes to be: the answer of its handler, rendered by its template.
+
+One template makes both the first paint and every later one: a page that hears of a change asks for its part again and
+puts it in place. Changes go through the API only. Everything is escaped by the templates; nothing is trusted.
+"""
+
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp_jinja2
+import jinja2
+from aiohttp import web
+
+from noah.core import ide
+from noah.core.session.event_kind import EventKind
+from noah.core.session.rights import Right
+from noah.duration import format_duration
+from noah.errors import BadInput, NoahError
+from noah.store import Page as Rows
+from noah.web.api.route import Call, Raw, Routes, types_of
+from noah.web.identity import claimed
+from noah.web.keys import FEED, SETTINGS
+from noah.web.pages import filters
+from noah.web.paths import link_to, path_inside, root_of
+from noah.web.wire import Model, Nothing
+
+PART = "Noah-Part"  # the header of a page that wants only what changes of itself
+POLICY = (
+    "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self'; img-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+PER_PAGE = 50  # rows; some more than a screen has, few enough to be painted in one frame
+
+Context = Mapping[str, Any]
+PageHandler = Callable[[Call[Any, Nothing]], Awaitable[Context]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageRoute(Raw):
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        """A refusal is a page too, for a link that was mistyped as well as for a database that is away."""
+        try:
+            return await Raw.serve(self, request)
+        except NoahError as e:
+            return refusal(request, e.sentence, e.http_status)
+
+
+def page(routes: Routes, path: str, template: str, *, right: Right = Right.SEE) -> Callable[[PageHandler], PageHandler]:
+    """Declare the page at *path*, beside the handler that gives its template what it shows."""
+
+    def declare(handler: PageHandler) -> PageHandler:
+        async def serve(call: Call[Any, Nothing]) -> web.StreamResponse:
+            last_event = call.request.app[FEED].last_id  # before anything is read: the page's stream begins here
+            return _render(call.request, template, {**await handler(call), "last_event": last_event})
+
+        query = types_of(handler)[0]
+        route = PageRoute(
+            path=path, right=right, handler=serve, summary=template, query=query, content_types=("text/html",)
+        )
+        routes.declared.append(route)
+        return handler
+
+    return declare
+
+
+def refusal(request: web.Request, sentence: str, status: int) -> web.Response:
+    """Return the page that says why there is not another one."""
+    context = {"here": "", "sentence": sentence, "last_event": request.app[FEED].last_id}
+    return _render(request, "error.html", context, status)
+
+
+def wants_page(request: web.Request) -> bool:
+    """True if a person's browser asks, and not for a part of the API."""
+    return "text/html" in request.headers.get("Accept", "") and not path_inside(request).startswith("/api/")
+
+
+def links(request: web.Request, rows: Rows[Any]) -> Mapping[str, str | None]:
+    """Return the links to the pages after and before this one, with all else that was asked for."""
+    first = request.rel_url.with_path(path_inside(request), encoded=True, keep_query=True)
+    first = first.without_query_params("continue")
+
+    def at(token: str | None) -> str | None:
+        return None if token is None else link_to(request, first.update_query({"continue": token}) if token else first)
+
+    return {"next": at(rows.after), "previous": at(rows.before), "first": link_to(request, first)}
+
+
+def filled_in(query: Model) -> dict[str, Any]:
+    """Return what was asked for, without the empty fields that a form sends."""
+    asked = query.model_dump(by_alias=True, exclude_none=True)
+    return {name: value for name, value in asked.items() if value not in ("", [])}
+
+
+def prepare_templates(site: web.Application) -> None:
+    environment = aiohttp_jinja2.setup(
+        site,
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        path=filters.in_a_path,
+        bytes=filters.in_bytes,
+        lasting=filters.lasting,
+        clock=filters.clock,
+        kinds=filters.kinds,
+    )
+    environment.globals.update(
+        event_kinds=" ".join(EventKind),
+        formats=list(ide.FORMATS),
+        several=filters.several,
+        end_reasons=filters.END_REASONS,
+    )
+
+
+def _render(request: web.Request, template: str, context: Context, status: int = 200) -> web.Response:
+    nonce = secrets.token_urlsafe(16)
+    layout = "part.html" if PART in request.headers else "base.html"
+    user = None
+    with suppress(BadInput):  # which this page may be about
+        user = claimed(request)
+    text = aiohttp_jinja2.render_string(
+        template,
+        request,
+        {
+            **context,
+            "layout": layout,
+            "nonce": nonce,
+            "user": user,
+            "root": root_of(request),
+            "url": path_inside(request) + (f"?{request.rel_url.raw_query_string}" if request.rel_url.query else ""),
+            "extension": format_duration(request.app[SETTINGS].sessions.default_length),
+        },
+    )
+    return web.Response(
+        text=text,
+        content_type="text/html",
+        status=status,
+        headers={
+            "Content-Security-Policy": POLICY.format(nonce=nonce),
+            # With "no-referrer" a form's Origin would be null, and so its sender nobody.
+            "Referrer-Policy": "same-origin",
+            "Vary": f"{PART}, Cookie",
+        },
+    )
