@@ -6,7 +6,7 @@ app        wiring: settings -> engine, clusters, broker, site; the order of star
 web        the HTTP API, the event stream, the pages
 broker     the live sessions: one task each: look, decide, act
 targets    ways to reach a JVM: pod, host, local
-kube       Kubernetes: clusters, informer, exec; the only code that imports kubernetes_asyncio
+kube       Kubernetes: clusters, informer, exec; the only code that knows a kubeconfig
 proxy      the byte path between an IDE and a JVM
 store      the tables and every statement that touches them
 feed       numbered events

@@ -19,6 +19,7 @@ from noah.demo.sample_app import free_port
 from noah.errors import BadSettings, NoahError, NotFound, Unavailable
 from noah.kube.clusters import Cluster
 from noah.kube.exec.commands import Container
+from noah.kube.kubeconfig import files_of
 from noah.settings import ClusterSettings, GatewaySettings, Settings
 from noah.store import upgrade
 
@@ -46,10 +47,10 @@ async def run_on_cluster(
 
 
 def _kubeconfig() -> Path:
-    file = Path(os.environ.get("KUBECONFIG") or "~/.kube/config").expanduser()
-    if not file.exists():
-        raise BadSettings(f"There is no kubeconfig at {file}: set KUBECONFIG.")
-    return file
+    kubeconfig = Path(os.environ.get("KUBECONFIG") or "~/.kube/config")
+    if not any(file.exists() for file in files_of(kubeconfig)):
+        raise BadSettings(f"There is no kubeconfig at {kubeconfig}: set KUBECONFIG.")
+    return kubeconfig
 
 
 async def _show(cluster: Cluster, namespace: str, api: GatewayClient) -> None:

@@ -1,34 +1,37 @@
 """How to reach one Kubernetes API and as whom: read from a kubeconfig, from the pod that we run in, or from files.
 
 What is read is used for a minute and then read again, since tokens rotate, certificates are renewed and exec plugins
-give credentials for a while. The environment's HTTPS_PROXY is not looked at: a cluster's proxy is its kubeconfig's
-proxy-url.
+give credentials for a while. A file that cannot be read then changes nothing; one that says something else, or that is
+refused, counts at once: nothing is done with rights that the file no longer means.
 """
 
 import asyncio
-import contextlib
+import base64
+import os
 import ssl
+import tempfile
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from kubernetes_asyncio.client import Configuration
-from kubernetes_asyncio.config import ConfigException, load_incluster_config
-from kubernetes_asyncio.config.kube_config import KubeConfigLoader
 from yarl import URL
 
 from noah.errors import Unavailable
+from noah.kube.credential_plugin import NoCredentials, PluginRunner
+from noah.kube.kubeconfig import KubeconfigCluster, KubeconfigUser, Pem, choose, files_of
+from noah.kube.proxies import proxy_from
 from noah.settings import ClusterSettings
 
-FRESH = 60.0  # seconds; the kubelet renews a token when a fifth of its life is left, which is minutes at least
-PLUGIN = 30.0  # seconds for an exec plugin or an identity provider; the clouds' need 1 to 5
+FRESH_S = 60.0  # the kubelet renews a token when a fifth of its life is left, which is minutes at least
+LOAD_TIMEOUT_S = 30.0  # for an exec plugin; the clouds' need 1 to 5
+POD_FILES = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
     base: URL  # may have a path, as behind the proxies of Rancher and KubeSphere
-    authorization: str | None
+    headers: tuple[tuple[str, str], ...]  # of every request: who asks, and as whom
     tls: ssl.SSLContext | bool
     server_name: str | None  # what the certificate must say instead of the URL's host
     proxy: URL | None
@@ -36,26 +39,38 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class _Trust:
-    """What a TLS context is made from. A context is made anew when one of the files has changed."""
+    """The ingredients of a TLS context; a new context is made only when one of them has changed."""
 
-    ca: str | None
-    certificate: str | None
-    key: str | None
-    verify: bool
-
-    def stamp(self) -> tuple[float, ...]:
-        return tuple(Path(file).stat().st_mtime for file in (self.ca, self.certificate, self.key) if file)
+    ca: bytes | None
+    certificate: bytes | None
+    key: bytes | None
+    insecure: bool
 
     def context(self) -> ssl.SSLContext:
-        made = ssl.create_default_context(cafile=self.ca)
+        try:
+            made = ssl.create_default_context(cadata=None if self.ca is None else self.ca.decode("ascii", "ignore"))
+        except ssl.SSLError:
+            raise ValueError("its certificate authority is not a certificate in PEM form") from None
         # Many clusters' own CAs lack extensions that Python 3.13 has come to insist on; kubectl does not.
         made.verify_flags &= ~ssl.VERIFY_X509_STRICT
-        if self.certificate:
-            made.load_cert_chain(self.certificate, self.key)
-        if not self.verify:
+        if self.certificate and self.key:
+            self._load_chain(made, self.certificate, self.key)
+        if self.insecure:
             made.check_hostname = False
             made.verify_mode = ssl.CERT_NONE
         return made
+
+    def _load_chain(self, context: ssl.SSLContext, certificate: bytes, key: bytes) -> None:
+        # OpenSSL reads them from files only; these are readable by us alone, and gone at once.
+        with tempfile.NamedTemporaryFile() as certificate_file, tempfile.NamedTemporaryFile() as key_file:
+            for file, content in ((certificate_file, certificate), (key_file, key)):
+                file.write(content)
+                file.flush()
+            try:
+                # With a password OpenSSL does not ask the terminal for that of an encrypted key.
+                context.load_cert_chain(certificate_file.name, key_file.name, password="")
+            except ssl.SSLError as e:
+                raise ValueError(f"its client certificate and key cannot be used: {e.reason or e}") from None
 
 
 class Way:
@@ -63,117 +78,133 @@ class Way:
 
     def __init__(self, cluster: ClusterSettings) -> None:
         self._name = cluster.name
-        self._cluster = cluster
         self._read = _reader(cluster)
         self._lock = asyncio.Lock()
         self._access: Access | None = None
         self._fresh_until = 0.0
-        self._tls: tuple[_Trust, tuple[float, ...], ssl.SSLContext] | None = None
+        self._tls: tuple[_Trust, ssl.SSLContext] | None = None
+        self._plugin: PluginRunner | None = None
 
     async def access(self) -> Access:
-        """Unavailable, with the reason, when the configuration cannot be read or gives no credentials."""
+        """Return what requests need; raise Unavailable when the configuration is refused or gives no credentials."""
         async with self._lock:
             now = asyncio.get_running_loop().time()
-            if self._access is None:
-                self._access = await self._load()
-                self._fresh_until = now + FRESH
-            elif now >= self._fresh_until:
-                # What worked a minute ago is tried on when it cannot be read anew; if it is no good, a 401 says so.
-                with contextlib.suppress(Unavailable):
-                    self._access = await self._load()
-                self._fresh_until = now + FRESH
+            if self._access is None or now >= self._fresh_until:
+                self._access = await self._load(self._access)
+                self._fresh_until = now + FRESH_S
             return self._access
 
     def distrust(self, access: Access) -> None:
-        """*access* was refused: read everything again before the next request."""
+        """Read everything again before the next request: *access* was refused."""
         if self._access is access:
             self._access = None
-            self._read = _reader(self._cluster)  # a plugin's credentials may be refused long before they expire
+            self._plugin = None  # a plugin's credentials may be refused long before they expire
 
-    async def _load(self) -> Access:
+    async def _load(self, before: Access | None) -> Access:
+        """Return *before* when what it was made from cannot be read now; a 401 says whether it is still good."""
         try:
-            async with asyncio.timeout(PLUGIN):
-                return await self._made(await self._read())
+            async with asyncio.timeout(LOAD_TIMEOUT_S):
+                return await self._made(*await self._read())
         except TimeoutError:
-            raise Unavailable(f'Cluster "{self._name}": its credentials did not come within {PLUGIN:g} s.') from None
-        except (ConfigException, OSError, ValueError, LookupError, TypeError, AssertionError, AttributeError) as e:
-            # The last three are how kubernetes_asyncio says that a kubeconfig is not shaped like one.
+            error = Unavailable(f'Cluster "{self._name}": its credentials did not come within {LOAD_TIMEOUT_S:g} s.')
+        except (OSError, NoCredentials) as e:
+            error = Unavailable(f'Cluster "{self._name}": its configuration cannot be used: {_say(e)}.')
+        except ValueError as e:
             raise Unavailable(f'Cluster "{self._name}": its configuration cannot be used: {_say(e)}.') from None
         except yaml.YAMLError as e:
-            raise Unavailable(
-                f'Cluster "{self._name}": its kubeconfig is not YAML: {" ".join(str(e).split())}.'
-            ) from None
+            raise Unavailable(f'Cluster "{self._name}": its kubeconfig is not YAML: {_say(e)}.') from None
+        if before is None:
+            raise error
+        return before
 
-    async def _made(self, read: Configuration) -> Access:
-        base = URL(str(read.host).rstrip("/"))
-        if base.scheme not in ("http", "https") or not base.host:
-            raise ValueError(f"{read.host!r} is no http or https URL")
-        proxy = URL(read.proxy) if read.proxy else None
-        if proxy is not None and proxy.scheme not in ("http", "https"):
-            raise ValueError(f"proxy-url has to be http or https, and is {read.proxy!r}")
-        token = read.api_key.get("BearerToken")
+    async def _made(self, cluster: KubeconfigCluster, user: KubeconfigUser) -> Access:
+        ca, certificate, key = await asyncio.to_thread(
+            lambda: [*map(_content, (cluster.ca, user.certificate, user.key))]
+        )
+        authorization = await asyncio.to_thread(_authorization, user)
+        if user.plugin is not None and not authorization and certificate is None:
+            if self._plugin is None or self._plugin.plugin != user.plugin:
+                self._plugin = PluginRunner(user.plugin)
+            given = await self._plugin.credentials(cluster, ca)
+            authorization = f"Bearer {given.token}" if given.token else ""
+            certificate, key = given.certificate, given.key
+        headers = user.impersonation.headers() if user.impersonation else []
+        if authorization:
+            headers.append(("Authorization", authorization))
+        if cluster.disable_compression:
+            headers.append(("Accept-Encoding", "identity"))
+        is_tls = cluster.server.scheme == "https"
         return Access(
-            base=base,
-            authorization=" ".join(token.split()) if token else None,
-            tls=True if base.scheme == "http" else await self._context(read),
-            server_name=read.tls_server_name,
-            proxy=proxy,
+            base=cluster.server,
+            headers=tuple(headers),
+            tls=await self._context(_Trust(ca, certificate, key, cluster.insecure)) if is_tls else True,
+            server_name=cluster.tls_server_name or None,
+            proxy=cluster.proxy or proxy_from(os.environ, cluster.server),
         )
 
-    async def _context(self, read: Configuration) -> ssl.SSLContext:
-        trust = _Trust(read.ssl_ca_cert, read.cert_file, read.key_file, read.verify_ssl)
-        stamp = trust.stamp()
-        if self._tls is None or self._tls[:2] != (trust, stamp):
+    async def _context(self, trust: _Trust) -> ssl.SSLContext:
+        if self._tls is None or self._tls[0] != trust:
             # The same context as long as nothing changed: connections are pooled by it.
-            self._tls = trust, stamp, await asyncio.to_thread(trust.context)
-        return self._tls[2]
+            self._tls = trust, await asyncio.to_thread(trust.context)
+        return self._tls[1]
 
 
-def _reader(cluster: ClusterSettings) -> Callable[[], Awaitable[Configuration]]:
+Reader = Callable[[], Awaitable[tuple[KubeconfigCluster, KubeconfigUser]]]
+
+
+def _reader(cluster: ClusterSettings) -> Reader:
     if cluster.kubeconfig is not None:
-        return _Kubeconfig(cluster.kubeconfig.expanduser(), cluster.context).read
-    if cluster.in_cluster:
-        return _in_cluster
-    return lambda: _from_files(cluster)
+        return lambda: asyncio.to_thread(_from_kubeconfig, cluster.kubeconfig or Path(), cluster.context)
+    return _in_cluster if cluster.in_cluster else lambda: _from_settings(cluster)
 
 
-class _Kubeconfig:
-    """Keeps its loader, which knows when a plugin's credentials expire and what an identity provider last gave."""
-
-    def __init__(self, file: Path, context: str | None) -> None:
-        self._file = file
-        self._context = context
-        self._loader: tuple[str, KubeConfigLoader] | None = None
-
-    async def read(self) -> Configuration:
-        text = await asyncio.to_thread(self._file.read_text)
-        if self._loader is None or self._loader[0] != text:
-            tree = await asyncio.to_thread(yaml.safe_load, text)
-            self._loader = text, KubeConfigLoader(tree, self._context, config_base_path=str(self._file.parent))
-        read = Configuration()
-        await self._loader[1].load_and_set(read)
-        return read
+def _from_kubeconfig(kubeconfig: Path, context: str | None) -> tuple[KubeconfigCluster, KubeconfigUser]:
+    files = files_of(kubeconfig)
+    if len(files) > 1 and not (files := [file for file in files if file.exists()]):
+        raise ValueError(f"none of the files {kubeconfig} exists")
+    return choose([(file, yaml.safe_load(file.read_text())) for file in files], context)
 
 
-async def _in_cluster() -> Configuration:
-    read = Configuration()
-    load_incluster_config(client_configuration=read, try_refresh_token=False)  # type: ignore[no-untyped-call]
-    return read
+async def _in_cluster() -> tuple[KubeconfigCluster, KubeconfigUser]:
+    host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT")
+    if not host or not port:
+        raise ValueError("the gateway does not run in a pod: KUBERNETES_SERVICE_HOST is not set")
+    server = URL.build(scheme="https", host=host, port=int(port))
+    return KubeconfigCluster(server=server, ca=POD_FILES / "ca.crt"), KubeconfigUser(token_file=POD_FILES / "token")
 
 
-async def _from_files(cluster: ClusterSettings) -> Configuration:
-    read = Configuration()
-    read.host = cluster.url or ""
-    read.ssl_ca_cert = str(cluster.ca_file.expanduser()) if cluster.ca_file else None
-    if cluster.token_file:
-        token = (await asyncio.to_thread(cluster.token_file.expanduser().read_text)).strip()
+async def _from_settings(cluster: ClusterSettings) -> tuple[KubeconfigCluster, KubeconfigUser]:
+    server = URL((cluster.url or "").rstrip("/"))
+    if not server.host:
+        raise ValueError(f"{cluster.url!r} is not an http or https URL")
+    ca, token = (file and file.expanduser() for file in (cluster.ca_file, cluster.token_file))
+    return KubeconfigCluster(server=server, ca=ca), KubeconfigUser(token_file=token)
+
+
+def _content(pem: Pem) -> bytes | None:
+    return pem.read_bytes() if isinstance(pem, Path) else pem
+
+
+def _authorization(user: KubeconfigUser) -> str:
+    """Return the header's value, or "". A token's file counts more than the token, as long as it can be read."""
+    if user.token_file is not None:
+        try:
+            token = user.token_file.read_text().strip()
+        except OSError:
+            if not user.token:
+                raise
+            token = user.token
         if not token:
-            raise ValueError(f"{cluster.token_file} is empty")
-        read.api_key["BearerToken"] = f"Bearer {token}"
-    return read
+            raise NoCredentials(f"{user.token_file} is empty")
+        return f"Bearer {token}"
+    if user.token:
+        return f"Bearer {user.token.strip()}"
+    if user.username:
+        return "Basic " + base64.b64encode(f"{user.username}:{user.password}".encode()).decode()
+    return ""
 
 
 def _say(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split()).rstrip(".") or "it is not shaped like a kubeconfig"
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

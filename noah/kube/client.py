@@ -15,15 +15,19 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 import aiohttp
+from multidict import CIMultiDict
+from yarl import URL
 
 from noah.errors import Unavailable
 from noah.kube.access import Access, Way
 from noah.kube.errors import Asked, refused
 from noah.kube.sockets import Sockets
+from noah.kube.socks import SocksConnector
 from noah.settings import ClusterSettings
 
 DEADLINE = 10.0  # seconds for a request, unless its caller knows better
 REQUESTS = 50  # connections for requests at once; more wait
+STREAMS = 0  # no limit for streams
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
 
 Params = Mapping[str, str] | Sequence[tuple[str, str]]
@@ -43,12 +47,11 @@ class Client:
         self.name = cluster.name
         self._way = Way(cluster)
         self._stack = contextlib.AsyncExitStack()
+        self._sockets = Sockets()
+        self._sessions: dict[tuple[int, URL | None], aiohttp.ClientSession] = {}
 
     async def __aenter__(self) -> Self:
-        sockets = Sockets()
-        self._stack.push_async_callback(sockets.close)
-        self._requests = await self._stack.enter_async_context(_session(sockets, REQUESTS))
-        self._streams = await self._stack.enter_async_context(_session(sockets, 0))
+        self._stack.push_async_callback(self._sockets.close)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -69,7 +72,7 @@ class Client:
         data = None if body is None else json.dumps(body).encode()
         headers = {} if body is None else {"Content-Type": content_type}
         async with self._within(timeout):
-            answer = await self._send(self._requests, _Request(method, path, params or {}, headers, data))
+            answer = await self._send(REQUESTS, _Request(method, path, params or {}, headers, data))
             async with answer:
                 got = await answer.read()
         if answer.status >= 400:
@@ -79,7 +82,7 @@ class Client:
         except ValueError:
             parsed = None
         if not isinstance(parsed, dict):
-            raise Unavailable(f'Cluster "{self.name}" answers {asked} with something that is no JSON object.')
+            raise Unavailable(f'Cluster "{self.name}" answers {asked} with something that is not a JSON object.')
         return parsed
 
     @contextlib.asynccontextmanager
@@ -87,7 +90,7 @@ class Client:
         """A GET whose answer comes over minutes. Only its beginning has a deadline; reading is the caller's to time."""
         asked = Asked.by(self.name, "GET", path, params)
         async with self._within(DEADLINE):
-            answer = await self._send(self._streams, _Request("GET", path, params))
+            answer = await self._send(STREAMS, _Request("GET", path, params))
         try:
             if answer.status >= 400:
                 async with self._within(DEADLINE):
@@ -110,22 +113,56 @@ class Client:
             "Sec-WebSocket-Protocol": protocols,
         }
         async with self._within(timeout):
-            answer = await self._send(self._streams, _Request("GET", path, params, headers))
+            answer = await self._send(STREAMS, _Request("GET", path, params, headers))
         proof = base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest()).decode()
         if answer.status == 101 and answer.headers.get("Sec-WebSocket-Accept") != proof:
             answer.close()
             raise Unavailable(f'Cluster "{self.name}" does not speak WebSocket: its handshake has a wrong proof.')
         return answer
 
-    async def _send(self, session: aiohttp.ClientSession, request: _Request) -> aiohttp.ClientResponse:
+    async def _send(self, connections: int, request: _Request) -> aiohttp.ClientResponse:
         access = await self._way.access()
-        answer = await _sent(session, access, request)
+        answer = await self._sent(connections, access, request)
         if answer.status != 401:
             return answer
         # A token may have been replaced within the minute: once more, with what is there now.
         answer.close()
         self._way.distrust(access)
-        return await _sent(session, await self._way.access(), request)
+        return await self._sent(connections, await self._way.access(), request)
+
+    async def _sent(self, connections: int, access: Access, request: _Request) -> aiohttp.ClientResponse:
+        headers = CIMultiDict({"Accept": "application/json", "User-Agent": "noah"})
+        headers.extend(access.headers)
+        headers.update(request.headers)
+        is_socks = access.proxy is not None and access.proxy.scheme == "socks5"
+        return await self._session(connections, access.proxy if is_socks else None).request(
+            request.method,
+            access.base.joinpath(request.path.lstrip("/"), encoded=True),
+            params=request.params,
+            headers=headers,
+            data=request.data,
+            ssl=access.tls,
+            server_hostname=access.server_name,
+            proxy=None if is_socks else access.proxy,
+            allow_redirects=False,
+        )
+
+    def _session(self, connections: int, socks: URL | None) -> aiohttp.ClientSession:
+        """Return the session that has at most so many *connections*, 0 being no limit."""
+        if (connections, socks) not in self._sessions:
+            connector = (
+                SocksConnector(socks, make_socket=self._sockets, limit=connections)
+                if socks is not None
+                else aiohttp.TCPConnector(limit=connections, socket_factory=self._sockets)
+            )
+            made = aiohttp.ClientSession(
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=DEADLINE),
+            )
+            self._sessions[connections, socks] = made
+            self._stack.push_async_callback(made.close)
+        return self._sessions[connections, socks]
 
     @contextlib.asynccontextmanager
     async def _within(self, seconds: float) -> AsyncIterator[None]:
@@ -152,29 +189,6 @@ async def within(seconds: float, late: str) -> AsyncIterator[None]:
             yield
     except TimeoutError:
         raise Unavailable(late) from None
-
-
-async def _sent(session: aiohttp.ClientSession, access: Access, request: _Request) -> aiohttp.ClientResponse:
-    sign = {"Authorization": access.authorization} if access.authorization else {}
-    return await session.request(
-        request.method,
-        access.base.joinpath(request.path.lstrip("/"), encoded=True),
-        params=request.params,
-        headers={"Accept": "application/json", "User-Agent": "noah", **request.headers, **sign},
-        data=request.data,
-        ssl=access.tls,
-        server_hostname=access.server_name,
-        proxy=access.proxy,
-        allow_redirects=False,
-    )
-
-
-def _session(sockets: Sockets, limit: int) -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=limit, socket_factory=sockets),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=DEADLINE),
-    )
 
 
 def _say(error: Exception) -> str:

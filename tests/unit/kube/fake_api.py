@@ -7,6 +7,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -30,6 +31,13 @@ class Call:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     masks: list[bytes] = field(default_factory=list)  # the keys of the frames that came
+    all_headers: list[tuple[str, str]] = field(default_factory=list)  # also those that came twice
+
+    @property
+    def client(self) -> str | None:
+        """The name in the client's certificate."""
+        certificate = self.writer.get_extra_info("peercert")
+        return dict(one[0] for one in certificate["subject"])["commonName"] if certificate else None
 
     def param(self, name: str) -> str | None:
         return dict(self.params).get(name)
@@ -151,14 +159,15 @@ async def _not_found(call: Call) -> None:
 async def _read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Call:
     head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
     method, target, _ = head[0].split(" ")
-    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:] if line)}
+    pairs = [(name.lower(), value.strip()) for name, _, value in (line.partition(":") for line in head[1:] if line)]
+    headers = dict(pairs)
     body = await reader.readexactly(int(headers.get("content-length", 0)))
     split = urlsplit(target)
-    return Call(method, unquote(split.path), parse_qsl(split.query), headers, body, reader, writer)
+    return Call(method, unquote(split.path), parse_qsl(split.query), headers, body, reader, writer, all_headers=pairs)
 
 
 @asynccontextmanager
-async def fake_api() -> AsyncIterator[FakeApi]:
+async def fake_api(tls: ssl.SSLContext | None = None) -> AsyncIterator[FakeApi]:
     """Ends what hangs when it is left."""
     api = FakeApi()
     async with asyncio.TaskGroup() as group:
@@ -167,8 +176,8 @@ async def fake_api() -> AsyncIterator[FakeApi]:
             tasks.append(group.create_task(api.serve(reader, writer)))
 
         tasks: list[asyncio.Task[None]] = []
-        server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        api.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
+        api.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         try:
             yield api
         finally:
