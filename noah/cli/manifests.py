@@ -15,6 +15,7 @@ from ruamel.yaml.nodes import MappingNode, Node
 
 from noah.cli.rewriting import Place, Rewriting
 from noah.core.inject import manifest as core
+from noah.core.inject.templates import at, pod_paths
 from noah.errors import BadInput
 
 Json = dict[str, Any]
@@ -75,18 +76,12 @@ def _means(text: str, wanted: list[Json]) -> bool:
 
 
 def _places(node: Node, old: Json, new: Json) -> Iterator[Place]:
-    """The pods in a document."""
-    if str(old.get("kind")).endswith("List"):
-        items = _below(node, "items").value if old.get("items") else []
-        for item, before, after in zip(items, old.get("items") or (), new.get("items") or (), strict=True):
-            if isinstance(before, dict):
-                yield from _places(item, before, after)
-    elif (before_pod := core.template_of(old)) is not None:
-        for key in core.TEMPLATES[str(old["kind"])]:
-            found = _below(node, key)
-            assert found is not None
-            node = found
-        yield Place(node, before_pod, core.template_of(new))
+    """Yield the pods in a document."""
+    for path in pod_paths(old):
+        found: Any = node
+        for step in path:
+            found = found.value[step] if isinstance(step, int) else _below(found, step)
+        yield Place(found, at(old, path), at(new, path))
 
 
 def _below(node: Any, key: str) -> Any:

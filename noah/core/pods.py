@@ -5,11 +5,11 @@ Pods are the API's own JSON as dicts: models cost a blocked event loop (443 ms f
 
 import json
 import re
-import shlex
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
+from noah.core.agent import LONGEST_TEXT, OwnAgent, own_agent
 from noah.core.workload import WorkloadKind
 from noah.errors import CannotDebug, NotFound
 
@@ -18,14 +18,17 @@ Pod = Mapping[str, Any]
 DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 # Published by Skaffold and Cloud Code: {"<container>": {"runtime": "jvm", "ports": {"jdwp": 50005}}}.
 DEBUG_CONFIG = "debug.cloud.google.com/config"
-OPTIONS = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "JAVA_OPTS", "_JAVA_OPTIONS")
+# The variable in which a container that Noah was put into finds its pod's address.
+POD_IP = "NOAH_POD_IP"
 
 # The label with the hash in a ReplicaSet's name, and the kind of workload that makes such ReplicaSets.
 _TEMPLATE_HASHES = (
     ("pod-template-hash", WorkloadKind.DEPLOYMENT),
     ("rollouts-pod-template-hash", WorkloadKind.ROLLOUT),
 )
-_JDWP = re.compile(r"(?:-agentlib:jdwp=|-Xrunjdwp:)(\S*)")
+MOST_WORDS = 1000  # of a probe's command; what asks a URL is shorter
+
+_URL = re.compile(r"https?://[^\s\"'`|;<>]{1,2000}")
 
 
 def name_of(pod: Pod) -> str:
@@ -62,17 +65,25 @@ def app_of(pod: Pod, label: str) -> str:
     return named or (workload_of(pod) or pod["metadata"]["name"]).rpartition("/")[2]
 
 
+def containers_of(pod: Pod) -> list[Mapping[str, Any]]:
+    """Return the containers that run as long as the pod does: native sidecars are listed among the init containers."""
+    sidecars = [c for c in pod["spec"].get("initContainers") or () if c.get("restartPolicy") == "Always"]
+    return [*pod["spec"]["containers"], *sidecars]
+
+
 def choose_container(pod: Pod, wanted: str | None) -> str:
-    """The container that is meant: the one asked for, the annotated one, the only JVM, the only one."""
+    """Return the container that is meant: the one asked for, the annotated one, the only JVM, the only one."""
+    all_of_them = containers_of(pod)
     names: list[str] = [c["name"] for c in pod["spec"]["containers"]]
     if wanted is not None:
-        if wanted not in names:
+        if all(c["name"] != wanted for c in all_of_them):
             raise NotFound(f"Pod {name_of(pod)} has no container {wanted!r}; it has {', '.join(names)}.")
         return wanted
     annotated = annotations_of(pod).get(DEFAULT_CONTAINER, "")
-    if annotated in names:
+    if any(c["name"] == annotated for c in all_of_them):
         return annotated
-    jvms = [name for name in names if jdwp_options(pod, name) is not None or _published_port(pod, name)]
+    published = _published_ports(pod)
+    jvms: list[str] = [c["name"] for c in all_of_them if published.get(c["name"]) or own_agent(c) is not None]
     if len(jvms) == 1:
         return jvms[0]
     if len(names) == 1:
@@ -84,24 +95,12 @@ def choose_container(pod: Pod, wanted: str | None) -> str:
 
 
 def jdwp_port(pod: Pod, container: str, otherwise: int) -> int:
-    """Where the container's JVM listens for a debugger, as its annotations or its options say."""
-    published = _published_port(pod, container)
+    """Return where the container's JVM listens for a debugger, as the pod's annotations or its options say."""
+    published = _published_ports(pod).get(container)
     if published is not None:
         return published
-    address = (jdwp_options(pod, container) or {}).get("address", "")
-    port = address.rpartition(":")[2]
-    return int(port) if port.isascii() and port.isdigit() else otherwise
-
-
-def jdwp_options(pod: Pod, container: str) -> dict[str, str] | None:
-    """The jdwp agent's options that the container's environment or command line has; None: no agent there."""
-    spec = _spec(pod, container)
-    texts = [e.get("value") or "" for e in spec.get("env") or () if e["name"] in OPTIONS]
-    texts += [*(spec.get("command") or ()), *(spec.get("args") or ())]
-    for text in texts:
-        if found := _JDWP.search(text):
-            return dict(part.partition("=")[::2] for part in found[1].split(","))
-    return None
+    agent = own_agent(_spec(pod, container))
+    return (agent.port if agent else None) or otherwise
 
 
 def statuses_of(pod: Pod) -> tuple[Mapping[str, Any], ...]:
@@ -125,19 +124,19 @@ def is_ready(pod: Pod) -> bool:
 
 
 def not_running(pod: Pod, container: str) -> str | None:
-    """One sentence why the container does not run; None when it does.
+    """Return one sentence why the container does not run; None when it does.
 
     Readiness is not asked: a VM that stands at a breakpoint is not ready, and is just what the session is about.
     """
     where = f"container {container} of pod {name_of(pod)}"
-    for status in pod["status"].get("containerStatuses") or ():
+    for status in statuses_of(pod):
         if status["name"] == container:
             state = status.get("state") or {}
             if "running" in state:
                 return None
-            told = state.get("waiting") or state.get("terminated") or {}
-            reason = told.get("reason", "not started")
-            message = f" ({told['message'][:200]})" if told.get("message") else ""
+            why = state.get("waiting") or state.get("terminated") or {}
+            reason = why.get("reason", "not started")
+            message = f" ({why['message'][:200]})" if why.get("message") else ""
             return f"{where[0].upper()}{where[1:]} does not run: {reason}{message}."
     return f"Pod {name_of(pod)} does not run yet: {phase_of(pod)}."
 
@@ -170,42 +169,61 @@ def version_of(pod: Pod, container: str) -> str | None:
 
 
 def started_at(pod: Pod, container: str) -> datetime | None:
-    for status in pod["status"].get("containerStatuses") or ():
+    for status in statuses_of(pod):
         if status["name"] == container and (running := (status.get("state") or {}).get("running")):
             return datetime.fromisoformat(running["startedAt"])
     return None
 
 
 def checkurl_of(pod: Pod, container: str) -> str | None:
-    """What the container's liveness probe asks; of our own probe, what it was given as checkurl."""
-    probe = _spec(pod, container).get("livenessProbe") or {}
+    """Return what the container's liveness probe asks; of our own probe, what it was given as checkurl."""
+    return url_of(_spec(pod, container).get("livenessProbe") or {})
+
+
+def url_of(probe: Mapping[str, Any]) -> str | None:
     if get := probe.get("httpGet"):
         scheme = str(get.get("scheme", "HTTP")).lower()
         return f"{scheme}://localhost:{get.get('port')}{get.get('path', '/')}"
-    command = (probe.get("exec") or {}).get("command") or []
+    command = [str(word)[:LONGEST_TEXT] for word in (probe.get("exec") or {}).get("command") or ()]
     if "noah-liveness" in command[:4]:
         after = command[command.index("noah-liveness") + 1 :]
-        return after[0] if after else None
-    words = command if len(command) != 3 else _words(command[2])
-    return next((word for word in words if word.startswith(("http://", "https://"))), None)
+        return after[0].replace("$$", "$").replace(f"${POD_IP}", "127.0.0.1") if after else None
+    words = command[:MOST_WORDS] if len(command) != 3 else [command[2]]
+    return next((found[0] for word in words if (found := _URL.search(word))), None)
 
 
-def probe_verdict(pod: Pod, container: str) -> tuple[str, str]:
-    """("ok" | "warning" | "error", one sentence): would the kubelet kill this container at a breakpoint?"""
-    probe = _spec(pod, container).get("livenessProbe")
-    if probe is None:
-        return "warning", "There is no liveness probe: nothing kills it at a breakpoint, and nothing when it is dead."
+def probe_verdicts(pod: Pod, container: str) -> list[tuple[str, str]]:
+    """Return ("ok" | "warning" | "error", one sentence) each: would the kubelet kill this container at a breakpoint?"""
+    spec = _spec(pod, container)
+    found = [
+        _verdict(f"{kind} probe", probe) for kind in ("liveness", "startup") if (probe := spec.get(f"{kind}Probe"))
+    ]
+    if "livenessProbe" not in spec:
+        found.insert(0, ("warning", "There is no liveness probe: nothing restarts the app when it hangs."))
+    agent = own_agent(spec)
+    if agent is not None and agent.suspends and (spec.get("livenessProbe") or spec.get("startupProbe")):
+        found.append(("warning", waits_for_debugger(agent)))
+    return found
+
+
+def waits_for_debugger(agent: OwnAgent) -> str:
+    return (
+        f"The agent that {agent.by} brings has suspend=y: the JVM waits for its first debugger, answers no probe until "
+        "one comes, and the kubelet kills it meanwhile. Use suspend=n."
+    )
+
+
+def _verdict(name: str, probe: Mapping[str, Any]) -> tuple[str, str]:
     command = (probe.get("exec") or {}).get("command") or []
     if not {"noah-liveness", "noah-liveness-old"} & set(command[:4]):
         kind = next((kind for kind in ("httpGet", "tcpSocket", "grpc", "exec") if kind in probe), "probe")
         return "error", (
-            f"Its liveness probe ({kind}) kills it at a breakpoint: "
-            "put the one in its place that `noah probe-spec` prints."
+            f"Its {name} ({kind}) kills it at a breakpoint: put the one in its place that `noah probe-spec` prints."
         )
     seconds = probe.get("timeoutSeconds", 1)
     if seconds < 2:
-        return "error", f"Its liveness probe has timeoutSeconds {seconds}, which checkurl alone can use up: set 3."
-    return "ok", "The liveness probe knows when the app is being debugged."
+        return "error", f"Its {name} has timeoutSeconds {seconds}, which checkurl alone can use up: set 3."
+    return "ok", f"The {name} knows when the app is being debugged."
 
 
 def successor_of(
@@ -240,20 +258,15 @@ def oldest_ready(pods: Iterable[Pod]) -> Pod | None:
 
 
 def _spec(pod: Pod, container: str) -> Mapping[str, Any]:
-    return next((c for c in pod["spec"]["containers"] if c["name"] == container), {})
+    return next((c for c in containers_of(pod) if c["name"] == container), {})
 
 
-def _published_port(pod: Pod, container: str) -> int | None:
+def _published_ports(pod: Pod) -> Mapping[str, int]:
+    """Return the ports that the annotation of Skaffold and Cloud Code names, by container."""
+    text = annotations_of(pod).get(DEBUG_CONFIG)
     try:
-        config = json.loads(annotations_of(pod).get(DEBUG_CONFIG) or "{}")
-        port = config[container]["ports"]["jdwp"]
-    except (ValueError, LookupError, TypeError):
-        return None
-    return port if isinstance(port, int) and 0 < port < 65536 else None
-
-
-def _words(text: str) -> list[str]:
-    try:
-        return shlex.split(text)
-    except ValueError:
-        return text.split()
+        config = json.loads(text) if text else {}
+        ports = {name: each["ports"].get("jdwp") for name, each in config.items() if "ports" in each}
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return {}
+    return {name: port for name, port in ports.items() if isinstance(port, int) and 0 < port < 65536}

@@ -4,18 +4,14 @@ The sidecar has the app's image, environment, directory, user and volumes, and s
 healthcheck.html is there: a rollout then waits for preOnline, and the sentence why not becomes an event on the pod.
 """
 
-from collections.abc import Mapping
-from copy import deepcopy
 from typing import Any
-from urllib.parse import urlsplit
 
-from noah.core.inject.container import checkurl
-from noah.core.inject.ledger import Ledger
-from noah.core.inject.probe import inlined, without_comments
-from noah.core.inject.switches import PREFIX, Switches
+from noah.core.inject.app import App, Json, Part
+from noah.core.inject.ledger import Change, Insert, Put
+from noah.core.inject.probe import Question, health_question, inlined, pod_ip, without_comments
+from noah.core.inject.resources import sidecar_resources
+from noah.core.inject.switches import PREFIX
 from noah.inpod import script
-
-Json = Mapping[str, Any]
 
 SHARED = "/noah"  # where healthcheck.html is, in both containers
 VOLUME = "noah"
@@ -27,78 +23,100 @@ _STOPPING = 'rm -f "$1/healthcheck.html"; : > "$1/.noah-stopping"'
 _DRAIN = 'rm -f "$1/healthcheck.html"; sleep "$2"'
 
 
-def place_prestart(ledger: Ledger, container: Json, switches: Switches) -> str | None:
-    file = switches.file("prestart", "/app/noah/prestart.sh")
+def place_command(app: App) -> Part:
+    """The image's ENTRYPOINT as the annotation says it, for what is put before it or into it."""
+    if app.command and not app.container.get("command"):
+        return Part((Put(app.path("command"), app.command),))
+    return Part()
+
+
+def place_prestart(app: App) -> Part:
+    file = app.switches.file("prestart", "/app/noah/prestart.sh")
     if file is None:
-        return None
-    name, command = container["name"], list(container.get("command") or switches.words("command"))
-    if not command:
-        return (
-            f"preStart is not put in: container {name} has no command, and what its image's ENTRYPOINT is stands in no "
-            f"""manifest. Give it a command, or say so: {PREFIX}command: '["java", "-jar", "/app.jar"]'."""
+        return Part()
+    if not app.command:
+        sentence = (
+            f"preStart is not put in: container {app.name} has no command, and what its image's ENTRYPOINT is stands "
+            f"""in no manifest. Give it a command, or say so: {PREFIX}command: '["java", "-jar", "/app.jar"]'."""
         )
-    seconds = switches.number("prestart-seconds", 600)
-    message = str(container.get("terminationMessagePath") or "/dev/termination-log")
-    wrapped = ["sh", "-c", _with_hook("prestart"), "noah-prestart", file, str(seconds), SHARED, message, *command]
-    ledger.put(("spec", "containers", name, "command"), wrapped)
-    return None
+        return Part(notes=(sentence,))
+    seconds = app.switches.number("prestart-seconds", 600)
+    message = str(app.container.get("terminationMessagePath") or "/dev/termination-log")
+    wrapper = ("sh", "-c", _with_hook("prestart"), "noah-prestart", file, str(seconds), SHARED, message)
+    return Part((Insert(app.path("command"), wrapper, known_by=3),))
 
 
-def place_preonline(ledger: Ledger, container: Json, switches: Switches, *, ends: bool) -> str | None:
-    """*container* as it was before anything was put in. *ends*: its pod is a Job's, and nobody's traffic goes there."""
-    file = switches.file("preonline", "/app/noah/preonline.sh")
-    if file is None or ends:
-        return None
-    url = checkurl(container, switches)
-    if url is None:
-        return f"preOnline is not put in: nothing tells a checkurl; name one with {PREFIX}checkurl."
-    if any(m.get("mountPath", "").rstrip("/") == SHARED for m in container.get("volumeMounts") or ()):
-        return f"preOnline is not put in: container {container['name']} has a volume of its own at {SHARED}."
-    sidecar = _sidecar(container, switches, url, file)
-    where = "containers"
-    if switches.one_of("preonline-as", "sidecar", "container") == "sidecar":
+def place_preonline(app: App) -> Part:
+    """Nobody's traffic goes to a Job's pod, and Knative neither takes a sidecar nor needs one."""
+    file = app.switches.file("preonline", "/app/noah/preonline.sh")
+    if file is None or app.ends:
+        return Part()
+    if app.is_knative:
+        return Part(
+            notes=("preOnline is not put in: Knative takes no such sidecar, and sends no traffic before ready.",)
+        )
+    question = health_question(app)
+    if question is None:
+        return Part(notes=(f"preOnline is not put in: nothing tells a checkurl; name one with {PREFIX}checkurl.",))
+    if refusal := _in_the_way(app):
+        return Part(notes=(f"preOnline is not put in: {refusal}",))
+    where, sidecar = "containers", _sidecar(app, question, file)
+    if app.switches.one_of("preonline-as", "sidecar", "container") == "sidecar":
         where, sidecar = "initContainers", {**sidecar, "restartPolicy": "Always"}
-    ledger.put(("spec", "volumes", VOLUME), {"name": VOLUME, "emptyDir": {}})
-    ledger.put(("spec", "containers", container["name"], "volumeMounts", VOLUME), _mount())
-    ledger.put(("spec", where, SIDECAR), sidecar)
-    return _place_drain(ledger, container, switches)
+    changes: list[Change] = [
+        Put(("spec", "volumes", VOLUME), {"name": VOLUME, "emptyDir": {}}),
+        Put(app.path("volumeMounts", VOLUME), _mount()),
+        Put(("spec", where, SIDECAR), sidecar),
+    ]
+    drain = _drain(app)
+    return Part((*changes, *drain.changes), drain.notes)
 
 
-def _place_drain(ledger: Ledger, container: Json, switches: Switches) -> str | None:
-    """Between the moment that healthcheck.html is gone and SIGTERM, for those who have just seen it."""
-    seconds = switches.number("drain-seconds", 5, at_least=0, at_most=3600)
-    grace = ledger.tree["spec"].get("terminationGracePeriodSeconds")
+def _in_the_way(app: App) -> str:
+    """Return a sentence on what has a name or a place that the sidecar needs; empty: nothing."""
+    if any(str(m.get("mountPath", "")).rstrip("/") == SHARED for m in app.container.get("volumeMounts") or ()):
+        return f"container {app.name} has a volume of its own at {SHARED}."
+    if any(volume.get("name") == VOLUME for volume in app.spec.get("volumes") or ()):
+        return f"the pod has a volume of its own that is called {VOLUME}."
+    names = {c.get("name") for c in (*app.spec["containers"], *(app.spec.get("initContainers") or ()))}
+    return f"the pod has a container of its own that is called {SIDECAR}." if SIDECAR in names else ""
+
+
+def _drain(app: App) -> Part:
+    """Wait between the moment that healthcheck.html is gone and SIGTERM, for those who have just seen it."""
+    seconds = app.switches.number("drain-seconds", 5, at_least=0, at_most=3600)
+    grace = app.spec.get("terminationGracePeriodSeconds")
     # The app's own end needs most of the time that there is.
     seconds = min(seconds, (30 if grace is None else grace) // 3)
     if not seconds:
-        return None
-    if "preStop" in (container.get("lifecycle") or {}):
-        return (
-            f"Container {container['name']} keeps its own preStop: it should wait some seconds for those who have just "
-            "seen healthcheck.html."
+        return Part()
+    if "preStop" in (app.container.get("lifecycle") or {}):
+        sentence = (
+            f"Container {app.name} keeps its own preStop: it should wait some seconds for those who have just seen "
+            "healthcheck.html."
         )
+        return Part(notes=(sentence,))
     command = ["sh", "-c", _DRAIN, "noah-drain", SHARED, str(seconds)]
-    ledger.put(("spec", "containers", container["name"], "lifecycle", "preStop"), {"exec": {"command": command}})
-    return None
+    return Part((Put(app.path("lifecycle", "preStop"), {"exec": {"command": command}}),))
 
 
-def _sidecar(container: Json, switches: Switches, url: str, file: str) -> dict[str, Any]:
+def _sidecar(app: App, question: Question, file: str) -> dict[str, Any]:
+    switches = app.switches
     seconds, tries = switches.number("preonline-seconds", 300), switches.number("preonline-tries", 3, at_most=1000)
-    # A kubelet would expand what looks like $(NAME) in a URL.
-    arguments = [inlined(), url.replace("$", "$$"), str(_port(url)), file, str(seconds), str(tries), SHARED]
-    theirs = {key: deepcopy(container[key]) for key in _OF_THE_APP if key in container}
-    limits = (container.get("resources") or {}).get("limits") or {}
+    # The script asks within 2 s, whatever the app's own probes allow. A kubelet expands $(NAME) in a command.
+    url, _, *more = question.arguments(2)
+    arguments = [inlined(), url, str(question.port), file, str(seconds), str(tries), SHARED, *more]
+    theirs = {key: app.container[key] for key in _OF_THE_APP if key in app.container}
+    if question.asks_pod:
+        theirs["env"] = [*(theirs.get("env") or ()), pod_ip(app).value]
+    resources = sidecar_resources(app)
     return {
         "name": SIDECAR,
-        "image": container["image"],
+        "image": app.container["image"],
         **theirs,
         "command": ["sh", "-c", _with_hook("preonline"), "noah-preonline", *arguments],
         "volumeMounts": [*(theirs.get("volumeMounts") or ()), _mount()],
-        # The hook may need what the app may have; waiting needs next to nothing.
-        "resources": {
-            "requests": {"cpu": "10m", "memory": "16Mi"},
-            **({"limits": {k: limits[k] for k in ("cpu", "memory") if k in limits}} if limits else {}),
-        },
+        **({"resources": resources} if resources else {}),
         "readinessProbe": {
             "exec": {"command": ["sh", "-c", _READY, "noah-online", SHARED]},
             "periodSeconds": 2,
@@ -108,16 +126,8 @@ def _sidecar(container: Json, switches: Switches, url: str, file: str) -> dict[s
     }
 
 
-def _mount() -> dict[str, Any]:
+def _mount() -> Json:
     return {"name": VOLUME, "mountPath": SHARED}
-
-
-def _port(url: str) -> int:
-    """0 when it is not this pod's: nobody can look at whether it listens."""
-    parts = urlsplit(url)
-    if parts.hostname not in ("127.0.0.1", "localhost", "::1"):
-        return 0
-    return parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def _with_hook(name: str) -> str:

@@ -1,18 +1,80 @@
-"""The liveness probe that spares breakpoints, as a container's `livenessProbe`.
+"""The probe that spares breakpoints, in the place of a container's liveness and startup probes.
 
 The script travels inside the manifest, so that an image needs nothing of ours; its comments stay at home. The kubelet
-replaces `$(NAME)` and `$$` in a probe's command: the script has neither, and checkurl's dollar signs are doubled.
+replaces `$(NAME)` and `$$` in a probe's command: the script has neither, and dollar signs in arguments are doubled.
 """
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from noah import inpod
+from noah.core.inject.agent import WITHOUT_AGENT
+from noah.core.inject.app import App, Part
+from noah.core.inject.ledger import Change, Put, Swap
+from noah.core.inject.switches import PREFIX
+from noah.core.pods import POD_IP, url_of
 from noah.errors import BadInput
 
+Json = Mapping[str, Any]
+
 LONGEST_URL = 2000  # characters; more than any server takes, and a probe stands in every pod's manifest
+FITS_S = 3  # a probe's timeout at least: 2 s for checkurl, 1 s for the shell on a busy node
+# The script takes a word of the gateway for up to 4 s for the last one: see `fresh` in liveness.sh.
+PATIENCE_S = 4
+HANDLERS = frozenset({"exec", "httpGet", "tcpSocket", "grpc"})
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*")
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}: [^\r\n\0]{0,4096}")
+
+# A port that somebody listens at, without connecting to it. kubelet's tcpSocket asks no more than that. The kernel
+# lists the sockets that listen before all others, so thousands of connections are not read.
+_LISTENS = """\
+hex=$(printf ':%04X' "$1")
+for table in /proc/net/tcp /proc/net/tcp6; do
+  [ -r $table ] || continue
+  while read -r _ local _ st _; do
+    case $st in st) ;; 0A) case $local in *"$hex") exit 0 ;; esac ;; *) break ;; esac
+  done < $table
+done
+echo "noah: nothing listens on port $1"
+exit 1
+"""
+# A debugger's report decides first, then what the old probe asked.
+_OLD_PROBE = f"""\
+sh -c "$1" noah-liveness http://127.0.0.1:9/ 1 && exit 0
+shift
+{WITHOUT_AGENT}exec "$@"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked to learn whether the app is healthy."""
+
+    url: str
+    as_kubelet: bool = False  # 200 to 399 and redirects to the same host are healthy, as for httpGet; else only 200
+    headers: tuple[str, ...] = ()  # `Name: value` each
+
+    def arguments(self, seconds: int, name: str = "jvm") -> list[str]:
+        """Return the words behind `noah-liveness`."""
+        more = ["200-399", *self.headers] if self.as_kubelet else []
+        words = [self.url, str(seconds), *([name] if more or name != "jvm" else []), *more]
+        return [word.replace("$", "$$") for word in words]
+
+    @property
+    def asks_pod(self) -> bool:
+        return f"//${POD_IP}:" in self.url
+
+    @property
+    def port(self) -> int:
+        """The port of this pod that is asked; 0 when it is another machine's, and nobody can see whether it listens."""
+        parts = urlsplit(self.url)
+        if not self.asks_pod and parts.hostname not in ("127.0.0.1", "localhost", "::1"):
+            return 0
+        return parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def probe_spec(
@@ -24,7 +86,7 @@ def probe_spec(
     initial_delay_seconds: int | None = None,
     name: str = "jvm",
 ) -> dict[str, Any]:
-    """The livenessProbe that asks checkurl, unless a debugger has suspended the JVM that reports on NAME name."""
+    """Return the livenessProbe that asks checkurl, unless a debugger has suspended the JVM that reports on *name*."""
     _check_url(checkurl)
     # With a second left for the start of the shell and its second look at the reports, one must remain for checkurl.
     _check("timeout", timeout_seconds, at_least=2)
@@ -34,11 +96,9 @@ def probe_spec(
         _check("initial delay", initial_delay_seconds, at_least=0)
     if not _NAME.fullmatch(name):
         raise BadInput(f"{name[:80]!r} cannot be the name of an app: letters, digits, '_', '-' and single dots.")
-    deadline = timeout_seconds - 1
-    arguments = [checkurl.replace("$", "$$"), str(deadline), *([name] if name != "jvm" else [])]
     delay = {} if initial_delay_seconds is None else {"initialDelaySeconds": initial_delay_seconds}
     return {
-        "exec": {"command": ["sh", "-c", inlined(), "noah-liveness", *arguments]},
+        "exec": {"command": _command(Question(checkurl), timeout_seconds, name)},
         **delay,
         "timeoutSeconds": timeout_seconds,
         "periodSeconds": period_seconds,
@@ -46,14 +106,120 @@ def probe_spec(
     }
 
 
+def place_probes(app: App) -> Part:
+    """Both kinds of probes that kill: the readiness probe only takes a pod out of its Services."""
+    parts = [_place(app, "livenessProbe", "liveness"), _place(app, "startupProbe", "startup")]
+    changes = tuple(change for part in parts for change in part.changes)
+    return Part(changes, tuple(note for part in parts for note in part.notes))
+
+
+def pod_ip(app: App) -> Put:
+    """Return the change that tells the container its pod's address, which is the one that a kubelet asks."""
+    value = {"name": POD_IP, "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
+    return Put(app.path("env", POD_IP), value)
+
+
+def health_question(app: App) -> Question | None:
+    """Return what says that the app is healthy: the annotation, the liveness, the readiness or the startup probe."""
+    if given := app.switches.get("checkurl"):
+        _check_url(given)
+        return Question(given)
+    for kind in ("livenessProbe", "readinessProbe", "startupProbe"):
+        probe = app.container.get(kind) or {}
+        try:
+            if asked := _question(probe, app.container):
+                return asked
+        except BadInput:
+            continue
+        if url := url_of(probe):
+            return Question(url)
+    return None
+
+
+def _place(app: App, kind: str, switch: str) -> Part:
+    old = app.container.get(kind)
+    if not old or not app.switches.on(switch) or "noah-liveness" in ((old.get("exec") or {}).get("command") or ())[:4]:
+        return Part()
+    timeout = max(old.get("timeoutSeconds") or 1, FITS_S)
+    given = app.switches.get("checkurl")
+    more: list[Change] = []
+    try:
+        if given and (kind == "livenessProbe" or not _can_be_kept(old, app.container)):
+            _check_url(given)
+            command = _command(Question(given), timeout)
+        elif asked := _question(old, app.container):
+            command = _command(asked, timeout)
+            more += [pod_ip(app)] * asked.asks_pod
+        else:
+            command = ["sh", "-c", _OLD_PROBE, "noah-liveness-old", inlined(), *_old_command(old, app.container)]
+    except BadInput as e:
+        return Part(
+            notes=(f"The {switch} probe of container {app.name} stays as it is, and kills it at a breakpoint: {e}",)
+        )
+    more += [Put(app.path(kind, "timeoutSeconds"), timeout)] * (timeout != old.get("timeoutSeconds"))
+    period, threshold = old.get("periodSeconds") or 10, old.get("failureThreshold") or 3
+    enough = ceil(PATIENCE_S / period) + 1
+    more += [Put(app.path(kind, "failureThreshold"), enough)] * (threshold < enough)
+    return Part((Swap(app.path(kind), HANDLERS, {"exec": {"command": command}}), *more))
+
+
+def _can_be_kept(old: Json, container: Json) -> bool:
+    try:
+        return bool(_question(old, container) or _old_command(old, container))
+    except BadInput:
+        return False
+
+
+def _command(question: Question, timeout: int, name: str = "jvm") -> list[str]:
+    return ["sh", "-c", inlined(), "noah-liveness", *question.arguments(timeout - 1, name)]
+
+
 def inlined() -> str:
+    """Return the script of the probe as a manifest carries it."""
     return without_comments(inpod.script("liveness"))
 
 
 def without_comments(script: str) -> str:
-    """A script as a manifest carries it; comments all have lines of their own."""
+    """Return a script as a manifest carries it; comments all have lines of their own."""
     lines = script.splitlines()
     return "".join(f"{line}\n" for line in lines if line.strip() and not line.lstrip().startswith("#"))
+
+
+def _question(probe: Json, container: Json) -> Question | None:
+    """Return what an httpGet asks; None for a probe of another kind."""
+    get = probe.get("httpGet")
+    if not get:
+        return None
+    host = str(get.get("host") or "127.0.0.1")
+    path = quote(str(get.get("path") or "/"), safe="/?&=%:@!$'()*+,;~[]#")
+    scheme = str(get.get("scheme") or "HTTP").lower()
+    host = f"[{host}]" if ":" in host else host
+    url = f"{scheme}://{host}:{_port(get.get('port'), container)}/{path.lstrip('/')}"
+    headers = tuple(f"{each.get('name')}: {each.get('value') or ''}" for each in get.get("httpHeaders") or ())
+    if wrong := next((header for header in headers if not _HEADER.fullmatch(header)), None):
+        raise BadInput(f"its header {wrong[:40]!r} cannot be sent from a shell: name a checkurl with {PREFIX}checkurl.")
+    if len(url) > LONGEST_URL:
+        raise BadInput(f"its path is longer than {LONGEST_URL} characters.")
+    if headers:
+        raise BadInput(f"it sends headers, which a checkurl cannot: name one with {PREFIX}checkurl.")
+    return Question(url)
+
+
+def _old_command(old: Json, container: Json) -> list[str]:
+    if command := (old.get("exec") or {}).get("command"):
+        return [str(word) for word in command]
+    socket = old.get("tcpSocket") or {}
+    if socket and not socket.get("host"):
+        return ["sh", "-c", _LISTENS, "noah-listens", str(_port(socket.get("port"), container))]
+    raise BadInput(f"nothing inside of a container can ask what it asks: name a checkurl with {PREFIX}checkurl.")
+
+
+def _port(port: Any, container: Json) -> int:
+    """Return the number of a port, which may be given by the name that it has in the container."""
+    named = next((p.get("containerPort") for p in container.get("ports") or () if p.get("name") == port), port)
+    if re.fullmatch(r"[0-9]{1,5}", str(named)):
+        return int(named)
+    raise BadInput(f"its port {str(port)[:40]!r} is none of the container's.")
 
 
 def _check_url(checkurl: str) -> None:
@@ -68,7 +234,7 @@ def _check_url(checkurl: str) -> None:
     except ValueError:  # a port or an IPv6 address that is none
         whole = False
     if not whole or not checkurl.isascii() or any(c <= " " or c == "\x7f" for c in checkurl):
-        raise BadInput(f"{shown} is no checkurl: it takes a whole URL such as http://127.0.0.1:8080/health.")
+        raise BadInput(f"{shown} is not a checkurl: it takes a whole URL such as http://127.0.0.1:8080/health.")
 
 
 def _check(what: str, value: int, *, at_least: int) -> None:

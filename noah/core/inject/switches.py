@@ -2,11 +2,15 @@
 
 debug.noah/inject: "false"                nothing at all
 debug.noah/container: NAME                the app; also says that it is a JVM where nothing else tells
-debug.noah/agent: always | on-demand | off   on-demand: after jcmd PID VM.start_java_debugging (not in Java 8)
-debug.noah/jdwp-port: PORT                50005
+debug.noah/agent: always | on-demand | off   on-demand: after jcmd PID VM.start_java_debugging; JDK 11 to 24 only, any
+                                          other JVM ends at its start
+debug.noah/agent-by: auto | command | variable   auto: the variable where the manifest has it, else the command if it is
+                                          known; variable: JAVA_TOOL_OPTIONS, and the image's or envFrom's is lost
+debug.noah/jdwp-port: PORT                50005, or the next one that nothing else in the pod has
 debug.noah/config: on | off               publish the port as debug.cloud.google.com/config
-debug.noah/liveness: on | off
-debug.noah/checkurl: URL                  where no probe tells it
+debug.noah/liveness: on | off             the liveness probe
+debug.noah/startup: on | off              the startup probe
+debug.noah/checkurl: URL                  what the liveness probe asks, and preOnline; exactly 200 is healthy
 debug.noah/prestart: FILE | off           /app/noah/prestart.sh
 debug.noah/prestart-seconds: N            600
 debug.noah/command: ["java", ...]         the image's ENTRYPOINT and CMD, which no manifest tells
@@ -14,7 +18,9 @@ debug.noah/preonline: FILE | off          /app/noah/preonline.sh
 debug.noah/preonline-seconds: N           300
 debug.noah/preonline-tries: N             3
 debug.noah/preonline-as: sidecar | container   a plain container is for clusters before 1.29
-debug.noah/drain-seconds: N               5: how long the app goes on after healthcheck.html is gone
+debug.noah/preonline-cpu: QUANTITY        the sidecar's request and limit: 50m, or the app's if that is less
+debug.noah/preonline-memory: QUANTITY     the same: 64Mi; a hook that starts a JVM needs more
+debug.noah/drain-seconds: N               5: how long the app runs on after healthcheck.html is gone
 """
 
 import json
@@ -30,7 +36,7 @@ _KNOWN = frozenset(
     (
         *("inject", "container", "agent", "jdwp-port", "config", "liveness", "checkurl", "drain-seconds", "command"),
         *("prestart", "prestart-seconds", "preonline", "preonline-seconds", "preonline-tries", "preonline-as"),
-        *("original", "source"),
+        *("agent-by", "startup", "preonline-cpu", "preonline-memory", "original", "source"),
     )
 )
 

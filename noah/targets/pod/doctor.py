@@ -109,8 +109,8 @@ async def _of_pod(cluster: Cluster, pod: Pod, wanted: str | None) -> AsyncIterat
         yield Finding(Level.OK, "sh", "Commands can be run in it.")
         for finding in _inside(answer, where, port):
             yield finding
-    level, message = pods.probe_verdict(pod, container)
-    yield Finding(Level(level), "probe", message)
+    for level, message in pods.probe_verdicts(pod, container):
+        yield Finding(Level(level), "probe", message)
 
 
 async def _look(cluster: Cluster, pod: Pod, container: str, port: int) -> Answer:

@@ -7,7 +7,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from noah.cli import manifests
-from noah.core.inject.manifest import TEMPLATES
+from noah.core.inject.templates import at, pod_paths
 from noah.errors import BadInput
 
 FILES = sorted((Path(__file__).parents[2] / "manifests").iterdir())
@@ -20,14 +20,8 @@ def read(file: Path) -> str:
 
 
 def pods(text: str) -> list[Any]:
-    found = []
-    for document in YAML(typ="safe", pure=True).load_all(text):
-        for item in document.get("items", [document]) if document else ():
-            if item["kind"] in TEMPLATES:
-                for key in TEMPLATES[item["kind"]]:
-                    item = item[key]  # noqa: PLW2901 - a walk
-                found.append(item)
-    return found
+    documents = [document for document in YAML(typ="safe", pure=True).load_all(text) if document]
+    return [at(document, path) for document in documents for path in pod_paths(document)]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

@@ -167,7 +167,7 @@ def test_checkurl_is_what_the_probe_asks(probe: dict[str, Any], checkurl: str | 
 )
 def test_the_doctor_knows_which_probe_kills(probe: dict[str, Any] | None, level: str) -> None:
     spec = {"name": "app"} if probe is None else {"name": "app", "livenessProbe": probe}
-    assert pods.probe_verdict(pod(**containers(spec)), "app")[0] == level
+    assert pods.probe_verdicts(pod(**containers(spec)), "app")[0][0] == level
 
 
 def named(name: str, made: str, **changes: Any) -> dict[str, Any]:

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from noah.core.inject.container import agent
+from noah.core.inject.agent import agent_option
 from noah.core.inject.hooks import SIDECAR
 from noah.core.inject.manifest import ORIGINAL, eject, inject
-from noah.core.pods import DEBUG_CONFIG, checkurl_of, jdwp_port, probe_verdict
+from noah.core.pods import DEBUG_CONFIG, checkurl_of, jdwp_port, probe_verdicts
 from noah.errors import BadInput
 
 HTTP = {"httpGet": {"path": "/checkurl", "port": 8080}}
@@ -50,7 +50,7 @@ def notes(manifest: dict[str, Any]) -> str:
 
 def test_the_agent_is_appended_and_its_port_is_published() -> None:
     pod = injected(java(env=[{"name": "JAVA_TOOL_OPTIONS", "value": "-Xmx1g"}]))
-    assert options(pod) == "-Xmx1g " + agent(50005)
+    assert options(pod) == "-Xmx1g " + agent_option(50005)
     assert json.loads(pod["metadata"]["annotations"][DEBUG_CONFIG]) == {
         "app": {"runtime": "jvm", "ports": {"jdwp": 50005}}
     }
@@ -66,7 +66,7 @@ def test_an_agent_that_is_there_is_kept_and_its_port_published(name: str) -> Non
 
 def test_on_demand_is_onjcmd_and_a_port_can_be_chosen() -> None:
     pod = injected(java(), annotations={"agent": "on-demand", "jdwp-port": "5005"})
-    assert options(pod) == agent(5005, "on-demand")
+    assert options(pod) == agent_option(5005, on_demand=True)
     assert options(pod).endswith("address=127.0.0.1:5005,quiet=y,onjcmd=y")
 
 
@@ -77,8 +77,9 @@ def test_the_probe_keeps_its_rhythm_and_what_it_asks() -> None:
     assert (new["periodSeconds"], new["failureThreshold"], new["initialDelaySeconds"]) == (2, 5, 7)
     assert new["timeoutSeconds"] == 3
     assert checkurl_of(pod, "app") == "http://127.0.0.1:8080/checkurl"
-    assert probe_verdict(pod, "app")[0] == "ok"
-    assert app_of(pod)["readinessProbe"] == app_of(pod)["startupProbe"] == HTTP
+    assert {level for level, _ in probe_verdicts(pod, "app")} == {"ok"}
+    assert app_of(pod)["readinessProbe"] == HTTP
+    assert app_of(pod)["startupProbe"]["exec"] == new["exec"]
 
 
 @pytest.mark.parametrize(
@@ -101,7 +102,7 @@ def test_what_an_exec_asks_is_asked_still() -> None:
     probe = app_of(pod)["livenessProbe"]
     assert probe["exec"]["command"][-3:] == ["curl", "-f", "http://localhost:1/x"]
     assert probe["timeoutSeconds"] == 9
-    assert probe_verdict(pod, "app")[0] == "ok"
+    assert {level for level, _ in probe_verdicts(pod, "app")} == {"ok"}
 
 
 @pytest.mark.parametrize(
@@ -131,6 +132,7 @@ def test_prestart_wraps_the_command_and_leaves_the_arguments() -> None:
         "/noah",
         "/dev/termination-log",
         "java",
+        agent_option(50005),
         "$(MAIN)",
     ]
     assert app_of(pod)["args"] == ["-x"]
@@ -139,7 +141,7 @@ def test_prestart_wraps_the_command_and_leaves_the_arguments() -> None:
 def test_without_a_command_prestart_is_left_out_and_says_what_to_do() -> None:
     assert "has no command, and what its image's ENTRYPOINT is" in notes(deployment(java()))
     pod = injected(java(), annotations={"command": '["java", "-jar", "/a.jar"]'})
-    assert app_of(pod)["command"][-3:] == ["java", "-jar", "/a.jar"]
+    assert app_of(pod)["command"][-4:] == ["java", agent_option(50005), "-jar", "/a.jar"]
 
 
 def test_the_sidecar_is_the_app_without_the_agent() -> None:
@@ -200,7 +202,7 @@ def test_everything_can_be_switched_off_by_itself() -> None:
     manifest = deployment(container, annotations=OFF)
     assert inject(manifest).manifest == manifest
     for one, changed in (
-        ("agent", "env"),
+        ("agent", "command"),
         ("liveness", "livenessProbe"),
         ("prestart", "command"),
         ("preonline", "volumeMounts"),
