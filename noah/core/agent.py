@@ -41,6 +41,7 @@ OPTIONS = (
 LONGEST_TEXT = 128 << 10
 
 _JDWP = re.compile(r"(?:-agentlib:jdwp=|-Xrunjdwp:|-agentpath:[^\s=]{1,256}jdwp[^\s=/]{0,64}=)(\S{0,4096})")
+_TELLING = re.compile(r"OPT|JAVA|JVM|JPDA|DEBUG|_ARGS$|ADDRESS$|PORT$")
 _REFERENCE = re.compile(
     r"\$\((?P<kubelet>\w{1,128})\)|\$\{(?P<shell>\w{1,128})(?::?[-=](?P<otherwise>[^}]{0,256}))?\}|\$(?P<plain>\w{1,128})"
 )
@@ -60,6 +61,11 @@ class OwnAgent:
     def suspends(self) -> bool:
         """True if the JVM waits for its first debugger before it runs anything; that is also the agent's default."""
         return self.options.get("suspend", "y") == "y" and self.options.get("server", "n") == "y"
+
+
+def tells_of_agent(variable: str) -> bool:
+    """True for the name of a variable that may bring an agent or its port; the others of a pod may be secrets."""
+    return bool(_TELLING.search(variable))
 
 
 def own_agent(container: Json) -> OwnAgent | None:

@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
+from noah.core.agent import tells_of_agent
+
 log = logging.getLogger(__name__)
 
 Pod = dict[str, Any]  # a v1.Pod as JSON, trimmed; shared, so never changed
@@ -49,6 +51,7 @@ _CONTAINER = {
     "readinessProbe",
     "startupProbe",
     "securityContext",
+    "restartPolicy",  # Always: a native sidecar
 }
 _STATUS = {
     "phase",
@@ -156,7 +159,7 @@ def _container(container: dict[str, Any]) -> dict[str, Any]:
     kept = _only(_CONTAINER, container)
     if "env" in kept:
         # JAVA_TOOL_OPTIONS, CATALINA_OPTS and the like: where a debug agent is asked for. The others may be secrets.
-        kept["env"] = [one for one in kept["env"] if "OPT" in one["name"] or "JAVA" in one["name"]]
+        kept["env"] = [one for one in kept["env"] if tells_of_agent(one["name"])]
     return kept
 
 

@@ -209,26 +209,30 @@ class _Reversal:
                 draft.remove(node, key)
             case "-", [known] if now is not None and self._is_ours(now, known):
                 draft.remove(node, key)
-            case "?", _ if now is not None and draft.is_empty(now, item=isinstance(node, list)):
-                if rest:
-                    draft.put(node, key, None)
-                else:
-                    draft.remove(node, key)
+            case "?", [None] if now is not None and draft.is_empty(now, item=isinstance(node, list)):
+                draft.put(node, key, None)
+            case "?", [] if now is not None and draft.is_empty(now, item=isinstance(node, list)):
+                draft.remove(node, key)
             case "+", [str(text)] if isinstance(now, str):
                 node[key] = _without(now, text)
             case "w", [int(count), known, int(offset), str(word)] if isinstance(now, list):
-                starts = [i - offset for i, each in enumerate(now) if each == word and i >= offset][:8]
-                if (start := next((i for i in starts if self._is_ours(now[i : i + count], known)), None)) is not None:
-                    node[key] = [*now[:start], *now[start + count :]]
+                node[key] = self._without_words(now, count, known, offset, word)
             case "s", [dict(before), known, list(keys)] if isinstance(now, Mapping):
-                swapped = draft.owned(node, key)
-                there = {key: swapped[key] for key in keys if key in swapped}
-                if self._is_ours(there, known):
-                    for gone in there:
-                        del swapped[gone]
-                    swapped.update(before)
+                self._swap_back(draft.owned(node, key), before, known, keys)
             case "j", [before, str(after)] if isinstance(now, str):
                 _take_json_back(node, key, now, before, after)
+
+    def _without_words(self, now: list[Any], count: int, known: Any, offset: int, word: str) -> list[Any]:
+        starts = [i - offset for i, each in enumerate(now) if each == word and i >= offset][:8]
+        start = next((i for i in starts if self._is_ours(now[i : i + count], known)), None)
+        return now if start is None else [*now[:start], *now[start + count :]]
+
+    def _swap_back(self, node: dict[str, Any], before: Mapping[str, Any], known: Any, keys: list[str]) -> None:
+        there = {key: node[key] for key in keys if key in node}
+        if self._is_ours(there, known):
+            for key in there:
+                del node[key]
+            node.update(before)
 
     def _is_ours(self, now: Any, known: Any) -> bool:
         """True for what was put in. What is longer than all that is ever put in has been changed by somebody else."""
