@@ -39,13 +39,14 @@ class Connection:
         self._task = asyncio.current_task()
 
     async def reach(
-        self, dial: Callable[[], Dial], transport: asyncio.Transport, *, allow_exit: bool, told: Callable[[], None]
+        self, dial: Callable[[], Dial], transport: asyncio.Transport, *, allow_exit: bool, changed: Callable[[], None]
     ) -> Relay:
-        """Bytes pass between a JVM and *transport*, the debugger's, when this returns. Unreachable, and why."""
+        """Return when bytes pass between a JVM and *transport*, the debugger's. Raise Unreachable with the reason."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + LISTENS_AGAIN
         while True:
-            self._relay = relay = Relay(transport=transport, observer=Observer(allow_exit=allow_exit), told=told)
+            observer = Observer(allow_exit=allow_exit)
+            self._relay = relay = Relay(transport=transport, observer=observer, changed=changed)
             try:
                 await _greeting(relay, dial())
                 return relay
@@ -74,17 +75,17 @@ class Connection:
         await self.over.wait()
 
     def take_events(self) -> list[Event]:
-        return self._relay.conversation.take_events() if self._relay else []
+        return self._relay.take_events() if self._relay else []
 
     def commands(self) -> Counter[str]:
-        return Counter(self._relay.conversation.counts()) if self._relay else Counter()
+        return Counter(self._relay.counts()) if self._relay else Counter()
 
     def carried(self) -> Counter[str]:
         """Bytes, in from the debugger and out to it."""
         return Counter({"in": self._relay.debugger.bytes, "out": self._relay.jvm.bytes}) if self._relay else Counter()
 
     def summary(self) -> Mapping[str, Any]:
-        """As JSON: it is kept with the session."""
+        """Return JSON that is kept with the session."""
         carried = self.carried()
         return {
             "address": self.address,

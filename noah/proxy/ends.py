@@ -2,21 +2,22 @@
 
 What was read is written by the function that read it, before anything else happens. What a socket does not take at once
 its transport is given as a copy, and until that is gone nothing more is read from the other end.
+
+The observer that is fed on the way may fail without harm. What it holds back is noted here after each call, so when it
+raises anything, these bytes go on as they came, and so do all others from then on.
 """
 
 import asyncio
 import errno
+from collections.abc import Sequence
 from os import write
-from typing import TYPE_CHECKING, Final, cast
+from typing import Final, Protocol, cast
 from weakref import WeakKeyDictionary
 
-from noah.core.jdwp.observer import Observer, OversizedPacket
+from noah.core.jdwp.observer import Data, FromDebugger, FromJvm, Observer, OversizedPacket
 from noah.core.jdwp.wire import HANDSHAKE
 from noah.errors import NoahError
 from noah.proxy.handshake import Handshake
-
-if TYPE_CHECKING:
-    from noah.proxy.relay import Relay
 
 READ_SIZE: Final = 256 * 1024  # bytes
 
@@ -34,8 +35,8 @@ class NotGreeted(Exception):
     """The JVM hung up before its handshake."""
 
 
-class NoJvm(NoahError):
-    """What answered is no JVM's debug agent."""
+class NotAJvm(NoahError):
+    """What answered is not a JVM's debug agent."""
 
 
 def how_it_ended(name: str, error: Exception | None) -> str:
@@ -50,27 +51,66 @@ def how_it_ended(name: str, error: Exception | None) -> str:
             return f"{name}'s connection failed: {error}"
 
 
-class End(asyncio.Protocol, asyncio.BufferedProtocol):
+class Pair(Protocol):
+    """The relay that two ends make, as they use it."""
+
+    buffer: memoryview
+    why: str | None  # it has ended or is about to
+
+    def join(self) -> None: ...
+    def report(self) -> None: ...
+    def observer_failed(self, error: Exception) -> None: ...
+    def end(self, why: str) -> None: ...
+    def eof(self, end: "RelayEnd") -> None: ...
+    def lost(self, end: "RelayEnd", error: Exception | None) -> None: ...
+
+
+class Unobserved:
+    """One direction without an observer: everything passes, but for the rest of what was being left out."""
+
+    __slots__ = ("held", "ours")
+
+    def __init__(self, *, held: bytes, ours: int) -> None:
+        self.held = held
+        self.ours = ours
+
+    def feed(self, data: Data) -> Data:
+        if self.held:
+            data, self.held = self.held + data, b""
+        if self.ours:
+            left_out = min(self.ours, len(data))
+            self.ours -= left_out
+            data = data[left_out:]
+        return data
+
+
+class RelayEnd(asyncio.Protocol, asyncio.BufferedProtocol):
     """One of the two connections. What comes from it goes to the other by write(2), the same on every event loop.
 
     It is both kinds of protocol on purpose: asyncio takes it for the one with the buffer, uvloop for the other, and
     each is faster so. An exec stream's transport uses the buffer.
     """
 
-    __slots__ = ("_buffer", "_events", "_transport", "bytes", "fd", "has_ended", "is_lost", "other", "relay")
+    __slots__ = (
+        "_buffer", "_direction", "_events", "_held", "_ours", "_transport",
+        "bytes", "fd", "has_ended", "is_lost", "other", "relay",
+    )  # fmt: skip
 
     name: str
 
-    def __init__(self, relay: "Relay", observer: Observer) -> None:
+    def __init__(self, relay: Pair, observer: Observer, direction: FromDebugger | FromJvm) -> None:
         self.relay = relay
-        self.other: End
+        self.other: RelayEnd
         self.bytes = 0  # that came from here
         self.is_lost = True  # or not made yet
         self.has_ended = False  # will send nothing more
         self._transport: asyncio.Transport | None = None
         self.fd = -1  # the socket's, while bytes may be written to it past the transport
         self._buffer = relay.buffer
-        self._events = observer.conversation.events
+        self._direction: FromDebugger | FromJvm | Unobserved = direction
+        self._held = b""  # by it, of what came from here
+        self._ours = 0  # of what comes next, bytes that are not for the other end
+        self._events: Sequence[object] = observer.conversation.events
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # by what it does: uvloop's classes are their own
@@ -85,11 +125,39 @@ class End(asyncio.Protocol, asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         self.data_received(self._buffer[:nbytes])
 
-    def data_received(self, data: bytes | memoryview) -> None:
-        raise NotImplementedError
+    def data_received(self, data: Data) -> None:
+        self.bytes += len(data)
+        try:
+            passed = self._direction.feed(data)
+            if passed is not data:
+                self._held, self._ours = self._direction.held, self._direction.ours
+        except OversizedPacket as e:
+            self.relay.report()
+            self.relay.end(str(e))
+            return
+        except Exception as e:  # noqa: BLE001 - whatever it is, bytes go on
+            self._direction = Unobserved(held=self._held, ours=self._ours)
+            passed = self._direction.feed(data)
+            self.relay.observer_failed(e)
+        try:
+            sent = write(self.other.fd, passed)
+        except OSError:
+            sent = 0
+        if sent != len(passed):
+            self.other.send(passed[sent:])
+        if self._events:
+            self.relay.report()
 
-    def send(self, data: memoryview | bytes) -> None:
-        """For what is left when a write(2) to fd did not take everything, for whatever reason."""
+    def observe_no_more(self) -> None:
+        """Pass on what is held back, and from now on everything as it comes."""
+        self._events = ()
+        if not isinstance(self._direction, Unobserved):
+            self._direction = Unobserved(held=self._held, ours=self._ours)
+            self.other.send(self._direction.feed(b""))
+        self._held = b""
+
+    def send(self, data: Data) -> None:
+        """Send what is left when a write(2) to fd did not take everything, or what did not come from the other end."""
         if self.fd >= 0:
             try:
                 data = data[write(self.fd, data) :]
@@ -103,7 +171,7 @@ class End(asyncio.Protocol, asyncio.BufferedProtocol):
 
     @property
     def backlog(self) -> int:
-        """Bytes that its far side has not taken."""
+        """The number of bytes that its far side has not taken."""
         return 0 if self._transport is None or self.is_lost else self._transport.get_write_buffer_size()
 
     def pause_writing(self) -> None:
@@ -115,7 +183,7 @@ class End(asyncio.Protocol, asyncio.BufferedProtocol):
         self.other.resume_reading()
 
     def _write_directly(self) -> None:
-        """Where the transport is a plain socket and nothing waits in it."""
+        """Note the socket if the transport is a plain one and nothing waits in it."""
         transport = self._transport
         if transport is None or transport.is_closing() or transport.get_extra_info("sslcontext"):
             return
@@ -133,6 +201,8 @@ class End(asyncio.Protocol, asyncio.BufferedProtocol):
             self._transport.resume_reading()
 
     def eof_received(self) -> bool:
+        held, self._held = self._held, b""
+        self.other.send(held)
         self.has_ended = True
         self.relay.eof(self)
         return True
@@ -143,7 +213,7 @@ class End(asyncio.Protocol, asyncio.BufferedProtocol):
         self.relay.lost(self, exc)
 
     def shut(self) -> None:
-        """Passes an end of stream on."""
+        """Pass an end of stream on."""
         if self._transport is None or self.is_lost:
             return
         if self._transport.can_write_eof():
@@ -152,7 +222,7 @@ class End(asyncio.Protocol, asyncio.BufferedProtocol):
             self.close()
 
     def close(self) -> None:
-        """Once what waits has been written."""
+        """Close once what waits has been written."""
         self.fd = -1
         if self._transport is not None:
             self._transport.close()
@@ -163,60 +233,26 @@ class End(asyncio.Protocol, asyncio.BufferedProtocol):
             self._transport.abort()
 
 
-class DebuggerEnd(End):
-    __slots__ = ("_from_debugger", "_from_jvm")
+class DebuggerEnd(RelayEnd):
+    __slots__ = ()
 
     name = "the debugger"
 
-    def __init__(self, relay: "Relay", observer: Observer) -> None:
-        super().__init__(relay, observer)
-        self._from_debugger = observer.from_debugger
-        self._from_jvm = observer.from_jvm
+    def __init__(self, relay: Pair, observer: Observer) -> None:
+        super().__init__(relay, observer, observer.from_debugger)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self.send(HANDSHAKE)
 
-    def data_received(self, data: bytes | memoryview) -> None:
-        self.bytes += len(data)
-        try:
-            data = self._from_debugger.feed(data)
-        except OversizedPacket as e:
-            self.relay.told()
-            self.relay.end(str(e))
-            return
-        try:
-            sent = write(self.other.fd, data)
-        except OSError:
-            sent = 0
-        if sent != len(data):
-            self.other.send(data[sent:])
-        if self._events:
-            self.relay.told()
-            self._answer()
 
-    def _answer(self) -> None:
-        """What the gateway answers itself, once there is room and the JVM is between two packets."""
-        if self.fd >= 0 and (answer := self._from_jvm.answer()):
-            self.send(answer)
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        self._answer()
-
-    def eof_received(self) -> bool:
-        self.other.send(self._from_debugger.take_held())
-        return super().eof_received()
-
-
-class JvmEnd(End):
-    __slots__ = ("_from_jvm", "_handshake", "greeted")
+class JvmEnd(RelayEnd):
+    __slots__ = ("_handshake", "greeted")
 
     name = "the JVM"
 
-    def __init__(self, relay: "Relay", observer: Observer) -> None:
-        super().__init__(relay, observer)
-        self._from_jvm = observer.from_jvm
+    def __init__(self, relay: Pair, observer: Observer) -> None:
+        super().__init__(relay, observer, observer.from_jvm)
         self._handshake: Handshake | None = Handshake()
         # Done when the JVM's handshake is here; failed when it will not come.
         self.greeted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -224,30 +260,21 @@ class JvmEnd(End):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         if self.relay.why is not None:
-            self.abort()  # nobody waits for it any more
+            self.abort()  # it came too late
         else:
             # A JVM that is shown less than all 14 bytes at first refuses the debugger.
             self.send(HANDSHAKE)
 
-    def data_received(self, data: bytes | memoryview) -> None:
+    def data_received(self, data: Data) -> None:
         if self._handshake is not None:
             data = self._greet(self._handshake, data)
-        self.bytes += len(data)
-        data = self._from_jvm.feed(data)
-        try:
-            sent = write(self.other.fd, data)
-        except OSError:
-            sent = 0
-        if sent != len(data):
-            self.other.send(data[sent:])
-        if self._events:
-            self.relay.told()
+        super().data_received(data)
 
-    def _greet(self, handshake: Handshake, data: bytes | memoryview) -> bytes | memoryview:
-        """What comes after the handshake."""
+    def _greet(self, handshake: Handshake, data: Data) -> Data:
+        """Return what comes after the handshake."""
         beyond = handshake.take(data)
         if handshake.is_wrong:
-            self._fail(NoJvm())
+            self._fail(NotAJvm())
             self.abort()
         elif handshake.is_complete:
             self._handshake = None
@@ -267,4 +294,4 @@ class JvmEnd(End):
     def _fail(self, error: Exception) -> None:
         if not self.greeted.done():
             self.greeted.set_exception(error)
-            self.greeted.exception()  # nobody may be waiting any more
+            self.greeted.exception()  # perhaps nothing waits for it any more

@@ -148,7 +148,7 @@ class DebugPort:
     async def _hold_slot(self, transport: asyncio.Transport, address: str) -> None:
         self._holder = holder = Connection(address=address, since=self._clock())
         try:
-            relay = await holder.reach(lambda: self.dial, transport, allow_exit=self._allow_exit, told=self._told)
+            relay = await holder.reach(lambda: self.dial, transport, allow_exit=self._allow_exit, changed=self._told)
             self._attach(holder)
             await relay.over
             holder.ended = holder.ended or relay.why

@@ -1,77 +1,121 @@
 """What a debugger and its JVM have said to each other, and what follows: is the VM suspended, where, by whom.
 
-Replies do not say what they answer, so what was asked is remembered by packet ID. All memory here is bounded; what is
-forgotten costs a name, never the state. What is not understood makes the state unknown until the next sure sign.
+Replies do not say what they answer, so what was asked is remembered by packet ID. All memory here is bounded, and so is
+the work that one read can cause; what is forgotten or skipped costs a name, or makes the state unknown, but never makes
+it wrong. What cannot be understood makes the state unknown until the next sure sign.
 
-Not known here: what a JVM does that no packet tells. A VM that was suspended as a whole and whose threads were then
-resumed one by one still counts as suspended; so does one that runs for as long as a method is invoked in it.
+Stops are remembered by thread: the newest whose thread was held ever since is the one that is described. A method that
+a debugger invokes lets threads run and holds them again (HotSpot's invoker.c); as long as nothing else happens in
+between, the VM counts as suspended where it was.
+
+Where a stop cannot be described from what passed, there are questions of the gateway's own: at most once for each
+stop, with packet IDs that no debugger uses. Once a debugger does use them there are none.
+
+Not known here: what a JVM does that no packet says, like a thread's end or a thread's start.
 """
 
 from collections import Counter, OrderedDict
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Final
+from typing import Final, NamedTuple
 
 from noah.core.jdwp import wire
-from noah.core.jdwp.suspension import Suspension
-from noah.core.jdwp.symbols import MOST_CLASSES, Places
+from noah.core.jdwp.suspension import Mark, Suspension
+from noah.core.jdwp.symbols import MOST_CLASSES, SymbolTable
 from noah.core.jdwp.wire import Events, IdSizes, Location, Malformed, Reader
 from noah.core.session.session import Vm
 
 AWAITED: Final = 256  # replies that are waited for at once; beyond it the oldest is forgotten
-_MOST_METHODS: Final = 500  # of a class
+MOST_STOPS: Final = 64  # threads whose stops are remembered
+_MOST_UNCHECKED: Final = 8  # threads that were suspended one by one and may have ended
+_MOST_METHODS: Final = 1000  # of a class
 _MOST_LINES: Final = 500  # of a method
+_MOST_LOADERS: Final = 64  # of classes of one name
 
+OWN_IDS: Final = 0xED  # the first byte of the packet IDs of our own questions; debuggers count from 1
+_MOST_QUESTIONS: Final = 8  # that wait for their reply
+
+# What is looked into of one read, in bytes of payload; each packet counts for _PACKET_EFFORT more. A full read of
+# the relay's 256 KiB can be 23,000 packets, and to understand one takes 3 to 8 µs [seen]: it would hold up everybody
+# else's debugger. Replies need no such limit beside that of AWAITED.
+EFFORT: Final = 128 << 10
+_PACKET_EFFORT: Final = 100
+
+_INVOKES: Final = frozenset({wire.CLASS_INVOKE, wire.CLASS_NEW_INSTANCE, wire.INTERFACE_INVOKE, wire.OBJECT_INVOKE})
+_LONGEST_INVOKE: Final = 256  # bytes of its payload, at whose end its options are: some 25 arguments
+# Commands that may change what is suspended: one that cannot be understood leaves the state unknown.
+_SUSPENDING: Final = _INVOKES | {
+    wire.VM_DISPOSE,
+    wire.VM_SUSPEND,
+    wire.VM_RESUME,
+    wire.THREAD_SUSPEND,
+    wire.THREAD_RESUME,
+}
 # Commands that are looked into, and how many bytes of their payload that takes. The others are only counted.
 COMMAND_HEADS: Final = {
     wire.VM_VERSION: 0,
+    wire.VM_CLASSES_BY_SIGNATURE: 4 + wire.LONGEST_NAME,
     wire.VM_ALL_CLASSES: 0,
+    wire.VM_ALL_THREADS: 0,
     wire.VM_DISPOSE: 0,
     wire.VM_ID_SIZES: 0,
     wire.VM_SUSPEND: 0,
     wire.VM_RESUME: 0,
     wire.VM_EXIT: 0,
+    wire.VM_REDEFINE_CLASSES: 0,
     wire.VM_ALL_CLASSES_GENERIC: 0,
     wire.TYPE_SIGNATURE: 8,
     wire.TYPE_METHODS: 8,
     wire.TYPE_SIGNATURE_GENERIC: 8,
     wire.TYPE_METHODS_GENERIC: 8,
+    **dict.fromkeys(_INVOKES, _LONGEST_INVOKE),
     wire.METHOD_LINES: 16,
     wire.THREAD_NAME: 8,
     wire.THREAD_SUSPEND: 8,
     wire.THREAD_RESUME: 8,
+    wire.THREAD_FRAMES: 12,
+    wire.THREAD_SUSPEND_COUNT: 8,
     wire.REQUEST_SET: 16,
+    wire.FRAME_POP: 8,
 }
-# The same for replies, by what they answer. Nobody misses the name of a class's 501st method.
+# The same for replies, by what they answer. Names beyond these limits are not missed often, and can be asked for.
 _REPLY_HEADS: Final = {
     wire.VM_VERSION: 2048,
-    wire.VM_ALL_CLASSES: 512 << 10,
+    wire.VM_CLASSES_BY_SIGNATURE: 4 + 13 * _MOST_LOADERS,
+    wire.VM_ALL_CLASSES: 256 << 10,
+    wire.VM_ALL_THREADS: 16 << 10,
     wire.VM_ID_SIZES: 20,
     wire.VM_SUSPEND: 0,
-    wire.VM_ALL_CLASSES_GENERIC: 512 << 10,
+    wire.VM_REDEFINE_CLASSES: 0,
+    wire.VM_ALL_CLASSES_GENERIC: 256 << 10,
     wire.TYPE_SIGNATURE: 1024,
-    wire.TYPE_METHODS: 64 << 10,
+    wire.TYPE_METHODS: 128 << 10,
     wire.TYPE_SIGNATURE_GENERIC: 1024,
-    wire.TYPE_METHODS_GENERIC: 64 << 10,
+    wire.TYPE_METHODS_GENERIC: 128 << 10,
+    **dict.fromkeys(_INVOKES, 0),
     wire.METHOD_LINES: 8 << 10,
     wire.THREAD_NAME: 1024,
     wire.THREAD_SUSPEND: 0,
+    wire.THREAD_FRAMES: 4 + 8 + 25,
+    wire.THREAD_SUSPEND_COUNT: 4,
+    wire.FRAME_POP: 0,
 }
 EVENT_HEAD: Final = 1024
 
 # jdb's fourth command, [seen] with JDK 17: it looks out for java.lang.Throwable before anybody types anything.
 _JDB_SET: Final = bytes([8, 2, 0, 0, 0, 2, 5, 0, 0, 0, 19]) + b"java."
 
-_DOUBTFUL: Final = 3  # a suspend policy that there is not
+_DOUBTFUL: Final = 3  # a suspend policy that does not exist
+_SURE_POLICIES: Final = {wire.NO_ONE: bytes([wire.NO_ONE]), wire.ALL: bytes([wire.ALL])}
 UNKNOWN: Final = 0  # in counts: commands that JDWP does not have
 _BREAKPOINT: Final = -1  # in counts: requests for a breakpoint, apart from requests for other events
 _KINDS: Final = wire.NAMES | {
     UNKNOWN: "unknown",
     _BREAKPOINT: "breakpoints set",
-    **dict.fromkeys((wire.command(s, c) for s, c in ((3, 3), (3, 4), (5, 1), (9, 6))), "methods invoked"),
+    **dict.fromkeys(_INVOKES, "methods invoked"),
     **dict.fromkeys((wire.command(s, c) for s, c in ((3, 2), (9, 3), (13, 3), (16, 2))), "values set"),
-    wire.command(1, 18): "classes redefined",
+    wire.VM_REDEFINE_CLASSES: "classes redefined",
 }
 
 
@@ -86,7 +130,7 @@ class VmChanged:
 
 @dataclass(frozen=True, slots=True)
 class Identified:
-    """What the debugger is, or what the JVM says that it is."""
+    """The debugger's name, and the JVM's own name and version."""
 
     debugger: str | None
     vm_name: str | None
@@ -94,7 +138,7 @@ class Identified:
 
 @dataclass(frozen=True, slots=True)
 class ExitRefused:
-    """The debugger asked the JVM to exit and was told that it cannot."""
+    """The debugger asked the JVM to exit, and the JVM was not asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,50 +151,114 @@ class PacketRefused:
 Event = VmChanged | Identified | ExitRefused | PacketRefused
 
 
+class QuestionArose:
+    """The state is the same, but the JVM knows more of it than what passed: a reason to look, not an event."""
+
+
+class _Asked(NamedTuple):
+    """A command whose reply is looked into, the IDs that it was about, and the step at which it passed."""
+
+    number: int
+    first: int = 0
+    second: int = 0
+    step: int = 0
+    name: str = ""
+
+
+@dataclass(slots=True)
+class _Stop:
+    mark: Mark  # its thread was held ever since
+    location: Location | None  # None: not known
+
+
+@dataclass(slots=True)
+class _Invocation:
+    thread: int
+    is_single_threaded: bool
+    has_begun: bool = False  # threads were let run for it, as far as is known here
+    stop: _Stop | None = None  # of its thread, where it will be again
+
+
 class Conversation:
     __slots__ = (
-        "_asked", "_debugger", "_looked_into", "_places", "_sizes", "_stop", "_suspension", "_told", "_vm_name",
-        "events", "is_disposed", "passed",
+        "_asked", "_debugger", "_invocations", "_looked_into", "_may_ask", "_published", "_questions_asked",
+        "_questions_step", "_serial", "_sizes", "_stops", "_suspension", "_symbols", "_unchecked", "_vm_name",
+        "effort", "events", "is_disposed", "own", "passed",
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self.events: list[Event] = []  # always the same list; whoever feeds takes them
+        self.events: list[Event | QuestionArose] = []  # always the same list; the one who feeds takes them
         self.is_disposed = False  # the debugger said goodbye
+        self.effort = EFFORT  # left for the read that is being fed
+        self.own: set[int] = set()  # the packet IDs of our own questions that are not answered yet
         # Commands by number: those that only pass, and those that are looked into.
         self.passed: dict[int, int] = {}
         self._looked_into: Counter[int] = Counter()
-        # Packet ID -> the command and the IDs that it was about.
-        self._asked: OrderedDict[int, tuple[int, int, int]] = OrderedDict()
+        self._asked: OrderedDict[int, _Asked] = OrderedDict()
         self._sizes = IdSizes()
         self._suspension = Suspension()
-        self._places = Places()
-        self._stop: tuple[int | None, Location | None] = (None, None)
-        self._told = VmChanged(Vm.RUNNING)
+        self._symbols = SymbolTable()
+        self._stops: OrderedDict[int, _Stop] = OrderedDict()  # by thread, the newest last
+        self._invocations: dict[int, _Invocation] = {}  # by the packet ID of the command
+        self._unchecked: dict[int, None] = {}  # threads that were suspended one by one: an ended one cannot be
+        self._may_ask = True
+        self._serial = 0
+        self._questions_step = -1
+        self._questions_asked: set[tuple[int, int, int]] = set()  # at that step
+        self._published: tuple[Vm, str | None, str | None] = (Vm.RUNNING, None, None)
         self._debugger: str | None = None
         self._vm_name: str | None = None
 
     def take_events(self) -> list[Event]:
-        taken = list(self.events)
+        taken = [event for event in self.events if not isinstance(event, QuestionArose)]
         self.events.clear()
         return taken
 
     def counts(self) -> Mapping[str, int]:
-        """How many commands of each kind the debugger sent; most kinds have JDWP's own names."""
+        """Return how many commands of each kind the debugger sent; most kinds have JDWP's own names."""
         kinds: Counter[str] = Counter()
         for number, count in [*self.passed.items(), *self._looked_into.items()]:
             kinds[_KINDS[number]] += count
         return kinds
 
+    def begin_read(self) -> None:
+        self.effort = EFFORT
+
     # What the debugger says
 
     def command(self, number: int, packet_id: int, head: bytes) -> None:
-        """A command of COMMAND_HEADS, with so much of its payload."""
+        """Look into a command of COMMAND_HEADS; *head* is as much of its payload as is said there."""
+        self.effort -= _PACKET_EFFORT + len(head)
         if number == wire.REQUEST_SET:
             self._recognize(head)
             number = _BREAKPOINT if head[:1] == bytes([wire.BREAKPOINT]) else number
         else:
-            self._apply(number, packet_id, head)
+            try:
+                self._apply(number, packet_id, head)
+            except Malformed:
+                if number in _SUSPENDING:
+                    self.doubt()
         self._looked_into[number] += 1
+
+    def skip_command(self, number: int) -> None:
+        """Count a command of COMMAND_HEADS without looking into it: too much came with it."""
+        self._looked_into[number] += 1
+        if number in _SUSPENDING and self._published[0] is not Vm.UNKNOWN:
+            self.doubt()
+
+    def skip_composite(self, policy: bytes) -> None:
+        """Believe only that it suspends nothing, if that is its *policy*: too much came with it."""
+        if policy != _SURE_POLICIES[wire.NO_ONE] and self._published[0] is not Vm.UNKNOWN:
+            self.doubt()
+
+    def refuse_exit(self) -> None:
+        self.effort -= _PACKET_EFFORT
+        if self.effort > 0:  # many of them are said once
+            self.events.append(ExitRefused())
+
+    def saw_own_id(self) -> None:
+        """The debugger uses our packet IDs: from now on they are all its own."""
+        self._may_ask = False
 
     def _recognize(self, head: bytes) -> None:
         if head == _JDB_SET and not self.passed and self._looked_into == {wire.VM_ID_SIZES: 1, wire.REQUEST_SET: 2}:
@@ -158,42 +266,74 @@ class Conversation:
             self.events.append(Identified(self._debugger, self._vm_name))
 
     def _apply(self, number: int, packet_id: int, head: bytes) -> None:
-        try:
-            ids = self._subject(number, Reader(head, self._sizes))
-        except Malformed:
-            self.doubt()
+        asked = self._subject(number, Reader(head, self._sizes))
+        if number in _SUSPENDING:
+            # At once, not when it is confirmed: what the JVM does next may overtake its reply.
+            self._suspend_or_resume(number, packet_id, asked.first, head)
+            self._publish()
+            if not self.events and self._suspension.is_partly_resumed:
+                self.events.append(QuestionArose())
+        if number in _REPLY_HEADS:
+            self._await(packet_id, asked)
+
+    def _subject(self, number: int, reader: Reader) -> _Asked:
+        """Return what a command is about."""
+        first = second = 0
+        name = ""
+        match number:
+            case wire.VM_CLASSES_BY_SIGNATURE:
+                name = wire.class_name(reader.text())
+            case wire.THREAD_NAME | wire.THREAD_SUSPEND | wire.THREAD_RESUME | wire.THREAD_SUSPEND_COUNT:
+                first = reader.thread_id()
+            case wire.THREAD_FRAMES:
+                first, second = reader.thread_id(), reader.uint()
+            case wire.FRAME_POP:
+                first = reader.thread_id()
+            case wire.METHOD_LINES:
+                first, second = reader.type_id(), reader.method_id()
+            case wire.TYPE_SIGNATURE | wire.TYPE_SIGNATURE_GENERIC | wire.TYPE_METHODS | wire.TYPE_METHODS_GENERIC:
+                first = reader.type_id()
+            case wire.CLASS_INVOKE | wire.CLASS_NEW_INSTANCE | wire.INTERFACE_INVOKE:
+                reader.type_id()
+                first = reader.thread_id()
+            case wire.OBJECT_INVOKE:
+                reader.thread_id()  # the object, whose ID is as long
+                first = reader.thread_id()
+        return _Asked(number, first, second, self._suspension.step, name)
+
+    def _suspend_or_resume(self, number: int, packet_id: int, thread: int, head: bytes) -> None:
+        if number in _INVOKES:
+            if len(head) == _LONGEST_INVOKE:
+                raise Malformed  # where its options may be missing
+            is_single_threaded = bool(int.from_bytes(head[-4:]) & wire.SINGLE_THREADED)
+            if len(self._invocations) < AWAITED:
+                self._invocations[packet_id] = _Invocation(thread, is_single_threaded)
             return
-        # At once, not when it is confirmed: what the JVM does next may overtake its reply.
+        self._begin_invocations()
         match number:
             case wire.VM_DISPOSE:
                 self.is_disposed = True
                 self._suspension.release()
+                self._stops.clear()
+                self._invocations.clear()
             case wire.VM_SUSPEND:
                 self._suspension.suspend_all()
             case wire.VM_RESUME:
                 self._suspension.resume_all()
             case wire.THREAD_SUSPEND:
-                self._suspension.suspend(ids[0])
+                self._suspend(thread)
+                self._check_later(thread)
             case wire.THREAD_RESUME:
-                self._suspension.resume(ids[0])
-        self._tell_vm()
-        if number in _REPLY_HEADS:
-            self._asked[packet_id] = number, *ids
-            if len(self._asked) > AWAITED:
-                self._asked.popitem(last=False)
+                self._resume(thread)
 
-    @staticmethod
-    def _subject(number: int, reader: Reader) -> tuple[int, int]:
-        """The IDs that a command is about; 0 where it has none."""
-        match number:
-            case wire.THREAD_NAME | wire.THREAD_SUSPEND | wire.THREAD_RESUME:
-                return reader.thread_id(), 0
-            case wire.METHOD_LINES:
-                return reader.type_id(), reader.method_id()
-            case wire.TYPE_SIGNATURE | wire.TYPE_SIGNATURE_GENERIC | wire.TYPE_METHODS | wire.TYPE_METHODS_GENERIC:
-                return reader.type_id(), 0
-            case _:
-                return 0, 0
+    def _await(self, packet_id: int, asked: _Asked) -> None:
+        self._asked[packet_id] = asked
+        while len(self._asked) > AWAITED:
+            oldest, forgotten = self._asked.popitem(last=False)
+            if oldest in self.own:
+                self._asked[oldest] = forgotten  # its reply must not reach the debugger
+            elif self._invocations.pop(oldest, None) is not None:
+                self.doubt()
 
     # What the JVM says
 
@@ -203,88 +343,280 @@ class Conversation:
         return self._asked
 
     def reply_head(self, packet_id: int) -> int:
-        """How many bytes of that reply's payload are looked into."""
+        """Return how many bytes of that reply's payload are looked into."""
         asked = self._asked.get(packet_id)
-        return 0 if asked is None else _REPLY_HEADS[asked[0]]
+        return 0 if asked is None else _REPLY_HEADS[asked.number]
 
     def reply(self, packet_id: int, *, error: int, payload: bytes) -> None:
-        number, *ids = self._asked.pop(packet_id, (UNKNOWN, 0, 0))
-        if error:
-            self._undo(number, ids[0])
-        else:
-            try:
-                self._learn(number, ids[0], ids[1], payload)
-            except Malformed:
-                if number == wire.VM_ID_SIZES:
-                    self._suspension.doubt()
-        self._tell_vm()
+        self.own.discard(packet_id)
+        asked = self._asked.pop(packet_id, _Asked(UNKNOWN))
+        self.effort -= _PACKET_EFFORT + len(payload)
+        try:
+            self._fail(asked, packet_id) if error else self._learn(asked, packet_id, payload)
+        except Malformed:
+            if asked.number == wire.VM_ID_SIZES:
+                self._suspension.doubt()
+        self._publish()
 
-    def _undo(self, number: int, thread: int) -> None:
-        """What was taken for a suspend was none."""
-        if number == wire.VM_SUSPEND:
-            self._suspension.resume_all()
-        elif number == wire.THREAD_SUSPEND:
-            self._suspension.resume(thread)
+    def _fail(self, asked: _Asked, packet_id: int) -> None:
+        """Take back what was believed when the command passed."""
+        match asked.number:
+            case wire.VM_SUSPEND:
+                self._suspension.resume_all()
+            case wire.THREAD_SUSPEND:
+                self._resume(asked.first)
+            case wire.THREAD_SUSPEND_COUNT:
+                self._found_running(asked)  # there is no such thread any more
+            case wire.TYPE_METHODS | wire.TYPE_METHODS_GENERIC:
+                self._symbols.learn_methods(asked.first, {})
+            case wire.METHOD_LINES:
+                self._symbols.learn_lines(asked.first, asked.second, [])
+            case number if number in _INVOKES:
+                invocation = self._invocations.pop(packet_id, None)
+                if invocation is not None and invocation.has_begun:
+                    self._end_invocation(invocation)
 
-    def _learn(self, number: int, first: int, second: int, payload: bytes) -> None:
-        places, sizes = self._places, self._sizes
+    def _learn(self, asked: _Asked, packet_id: int, payload: bytes) -> None:
+        number, first = asked.number, asked.first
         match number:
             case wire.VM_VERSION:
                 self._vm_name = wire.read_version(payload)
                 self.events.append(Identified(self._debugger, self._vm_name))
             case wire.VM_ID_SIZES:
-                self._sizes = wire.read_id_sizes(payload)
+                self._resize(wire.read_id_sizes(payload))
+            case wire.VM_ALL_THREADS:
+                threads = wire.read_threads(payload, self._sizes)
+                if threads is not None and asked.step == self._suspension.step:
+                    self._suspension.list_threads(threads)
+            case wire.THREAD_FRAMES if asked.second == 0:
+                self._learn_location(first, asked.step, wire.read_top_frame(payload, self._sizes))
+            case wire.THREAD_SUSPEND_COUNT:
+                if Reader(payload, self._sizes).uint() == 0:
+                    self._found_running(asked)
+            case wire.FRAME_POP:
+                if first in self._stops:
+                    self._stops[first].location = None
+            case _ if number in _INVOKES:
+                invocation = self._invocations.pop(packet_id, None)
+                if invocation is not None:
+                    self._begin_invocation(invocation)
+                    self._end_invocation(invocation)
+            case _:
+                self._learn_names(asked, payload)
+
+    def _learn_names(self, asked: _Asked, payload: bytes) -> None:
+        symbols, sizes, number, first = self._symbols, self._sizes, asked.number, asked.first
+        match number:
+            case wire.VM_CLASSES_BY_SIGNATURE:
+                for type_id in wire.read_types(payload, sizes, most=_MOST_LOADERS):
+                    symbols.learn_class(type_id, asked.name)
             case wire.VM_ALL_CLASSES | wire.VM_ALL_CLASSES_GENERIC:
                 generic = number == wire.VM_ALL_CLASSES_GENERIC
                 for type_id, name in islice(wire.read_classes(payload, sizes, generic=generic), MOST_CLASSES):
-                    places.learn_class(type_id, name)
+                    symbols.learn_class(type_id, name)
+            case wire.VM_REDEFINE_CLASSES:
+                symbols.forget_code()
             case wire.TYPE_SIGNATURE | wire.TYPE_SIGNATURE_GENERIC:
-                places.learn_class(first, wire.class_name(Reader(payload, sizes).text()))
+                symbols.learn_class(first, wire.class_name(Reader(payload, sizes).text()))
             case wire.TYPE_METHODS | wire.TYPE_METHODS_GENERIC:
                 generic = number == wire.TYPE_METHODS_GENERIC
-                places.learn_methods(first, wire.read_methods(payload, sizes, generic=generic, most=_MOST_METHODS))
+                symbols.learn_methods(first, wire.read_methods(payload, sizes, generic=generic, most=_MOST_METHODS))
             case wire.METHOD_LINES:
-                places.learn_lines(first, second, wire.read_lines(payload, most=_MOST_LINES))
+                symbols.learn_lines(first, asked.second, wire.read_lines(payload, most=_MOST_LINES))
             case wire.THREAD_NAME:
-                places.learn_thread(first, Reader(payload, sizes).text())
+                symbols.learn_thread(first, Reader(payload, sizes).text())
+
+    def _resize(self, sizes: IdSizes) -> None:
+        if sizes != self._sizes:
+            self._sizes = sizes
+            self._symbols = SymbolTable()  # what was learned by IDs of other sizes
+            self._stops.clear()
+            self._unchecked.clear()
 
     def composite(self, payload: bytes) -> None:
-        """The JVM's events; up to EVENT_HEAD bytes of them."""
+        """Look into the JVM's events, up to EVENT_HEAD bytes of them."""
+        self.effort -= _PACKET_EFFORT + len(payload)
         try:
             events = wire.read_events(payload, self._sizes)
         except Malformed:
-            # The policy comes first, and to stand still is a sure sign whatever follows.
-            events = Events(payload[0] if payload[:1] == bytes([wire.ALL]) else _DOUBTFUL)
+            # The policy comes first, and a suspended VM is a sure sign whatever follows.
+            events = Events(payload[0] if payload[:1] in _SURE_POLICIES.values() else _DOUBTFUL)
         if events.prepared:
-            self._places.learn_class(*events.prepared)
+            self._symbols.learn_class(*events.prepared)
+        if events.policy != wire.NO_ONE:
+            self._begin_invocations()
+            self._stop(events)
+            self._publish()
+        elif events.kind == wire.THREAD_DEATH and events.thread is not None:
+            self._suspension.forget(events.thread)
+            self._stops.pop(events.thread, None)
+            self._publish()
+
+    def _stop(self, events: Events) -> None:
+        thread = events.thread
         match events.policy:
-            case wire.NO_ONE:
-                return
             case wire.ALL:
                 self._suspension.suspend_all()
-            case wire.EVENT_THREAD if events.thread is not None:
-                self._suspension.suspend(events.thread)
+            case wire.EVENT_THREAD if thread is not None:
+                self._suspend(thread)
+                self._unchecked.pop(thread, None)
             case _:
                 self._suspension.doubt()
-        self._stop = events.thread, events.location
-        self._tell_vm()
+                return
+        if thread is not None:
+            self._stops[thread] = _Stop(self._suspension.mark(thread), events.location)
+            self._stops.move_to_end(thread)
+            if len(self._stops) > MOST_STOPS:
+                self._stops.popitem(last=False)
+
+    # Threads that are suspended and resumed one by one
+
+    def _suspend(self, thread: int) -> None:
+        stop = self._stop_of(thread)
+        self._suspension.suspend(thread)
+        if stop is not None:
+            stop.mark = self._suspension.mark(thread)
+
+    def _resume(self, thread: int) -> None:
+        stop = self._stop_of(thread)
+        self._suspension.resume(thread)
+        if stop is not None:
+            stop.mark = self._suspension.mark(thread)
+        if not self._suspension.holds(thread):
+            self._unchecked.pop(thread, None)
+
+    def _stop_of(self, thread: int) -> _Stop | None:
+        """Return where *thread* stopped, if it was held ever since."""
+        stop = self._stops.get(thread)
+        if stop is not None and not self._suspension.has_held_since(stop.mark):
+            del self._stops[thread]
+            return None
+        return stop
+
+    def _check_later(self, thread: int) -> None:
+        """A JVM says yes when it is asked to suspend a thread that has ended."""
+        self._unchecked[thread] = None
+        if len(self._unchecked) > _MOST_UNCHECKED:
+            del self._unchecked[next(iter(self._unchecked))]
+
+    def _found_running(self, asked: _Asked) -> None:
+        """The JVM says that it does not hold the thread. What it says of a thread that it holds may be overtaken."""
+        if asked.step == self._suspension.step and self._suspension.holds(asked.first):
+            self._suspension.found_running(asked.first)
+            self._stops.pop(asked.first, None)
+        self._unchecked.pop(asked.first, None)
+
+    def _learn_location(self, thread: int, step: int, location: Location | None) -> None:
+        stop = self._stop_of(thread)
+        if stop is not None and location is not None and step == self._suspension.step:
+            stop.location = location
+
+    # Methods that the debugger invokes
+
+    def _begin_invocations(self) -> None:
+        """Something else happens before they have ended, and they were there first."""
+        for invocation in self._invocations.values():
+            self._begin_invocation(invocation)
+
+    def _begin_invocation(self, invocation: _Invocation) -> None:
+        if invocation.has_begun:
+            return
+        invocation.has_begun = True
+        invocation.stop = self._stop_of(invocation.thread)
+        if invocation.is_single_threaded:
+            self._resume(invocation.thread)
+        else:
+            self._suspension.resume_all()
+
+    def _end_invocation(self, invocation: _Invocation) -> None:
+        if invocation.is_single_threaded:
+            self._suspend(invocation.thread)
+        else:
+            self._suspension.suspend_all()
+        if invocation.stop is not None:
+            invocation.stop.mark = self._suspension.mark(invocation.thread)
+            self._stops[invocation.thread] = invocation.stop
+            self._stops.move_to_end(invocation.thread)
 
     # What follows
 
     def doubt(self) -> None:
         """Something passed that nobody can understand."""
         self._suspension.doubt()
-        self._tell_vm()
+        self._publish()
 
-    def _tell_vm(self) -> None:
-        thread, location = self._stop
-        if thread is not None and not self._suspension.holds(thread):
-            self._stop = thread, location = None, None
+    def _current(self) -> tuple[int, _Stop] | None:
+        """Return the newest stop whose thread was held ever since."""
+        while self._stops:
+            thread = next(reversed(self._stops))
+            stop = self._stop_of(thread)
+            if stop is not None:
+                return thread, stop
+        return None
+
+    def _publish(self) -> None:
         vm = self._suspension.vm
-        if thread is None or vm in (Vm.RUNNING, Vm.UNKNOWN):
-            state = VmChanged(vm)
-        else:
-            state = VmChanged(vm, self._places.thread(thread), self._places.describe(location) if location else None)
-        if state != self._told:
-            self._told = state
-            self.events.append(state)
+        thread = location = None
+        if vm in (Vm.SUSPENDED, Vm.THREAD) and (current := self._current()):
+            thread = self._symbols.thread(current[0])
+            location = self._symbols.describe(current[1].location) if current[1].location else None
+        state = vm, thread, location
+        if state != self._published:
+            self._published = state
+            self.events.append(VmChanged(*state))
+
+    # What the gateway asks the JVM itself
+
+    @property
+    def has_questions(self) -> bool:
+        return next(self._open_questions(), None) is not None
+
+    def take_questions(self) -> bytes:
+        """Return packets to send to the JVM now, while it is suspended; their replies are not for the debugger."""
+        packets = bytearray()
+        for number, first, second, payload in list(self._open_questions()):
+            if len(self.own) >= _MOST_QUESTIONS:
+                break
+            self._serial += 1
+            packet_id = OWN_IDS << 24 | self._serial & 0xFFFFFF
+            self.own.add(packet_id)
+            self._questions_asked.add((number, first, second))
+            self._await(packet_id, _Asked(number, first, second, self._suspension.step))
+            packets += wire.packet(packet_id, number, payload)
+        return bytes(packets)
+
+    def _open_questions(self) -> Iterator[tuple[int, int, int, bytes]]:
+        """Yield commands that were not sent since the last step, the IDs that they are about, and their payloads."""
+        vm, step = self._suspension.vm, self._suspension.step
+        if not self._may_ask or self._invocations or self.is_disposed or vm not in (Vm.SUSPENDED, Vm.THREAD):
+            return
+        if step != self._questions_step:
+            self._questions_step = step
+            self._questions_asked.clear()
+        for number, first, second, payload in self._missing():
+            if (number, first, second) not in self._questions_asked:
+                yield number, first, second, payload
+
+    def _missing(self) -> Iterator[tuple[int, int, int, bytes]]:
+        symbols, sizes = self._symbols, self._sizes
+        for thread in self._unchecked:
+            yield wire.THREAD_SUSPEND_COUNT, thread, 0, thread.to_bytes(sizes.thread)
+        if self._suspension.is_partly_resumed:
+            yield wire.VM_ALL_THREADS, 0, 0, b""
+        current = self._current()
+        if current is None:
+            return
+        thread, location = current[0], current[1].location
+        if symbols.thread(thread) is None:
+            yield wire.THREAD_NAME, thread, 0, thread.to_bytes(sizes.thread)
+        if location is None:
+            yield wire.THREAD_FRAMES, thread, 0, thread.to_bytes(sizes.thread) + bytes([0, 0, 0, 0, 0, 0, 0, 1])
+            return
+        type_id = location.type.to_bytes(sizes.type)
+        if not symbols.knows_class(location.type):
+            yield wire.TYPE_SIGNATURE, location.type, 0, type_id
+        if not symbols.knows_methods(location.type):
+            yield wire.TYPE_METHODS, location.type, 0, type_id
+        if not symbols.knows_lines(location.type, location.method):
+            payload = type_id + location.method.to_bytes(sizes.method)
+            yield wire.METHOD_LINES, location.type, location.method, payload

@@ -1,23 +1,31 @@
 """A JDWP connection, understood as its bytes pass by; and what must not reach a JVM, stopped.
 
-Each direction is fed what was read, in any pieces, and gives back what to pass on: nearly always the very bytes that
-came. The debugger's direction holds back an unfinished header, with the few bytes of payload that are looked into; a
-JVM cannot use them yet, and they go on with the packet's next byte. The JVM's direction holds back nothing. Of payloads
-only beginnings are kept, only of packets that matter, only until they were read.
+Each direction is fed what was read, in any pieces, and returns what to pass on: nearly always the very object that it
+was fed, and always that when nothing was changed or held back. Of payloads only beginnings are kept, only of packets
+that matter, only until they were read.
+
+- From the debugger an unfinished header is held back, with the few bytes of payload that are looked into; a JVM cannot
+  use them yet, and they go on with the packet's next byte. A command to exit is made one that no JVM knows, so that
+  the JVM itself answers it with an error.
+- From the JVM nothing is held back but the replies to questions of our own, and unfinished headers while there are
+  such questions.
 
 Handshakes are not its business: it begins after them. Where packets can no longer be told apart, everything passes.
+Who feeds it must be able to do without it (see noah.proxy.ends): `held`, and `ours` of the JVM's direction, say after
+each call what that takes.
 """
 
 from typing import Final
 
 from noah.core.jdwp import wire
-from noah.core.jdwp.conversation import COMMAND_HEADS, EVENT_HEAD, UNKNOWN, Conversation, ExitRefused, PacketRefused
+from noah.core.jdwp.conversation import COMMAND_HEADS, EVENT_HEAD, OWN_IDS, UNKNOWN, Conversation, PacketRefused
 from noah.core.jdwp.wire import HEADER_SIZE, REPLY, command_header, header, reply_header
 
 # A JVM allocates what a header says before it reads on. The longest packet that is meant well is RedefineClasses: MiBs.
 LONGEST: Final = 64 << 20
-ANSWERS: Final = 4096  # bytes of answers of our own that wait for a gap between the JVM's packets; more are left out
 FOREVER: Final = 1 << 62  # the rest of a packet, where packets can no longer be told apart
+
+Data = bytes | memoryview
 
 
 class OversizedPacket(Exception):
@@ -28,137 +36,149 @@ class OversizedPacket(Exception):
 
 
 class FromDebugger:
-    __slots__ = ("_allow_exit", "_between", "_held", "_leaving_out", "_passed", "_rest", "_talk", "answers")
+    ours: Final = 0  # the debugger sends nothing that is for the gateway
+
+    __slots__ = ("_allow_exit", "_is_between", "_passed", "_rest", "_talk", "held")
 
     def __init__(self, talk: Conversation, *, allow_exit: bool) -> None:
-        self.answers = bytearray()  # of our own, in the JVM's stead
+        self.held = b""
         self._talk = talk
         self._passed = talk.passed
         self._allow_exit = allow_exit
-        self._between = True  # what comes next is a header, of which nothing is held
+        self._is_between = True  # what comes next is a header, of which nothing is held
         self._rest = 0  # of a packet whose head has passed
-        self._leaving_out = False  # that rest does not pass
-        self._held = b""
 
-    def feed(self, data: bytes | memoryview) -> bytes | memoryview:
-        """What to pass on to the JVM. OversizedPacket: hang up, before the JVM allocates it."""
+    def feed(self, data: Data) -> Data:
+        """Return what to pass on to the JVM. Raise OversizedPacket to hang up before the JVM allocates it."""
         size = len(data)
-        if self._between and size >= HEADER_SIZE:
+        if self._is_between and size >= HEADER_SIZE:
             # Nearly all: one whole packet, of a kind that has passed before.
-            length, flags, number = command_header(data)
-            if length == size and number in self._passed and not flags:
+            length, first_of_id, flags, number = command_header(data)
+            if length == size and number in self._passed and not flags and first_of_id != OWN_IDS:
                 self._passed[number] += 1
                 return data
         return self._feed(data)
 
-    def _feed(self, data: bytes | memoryview) -> bytes | memoryview:
-        if self._held:
-            data = self._held + data
+    def _feed(self, data: Data) -> Data:
+        if self.held:
+            data = self.held + data
+        self._talk.begin_read()
         view, size, at = memoryview(data), len(data), self._rest
-        begin = at if self._leaving_out else 0  # of what is passed on
-        pieces: list[memoryview] = []
+        exits: list[int] = []
         while at + HEADER_SIZE <= size:
             length, packet_id, flags, number = header(view, at)
-            length = self._checked(length)
-            head = at + min(length, HEADER_SIZE + (COMMAND_HEADS.get(number, 0) if not flags & REPLY else 0))
-            if head > size:
-                break
-            if not flags & REPLY and not self._passes(number, packet_id, view[at + HEADER_SIZE : head]):
-                pieces.append(view[begin:at])
-                begin = at + length
+            if not HEADER_SIZE <= length <= LONGEST:
+                length = self._strange(length)
+            if not flags & REPLY:
+                head = at + min(length, HEADER_SIZE + COMMAND_HEADS.get(number, 0))
+                if head > size:
+                    break
+                if number == wire.VM_EXIT and not self._allow_exit:
+                    self._talk.refuse_exit()
+                    exits.append(at)
+                else:
+                    self._look_into(number, packet_id, view[at + HEADER_SIZE : head])
             at += length
-        self._held = bytes(view[at:])
+        self.held = bytes(view[at:])
         self._rest = max(0, at - size)
-        self._leaving_out = begin > size
-        self._between = at == size
-        if begin:
-            return b"".join([*pieces, view[begin:at]])
+        self._is_between = at == size
+        if exits:
+            return _without_exits(bytearray(view[:at]), exits)
         return data if at >= size else view[:at]
 
-    def take_held(self) -> bytes:
-        """What is held back when the debugger has ended: it goes to the JVM as it is."""
-        held, self._held = self._held, b""
-        return held
-
-    def _checked(self, length: int) -> int:
+    def _strange(self, length: int) -> int:
         if length > LONGEST:
             self._talk.events.append(PacketRefused(length))
             raise OversizedPacket(length)
-        if length >= HEADER_SIZE:
-            return length
-        # The JVM will hang up. Where the next packet begins nobody can say.
+        # The JVM will hang up. Where the next packet begins is unknown.
         self._talk.doubt()
         return FOREVER
 
-    def _passes(self, number: int, packet_id: int, head: memoryview) -> bool:
-        if number == wire.VM_EXIT and not self._allow_exit:
-            if len(self.answers) < ANSWERS:
-                self.answers += wire.error_reply(packet_id, wire.NOT_IMPLEMENTED)
-            self._talk.events.append(ExitRefused())
-            return False
+    def _look_into(self, number: int, packet_id: int, head: memoryview) -> None:
+        if packet_id >> 24 == OWN_IDS:
+            self._talk.saw_own_id()
         if number in COMMAND_HEADS:
-            self._talk.command(number, packet_id, bytes(head))
+            if self._talk.effort > 0:
+                self._talk.command(number, packet_id, bytes(head))
+            else:
+                self._talk.skip_command(number)
         else:
             known = number if number in wire.NAMES else UNKNOWN
             self._passed[known] = self._passed.get(known, 0) + 1
-        return True
+
+    @property
+    def is_between(self) -> bool:
+        """True if all that came has passed, and what comes next is another packet."""
+        return self._is_between
+
+
+def _without_exits(data: bytearray, exits: list[int]) -> bytes:
+    for at in exits:
+        data[at + 9 : at + HEADER_SIZE] = wire.VM_UNKNOWN.to_bytes(2)
+    return bytes(data)
 
 
 class FromJvm:
-    __slots__ = ("_answers", "_asked", "_between", "_gathered", "_goal", "_rest", "_talk")
+    __slots__ = ("_asked", "_gathered", "_goal", "_is_between", "_own", "_rest", "_talk", "held", "ours")
 
-    def __init__(self, talk: Conversation, *, answers: bytearray) -> None:
+    def __init__(self, talk: Conversation) -> None:
+        self.held = b""
+        self.ours = 0  # of what comes next, these bytes are the rest of a reply to a question of our own
         self._talk = talk
         self._asked = talk.asked
-        self._answers = answers
-        self._between = True  # what comes next is a header, of which nothing is gathered
+        self._own = talk.own
+        self._is_between = True  # what comes next is a header, of which nothing is gathered or held
         self._rest = 0  # of a packet whose head has passed
         self._gathered = bytearray()  # the head of a packet that is looked into
         self._goal = HEADER_SIZE  # its size
 
-    def feed(self, data: bytes | memoryview) -> bytes | memoryview:
-        """What to pass on to the debugger: *data*, and answers of our own where they fit between two packets."""
+    def feed(self, data: Data) -> Data:
+        """Return what to pass on to the debugger."""
         size = len(data)
-        if self._between and size >= HEADER_SIZE:
-            # Nearly all: one whole reply that nobody looks into.
+        if self._is_between and size >= HEADER_SIZE:
+            # Nearly all: one whole reply that is not looked into.
             length, packet_id, flags = reply_header(data)
-            if length == size and flags == REPLY and packet_id not in self._asked and not self._answers:
+            if length == size and flags == REPLY and packet_id not in self._asked:
                 return data
         return self._feed(data)
 
-    def _feed(self, data: bytes | memoryview) -> bytes | memoryview:
-        size, at = len(data), self._rest
-        gap = at if not self._gathered else FOREVER  # the first place between two packets
-        if self._gathered:
-            at = self._gather(data, at)
-        while at + HEADER_SIZE <= size:
-            length, packet_id, flags = reply_header(data, at)
-            if flags & REPLY and packet_id not in self._asked and length >= HEADER_SIZE:
-                at += length
-            else:
-                at = self._gather(data, at)
-        if at < size:
-            self._gathered += data[at:]
-            at = size
-        self._rest = at - size
-        self._between = at == size and not self._gathered
-        if not self._answers:
-            return data
-        if gap > size and self._between:
-            gap = size
-        return data if gap > size else bytes(data[:gap]) + self._take_answers() + data[gap:]
+    def _feed(self, data: Data) -> Data:
+        if self.held:
+            data, self.held = self.held + data, b""
+        self._talk.begin_read()
+        view, size, at, begin = memoryview(data), len(data), self._rest, self.ours
+        pieces: list[memoryview] = []  # that are passed on, and after them what begins at *begin*
+        while at < size:
+            if not self._gathered:
+                if size - at >= HEADER_SIZE:
+                    length, packet_id, flags = reply_header(view, at)
+                    is_reply = flags & REPLY
+                    if length < HEADER_SIZE:
+                        pass
+                    elif is_reply and packet_id not in self._asked:
+                        at += length
+                        continue
+                    elif not is_reply and self._talk.effort <= 0:
+                        self._talk.skip_composite(bytes(view[at + HEADER_SIZE : at + min(length, HEADER_SIZE + 1)]))
+                        at += length
+                        continue
+                    elif is_reply and packet_id in self._own:
+                        pieces.append(view[begin:at])
+                        begin = at + length
+                elif self._own:
+                    self.held = bytes(view[at:])
+                    break
+            at = self._gather(view, at)
+        end = size - len(self.held)
+        self._rest = max(0, at - end)
+        self.ours = max(0, begin - end)
+        self._is_between = at == size and not self._gathered
+        if begin or end < size:
+            return b"".join([*pieces, view[begin:end]])
+        return data
 
-    def answer(self) -> bytes:
-        """Answers of our own that can go to the debugger now, after all that was passed on."""
-        return self._take_answers() if self._answers and self._between else b""
-
-    def _take_answers(self) -> bytes:
-        answers = bytes(self._answers)
-        self._answers.clear()
-        return answers
-
-    def _gather(self, data: bytes | memoryview, at: int) -> int:
-        """Gathers a head from *at* on. Where the next packet begins, once it is complete; else the end of *data*."""
+    def _gather(self, data: memoryview, at: int) -> int:
+        """Gather a head from *at* on. Return where the next packet begins, once it is complete; else the end."""
         while True:
             missing = self._goal - len(self._gathered)
             self._gathered += data[at : at + missing]
@@ -172,7 +192,7 @@ class FromJvm:
                 return at + beyond
 
     def _understand(self) -> int | None:
-        """How much of its packet is beyond the gathered head; None: the head has to be longer."""
+        """Return how much of its packet is beyond the gathered head; None if the head has to be longer."""
         head = self._gathered
         length, packet_id, flags, number = header(head)
         if length < HEADER_SIZE:
@@ -203,4 +223,13 @@ class Observer:
     def __init__(self, *, allow_exit: bool) -> None:
         self.conversation = Conversation()
         self.from_debugger = FromDebugger(self.conversation, allow_exit=allow_exit)
-        self.from_jvm = FromJvm(self.conversation, answers=self.from_debugger.answers)
+        self.from_jvm = FromJvm(self.conversation)
+
+    @property
+    def is_asking(self) -> bool:
+        """True if the gateway could say more of a stop by asking the JVM, or waits for its replies."""
+        return bool(self.conversation.own) or self.conversation.has_questions
+
+    def take_questions(self) -> bytes:
+        """Return packets for the JVM; none while the debugger is in the middle of one."""
+        return self.conversation.take_questions() if self.from_debugger.is_between else b""

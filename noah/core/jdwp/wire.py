@@ -2,12 +2,11 @@
 
 After a handshake of 14 bytes each way, packets: length (4, the header included), ID (4), flags (1), then command set
 and command (1 + 1), or a reply's error code (2). Everything is big-endian. A reply does not say what it answers: its ID
-does. The numbers are those of "JDWP Protocol Details" of the JDK; sizes of IDs are the JVM's own, told by IDSizes.
+does. The numbers are those of "JDWP Protocol Details" of the JDK; sizes of IDs are the JVM's own, as IDSizes says.
 """
 
 import struct
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,12 +14,12 @@ HANDSHAKE: Final = b"JDWP-Handshake"
 HEADER_SIZE: Final = 11
 LONGEST_NAME: Final = 200  # bytes of a name that are kept
 REPLY: Final = 0x80  # the only flag there is
-NOT_IMPLEMENTED: Final = 99
 
 # The header with command set and command read as one number; for a reply that number is the error code.
 header = struct.Struct(">IIBH").unpack_from
-command_header = struct.Struct(">I4xBH").unpack_from  # without the ID
+command_header = struct.Struct(">IB3xBH").unpack_from  # of the ID only the first byte
 reply_header = struct.Struct(">IIB").unpack_from  # without the error code
+_line_entries: Final = struct.Struct(">QI").iter_unpack
 
 
 def command(command_set: int, number: int) -> int:
@@ -28,22 +27,35 @@ def command(command_set: int, number: int) -> int:
 
 
 VM_VERSION: Final = command(1, 1)
+VM_CLASSES_BY_SIGNATURE: Final = command(1, 2)
 VM_ALL_CLASSES: Final = command(1, 3)
+VM_ALL_THREADS: Final = command(1, 4)
 VM_DISPOSE: Final = command(1, 6)
 VM_ID_SIZES: Final = command(1, 7)
 VM_SUSPEND: Final = command(1, 8)
 VM_RESUME: Final = command(1, 9)
 VM_EXIT: Final = command(1, 10)
+VM_REDEFINE_CLASSES: Final = command(1, 18)
 VM_ALL_CLASSES_GENERIC: Final = command(1, 20)
+# A command that JDWP does not have: a JVM answers it with the error NOT_IMPLEMENTED (99). Positive as a signed byte,
+# since HotSpot uses it as an index.
+VM_UNKNOWN: Final = command(1, 127)
 TYPE_SIGNATURE: Final = command(2, 1)
 TYPE_METHODS: Final = command(2, 5)
 TYPE_SIGNATURE_GENERIC: Final = command(2, 13)
 TYPE_METHODS_GENERIC: Final = command(2, 15)
+CLASS_INVOKE: Final = command(3, 3)
+CLASS_NEW_INSTANCE: Final = command(3, 4)
+INTERFACE_INVOKE: Final = command(5, 1)
 METHOD_LINES: Final = command(6, 1)
+OBJECT_INVOKE: Final = command(9, 6)
 THREAD_NAME: Final = command(11, 1)
 THREAD_SUSPEND: Final = command(11, 2)
 THREAD_RESUME: Final = command(11, 3)
+THREAD_FRAMES: Final = command(11, 6)
+THREAD_SUSPEND_COUNT: Final = command(11, 12)
 REQUEST_SET: Final = command(15, 1)
+FRAME_POP: Final = command(16, 4)
 EVENTS: Final = command(64, 100)  # Event.Composite, the one command that a JVM sends
 
 _COMMANDS: Final = {
@@ -90,11 +102,14 @@ NAMES: Final = {
 
 BREAKPOINT: Final = 2
 CLASS_PREPARE: Final = 8
-VM_DEATH: Final = 99
-# Events that begin with a thread and a location: step, breakpoint, exception, fields, methods. Those of monitors
-# (43-46) have an object between the two.
+THREAD_DEATH: Final = 7
+# Events that begin with a thread and a location: step, breakpoint, exception, fields, methods. Those of monitors have
+# an object between the two.
 _AT_LOCATION: Final = frozenset({1, BREAKPOINT, 4, 20, 21, 40, 41, 42})
-_AT_THREAD: Final = frozenset({6, 7, CLASS_PREPARE, 43, 44, 45, 46, 90})
+_AT_MONITOR: Final = frozenset({43, 44, 45, 46})
+_AT_THREAD: Final = frozenset({6, THREAD_DEATH, CLASS_PREPARE, 90})
+
+SINGLE_THREADED: Final = 1  # an option of the commands that invoke methods: other threads are not resumed for it
 
 NO_ONE, EVENT_THREAD, ALL = range(3)  # suspend policies
 
@@ -107,11 +122,12 @@ class Malformed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class IdSizes:
-    """In bytes, 1 to 8. HotSpot has used 8 for all of them since it is 64-bit, so that is what to expect."""
+    """Sizes in bytes, 1 to 8. HotSpot has used 8 for all of them since it is 64-bit, so that is what to expect."""
 
     method: int = 8
-    thread: int = 8
+    thread: int = 8  # and of any other object
     type: int = 8
+    frame: int = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +139,7 @@ class Location:
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """A composite's policy and what its first event tells; all events of one composite are of one thread and place."""
+    """A composite's policy and what its first event says; all events of one composite have one thread and location."""
 
     policy: int
     kind: int | None = None
@@ -133,7 +149,7 @@ class Events:
 
 
 class Reader:
-    """Reads a payload, or its beginning, from the start; Malformed when it ends too early."""
+    """Read a payload, or its beginning, from the start; Malformed when it ends too early."""
 
     def __init__(self, payload: bytes, sizes: IdSizes) -> None:
         self._payload = payload
@@ -163,8 +179,11 @@ class Reader:
     def thread_id(self) -> int:
         return self.number(self._sizes.thread)
 
+    def frame_id(self) -> int:
+        return self.number(self._sizes.frame)
+
     def text(self) -> str:
-        """The first LONGEST_NAME bytes of a string."""
+        """Read a string; return its first LONGEST_NAME bytes."""
         begin, end = self._at + 4, self._at + 4 + self.number(4)
         if end > len(self._payload):
             raise Malformed
@@ -177,7 +196,7 @@ class Reader:
 
 
 def read_events(payload: bytes, sizes: IdSizes) -> Events:
-    """Malformed also when only the policy can be read."""
+    """Read a composite; Malformed also when only the policy can be read."""
     reader = Reader(payload, sizes)
     policy, count = reader.byte(), reader.uint()
     if policy > ALL:
@@ -187,6 +206,9 @@ def read_events(payload: bytes, sizes: IdSizes) -> Events:
     kind, _request = reader.byte(), reader.uint()
     if kind in _AT_LOCATION:
         return Events(policy, kind, reader.thread_id(), reader.location())
+    if kind in _AT_MONITOR:
+        thread, _tag, _monitor = reader.thread_id(), reader.byte(), reader.thread_id()  # all objects' IDs have one size
+        return Events(policy, kind, thread, reader.location())
     if kind in _AT_THREAD:
         return Events(policy, kind, reader.thread_id(), prepared=_prepared(reader) if kind == CLASS_PREPARE else None)
     return Events(policy, kind)
@@ -202,11 +224,20 @@ def read_id_sizes(payload: bytes) -> IdSizes:
     field, method, thing, type_, frame = (reader.uint() for _ in range(5))
     if not all(1 <= size <= 8 for size in (field, method, thing, type_, frame)):
         raise Malformed
-    return IdSizes(method=method, thread=thing, type=type_)
+    return IdSizes(method=method, thread=thing, type=type_, frame=frame)
+
+
+def read_top_frame(payload: bytes, sizes: IdSizes) -> Location | None:
+    """Return the location of the first frame in a reply to ThreadReference.Frames; None if there are no frames."""
+    reader = Reader(payload, sizes)
+    if not reader.uint():
+        return None
+    reader.frame_id()
+    return reader.location()
 
 
 def read_version(payload: bytes) -> str:
-    """The JVM's name and version, as people know it."""
+    """Return the JVM's name and version, as people know it."""
     reader = Reader(payload, IdSizes())
     reader.text()  # several lines of description
     reader.uint(), reader.uint()  # JDWP's version
@@ -215,33 +246,50 @@ def read_version(payload: bytes) -> str:
 
 
 def read_methods(payload: bytes, sizes: IdSizes, *, generic: bool, most: int) -> dict[int, str]:
-    """Names by method ID, of the first *most* methods and of those that *payload* has in full."""
-    reader = Reader(payload, sizes)
+    """Return names by method ID, of the first *most* methods and of those that *payload* has in full."""
+    at, size, end = 4, sizes.method, len(payload)
     names = {}
-    with suppress(Malformed):
-        for _ in range(min(reader.uint(), most)):
-            method, name, _signature = reader.method_id(), reader.text(), reader.text()
-            if generic:
-                reader.text()
-            reader.uint()  # modifiers
-            names[method] = name
+    for _ in range(min(int.from_bytes(payload[:4]), most)):
+        method, at = payload[at : at + size], at + size + 4
+        begin, at = at, at + int.from_bytes(payload[at - 4 : at])
+        name = payload[begin : min(at, begin + LONGEST_NAME)]
+        for _ in range(2 if generic else 1):  # signatures
+            at += 4 + int.from_bytes(payload[at : at + 4])
+        at += 4  # modifiers
+        if at > end:
+            break
+        names[int.from_bytes(method)] = name.decode(errors="replace")
     return names
 
 
-def read_lines(payload: bytes, *, most: int) -> dict[int, int]:
-    """Lines by the code index at which they begin; of the first *most* entries."""
-    reader = Reader(payload, IdSizes())
-    lines = {}
-    with suppress(Malformed):
-        reader.number(8), reader.number(8)  # the method's first and last code index
-        for _ in range(min(reader.uint(), most)):
-            index, line = reader.number(8), reader.uint()
-            lines[index] = line
-    return lines
+def read_lines(payload: bytes, *, most: int) -> list[tuple[int, int]]:
+    """Return code indexes and the lines that begin there; of the first *most* entries, as far as *payload* has them."""
+    begin = 8 + 8 + 4  # after the method's first and last code index, and the number of entries
+    count = min(int.from_bytes(payload[16:begin]), most, max(0, len(payload) - begin) // 12)
+    return [*_line_entries(payload[begin : begin + 12 * count])]
+
+
+def read_threads(payload: bytes, sizes: IdSizes) -> list[int] | None:
+    """Return the IDs in a reply to AllThreads; None if *payload* has not all of them."""
+    count, size = int.from_bytes(payload[:4]), sizes.thread
+    if not 4 <= 4 + count * size <= len(payload):
+        return None
+    return [int.from_bytes(payload[at : at + size]) for at in range(4, 4 + count * size, size)]
+
+
+def read_types(payload: bytes, sizes: IdSizes, *, most: int) -> list[int]:
+    """Return the IDs in a reply to ClassesBySignature: one for each class loader that has a class of that name."""
+    reader = Reader(payload, sizes)
+    types = []
+    for _ in range(min(reader.uint(), most)):
+        reader.byte()  # class, interface or array
+        types.append(reader.type_id())
+        reader.uint()  # status
+    return types
 
 
 def read_classes(payload: bytes, sizes: IdSizes, *, generic: bool) -> Iterator[tuple[int, str]]:
-    """IDs and names of the classes of an application in a reply to AllClasses, as far as *payload* goes.
+    """Yield IDs and names of the classes of an application in a reply to AllClasses, as far as *payload* goes.
 
     Classes of the JDK, arrays and lambdas are left out: they are most of the reply, and rarely where one stops.
     """
@@ -258,10 +306,10 @@ def read_classes(payload: bytes, sizes: IdSizes, *, generic: bool) -> Iterator[t
             yield type_id, class_name(signature.decode(errors="replace"))
 
 
-def error_reply(packet_id: int, error: int) -> bytes:
-    return struct.pack(">IIBH", HEADER_SIZE, packet_id, REPLY, error)
+def packet(packet_id: int, number: int, payload: bytes) -> bytes:
+    return struct.pack(">IIBH", HEADER_SIZE + len(payload), packet_id, 0, number) + payload
 
 
 def class_name(signature: str) -> str:
-    """Lcom/shop/OrderService$Line; -> OrderService$Line"""
+    """Turn Lcom/shop/OrderService$Line; into OrderService$Line."""
     return signature.removeprefix("L").removesuffix(";").rpartition("/")[2]

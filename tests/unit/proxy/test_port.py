@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from noah.core.jdwp.wire import HANDSHAKE
+from noah.core.jdwp.wire import HANDSHAKE, command
 from noah.core.session.session import Vm
 from noah.errors import Unavailable
 from tests import jdwp
@@ -217,12 +217,12 @@ async def test_the_next_debugger_goes_where_the_session_has_gone(opened: Open) -
     await successor.close()
 
 
-async def test_an_exit_is_answered_by_the_gateway_and_told_once(opened: Open) -> None:
+async def test_an_exit_becomes_a_command_that_no_jvm_knows_and_is_noticed_once(opened: Open) -> None:
     watched = await opened()
     reader, writer = await watched.attach()
     writer.write(ask(1, jdwp.EXIT, integer(0)) * 3 + ask(2, jdwp.VERSION))
     # This JVM echoes.
-    assert await reader.readexactly(44) == reply(1, error=99) * 3 + ask(2, jdwp.VERSION)
+    assert await reader.readexactly(56) == ask(1, command(1, 127), integer(0)) * 3 + ask(2, jdwp.VERSION)
     await watched.until(lambda: watched.told("exit_refused"))
     assert len(watched.told("exit_refused")) == 1
 
