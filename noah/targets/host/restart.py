@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 
 from noah.core.forwarder import Agent
 from noah.core.host import options
+from noah.core.host.assignments import NotEditable
 from noah.core.host.edits import EditState, HostEdit
 from noah.core.session.session import Session
 from noah.errors import CannotDebug, NeedsRestart, RolledBack, Unavailable
@@ -146,7 +147,7 @@ class Restarts:
         flags = options.flags_for({jvm.version for jvm in await self._app.jvms()}, app.jdwp_port)
         try:
             return options.with_flags(content, app.options_variable, flags)
-        except options.NotEditable as e:
+        except NotEditable as e:
             raise CannotDebug(f"{app.options_file} on {self._app.where} cannot be edited: {e}.") from None
 
     async def _bring_up(self, edit: HostEdit, step: Step) -> None:
