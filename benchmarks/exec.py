@@ -6,9 +6,6 @@ Makes a pod with image noah.test/java17:1, in which a small Java server echoes (
 debug agent would; measures `kubectl exec POD -- true` against Exec.run(), and `kubectl port-forward` against
 Exec.connect() with `socat - TCP:127.0.0.1:PORT`: round trips of 32 bytes, 512 MiB in writes
 of 256 KiB, and the time to a first reply on a new connection. Three rounds, taken in turns; the median counts.
-
-The last lines say what wsproto would add to that: the processor time of its frames, and of the gateway's own, for the
-same round trip and for the same MiB, as a share of the route's.
 """
 
 import argparse
@@ -23,15 +20,9 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
-
-from wsproto.connection import Connection, ConnectionType
-from wsproto.events import BytesMessage
 
 from noah.kube.clusters import Cluster
 from noah.kube.exec.commands import Container
-from noah.kube.exec.websocket import BUFFER, Counts, WebSocket
 from noah.settings import ClusterSettings
 
 NAMESPACE = "noah-bench-exec"
@@ -208,68 +199,6 @@ async def measure(cluster: Cluster, kubectl: list[str]) -> dict[str, float]:
     return figures | {name: statistics.median(each) for name, each in rounds.items()}
 
 
-FROM_SERVER = 32 << 10  # bytes of an exec stream's frame: what a kubelet copies at once
-TRIP = b"\x82\x21\x01" + b"x" * 32
-PIECES = (b"\x82\x7e" + (FROM_SERVER + 1).to_bytes(2, "big") + b"\x01" + b"x" * FROM_SERVER) * 8
-
-
-class OwnFrames:
-    """The gateway's frames over a connection that goes nowhere."""
-
-    def __init__(self) -> None:
-        self._buffer = memoryview(bytearray(BUFFER + 1024))
-        nowhere: Any = SimpleNamespace(
-            pause_reading=lambda: None,
-            resume_reading=lambda: None,
-            set_protocol=lambda protocol: None,
-            is_closing=lambda: False,
-            write=lambda data: None,
-        )
-        protocol = SimpleNamespace(set_parser=lambda parser, payload: None)
-        answer: Any = SimpleNamespace(headers={}, connection=SimpleNamespace(protocol=protocol, transport=nowhere))
-        self._socket = WebSocket(answer, name="it", buffer=self._buffer, counts=Counts(), beat=3600)
-        self._socket.resume_reading()
-
-    def send(self, data: bytes) -> None:
-        self._socket.send(0, data)
-
-    def receive(self, data: bytes) -> None:
-        self._buffer[: len(data)] = data
-        self._socket.buffer_updated(len(data))
-
-
-class WsprotoFrames:
-    def __init__(self) -> None:
-        self._connection = Connection(ConnectionType.CLIENT)
-
-    def send(self, data: bytes) -> None:
-        self._connection.send(BytesMessage(data=b"\x00" + data))
-
-    def receive(self, data: bytes) -> None:
-        self._connection.receive_data(data)
-        for _ in self._connection.events():
-            pass
-
-
-def frame_costs(frames: OwnFrames | WsprotoFrames) -> tuple[float, float]:
-    """Microseconds for a round trip of 32 bytes, and for a MiB that comes."""
-
-    def trip() -> None:
-        frames.send(b"x" * 32)
-        frames.receive(TRIP)
-
-    def microseconds(work: Callable[[], None], times: int) -> float:
-        took = []
-        for _ in range(15):
-            began = time.process_time()
-            for _ in range(times):
-                work()
-            took.append((time.process_time() - began) / times * 1e6)
-        return statistics.median(took)
-
-    return microseconds(trip, 2000), microseconds(lambda: frames.receive(PIECES), 100) * (1 << 20) / (8 * FROM_SERVER)
-
-
 async def main(kubeconfig: Path) -> None:
     kubectl = ["kubectl", "--kubeconfig", str(kubeconfig), "--namespace", NAMESPACE]
     await command(*kubectl, "create", "namespace", NAMESPACE)
@@ -285,12 +214,6 @@ async def main(kubeconfig: Path) -> None:
     round_trips = figures["connect p50, us"] / figures["port-forward p50, us"]
     bulks = figures["connect bulk, MiB/s"] / figures["port-forward bulk, MiB/s"]
     print(f"{'connect : port-forward':28} {round_trips:10.2f} of the round trip, {bulks:.2f} of the bulk")
-    own, theirs = frame_costs(OwnFrames()), frame_costs(WsprotoFrames())
-    print(f"{'own frames':28} {own[0]:10.1f} us per round trip, {own[1]:.0f} us per MiB")
-    print(f"{'wsproto':28} {theirs[0]:10.1f} us per round trip, {theirs[1]:.0f} us per MiB")
-    more_per_trip = (theirs[0] - own[0]) / figures["connect p50, us"]
-    more_per_mib = (theirs[1] - own[1]) / (1e6 / figures["connect bulk, MiB/s"])
-    print(f"{'wsproto would add':28} {more_per_trip:10.1%} to the round trip, {more_per_mib:.1%} to the bulk")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from noah.kube.exec.held import HeldExec
 from noah.kube.exec.pipe import Pipe
 from noah.kube.exec.slots import WAIT_S, ExecSlots
 from noah.kube.exec.stream import STDOUT, V4, V5, ExecStream, Sink
-from noah.kube.exec.websocket import BEAT, BUFFER, Counts
+from noah.kube.exec.websocket import BEAT, BUFFER, ExecCounts
 
 HANDSHAKE = 10.0  # seconds
 
@@ -52,7 +52,7 @@ class Exec:
     """
 
     def __init__(self, client: Client, *, handshake: float = HANDSHAKE, beat: float = BEAT) -> None:
-        self.counts = Counts()
+        self.counts = ExecCounts()
         self._client = client
         self._handshake = handshake
         self._slots = ExecSlots(client.name)
