@@ -1,8 +1,8 @@
 """The webhook's certificates: an authority of its own, kept in a folder, and short-lived ones that it signs.
 
-The API servers are told the authority once; the certificates are made anew long before they end, with nobody looking.
-Only an authority that has ended is followed by another one: no API server believes it any more, so nothing is lost, and
-somebody has to tell them.
+The API servers are given the authority once; the certificates are replaced long before they end, by themselves. Only an
+authority that has ended is followed by another one: no API server believes it any more, so nothing is lost, and a
+person has to give them the next.
 """
 
 import contextlib
@@ -10,6 +10,7 @@ import fcntl
 import ipaddress
 import os
 import ssl
+import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -25,11 +26,12 @@ AUTHORITY_LASTS = timedelta(days=3650)
 LASTS = timedelta(days=30)
 RENEWED_AT = LASTS / 2  # before its end
 WARNED_AT = timedelta(days=90)  # before the authority's end
+LOCKED_WITHIN_S = 10.0  # another program makes an authority in some milliseconds
 SKEW = timedelta(hours=1)  # by which an API server's clock may be behind
 
 
 class Certificates:
-    """BadSettings from each method when the folder or what is in it is of no use."""
+    """The folder's certificates. Each method blocks, and raises BadSettings if the folder or a file is unusable."""
 
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
         self._folder = folder
@@ -38,21 +40,20 @@ class Certificates:
         self._authority: x509.Certificate | None = None  # that has signed the last one
 
     def authority(self, now: datetime) -> str:
-        """PEM; made when there is none that is good."""
+        """Return the authority in PEM; make it if there is none, or it has ended."""
         self._make_authority(now)
         return self._read("authority.crt").decode()
 
     def is_due(self, now: datetime) -> bool:
-        """Also when there is another authority, which `noah webhook` may have made and told the API servers."""
+        """True if the certificate ends soon, or `noah webhook` has made another authority."""
         if self._ends is None or self._authority is None or self._ends - now < RENEWED_AT:
             return True
         there = (self._folder / "authority.crt").exists()
         return now >= self._authority.not_valid_after_utc or not there or self._issuer() != self._authority
 
     def renew(self, context: ssl.SSLContext, now: datetime) -> str | None:
-        """Connections from now on get a new certificate; those that there are keep theirs. A sentence when somebody has
-        something to do."""
-        anew = self._make_authority(now)
+        """Give connections from now on a new certificate. Return a sentence if a person has something to do."""
+        replaced = self._make_authority(now)
         issuer = self._issuer()
         key = ec.generate_private_key(ec.SECP256R1())
         names = x509.SubjectAlternativeName([_general_name(name) for name in self._names])
@@ -65,18 +66,18 @@ class Certificates:
         self._write("webhook.pem", _pem(key) + certificate.public_bytes(serialization.Encoding.PEM))
         context.load_cert_chain(self._folder / "webhook.pem")
         self._ends, self._authority = now + LASTS, issuer
-        return anew or self._warning(issuer.not_valid_after_utc, now)
+        return replaced or self._warning(issuer.not_valid_after_utc, now)
 
     def _warning(self, ends: datetime, now: datetime) -> str | None:
         if ends - now > WARNED_AT:
             return None
         return (
-            f"The webhook's authority ends on {ends:%Y-%m-%d}, and nothing is injected from then on. To have another "
+            f"The webhook's authority ends on {ends:%Y-%m-%d}; from then on nothing is injected. To have another "
             f"one: remove authority.crt from {self._folder}, then `noah webhook | kubectl apply -f -` in each cluster."
         )
 
     def _make_authority(self, now: datetime) -> str | None:
-        """A sentence when it follows one that the API servers were told."""
+        """Make an authority if it is needed. Return a sentence if it follows one that API servers were given."""
         with self._alone():
             if not (self._folder / "authority.crt").exists():
                 self._write_authority(now)
@@ -87,7 +88,7 @@ class Certificates:
             self._write_authority(now)
         return (
             f"The webhook's authority has ended on {ended:%Y-%m-%d}, and there is another one. Nothing is injected "
-            "until API servers are told: `noah webhook | kubectl apply -f -` in each cluster."
+            "until API servers have it: `noah webhook | kubectl apply -f -` in each cluster."
         )
 
     def _write_authority(self, now: datetime) -> None:
@@ -103,23 +104,33 @@ class Certificates:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        """A gateway and `noah webhook` that begin at once must not make a key and a certificate of two authorities."""
+        """Hold the folder's lock: a gateway and `noah webhook` that start together must not mix two authorities."""
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder = os.open(self._folder, os.O_RDONLY)
         except OSError as e:
             raise BadSettings(f"The webhook's {self._folder} cannot be used: {e.strerror}.") from None
         try:
-            fcntl.flock(folder, fcntl.LOCK_EX)
+            self._lock(folder)
             yield
         finally:
             os.close(folder)
+
+    def _lock(self, folder: int) -> None:
+        until = time.monotonic() + LOCKED_WITHIN_S
+        while True:
+            try:
+                return fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise BadSettings(f"The webhook's {self._folder} is locked by another program.") from None
+                time.sleep(0.05)
 
     def _issuer(self) -> x509.Certificate:
         try:
             return x509.load_pem_x509_certificate(self._read("authority.crt"))
         except ValueError:
-            raise BadSettings(f"The webhook's {self._folder / 'authority.crt'} is no certificate.") from None
+            raise BadSettings(f"The webhook's {self._folder / 'authority.crt'} is not a certificate.") from None
 
     def _signer(self) -> ec.EllipticCurvePrivateKey:
         try:
@@ -127,7 +138,7 @@ class Certificates:
         except (ValueError, TypeError):
             signer = None
         if not isinstance(signer, ec.EllipticCurvePrivateKey):
-            raise BadSettings(f"The webhook's {self._folder / 'authority.key'} is no key of ours.")
+            raise BadSettings(f"The webhook's {self._folder / 'authority.key'} is not a key that Noah made.")
         return signer
 
     def _read(self, name: str) -> bytes:

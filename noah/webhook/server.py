@@ -16,6 +16,7 @@ from typing import Any
 
 from aiohttp import web
 
+from noah.backoff import Backoff
 from noah.core.inject.manifest import inject
 from noah.errors import BadInput, BadSettings
 from noah.settings import WebhookSettings
@@ -26,19 +27,26 @@ log = logging.getLogger(__name__)
 PATH = "/webhook/inject"
 LABEL = "debug.noah/inject"
 LONGEST_REVIEW = 8 << 20  # bytes; an object has 1.5 MiB at most, and an update's review has two
-LOOK_AGAIN = 60.0  # seconds; an authority that `noah webhook` has made anew is that much older at most
+LOOK_AGAIN = 60.0  # seconds; an authority that `noah webhook` has replaced is used for that long at most
+LONGEST_PAUSE_S = 3600.0  # between attempts that fail; a certificate is renewed 15 days before its end
 WARNINGS, WARNING = 10, 200  # an API server may drop more and longer ones
+# What reading a pod raises when a field of it has the type of another one.
+MALFORMED = (AttributeError, KeyError, IndexError, TypeError, ValueError, RecursionError)
 
 
 def review(sent: Any) -> dict[str, Any]:
-    """The answer to an AdmissionReview. BadInput when it is none."""
+    """Return the answer to an AdmissionReview. Raises BadInput when it is not one, or its pod is malformed."""
     request = sent.get("request") if isinstance(sent, dict) else None
     if not isinstance(request, dict) or not isinstance(request.get("uid"), str):
-        raise BadInput("This is no AdmissionReview: it has no request with a uid.")
+        raise BadInput("The body is not an AdmissionReview: it has no request with a uid.")
     answer: dict[str, Any] = {"uid": request["uid"], "allowed": True}
     pod = request.get("object")
     if isinstance(pod, dict) and isinstance(pod.get("spec"), dict):
-        changes, notes = _changes(pod)
+        try:
+            changes, notes = _changes(pod)
+        except MALFORMED as e:
+            # No API server sends such a pod: it checks the types of a pod's fields first.
+            raise BadInput(f"The pod of the AdmissionReview is malformed ({type(e).__name__}: {str(e)[:200]}).") from e
         if changes:
             patch = base64.b64encode(json.dumps(changes).encode()).decode()
             answer |= {"patchType": "JSONPatch", "patch": patch}
@@ -62,7 +70,7 @@ def _changes(pod: dict[str, Any]) -> tuple[list[dict[str, Any]], list[str]]:
 
 
 def manifest(*, name: str, client: Mapping[str, Any], authority: str) -> dict[str, Any]:
-    """*client*: {"url": ...} or {"service": {...}}."""
+    """Return the configuration to be applied; *client* is {"url": ...} or {"service": {...}}."""
     labelled = {"matchLabels": {LABEL: "true"}}
     return {
         "apiVersion": "admissionregistration.k8s.io/v1",
@@ -88,21 +96,26 @@ def manifest(*, name: str, client: Mapping[str, Any], authority: str) -> dict[st
 
 async def _inject(request: web.Request) -> web.Response:
     try:
-        return web.json_response(review(await request.json()))
-    except ValueError:
-        return web.json_response({"detail": "This is no JSON."}, status=400)
+        return web.json_response(review(json.loads(await request.read())))
+    except (ValueError, RecursionError, web.RequestPayloadError):
+        return _refused("The body is not JSON.")
     except BadInput as e:
-        return web.json_response({"detail": e.sentence}, status=400)
+        return _refused(e.sentence)
+
+
+def _refused(sentence: str) -> web.Response:
+    log.warning("a review is refused: %s", ascii(sentence))
+    return web.json_response({"detail": sentence}, status=400)
 
 
 @contextlib.asynccontextmanager
 async def serving(
     wanted: WebhookSettings, clock: Callable[[], datetime], *, look_again: float = LOOK_AGAIN
 ) -> AsyncIterator[None]:
-    """*look_again*: seconds between two looks at whether the certificate is to be renewed."""
+    """Serve as long as the context lasts; look every *look_again* seconds whether the certificate is due."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     certificates = Certificates(wanted.folder, wanted.names)
-    _renew(certificates, context, clock())
+    await asyncio.to_thread(_renew, certificates, context, clock())
     site = web.Application(client_max_size=LONGEST_REVIEW)
     site.router.add_post(PATH, _inject)
     runner = web.AppRunner(site, access_log=None, shutdown_timeout=1.0)
@@ -125,14 +138,23 @@ async def serving(
 async def _keep_renewed(
     certificates: Certificates, context: ssl.SSLContext, clock: Callable[[], datetime], look_again: float
 ) -> None:
+    backoff = Backoff(first_s=look_again, longest_s=LONGEST_PAUSE_S)
+    pause_s = look_again
     while True:
-        await asyncio.sleep(look_again)
+        await asyncio.sleep(pause_s)
+        pause_s = look_again
         try:
-            if certificates.is_due(clock()):
-                _renew(certificates, context, clock())
+            # In a thread: keys are made, and the folder's lock may be another program's for a while.
+            if await asyncio.to_thread(certificates.is_due, clock()):
+                await asyncio.to_thread(_renew, certificates, context, clock())
                 log.info("the webhook has a new certificate")
+            backoff.reset()
         except BadSettings as e:
-            log.warning("%s", e.sentence)
+            pause_s = max(look_again, backoff.next_s())
+            log.warning("the webhook's certificate is not renewed: %s", e.sentence)
+        except Exception:  # the task's outermost loop: the gateway goes on with the certificate that it has
+            pause_s = max(look_again, backoff.next_s())
+            log.exception("the webhook's certificate is not renewed")
 
 
 def _renew(certificates: Certificates, context: ssl.SSLContext, now: datetime) -> None:

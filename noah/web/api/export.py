@@ -1,10 +1,11 @@
-"""All sessions of a filter as a file, as long as it may be: it is written while the database is read, page by page."""
+"""All sessions of a filter as a file of any length: it is written while the database is read, page by page."""
 
 import asyncio
 import csv
 import io
 import json
 import logging
+import re
 from collections.abc import Callable, Iterable
 
 from aiohttp import web
@@ -21,14 +22,15 @@ log = logging.getLogger(__name__)
 ROUTES = Routes()
 
 AT_ONCE = 500  # sessions; some hundred KiB
-READS_WITHIN = 30.0  # seconds; who reads slower than AT_ONCE in that time has gone away
+READS_WITHIN = 30.0  # seconds; a client that reads slower than AT_ONCE in that time has gone away
 PLAIN = (
     "id", "target", "app", "workload", "owner", "status", "port",
     "created_at", "expires_at", "ended_at", "end_reason", "end_detail", "ended_by",
 )  # fmt: skip
 COLUMNS = (*PLAIN, "connections", "debuggers", "bytes_in", "bytes_out", "commands")
-# What a spreadsheet would take for a formula, and run.
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# What a spreadsheet would take for a formula, and run: at a cell's beginning, where some drop blanks first, and behind
+# what some take for a separator of cells. The signs exist in full width too, and Excel takes those for the same.
+FORMULA = re.compile(r"(^|[;\t\r\n])(?=\s*[=+\-@＝＋－＠]|[;\t\r\n])")
 
 Written = Callable[[Iterable[SessionJson]], str]
 
@@ -69,10 +71,10 @@ async def _export(
             page = await find(request, call.query, limit=AT_ONCE, after=page.after)
             await _write(response, written(_json(request, page.items)))
     except ConnectionResetError:
-        pass  # they went away
+        pass  # the client went away
     except (NoahError, TimeoutError) as e:
         # A file that ends early must not look like a whole one: its last chunk is never sent.
-        log.warning("the export of sessions breaks off: %s", str(e) or "nobody reads it")
+        log.warning("the export of sessions is cut short: %s", str(e) or "the client does not read")
         if request.transport is not None:
             request.transport.abort()
     return response
@@ -108,9 +110,10 @@ def _row(session: SessionJson) -> Iterable[object]:
 
 def _table(rows: Iterable[Iterable[object]]) -> str:
     text = io.StringIO()
-    csv.writer(text).writerows([_cell(value) for value in row] for row in rows)
+    csv.writer(text).writerows([plain_cell(value) for value in row] for row in rows)
     return text.getvalue()
 
 
-def _cell(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+def plain_cell(value: object) -> object:
+    """Return *value* as a spreadsheet shows it instead of running it: with an apostrophe before each formula."""
+    return FORMULA.sub(r"\1'", value) if isinstance(value, str) else value

@@ -1,9 +1,14 @@
 """The webhook's answers, and its certificates over a real TLS connection."""
 
+import asyncio
 import base64
+import fcntl
 import json
+import os
 import ssl
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,6 +16,8 @@ from typing import Any
 
 import aiohttp
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from noah.core.inject.manifest import inject, is_injected
 from noah.errors import BadInput, BadSettings
@@ -18,6 +25,8 @@ from noah.settings import WebhookSettings
 from noah.webhook.certificates import AUTHORITY_LASTS, LASTS, Certificates
 from noah.webhook.server import PATH, review, serving
 from tests.gateway import free_port
+
+Post = Callable[[bytes, Mapping[str, str]], Any]
 
 POD: dict[str, Any] = {
     "apiVersion": "v1",
@@ -91,6 +100,103 @@ def test_what_is_no_review_is_refused(sent: Any) -> None:
         review(sent)
 
 
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+PLACES = ("metadata", "metadata.labels", "metadata.annotations", "metadata.ownerReferences", "metadata.name", "spec",
+          "spec.containers", "spec.containers.0", "spec.containers.0.name", "spec.containers.0.env",
+          "spec.containers.0.command", "spec.containers.0.livenessProbe", "spec.containers.0.livenessProbe.httpGet",
+          "spec.containers.0.ports", "spec.initContainers", "spec.volumes")  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(PLACES), JSON)
+def test_a_pod_whose_fields_have_other_types_is_answered_or_refused_in_one_line(place: str, value: Any) -> None:
+    pod = deepcopy(POD)
+    *above, last = place.split(".")
+    within: Any = pod
+    for key in above:
+        within = within[int(key)] if key.isdecimal() else within[key]
+    within[int(last) if last.isdecimal() else last] = value
+    said = ""
+    try:
+        said = json.dumps(review(asked(pod)))
+    except BadInput as e:
+        said = e.sentence
+    assert "\n" not in said
+
+
+async def test_whatever_is_sent_the_answer_is_a_4xx_and_one_line(tmp_path: Path) -> None:
+    async with _webhook(tmp_path) as (post, _):
+        for body, headers in (
+            (b"", {}),
+            (b"{", {}),
+            (b"\xff\xfe", {}),
+            (b"[" * 100_000, {}),
+            (b"--x\r\nContent-Disposition: form-data", {"Content-Type": "multipart/form-data; boundary=x"}),
+            (b"not gzip", {"Content-Encoding": "gzip"}),
+            (b"{}", {"Content-Type": "application/json; charset=nonsense"}),
+            (json.dumps(asked({"metadata": 5, "spec": {"containers": 5}})).encode(), {}),
+        ):
+            async with post(body, headers) as answer:
+                assert 400 <= answer.status < 500, (body[:20], answer.status)
+                assert "\n" not in (await answer.text()).strip()
+
+
+async def test_an_unexpected_failure_of_the_renewal_is_logged_and_the_next_attempt_succeeds(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    failures = iter([RuntimeError("the clock is broken")] * 3)
+
+    def clock() -> datetime:
+        if (tmp_path / "broken").exists() and (failure := next(failures, None)):
+            raise failure
+        return datetime.now(UTC)
+
+    caplog.set_level("INFO")
+    async with _webhook(tmp_path, clock=clock, look_again=0.02) as (post, wanted):
+        (tmp_path / "broken").touch()
+        (wanted.folder / "authority.crt").unlink()
+        async with asyncio.timeout(20):
+            while "the webhook has a new certificate" not in caplog.text:
+                await asyncio.sleep(0.02)
+        assert caplog.text.count("RuntimeError: the clock is broken") == 3
+
+
+async def test_the_event_loop_goes_on_while_another_program_has_the_folders_lock(tmp_path: Path) -> None:
+    async with _webhook(tmp_path, look_again=0.05) as (post, wanted):
+        folder = os.open(wanted.folder, os.O_RDONLY)
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        try:
+            (wanted.folder / "authority.crt").unlink()
+            began = asyncio.get_running_loop().time()
+            while (elapsed := asyncio.get_running_loop().time() - began) < 1:
+                before = asyncio.get_running_loop().time()
+                async with post(json.dumps(asked(POD)).encode(), {}) as answer:
+                    assert answer.status == 200
+                assert asyncio.get_running_loop().time() - before < 10, elapsed
+        finally:
+            os.close(folder)
+
+
+@asynccontextmanager
+async def _webhook(
+    folder: Path, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC), look_again: float = 60.0
+) -> AsyncIterator[tuple[Post, WebhookSettings]]:
+    port = free_port()
+    wanted = WebhookSettings(listen=f"127.0.0.1:{port}", names=("127.0.0.1",), folder=folder / "webhook")
+    serves = serving(wanted, clock, look_again=look_again)
+    async with serves, aiohttp.ClientSession() as http:
+        authority = await asyncio.to_thread(
+            lambda: Certificates(wanted.folder, wanted.names).authority(datetime.now(UTC))
+        )
+        context = ssl.create_default_context(cadata=authority)
+        url = f"https://127.0.0.1:{port}{PATH}"
+        yield lambda body, headers: http.post(url, data=body, headers=headers, ssl=context), wanted
+
+
 async def test_it_answers_over_tls_that_its_authority_vouches_for(tmp_path: Path) -> None:
     port = free_port()
     wanted = WebhookSettings(listen=f"127.0.0.1:{port}", names=("127.0.0.1",), folder=tmp_path / "webhook")
@@ -157,7 +263,9 @@ def test_two_that_begin_at_once_have_one_authority(tmp_path: Path) -> None:
         assert len(set(threads.map(lambda one: one.authority(now), several))) == 1
 
 
-@pytest.mark.parametrize(("name", "says"), [("authority.crt", "is no certificate"), ("authority.key", "is no key")])
+@pytest.mark.parametrize(
+    ("name", "says"), [("authority.crt", "is not a certificate"), ("authority.key", "is not a key")]
+)
 def test_a_broken_authority_is_named(tmp_path: Path, name: str, says: str) -> None:
     certificates, now = Certificates(tmp_path / "w", ["noah.dev.svc"]), datetime(2026, 1, 1, tzinfo=UTC)
     certificates.authority(now)
