@@ -13,6 +13,17 @@ from noah.store.feed import Feed
 
 log = logging.getLogger(__name__)
 
+# What happens at a session's port is a step of it too: who looks later should see it.
+KEPT_AS_STEPS = frozenset(
+    {
+        EventKind.ATTACHED,
+        EventKind.DETACHED,
+        EventKind.REFUSED,
+        EventKind.EXIT_REFUSED,
+        EventKind.PACKET_REFUSED,
+    }
+)
+
 
 class Telling:
     def __init__(self, live: Live, *, feed: Feed, clock: Callable[[], datetime], took: Callable[[float], None]) -> None:
@@ -23,15 +34,26 @@ class Telling:
         self._clock = clock
         self._took = took
         self._told: tuple[object, ...] = ()
+        self._refusal: tuple[object, Step] | None = None  # the last one that was kept, and its reason
 
     def step(self, text: str) -> None:
         self._live.steps.append(Step(self._clock(), text))
         self.notice(EventKind.STEP, {"text": text})
 
     def notice(self, kind: EventKind, data: Mapping[str, Any]) -> None:
+        if kind in KEPT_AS_STEPS:
+            self._keep(data)
         session = self._live.session
         about = {"session": session.id, "owner": session.owner}
         self._feed.publish(kind, str(session.target), {**about, **data})
+
+    def _keep(self, data: Mapping[str, Any]) -> None:
+        """Keep it as a step. An IDE that is refused comes again each second: of these only the last is kept."""
+        steps, reason, step = self._live.steps, data.get("reason"), Step(self._clock(), data["text"])
+        if reason is not None and steps and self._refusal == (reason, steps[-1]):
+            steps.pop()
+        steps.append(step)
+        self._refusal = (reason, step)
 
     def changes(self) -> None:
         """What is not as it was told last; a stop that does not last is no change."""
@@ -48,7 +70,8 @@ class Telling:
             self._took((self._clock() - live.session.created_at).total_seconds())
         if before != (live.status,):
             self._log_status(str(before[0]) if before else "new")
-            self.step(_said(live))
+            if said := _said(live, Status.SUSPENDED in before):
+                self.step(said)
         self.notice(EventKind.SESSION, {"status": live.status, "reason": live.reason})
 
     def _log_status(self, before: str) -> None:
@@ -57,11 +80,13 @@ class Telling:
         log.info("%s %s %s -> %s%s", session.target, session.id, before, live.status, f": {why}" if why else "")
 
 
-def _said(live: Live) -> str:
+def _said(live: Live, was_suspended: bool) -> str | None:
     session = live.session
     match live.status:
         case Status.READY:
             return f"Ready: point the debugger at port {session.port}."
+        case Status.ATTACHED:
+            return "Running again." if was_suspended else None  # the port says who attached
         case Status.ENDED:
             return f"Ended: {str(session.end_reason).replace('_', ' ')}."
         case status:

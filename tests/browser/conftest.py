@@ -52,9 +52,9 @@ Opened = Callable[..., Awaitable[Page]]
 
 
 @asynccontextmanager
-async def launched() -> AsyncIterator[Browser]:
+async def launched(*more: str) -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
-        chromium = await playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET.split())
+        chromium = await playwright.chromium.launch(executable_path=CHROMIUM, args=[*QUIET.split(), *more])
         yield chromium
         await chromium.close()
 

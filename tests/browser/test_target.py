@@ -11,6 +11,7 @@ from playwright.async_api import Page, Request, Route, expect
 from tests.browser.conftest import SCREENS, SOON, Opened
 from tests.gateway import Api, Process
 from tests.integration.test_gateway import App, at_a_breakpoint
+from tests.jdwp import Debugger
 
 pytestmark = [pytest.mark.browser, pytest.mark.jvm, pytest.mark.asyncio(loop_scope="session")]
 
@@ -40,6 +41,21 @@ async def test_from_a_click_to_a_breakpoint_and_back(gateway: tuple[Process, Api
     await expect(past).to_contain_text("closed")
     await past.get_by_role("link", name=session["id"]).click()
     await expect(page.get_by_role("region", name="Connections")).to_contain_text("resumed by ada")
+
+
+async def test_who_was_refused_is_seen_as_it_happens(gateway: tuple[Process, Api], app: App, opened: Opened) -> None:
+    process, api = gateway
+    session = await api.ready(f"local/{app.name}")
+    page = await opened(f"{process.url}/targets/local/{app.name}")
+    await page.add_init_script("window.setInterval = () => 0")  # so that nothing is seen by asking now and then
+    await page.reload()
+    await page.locator("body[data-stream=open]").wait_for(state="attached")
+    with Debugger(session["port"]):
+        await expect(page.get_by_label("Steps")).to_contain_text("A debugger attached from 127.0.0.1", timeout=SOON)
+        with pytest.raises(ConnectionError):
+            Debugger(session["port"])
+        await expect(page.get_by_label("Steps")).to_contain_text("A second debugger, from 127.0.0.1", timeout=SOON)
+    await expect(page.get_by_label("Steps")).to_contain_text("is gone", timeout=SOON)
 
 
 async def test_one_asks_and_the_other_reads_it_even_after_a_reload(

@@ -94,6 +94,22 @@ async def test_a_debuggers_stop_is_told_and_resumed(gateway: Gateway) -> None:
         assert resumed["audit"]["commands"]["EventRequest.Set"] >= 1
 
 
+async def test_who_came_and_who_was_refused_are_steps_of_the_session(gateway: Gateway) -> None:
+    session = await gateway.api.ready("local/shop")
+    async with jdb(session):
+        await gateway.api.until(session, "attached")
+        for _ in range(3):  # an IDE that tries again
+            reader, writer = await asyncio.open_connection(session["host"], session["port"])
+            writer.write(b"JDWP-Handshake")
+            assert await reader.read() == b""
+            writer.close()
+    seen = await gateway.api.until(session, "ready")
+    steps = [step["text"] for step in seen["steps"]]
+    about = [text.partition(" from ")[0].partition(" of ")[0] for text in steps]
+    came = about.index("A debugger attached")
+    assert about[came : came + 3] == ["A debugger attached", "A second debugger,", "The debugger"], steps
+
+
 async def test_ending_waits_until_nothing_is_left(gateway: Gateway) -> None:
     session = await gateway.api.ready("local/shop")
     ended = await gateway.api.end(session)

@@ -156,7 +156,7 @@ async def test_an_unexpected_failure_of_the_renewal_is_logged_and_the_next_attem
         return datetime.now(UTC)
 
     caplog.set_level("INFO")
-    async with _webhook(tmp_path, clock=clock, look_again=0.02) as (post, wanted):
+    async with _webhook(tmp_path, clock=clock, look_again=0.02) as (_, wanted):
         (tmp_path / "broken").touch()
         (wanted.folder / "authority.crt").unlink()
         async with asyncio.timeout(20):
