@@ -19,6 +19,7 @@ from typing import Any
 from aiohttp import web
 
 from noah import __version__
+from noah.catalog.catalog import Catalog
 from noah.catalog.holders import Holders
 from noah.errors import BadSettings, NoahError, Unavailable
 from noah.kube.clusters import Cluster
@@ -30,7 +31,7 @@ from noah.store.feed import Feed
 from noah.targets.base import Kind
 from noah.targets.host.hosts import open_hosts
 from noah.targets.host.inventory import all_hosts
-from noah.targets.local import Locals
+from noah.targets.local import open_locals
 from noah.targets.pod.doctor import Doctor
 from noah.targets.pod.pods import Pods
 from noah.web.api.metrics import Metrics
@@ -77,10 +78,13 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
         feed = Feed(epoch=secrets.token_hex(4), clock=clock)
         clusters = {c.name: await stack.enter_async_context(Cluster(c)) for c in settings.clusters}
         metrics = Metrics()
-        holders = Holders()
-        pods = Pods(clusters, holders=holders)
-        hosts = await stack.enter_async_context(open_hosts(await all_hosts(settings), store.edits, holders=holders))
-        kinds: Mapping[str, Kind] = {"pod": pods, "host": hosts, "local": Locals(settings.local)}
+        catalog, holders = Catalog(), Holders()
+        pods = Pods(clusters, catalog=catalog, holders=holders)
+        hosts = await stack.enter_async_context(
+            open_hosts(await all_hosts(settings), store.edits, catalog=catalog, holders=holders)
+        )
+        local = await stack.enter_async_context(open_locals(settings.local, catalog=catalog))
+        kinds: Mapping[str, Kind] = {"pod": pods, "host": hosts, "local": local}
         broker = await stack.enter_async_context(
             open_broker(
                 kinds=kinds,
@@ -99,6 +103,8 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
         if settings.webhook is not None:
             await stack.enter_async_context(webhook.serving(settings.webhook, clock))
         site = make_site(
+            catalog=catalog,
+            holders=holders,
             broker=broker,
             releases=releases,
             feed=feed,

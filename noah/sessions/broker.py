@@ -5,11 +5,13 @@ Whoever wants something of a session writes it into the store and wakes its task
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 
 from noah.catalog.holders import Holders
+from noah.catalog.target_info import TargetInfo
+from noah.core.page import Page
 from noah.core.session.audit import left_behind
 from noah.core.session.event_kind import EventKind
 from noah.core.session.session import EndReason, Session, Status
@@ -20,10 +22,9 @@ from noah.sessions.audits import Audits, keeping_audits
 from noah.sessions.live_session import SETTLED, Live, Step, Traffic
 from noah.sessions.task import SessionTask
 from noah.settings import Settings
-from noah.store import Page
 from noah.store.feed import Feed
 from noah.store.sessions import SessionStore
-from noah.targets.base import Kind, TargetInfo
+from noah.targets.base import Kind
 
 ENDING_TAKES = 20.0  # seconds; how long an enable waits for the session before it to be cleared away
 
@@ -56,10 +57,6 @@ class Broker:
         self._past_traffic = Traffic()
 
     # -- what is there
-
-    def targets(self) -> Iterable[TargetInfo]:
-        for kind in self._kinds.values():
-            yield from kind.list()
 
     async def resolve(self, wanted: Wanted) -> TargetInfo:
         return await self._kinds[wanted.kind].resolve(wanted)

@@ -1,7 +1,6 @@
 """Every statement that the database is sent, and the feed of events."""
 
-from noah.store.page import Page
 from noah.store.revisions import downgrade, upgrade
 from noah.store.store import Store
 
-__all__ = ["Page", "Store", "downgrade", "upgrade"]
+__all__ = ["Store", "downgrade", "upgrade"]

@@ -10,11 +10,11 @@ from sqlalchemy import ColumnElement, Select, bindparam, func, insert, select, t
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from noah.core.page import Page
 from noah.core.session.session import EndReason, Session
 from noah.core.session.target import Target
 from noah.errors import AlreadyDebugged, BadInput, Conflict, NotFound, Unavailable
 from noah.store.database import Database, violated
-from noah.store.page import Page
 from noah.store.ports import choose_port, give_up_port, keep_port, place_of, touch_port
 from noah.store.tables import ONE_PER_PORT, ONE_PER_TARGET, is_live, row_of, session_of, sessions
 

@@ -3,33 +3,15 @@
 A kind never decides what happens to a session; the lifecycle does (core/lifecycle.py), from what look() says.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from noah.catalog.target_info import TargetInfo
 from noah.core.session.session import Presence, Session, Vm
 from noah.core.session.target import Target, Wanted
 from noah.proxy.relay import Dial
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TargetInfo:
-    """One target in a listing; made from what is in memory, never by asking the target."""
-
-    target: Target
-    app: str
-    workload: str | None = None
-    labels: Mapping[str, str] = field(default_factory=dict)
-    ready: bool
-    phase: str  # "Running", "Pending", "CrashLoopBackOff": what `kubectl get pods` would say
-    restarts: int = 0
-    version: str | None = None  # the image's tag
-    started_at: datetime | None = None
-    checkurl: str | None = None
-    needs_restart: str | None = (
-        None  # one sentence; what has to be confirmed before it is debugged. From resolve() only
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,9 +57,7 @@ class Line(Protocol):
 
 
 class Kind(Protocol):
-    """All targets of one kind."""
-
-    def list(self) -> Iterable[TargetInfo]: ...
+    """All targets of one kind; which there are, it keeps in the catalog."""
 
     async def resolve(self, wanted: Wanted) -> TargetInfo:
         """The one target that *wanted* means. NotFound, BadInput or CannotDebug, each with one sentence."""

@@ -1,11 +1,14 @@
 """JVMs of this machine. The gateway reaches their loopback port itself, so there is no forwarder; only a report."""
 
 import asyncio
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from noah.catalog.catalog import Catalog
+from noah.catalog.target_info import TargetInfo
 from noah.core.forwarder import Answer, arguments, read_answer, report_arguments
 from noah.core.session.session import Session, Vm
 from noah.core.session.target import LocalTarget, Wanted
@@ -14,8 +17,10 @@ from noah.inpod import script
 from noah.proxy.relay import Dial
 from noah.settings import Local
 from noah.targets import command, verdict
-from noah.targets.base import Line, Seen, TargetInfo
+from noah.targets.base import Line, Seen
 from noah.targets.unconfigured import Unconfigured
+
+log = logging.getLogger(__name__)
 
 SCRIPT_TAKES = 10.0  # seconds at most; it reads /proc
 LOOK_AGAIN = 2.0  # seconds; a look costs a process, and nothing tells us of a JVM that ends
@@ -69,14 +74,23 @@ class LocalLine:
 class Locals:
     """The kind."""
 
-    def __init__(self, locals_: Iterable[Local]) -> None:
+    def __init__(self, locals_: Iterable[Local], *, catalog: Catalog) -> None:
         self._locals = {local.name: local for local in locals_}
+        self._catalog = catalog
+        self._list()
 
-    def list(self) -> Iterable[TargetInfo]:
-        if not self._locals:
-            return []
-        ports = _ports_in_use()
-        return [_info(local, ports) for local in self._locals.values()]
+    async def keep_listed(self) -> None:
+        while self._locals:
+            await asyncio.sleep(LOOK_AGAIN)
+            try:
+                self._list()
+            except Exception:  # the task's outermost loop
+                log.exception("this machine's JVMs could not be listed")
+
+    def _list(self) -> None:
+        ports = _ports_in_use() if self._locals else None
+        for local in self._locals.values():
+            self._catalog.put(_info(local, ports))
 
     async def resolve(self, wanted: Wanted) -> TargetInfo:
         assert isinstance(wanted, LocalTarget)
@@ -92,6 +106,17 @@ class Locals:
             known = ", ".join(self._locals) or "none"
             raise NotFound(f"The configuration has no [[local]] named {name!r}; it has {known}.")
         return self._locals[name]
+
+
+@asynccontextmanager
+async def open_locals(locals_: Iterable[Local], *, catalog: Catalog) -> AsyncIterator[Locals]:
+    kind = Locals(locals_, catalog=catalog)
+    async with asyncio.TaskGroup() as group:
+        listing = group.create_task(kind.keep_listed(), name="list this machine's JVMs")
+        try:
+            yield kind
+        finally:
+            listing.cancel()
 
 
 def _info(local: Local, ports: set[int] | None) -> TargetInfo:

@@ -5,6 +5,8 @@ from datetime import datetime
 
 from aiohttp import web
 
+from noah.catalog.catalog import Catalog
+from noah.catalog.holders import Holders
 from noah.kube.clusters import Cluster
 from noah.releases.releases import Releases
 from noah.sessions.broker import Broker
@@ -13,6 +15,8 @@ from noah.store.feed import Feed
 from noah.targets.host.hosts import Hosts
 from noah.targets.pod.doctor import Doctor
 
+CATALOG = web.AppKey("catalog", Catalog)
+HOLDERS = web.AppKey("holders", Holders)
 BROKER = web.AppKey("broker", Broker)
 RELEASES = web.AppKey("releases", Releases)
 FEED = web.AppKey("feed", Feed)

@@ -12,6 +12,8 @@ from typing import Any
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from noah.catalog.catalog import Catalog
+from noah.catalog.holders import Holders
 from noah.errors import NoahError
 from noah.kube.clusters import Cluster
 from noah.releases.releases import Releases
@@ -27,7 +29,7 @@ from noah.web.api.route import AnyRoute, Raw
 from noah.web.api.routes import ROUTES
 from noah.web.forwarded import remote_for_log
 from noah.web.identity import claimed, refuse_other_names, refuse_other_sites
-from noah.web.keys import BROKER, CLOCK, CLUSTERS, DOCTOR, FEED, HOSTS, RELEASES, SETTINGS
+from noah.web.keys import BROKER, CATALOG, CLOCK, CLUSTERS, DOCTOR, FEED, HOLDERS, HOSTS, RELEASES, SETTINGS
 from noah.web.pages.page import PageRoute, prepare_templates, refusal, wants_page
 from noah.web.pages.routes import PAGES
 from noah.web.paths import path_inside
@@ -60,6 +62,8 @@ SECURITY = {
 
 def make_site(
     *,
+    catalog: Catalog,
+    holders: Holders,
     broker: Broker,
     releases: Releases,
     feed: Feed,
@@ -73,6 +77,7 @@ def make_site(
     stopping: Callable[[], bool],
 ) -> web.Application:
     site = web.Application(client_max_size=LONGEST_BODY, middlewares=[_log, _explain, _guard])
+    site[CATALOG], site[HOLDERS] = catalog, holders
     site[BROKER], site[FEED], site[CLUSTERS], site[DOCTOR] = broker, feed, clusters, doctor
     site[HOSTS], site[RELEASES] = hosts, releases
     site[SETTINGS], site[CLOCK], site[PATIENCE] = settings, clock, Patience()

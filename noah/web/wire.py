@@ -10,9 +10,9 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from noah.core.page import Page
 from noah.duration import parse_duration
 from noah.errors import BadInput
-from noah.store import Page
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -99,6 +99,15 @@ def page_of(rows: Iterable[tuple[str, _T]], *, after: str | None, limit: int) ->
     if first:
         before = _token(ordered[first - limit - 1][0]) if first > limit else ""
     return Page([row for _, row in shown], following, len(ordered), before)
+
+
+def with_tokens(page: Page[_T]) -> Page[_T]:
+    """Return a page whose cursors are keys with tokens in their place."""
+    return page._replace(after=maybe(_token, page.after), before=page.before and _token(page.before))
+
+
+def cursor_of(token: str | None) -> str | None:
+    return maybe(_read, token)
 
 
 def _token(key: str) -> str:

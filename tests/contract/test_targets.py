@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from noah.catalog.catalog import Catalog
 from noah.catalog.holders import Holders
 from noah.core.jdwp.wire import HANDSHAKE
 from noah.core.session.session import Presence, Session, Vm
@@ -22,7 +23,7 @@ from noah.settings import parse_settings
 from noah.store import Store, upgrade
 from noah.targets.base import Kind, Line, Seen
 from noah.targets.host.hosts import Hosts
-from noah.targets.local import Locals
+from noah.targets.local import open_locals
 from noah.targets.pod.pods import Pods
 from tests.cluster.conftest import Kubectl
 from tests.gateway import free_port
@@ -36,6 +37,7 @@ class Way:
     """One kind, and how to name a running JVM of it."""
 
     kind: Kind
+    catalog: Catalog
     wanted: Wanted
     nobody: Wanted
     lost: Target  # the same, as a session of an earlier configuration has it
@@ -60,10 +62,10 @@ def session_on(target: Target) -> Session:
     )
 
 
-async def way_of(kind: Kind, wanted: str, nobody: str) -> Way:
+async def way_of(kind: Kind, catalog: Catalog, wanted: str, nobody: str) -> Way:
     parsed = parse_wanted(wanted)
     info = await kind.resolve(parsed)
-    return Way(kind, parsed, parse_wanted(nobody), parse_target(nobody), session_on(info.target))
+    return Way(kind, catalog, parsed, parse_wanted(nobody), parse_target(nobody), session_on(info.target))
 
 
 @asynccontextmanager
@@ -80,7 +82,9 @@ async def local(tmp_path: Path) -> AsyncIterator[Way]:
     )
     settings = parse_settings({"local": [{"name": "orders", "jdwp_port": jdwp}]}, origin="test")
     try:
-        yield await way_of(Locals(settings.local), "local/orders", "local/nobody")
+        catalog = Catalog()
+        async with open_locals(settings.local, catalog=catalog) as kind:
+            yield await way_of(kind, catalog, "local/orders", "local/nobody")
     finally:
         java.kill()
         await java.wait()
@@ -99,9 +103,10 @@ async def host(tmp_path: Path) -> AsyncIterator[Way]:
     settings = parse_settings(tomllib.loads(machine.settings(orders.settings())), origin="test")
     await asyncio.to_thread(upgrade, f"sqlite:///{tmp_path}/noah.db")
     store = Store.open(f"sqlite:///{tmp_path}/noah.db")
-    hosts = Hosts(settings.hosts, store.edits, holders=Holders())
+    catalog = Catalog()
+    hosts = Hosts(settings.hosts, store.edits, catalog=catalog, holders=Holders())
     try:
-        yield await way_of(hosts, orders.target, "host/kvm-2/nobody")
+        yield await way_of(hosts, catalog, orders.target, "host/kvm-2/nobody")
     finally:
         await hosts.close()
         await store.close()
@@ -125,7 +130,9 @@ async def pod(kubeconfig: Path) -> AsyncIterator[Way]:
                 while not any(True for _ in cluster.informer.pods()):
                     await asyncio.sleep(0.05)
             place = f"pod/dev/{kubectl.namespace}"
-            yield await way_of(Pods({"dev": cluster}, holders=Holders()), f"{place}/orders", f"{place}/nobody/app")
+            catalog = Catalog()
+            kind = Pods({"dev": cluster}, catalog=catalog, holders=Holders())
+            yield await way_of(kind, catalog, f"{place}/orders", f"{place}/nobody/app")
     finally:
         await asyncio.to_thread(kubectl, "delete", "namespace", kubectl.namespace, "--wait=false")
 
@@ -164,7 +171,7 @@ async def test_a_target_keeps_its_promises(way: Way) -> None:
     assert seen.reported is Vm.RUNNING
     assert seen.reported_until is not None
     assert seen.reported_until >= way.session.expires_at
-    assert [info.ready for info in way.kind.list() if info.target == way.session.target] == [True]
+    await it_is_listed_as_ready(way)
     await a_second_start_changes_nothing(way, line)
     await a_report_is_seen_by_the_next_look(way, line)
     await it_is_dialled_again_and_again(line)
@@ -172,10 +179,16 @@ async def test_a_target_keeps_its_promises(way: Way) -> None:
 
 
 async def it_is_found_by_its_name(way: Way) -> None:
-    assert way.session.target in [info.target for info in way.kind.list()]
+    assert way.catalog.get(way.session.target) is not None
     assert (await way.kind.resolve(way.wanted)).target == way.session.target
     with pytest.raises(NotFound):
         await way.kind.resolve(way.nobody)
+
+
+async def it_is_listed_as_ready(way: Way) -> None:
+    async with asyncio.timeout(10):
+        while (info := way.catalog.get(way.session.target)) is None or not info.ready:
+            await asyncio.sleep(0.05)
 
 
 async def a_session_on_what_is_there_no_more_is_told_so(way: Way) -> None:

@@ -9,8 +9,11 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
+from noah.catalog.catalog import Catalog
 from noah.catalog.holders import Holders
+from noah.catalog.target_info import UNKNOWN, TargetInfo
 from noah.core.forwarder import Answer, report_arguments
 from noah.core.host.edits import HostEdit
 from noah.core.session.session import Presence, Session, Vm
@@ -20,7 +23,7 @@ from noah.proxy.relay import Dial
 from noah.settings import Host
 from noah.store.edits import EditStore
 from noah.targets import verdict
-from noah.targets.base import Line, Seen, TargetInfo
+from noah.targets.base import Line, Seen
 from noah.targets.host import drift
 from noah.targets.host.app import HostedApp, sleeps
 from noah.targets.host.drift import Drift
@@ -127,15 +130,15 @@ def _away(error: Unavailable) -> Seen:
 class Hosts:
     """The kind."""
 
-    def __init__(self, hosts: Iterable[Host], edits: EditStore, *, holders: Holders) -> None:
+    def __init__(self, hosts: Iterable[Host], edits: EditStore, *, catalog: Catalog, holders: Holders) -> None:
         self._edits = edits
         self._not_before: dict[str, tuple[float, float]] = {}  # an edit's next attempt, by the loop's clock; its pause
+        self._catalog = catalog
         self._holders = holders
-        self._ssh = [Ssh(host) for host in hosts]
+        self._ssh = [Ssh(host, changed=partial(self._list, host.name)) for host in hosts]
         self._apps = {one.target: one for ssh in self._ssh for one in (HostedApp(ssh, app) for app in ssh.host.apps)}
-
-    def list(self) -> Iterable[TargetInfo]:
-        return [_info(app) for app in self._apps.values()]
+        for ssh in self._ssh:
+            self._list(ssh.host.name)
 
     async def resolve(self, wanted: Wanted) -> TargetInfo:
         assert isinstance(wanted, HostTarget)
@@ -196,6 +199,11 @@ class Hosts:
         at, pause = clock() + pause, min(pause * 2, LONGEST_PAUSE)
         self._not_before[edit.id] = (at, pause)
 
+    def _list(self, host: str) -> None:
+        for target, app in self._apps.items():
+            if target.host == host:
+                self._catalog.put(_info(app))
+
     def _find(self, target: HostTarget) -> HostedApp:
         if target not in self._apps:
             known = ", ".join(map(str, self._apps)) or "none"
@@ -204,8 +212,10 @@ class Hosts:
 
 
 @asynccontextmanager
-async def open_hosts(hosts: Iterable[Host], edits: EditStore, *, holders: Holders) -> AsyncIterator[Hosts]:
-    kind = Hosts(hosts, edits, holders=holders)
+async def open_hosts(
+    hosts: Iterable[Host], edits: EditStore, *, catalog: Catalog, holders: Holders
+) -> AsyncIterator[Hosts]:
+    kind = Hosts(hosts, edits, catalog=catalog, holders=holders)
     try:
         async with asyncio.TaskGroup() as group:
             taking_back = group.create_task(kind.take_back_for_ever(), name="take edits back")
@@ -234,7 +244,7 @@ def _info(app: HostedApp, *, needs_restart: str | None = None) -> TargetInfo:
         app=app.app.name,
         ready=not app.ssh.is_away,
         # What the host would say is not asked for a list; a session's own looks say more.
-        phase="Unreachable" if app.ssh.is_away else "Running" if app.ssh.is_connected else "Unknown",
+        phase="Unreachable" if app.ssh.is_away else "Running" if app.ssh.is_connected else UNKNOWN,
         checkurl=app.app.checkurl,
         needs_restart=needs_restart,
     )

@@ -34,8 +34,10 @@ class TookTooLong(Unavailable):
 
 
 class Ssh:
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, *, changed: Callable[[], None] = lambda: None) -> None:
+        """*changed* is called when is_connected or is_away may have changed."""
         self.host = host
+        self._changed = changed
         self.is_away = False  # the last attempt to connect failed
         self._known = _pinned(host)
         self._connection: asyncssh.SSHClientConnection | None = None
@@ -136,6 +138,7 @@ class Ssh:
                 self._connection = await self._let_in()
             finally:
                 self.is_away = self._connection is None
+                self._changed()
             return self._connection
 
     async def _let_in(self) -> asyncssh.SSHClientConnection:
@@ -177,6 +180,7 @@ class Ssh:
 
     def _lost(self) -> None:
         self._connection = None
+        self._changed()
         for lost in list(self._watchers):
             lost()
 

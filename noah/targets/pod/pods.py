@@ -1,15 +1,18 @@
 """JVMs in pods, found through each cluster's informer. How one is reached: pod_line.py."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
+from noah.catalog.catalog import Catalog
 from noah.catalog.holders import Holders
+from noah.catalog.target_info import TargetInfo
 from noah.core import pods
 from noah.core.pods import Pod
 from noah.core.session.session import Session
 from noah.core.session.target import PodTarget, Wanted, WantedPod
 from noah.errors import BadInput, CannotDebug, NotFound
 from noah.kube.clusters import Cluster
-from noah.targets.base import Line, TargetInfo
+from noah.targets.base import Line
 from noah.targets.pod.link import PodLine, told
 from noah.targets.unconfigured import Unconfigured
 
@@ -19,19 +22,15 @@ FIRST_LIST_TAKES = 3.0  # seconds; 500 pods a page, and a page is a tenth of a s
 class Pods:
     """The kind: the pods of all clusters."""
 
-    def __init__(self, clusters: Mapping[str, Cluster], *, holders: Holders) -> None:
+    def __init__(self, clusters: Mapping[str, Cluster], *, catalog: Catalog, holders: Holders) -> None:
         self._clusters = clusters
+        self._catalog = catalog
         self._holders = holders
         self._lines: dict[tuple[str, str], set[PodLine]] = {}
-        # What a listing shows of each pod, until it changes: 3,000 of them made anew would block the loop for 30 ms.
-        self._infos: dict[tuple[str, str, str], tuple[TargetInfo, ...]] = {}
         for cluster in clusters.values():
-            cluster.informer.subscribe(lambda pod, _, name=cluster.name: self._pod_changed(name, pod))  # type: ignore[misc]
-
-    def list(self) -> Iterable[TargetInfo]:
-        for cluster in self._clusters.values():
             for pod in cluster.informer.pods():
-                yield from self._infos_of(cluster, pod)
+                self._list(cluster, pod, is_there=pods.is_there(pod))
+            cluster.informer.subscribe(partial(self._pod_changed, cluster))
 
     async def resolve(self, wanted: Wanted) -> TargetInfo:
         assert isinstance(wanted, WantedPod)
@@ -62,21 +61,20 @@ class Pods:
             session,
             holders=self._holders,
             changed=changed,
-            closed=lambda line: self._lines.get(key, set()).discard(line),
+            closed=lambda line: self._forget(key, line),
         )
         self._lines.setdefault(key, set()).add(line)
         return line
 
-    def _infos_of(self, cluster: Cluster, pod: Pod) -> tuple[TargetInfo, ...]:
-        key = (cluster.name, pod["metadata"]["namespace"], pod["metadata"]["name"])
-        known = self._infos.get(key)
-        if known is None:
-            known = self._infos[key] = tuple(_infos(cluster, pod)) if pods.is_there(pod) else ()
-        return known
+    def _forget(self, key: tuple[str, str], line: PodLine) -> None:
+        lines = self._lines.get(key, set())
+        lines.discard(line)
+        if not lines:
+            self._lines.pop(key, None)
 
-    def _pod_changed(self, cluster: str, pod: Pod) -> None:
-        self._infos.pop((cluster, pod["metadata"]["namespace"], pod["metadata"]["name"]), None)
-        for line in self._lines.get((cluster, pod["metadata"]["namespace"]), ()):
+    def _pod_changed(self, cluster: Cluster, pod: Pod, change: str) -> None:
+        self._list(cluster, pod, is_there=change != "deleted" and pods.is_there(pod))
+        for line in self._lines.get((cluster.name, pod["metadata"]["namespace"]), ()):
             if line.concerns(pod):
                 line.changed()
 
@@ -99,17 +97,34 @@ class Pods:
         return cluster, _oldest(found, wanted, f" in namespace {wanted.namespace} of cluster {cluster.name}")
 
     def _choose_anywhere(self, wanted: WantedPod) -> tuple[Cluster, Pod]:
-        found = [
-            (cluster, pod)
-            for cluster in self._clusters.values()
-            for pod in cluster.informer.pods()
-            if pods.is_there(pod) and _means(wanted, cluster, pod)
-        ]
+        found = list(self._found_anywhere(wanted))
         places = sorted({f"{cluster.name}/{pod['metadata']['namespace']}" for cluster, pod in found})
         if len(places) > 1:
             first = f"pod/{places[0]}/{wanted}"
             raise BadInput(f"{wanted} is in several places ({', '.join(places[:10])}): say which, as in {first}.")
         return found[0][0] if found else self._any(), _oldest([pod for _, pod in found], wanted, "")
+
+    def _found_anywhere(self, wanted: WantedPod) -> Iterable[tuple[Cluster, Pod]]:
+        if wanted.deploy is not None:
+            targets = self._catalog.of_workload(f"Deployment/{wanted.deploy}")
+        else:
+            targets = self._catalog.of_app(wanted.app or "")
+        of_pods = dict.fromkeys((t.cluster, t.namespace, t.pod) for t in targets if isinstance(t, PodTarget))
+        for name, namespace, pod_name in of_pods:
+            cluster = self._clusters[name]
+            pod = cluster.informer.get(namespace, pod_name)
+            if pod is not None:
+                yield cluster, pod
+
+    def _list(self, cluster: Cluster, pod: Pod, *, is_there: bool) -> None:
+        infos = list(_infos(cluster, pod)) if is_there else []
+        shown = {info.target for info in infos}
+        for container in pod["spec"]["containers"]:
+            target = PodTarget(cluster.name, pod["metadata"]["namespace"], pod["metadata"]["name"], container["name"])
+            if target not in shown:
+                self._catalog.remove(target)
+        for info in infos:
+            self._catalog.put(info)
 
     def _any(self) -> Cluster:
         if not self._clusters:

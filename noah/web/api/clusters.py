@@ -8,8 +8,7 @@ from noah.core.session.target import WantedPod, parse_wanted
 from noah.errors import CannotDebug, NotFound, Unavailable
 from noah.kube.clusters import Cluster
 from noah.web.api.route import Call, Reply, Routes
-from noah.web.api.targets import targets_per_cluster
-from noah.web.keys import BROKER, CLUSTERS, DOCTOR
+from noah.web.keys import CATALOG, CLUSTERS, DOCTOR
 from noah.web.wire import Model, Moment, Nothing, Text, moment
 
 ROUTES = Routes()
@@ -48,8 +47,8 @@ class FindingsJson(TypedDict):
 )
 async def list_clusters(call: Call[Nothing, Nothing]) -> Reply[ClustersJson]:
     app = call.request.app
-    targets = targets_per_cluster(app[BROKER].targets())
-    return Reply({"items": [_cluster_json(c, targets[c.name]) for c in app[CLUSTERS].values()]})
+    catalog = app[CATALOG]
+    return Reply({"items": [_cluster_json(c, catalog.cluster(c.name).targets) for c in app[CLUSTERS].values()]})
 
 
 @ROUTES.get(

@@ -11,6 +11,7 @@ from aiohttp import web
 from pydantic import AfterValidator, Field, StringConstraints
 from typing_extensions import TypedDict
 
+from noah.core.page import Page
 from noah.core.release.release import PATHS, Release, Result
 from noah.core.release.release_event import LINE_KINDS, Numbered, ReleaseEvent, ReleaseEventKind, timestamp
 from noah.core.session.rights import Right
@@ -18,7 +19,6 @@ from noah.core.workload import SHORT_NAMES, WorkloadKind, workload_kind_of
 from noah.duration import parse_duration
 from noah.errors import BadInput, NotFound, Unavailable
 from noah.releases.stream import Stream
-from noah.store import Page
 from noah.web.api.route import Call, Reply, Routes
 from noah.web.keys import CLOCK, RELEASES
 from noah.web.sse import EventStream, frame, streamed

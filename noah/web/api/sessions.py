@@ -11,12 +11,12 @@ from pydantic import AfterValidator, Field, StrictBool
 from typing_extensions import TypedDict
 
 from noah.core import ide
+from noah.core.page import Page
 from noah.core.session.rights import Right
 from noah.core.session.session import Attachment, EndReason, Status, VmState
 from noah.core.session.target import PodTarget, parse_wanted
 from noah.errors import CannotDebug, Conflict, Forbidden, NotFound, Unavailable
 from noah.sessions.live_session import Live
-from noah.store import Page
 from noah.web.api.route import Call, Reply, Routes
 from noah.web.forwarded import client_address
 from noah.web.identity import who

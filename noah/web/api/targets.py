@@ -1,22 +1,22 @@
 """What can be debugged: the targets of all kinds, and the apps that they are of."""
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections import Counter
 from typing import Literal
 
-from aiohttp import web
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from noah.catalog.catalog import TargetFilter
+from noah.catalog.tally import Tally
+from noah.catalog.target_info import AppPlace, TargetInfo
 from noah.core.session.rights import Right
 from noah.core.session.session import Status
-from noah.core.session.target import PodTarget, Target, parse_wanted
+from noah.core.session.target import parse_wanted
 from noah.errors import BadInput, CannotDebug, NotFound, Unavailable
 from noah.sessions.live_session import Live
-from noah.targets.base import TargetInfo
 from noah.web.api.route import Call, Reply, Routes
-from noah.web.keys import BROKER
-from noah.web.wire import Moment, Nothing, Paged, Text, maybe, moment, page_of
+from noah.web.keys import BROKER, CATALOG, HOLDERS
+from noah.web.wire import Moment, Nothing, Paged, Text, cursor_of, maybe, moment, with_tokens
 
 ROUTES = Routes()
 
@@ -78,29 +78,22 @@ AppsJson = TypedDict("AppsJson", {"items": list[AppJson], "continue": str | None
 
 @ROUTES.get("/api/v1/targets", right=Right.SEE, summary="What can be debugged, and who is debugging it.")
 async def list_targets(call: Call[TargetsQuery, Nothing]) -> Reply[TargetsJson]:
-    found = [(str(info.target), info) for info in matching(call.request, call.query)]
-    shown = page_of(found, after=call.query.after, limit=call.query.limit)
-    held = held_now(call.request)
-    items = [target_json(info, held.get(info.target)) for info in shown.items]
-    return Reply({"items": items, "continue": shown.after, "total": shown.total})
+    wanted, query = filter_of(call.query), call.query
+    shown = call.request.app[CATALOG].find(wanted, after=cursor_of(query.after), limit=query.limit)
+    page, broker = with_tokens(shown), call.request.app[BROKER]
+    items = [target_json(info, broker.holder(info.target)) for info in page.items]
+    return Reply({"items": items, "continue": page.after, "total": page.total})
 
 
-def matching(request: web.Request, query: TargetsQuery) -> Iterable[TargetInfo]:
-    labels = [_label(text) for text in query.label]
-    words = (query.q or "").lower().split()
-    for info in request.app[BROKER].targets():
-        if (
-            _is_in(info.target, query.cluster, query.namespace)
-            and query.app in (None, info.app)
-            and query.kind in (None, info.target.kind)
-            and all(info.labels.get(key) == value for key, value in labels)
-            and (not words or _has_all(f"{info.target} {info.app}".lower(), words))
-        ):
-            yield info
-
-
-def _has_all(text: str, words: Iterable[str]) -> bool:
-    return all(word in text for word in words)
+def filter_of(query: TargetsQuery) -> TargetFilter:
+    return TargetFilter(
+        kind=query.kind,
+        cluster=query.cluster,
+        namespace=query.namespace,
+        app=query.app,
+        labels=[_label(text) for text in query.label],
+        words=(query.q or "").lower().split(),
+    )
 
 
 @ROUTES.get(
@@ -117,22 +110,22 @@ async def show_target(call: Call[Nothing, Nothing]) -> Reply[TargetJson]:
 
 @ROUTES.get("/api/v1/apps", right=Right.SEE, summary="The apps that there are targets of.")
 async def list_apps(call: Call[AppsQuery, Nothing]) -> Reply[AppsJson]:
-    query, held = call.query, held_now(call.request)
-    q = (query.q or "").lower()
-    apps: dict[tuple[str, str, str, str], Counter[str]] = defaultdict(Counter)
-    for info in call.request.app[BROKER].targets():
-        if _is_in(info.target, query.cluster, query.namespace) and q in info.app.lower():
-            cluster, namespace = _place(info.target)
-            count = apps[info.app, cluster or "", namespace or "", info.target.kind]
-            count.update(targets=1, ready=int(info.ready), sessions=int(info.target in held))
-    # A NUL sorts before all that names are made of: an app's rows stay together.
-    rows = (("\0".join(key), (key, count)) for key, count in apps.items())
-    shown = page_of(rows, after=query.after, limit=query.limit)
-    return Reply({"items": [_app_json(*row) for row in shown.items], "continue": shown.after, "total": shown.total})
+    query, catalog = call.query, call.request.app[CATALOG]
+    shown = catalog.find_apps(
+        cluster=query.cluster,
+        namespace=query.namespace,
+        part=(query.q or "").lower(),
+        after=cursor_of(query.after),
+        limit=query.limit,
+    )
+    page = with_tokens(shown)
+    held = Counter(info.place for info in catalog.infos(call.request.app[HOLDERS].targets))
+    items = [_app_json(place, tally, held[place]) for place, tally in page.items]
+    return Reply({"items": items, "continue": page.after, "total": page.total})
 
 
 def target_json(info: TargetInfo, live: Live | None) -> TargetJson:
-    cluster, namespace = _place(info.target)
+    cluster, namespace = info.place.cluster, info.place.namespace
     return {
         "target": str(info.target),
         "kind": info.target.kind,
@@ -161,31 +154,16 @@ def _holding_json(live: Live) -> HoldingJson:
     return {"id": session.id, "owner": session.owner, "status": str(status), "since": moment(since)}
 
 
-def _app_json(key: tuple[str, str, str, str], count: Mapping[str, int]) -> AppJson:
-    app, cluster, namespace, kind = key
+def _app_json(place: AppPlace, tally: Tally, sessions: int) -> AppJson:
     return {
-        "app": app,
-        "cluster": cluster or None,
-        "namespace": namespace or None,
-        "kind": kind,
-        "targets": count["targets"],
-        "ready": count["ready"],
-        "sessions": count["sessions"],
+        "app": place.app,
+        "cluster": place.cluster,
+        "namespace": place.namespace,
+        "kind": place.kind,
+        "targets": tally.targets,
+        "ready": tally.ready,
+        "sessions": sessions,
     }
-
-
-def held_now(request: web.Request) -> Mapping[Target, Live]:
-    return {live.session.target: live for live in request.app[BROKER].live()}
-
-
-def _place(target: Target) -> tuple[str | None, str | None]:
-    return (target.cluster, target.namespace) if isinstance(target, PodTarget) else (None, None)
-
-
-def _is_in(target: Target, cluster: str | None, namespace: str | None) -> bool:
-    if cluster is None and namespace is None:
-        return True
-    return isinstance(target, PodTarget) and cluster in (None, target.cluster) and namespace in (None, target.namespace)
 
 
 def _label(text: str) -> tuple[str, str]:
@@ -193,7 +171,3 @@ def _label(text: str) -> tuple[str, str]:
     if not (key and equals):
         raise BadInput(f"label: {text[:60]!r} is none; write KEY=VALUE.")
     return key, value
-
-
-def targets_per_cluster(infos: Iterable[TargetInfo]) -> Counter[str]:
-    return Counter(info.target.cluster for info in infos if isinstance(info.target, PodTarget))

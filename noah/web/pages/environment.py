@@ -4,26 +4,24 @@ A page has so many targets, not apps: one that is cut by its end goes on under t
 the whole app.
 """
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from operator import attrgetter, itemgetter
 
+from aiohttp import web
 from pydantic import Field
 
-from noah.core.session.target import Target
-from noah.sessions.live_session import Live
-from noah.store import Page
-from noah.targets.base import TargetInfo
+from noah.catalog.catalog import AppSection, TargetFilter
+from noah.catalog.target_info import TargetInfo
+from noah.core.page import Page
+from noah.sessions.broker import Broker
 from noah.web.api import targets
 from noah.web.api.route import Call, Routes
+from noah.web.keys import BROKER, CATALOG, HOLDERS
 from noah.web.pages.page import PER_PAGE, Context, filled_in, links, page
-from noah.web.wire import MOST, Nothing, page_of
+from noah.web.wire import MOST, Nothing, cursor_of, with_tokens
 
 ROUTES = Routes()
-
-UNKNOWN = "Unknown"  # of targets/host.py
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +31,7 @@ class App:
     begins: int  # how many of its targets were on the pages before
     total: int
     ready: int
-    unknown: int  # hosts that nobody has asked yet
+    unknown: int  # hosts that were not asked yet
     kinds: Mapping[str, int]
     versions: Sequence[str]  # most of its targets first
     owners: Sequence[str]
@@ -56,8 +54,7 @@ class TargetsPage(targets.TargetsQuery):
 async def environment(call: Call[TargetsPage, Nothing]) -> Context:
     request = call.request
     query = targets.TargetsQuery.model_validate(filled_in(call.query))
-    infos = targets.matching(request, query)
-    shown = _by_app(infos, targets.held_now(request), after=query.after, limit=query.limit)
+    shown = _shown(request.app, targets.filter_of(query), after=query.after, limit=query.limit)
     narrowed = [(name, getattr(query, name)) for name in ("app", "cluster", "namespace") if getattr(query, name)]
     narrowed += [("label", label) for label in query.label]
     return {
@@ -69,25 +66,27 @@ async def environment(call: Call[TargetsPage, Nothing]) -> Context:
     }
 
 
-def _by_app(infos: Iterable[TargetInfo], held: Mapping[Target, Live], *, after: str | None, limit: int) -> Shown:
-    # A NUL sorts before all that names are made of: an app's targets stay together.
-    rows = sorted(((f"{info.app}\0{info.target}", info) for info in infos), key=itemgetter(0))
-    shown = page_of(rows, after=after, limit=limit)
-    whole = {name: [info for _, info in app] for name, app in groupby(rows, key=lambda row: row[1].app)}
-    parts = groupby(shown.items, key=attrgetter("app"))
-    return Shown([_app(name, whole[name], list(part), held) for name, part in parts], len(whole), shown)
+def _shown(app: web.Application, wanted: TargetFilter, *, after: str | None, limit: int) -> Shown:
+    broker, catalog = app[BROKER], app[CATALOG]
+    rows, sections, count = catalog.find_by_app(wanted, after=cursor_of(after), limit=limit)
+    owners = defaultdict(set)
+    for info in catalog.infos(app[HOLDERS].targets):
+        live = broker.holder(info.target)
+        if live is not None and wanted.admits(info):
+            owners[info.app].add(live.session.owner)
+    return Shown([_app(one, broker, owners[one.app]) for one in sections], count, with_tokens(rows))
 
 
-def _app(name: str, whole: Sequence[TargetInfo], part: Sequence[TargetInfo], held: Mapping[Target, Live]) -> App:
-    versions = Counter(info.version for info in whole if info.version)
+def _app(section: AppSection, broker: Broker, owners: Iterable[str]) -> App:
+    tally = section.tally
     return App(
-        name=name,
-        targets=[targets.target_json(info, held.get(info.target)) for info in part],
-        begins=whole.index(part[0]),
-        total=len(whole),
-        ready=sum(info.ready and info.phase != UNKNOWN for info in whole),
-        unknown=sum(info.phase == UNKNOWN for info in whole),
-        kinds=Counter(info.target.kind for info in whole),
-        versions=[version for version, _ in versions.most_common()],
-        owners=sorted({held[info.target].session.owner for info in whole if info.target in held}),
+        name=section.app,
+        targets=[targets.target_json(info, broker.holder(info.target)) for info in section.targets],
+        begins=section.begins,
+        total=tally.targets,
+        ready=tally.known_ready,
+        unknown=tally.unknown,
+        kinds=tally.kinds,
+        versions=sorted(tally.versions, key=lambda version: (-tally.versions[version], version)),
+        owners=sorted(owners),
     )

@@ -16,11 +16,11 @@ import jinja2
 from aiohttp import web
 
 from noah.core import ide
+from noah.core.page import Page as Rows
 from noah.core.session.event_kind import EventKind
 from noah.core.session.rights import Right
 from noah.duration import format_duration
 from noah.errors import BadInput, NoahError
-from noah.store import Page as Rows
 from noah.web.api.route import Call, Raw, Routes, types_of
 from noah.web.identity import claimed
 from noah.web.keys import FEED, SETTINGS

@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 from aiohttp.test_utils import TestServer
 
+from noah.catalog.catalog import Catalog
 from noah.catalog.holders import Holders
 from noah.kube.clusters import Cluster
 from noah.releases.releases import open_releases
@@ -21,7 +22,7 @@ from noah.settings import ClusterSettings, GatewaySettings, Local, Settings
 from noah.store import Store, upgrade
 from noah.store.feed import Feed
 from noah.targets.host.hosts import Hosts
-from noah.targets.local import Locals
+from noah.targets.local import open_locals
 from noah.targets.pod.doctor import Doctor
 from noah.targets.pod.pods import Pods
 from noah.web.api.metrics import Metrics
@@ -96,12 +97,13 @@ async def serving(jvm: int, folder: Path, *more_clusters: ClusterSettings) -> As
         stack.push_async_callback(store.close)
         feed = Feed(epoch="e", clock=_now)
         clusters = {c.name: await stack.enter_async_context(Cluster(c)) for c in settings.clusters}
-        holders, metrics = Holders(), Metrics()
-        pods = Pods(clusters, holders=holders)
-        hosts = Hosts((), store.edits, holders=holders)
+        catalog, holders, metrics = Catalog(), Holders(), Metrics()
+        pods = Pods(clusters, catalog=catalog, holders=holders)
+        hosts = Hosts((), store.edits, catalog=catalog, holders=holders)
+        local = await stack.enter_async_context(open_locals(settings.local, catalog=catalog))
         broker = await stack.enter_async_context(
             open_broker(
-                kinds={"pod": pods, "host": hosts, "local": Locals(settings.local)},
+                kinds={"pod": pods, "host": hosts, "local": local},
                 holders=holders,
                 store=store.sessions,
                 feed=feed,
@@ -114,6 +116,8 @@ async def serving(jvm: int, folder: Path, *more_clusters: ClusterSettings) -> As
             open_releases(clusters=clusters, store=store, feed=feed, live=broker.live, clock=_now)
         )
         site = make_site(
+            catalog=catalog,
+            holders=holders,
             broker=broker,
             releases=releases,
             feed=feed,

@@ -3,6 +3,8 @@
 import asyncio
 import socket
 
+from noah.catalog.catalog import Catalog
+from noah.core.session.target import LocalTarget
 from noah.settings import parse_settings
 from noah.targets.local import Locals
 from tests.gateway import free_port
@@ -10,7 +12,10 @@ from tests.gateway import free_port
 
 def listed(jdwp: int) -> tuple[bool, str]:
     settings = parse_settings({"local": [{"name": "orders", "jdwp_port": jdwp}]}, origin="test")
-    [info] = Locals(settings.local).list()
+    catalog = Catalog()
+    Locals(settings.local, catalog=catalog)
+    info = catalog.get(LocalTarget("orders"))
+    assert info is not None
     return info.ready, info.phase
 
 

@@ -1,0 +1,183 @@
+"""The index of targets answers as a walk over all of them would, whatever came and went."""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from noah.catalog.catalog import AppSection, Catalog, TargetFilter
+from noah.catalog.sorted_keys import FEW
+from noah.catalog.target_info import UNKNOWN, TargetInfo
+from noah.core.session.target import HostTarget, LocalTarget, PodTarget, Target
+
+NAMES = st.sampled_from(["a", "a-b", "a.b", "b", "shop"])
+PODS, HOSTS = st.builds(PodTarget, NAMES, NAMES, NAMES, NAMES), st.builds(HostTarget, NAMES, NAMES)
+TARGETS: st.SearchStrategy[Target] = PODS | HOSTS | st.builds(LocalTarget, NAMES)
+INFOS = st.builds(
+    TargetInfo,
+    target=TARGETS,
+    app=NAMES,
+    workload=st.none() | st.sampled_from(["Deployment/a", "Deployment/b"]),
+    labels=st.dictionaries(NAMES, NAMES, max_size=2),
+    ready=st.booleans(),
+    phase=st.sampled_from(["Running", UNKNOWN]),
+    version=st.none() | st.sampled_from(["1", "2"]),
+)
+MAYBE = st.none() | NAMES
+FILTERS = st.builds(
+    TargetFilter,
+    kind=st.sampled_from([None, None, "pod", "host", "local"]),
+    cluster=MAYBE,
+    namespace=MAYBE,
+    app=MAYBE,
+    labels=st.lists(st.tuples(NAMES, NAMES), max_size=1),
+    words=st.lists(NAMES, max_size=1),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(INFOS | TARGETS, max_size=40), FILTERS, st.integers(1, 7))
+def test_every_listing_is_what_a_walk_over_all_targets_gives(
+    changes: list[TargetInfo | Target], wanted: TargetFilter, limit: int
+) -> None:
+    catalog, there = Catalog(), dict[Target, TargetInfo]()
+    for number, change in enumerate(changes):
+        if isinstance(change, TargetInfo):
+            catalog.put(change)
+            there[change.target] = change
+        else:
+            catalog.remove(change)
+            there.pop(change, None)
+        if number % 5 == 0:
+            catalog.find(TargetFilter(), after=None, limit=1)  # a reader in between, who has the changes merged
+    found = [info for info in there.values() if wanted.admits(info)]
+    by_name = sorted(found, key=lambda info: str(info.target))
+    by_app = sorted(found, key=lambda info: (info.app, str(info.target)))
+    assert through(catalog, wanted, limit) == by_name
+    assert through_by_app(catalog, wanted, limit) == by_app
+    assert through_apps(catalog, wanted, limit) == rows_of(there.values(), wanted)
+    for app in ("a", "shop"):
+        assert set(catalog.of_app(app)) == {info.target for info in there.values() if info.app == app}
+    assert set(catalog.of_workload("Deployment/a")) == {
+        info.target for info in there.values() if info.workload == "Deployment/a"
+    }
+    for name in ("a", "a.b"):
+        in_cluster = [info for info in there.values() if info.place.cluster == name]
+        scope = catalog.cluster(name)
+        assert (scope.targets, scope.ready) == (len(in_cluster), sum(info.ready for info in in_cluster))
+        assert scope.apps == Counter(info.app for info in in_cluster)
+        assert scope.namespaces == Counter(info.place.namespace for info in in_cluster)
+
+
+def through(catalog: Catalog, wanted: TargetFilter, limit: int) -> list[TargetInfo]:
+    """Follow the cursors to the end, and see that each page leads back to the one before."""
+    pages = [catalog.find(wanted, after=None, limit=limit)]
+    while pages[-1].after is not None:
+        pages.append(catalog.find(wanted, after=pages[-1].after, limit=limit))
+    assert pages[0].before is None
+    for earlier, later in pairwise(pages):
+        assert later.before is not None
+        assert catalog.find(wanted, after=later.before or None, limit=limit) == earlier
+    found = [info for page in pages for info in page.items]
+    assert {page.total for page in pages} == {len(found)}
+    return found
+
+
+def through_by_app(catalog: Catalog, wanted: TargetFilter, limit: int) -> list[TargetInfo]:
+    found: list[TargetInfo] = []
+    sections: list[AppSection] = []
+    after: str | None = None
+    while True:
+        page, on_page, apps = catalog.find_by_app(wanted, after=after, limit=limit)
+        for section in on_page:
+            assert section.begins == sum(info.app == section.app for info in found)
+        found += page.items
+        sections += on_page
+        if (after := page.after) is None:
+            break
+    assert apps == len({info.app for info in found})
+    for section in sections:
+        whole = [info for info in found if info.app == section.app]
+        assert section.tally.targets == len(whole)
+        assert section.tally.known_ready == sum(info.ready and info.phase != UNKNOWN for info in whole)
+        assert section.tally.unknown == sum(info.phase == UNKNOWN for info in whole)
+        assert section.tally.kinds == Counter(info.target.kind for info in whole)
+        assert section.tally.versions == Counter(info.version for info in whole if info.version)
+    return found
+
+
+def through_apps(catalog: Catalog, wanted: TargetFilter, limit: int) -> Mapping[str, tuple[int, int]]:
+    found: dict[str, tuple[int, int]] = {}
+    after: str | None = None
+    while True:
+        page = catalog.find_apps(
+            cluster=wanted.cluster, namespace=wanted.namespace, part="".join(wanted.words), after=after, limit=limit
+        )
+        found |= {place.key: (tally.targets, tally.ready) for place, tally in page.items}
+        if (after := page.after) is None:
+            assert page.total == len(found)
+            assert list(found) == sorted(found)
+            return found
+
+
+def rows_of(infos: Iterable[TargetInfo], wanted: TargetFilter) -> Mapping[str, tuple[int, int]]:
+    narrowed = replace(wanted, kind=None, app=None, labels=(), words=())
+    rows: dict[str, tuple[int, int]] = {}
+    for info in infos:
+        if narrowed.admits(info) and "".join(wanted.words) in info.app:
+            targets, ready = rows.get(info.place.key, (0, 0))
+            rows[info.place.key] = (targets + 1, ready + info.ready)
+    return rows
+
+
+def test_many_changes_at_once_are_merged_like_few() -> None:
+    catalog = Catalog()
+    for n in range(3 * FEW):
+        catalog.put(pod(n))
+    catalog.find(TargetFilter(), after=None, limit=1)
+    for n in range(0, 3 * FEW, 2):
+        catalog.remove(pod(n).target)
+    assert through(catalog, TargetFilter(), 50) == [pod(n) for n in range(1, 3 * FEW, 2)]
+
+
+@pytest.mark.parametrize(
+    "wanted", [TargetFilter(), TargetFilter(cluster="dev"), TargetFilter(kind="pod"), TargetFilter(namespace="n-00042")]
+)
+def test_a_page_of_very_many_targets_costs_what_is_on_it(wanted: TargetFilter) -> None:
+    many, few = filled(30_000), filled(3_000)
+    # With a walk over all it would be ten times as long; a busy machine may double it.
+    assert taken(many, wanted) < 4 * taken(few, wanted)
+
+
+def filled(count: int) -> Catalog:
+    catalog = Catalog()
+    for n in range(count):
+        catalog.put(pod(n))
+    return catalog
+
+
+def taken(catalog: Catalog, wanted: TargetFilter) -> float:
+    """Return the processor seconds that one page of each kind takes: the best of many."""
+    best = float("inf")
+    for _ in range(20):
+        began = time.process_time()
+        after = catalog.find(wanted, after=None, limit=50).after
+        catalog.find(wanted, after=after, limit=50)
+        _, sections, _ = catalog.find_by_app(wanted, after=None, limit=50)
+        assert sections
+        catalog.find_apps(cluster=wanted.cluster, namespace=wanted.namespace, part="", after=None, limit=50)
+        best = min(best, time.process_time() - began)
+    return best
+
+
+def pod(n: int) -> TargetInfo:
+    """One of ten pods in each namespace, each of an app of its own."""
+    namespace = f"n-{n // 10:05}"
+    return TargetInfo(
+        target=PodTarget("dev", namespace, f"shop-{n:06}", "app"), app=f"shop-{n:06}", ready=True, phase="Running"
+    )
