@@ -103,7 +103,7 @@ def print_lines(stream: Stream, count: int) -> None:
         n = stream.journal.count + 1
         pod, words = random.choice(PODS), "of some length " * random.randint(0, 12)
         where = {"pod": pod, "container": "app", "restart": 0}
-        stream.tell(
+        stream.publish(
             ReleaseEvent(timestamp(_now()), ReleaseEventKind.LOG, f"GET /orders/{n} 200 {n % 97} ms {words}", where)
         )
 

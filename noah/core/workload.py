@@ -5,6 +5,7 @@ A pod may belong to a kind that is not among them (a custom resource's); what on
 
 from collections.abc import Mapping
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class WorkloadKind(StrEnum):
@@ -32,3 +33,15 @@ _KINDS = {name: kind for kind, short in SHORT_NAMES.items() for name in (short, 
 def workload_kind_of(typed: str) -> WorkloadKind | None:
     """Return the kind that *typed* names in kubectl's way (sts, StatefulSet, statefulsets.apps), or None."""
     return _KINDS.get(typed.partition(".")[0].lower())
+
+
+class WorkloadRef(NamedTuple):
+    """The full name of one workload."""
+
+    cluster: str
+    namespace: str
+    kind: WorkloadKind
+    name: str
+
+    def __str__(self) -> str:
+        return "/".join(self)

@@ -5,7 +5,8 @@ They are listed and watched once, however many follow them, and as long as someb
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -19,8 +20,10 @@ PAGE = 500  # events; reading one blocks the event loop for some 10 ms
 # A release waits for its events, so an API that was away for a while is asked again sooner than for pods.
 PACE = Pace(longest_wait=5.0)
 
+# That a follower may be behind: more than a busy namespace keeps in an hour. Of more, the oldest are left out.
+LONGEST_QUEUE = 10_000
+
 Event = Mapping[str, Any]
-Take = Callable[[Event], None]
 
 
 class EventLog:
@@ -34,10 +37,10 @@ class EventLog:
         async with asyncio.TaskGroup() as self._group:
             await asyncio.Event().wait()
 
-    async def follow(self, namespace: str | None, take: Take, *, reason: str = "") -> None:
-        """Call *take* with each event until cancelled; again when it happens again, with a higher count.
+    async def follow(self, namespace: str | None, *, reason: str = "") -> AsyncGenerator[Event, None]:
+        """Yield each event that the cluster keeps, then each new one; again when it happens again, with a higher count.
 
-        With *reason*, only with events that have it. An API that is away is waited for; raises what else it answers,
+        With *reason*, only events that have it. An API that is away is waited for; raises what else it answers,
         above all MissingRight.
         """
         what = namespace, reason
@@ -45,18 +48,35 @@ class EventLog:
         if followed is None:
             followed = self._followed[what] = _Followed(self._client, namespace, reason, pace=self._pace)
             followed.task = self._group.create_task(followed.run(), name=f"events of {self._client.name} {what}")
-        key = object()
-        for event in list(followed.events.values()):
-            take(event)
-        followed.takes[key] = take
+        queue = followed.queues[key := object()] = _Queue(followed.events.values())
         try:
-            raise await asyncio.shield(followed.over)
+            while True:
+                while queue.events:
+                    yield queue.events.popleft()
+                if followed.refusal:
+                    raise followed.refusal
+                queue.has_news.clear()
+                await queue.has_news.wait()
         finally:
-            del followed.takes[key]
-            if not followed.takes:
+            del followed.queues[key]
+            if not followed.queues:
                 followed.task.cancel()
                 if self._followed.get(what) is followed:
                     del self._followed[what]
+
+
+class _Queue:
+    """The events that a follower has not taken yet."""
+
+    def __init__(self, events: Iterable[Event]) -> None:
+        self.events = deque(events, maxlen=LONGEST_QUEUE)
+        self.has_news = asyncio.Event()
+
+    def put(self, event: Event) -> None:
+        if len(self.events) == LONGEST_QUEUE and not self.has_news.is_set():
+            log.warning("a follower of events is %d behind: the oldest are left out", LONGEST_QUEUE)
+        self.events.append(event)
+        self.has_news.set()
 
 
 class _Followed:
@@ -64,8 +84,8 @@ class _Followed:
 
     def __init__(self, client: Client, namespace: str | None, reason: str, *, pace: Pace) -> None:
         self.events: dict[str, Event] = {}  # by UID: those that the cluster keeps
-        self.takes: dict[object, Take] = {}
-        self.over: asyncio.Future[NoahError] = asyncio.get_running_loop().create_future()
+        self.queues: dict[object, _Queue] = {}  # one per follower
+        self.refusal: NoahError | None = None  # why nothing more comes
         self._watch = Watch(
             client,
             f"/api/v1/namespaces/{quote(namespace, safe='')}/events" if namespace else "/api/v1/events",
@@ -80,7 +100,9 @@ class _Followed:
         try:
             await self._watch.run(self._change)
         except NoahError as e:
-            self.over.set_result(e)
+            self.refusal = e
+            for queue in self.queues.values():
+                queue.has_news.set()
 
     def _change(self, change: Change) -> None:
         match change:
@@ -97,8 +119,5 @@ class _Followed:
         known = self.events.get(event["metadata"]["uid"])
         if known is None or known["metadata"]["resourceVersion"] != event["metadata"]["resourceVersion"]:
             self.events[event["metadata"]["uid"]] = event
-            for take in list(self.takes.values()):
-                try:
-                    take(event)
-                except Exception:  # one follower's bug must not end the watch that all share
-                    log.exception("event %s: a follower failed", event["metadata"]["name"])
+            for queue in self.queues.values():
+                queue.put(event)

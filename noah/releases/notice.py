@@ -1,19 +1,23 @@
-"""What means that a rollout may have begun: pods that come and go, and pods that cannot be made."""
+"""Notices that a rollout may have begun: from pods that come and go, and from pods that cannot be made.
+
+Noticed are workloads that Noah was injected into or that somebody debugs. What yields here does not know what becomes
+of it.
+"""
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
-from typing import Any, NamedTuple
 
 from noah.core.inject.manifest import is_injected
 from noah.core.pods import Pod, is_there, workload_of
 from noah.core.release.events import of_event
 from noah.core.release.release import PATHS, mark_of
 from noah.core.session.target import PodTarget
-from noah.core.workload import WorkloadKind
-from noah.errors import NoahError
+from noah.core.workload import WorkloadKind, WorkloadRef
+from noah.errors import NoahError, Unavailable
 from noah.kube.clusters import Cluster
 from noah.kube.event_log import Event
 from noah.releases.revision import YOUNG, path_of
@@ -21,123 +25,142 @@ from noah.sessions.live_session import Live
 
 log = logging.getLogger(__name__)
 
-REFUSED = 1000  # workloads that wait to be looked at; others are told of again while their pods are refused
-
-# By its owner, too: a workload that was deleted and made anew may have the same template.
+# By its owner, too: a workload that was deleted and made again may have the same template.
 Mark = tuple[str, str | None]
 
 
-class Place(NamedTuple):
-    """Where a workload is."""
+@dataclass(frozen=True, slots=True)
+class Noticed:
+    workload: WorkloadRef
+    is_certain: bool  # else it may be pods of an old revision, of a workload that was scaled
+    at: datetime
 
-    cluster: str
-    namespace: str
-    kind: WorkloadKind  # one of PATHS
-    name: str
-
-    def __str__(self) -> str:
-        return "/".join(self)
+    def after(self, before: "Noticed | None") -> "Noticed":
+        """Both as one: noticed when *before* was, and certain if either is."""
+        return self if before is None else replace(before, is_certain=before.is_certain or self.is_certain)
 
 
 class Noticing:
-    """*begin*: where, and whether it is certain; else it may be pods of an old revision, of what was scaled."""
+    """Notices rollouts in one cluster."""
 
-    def __init__(
-        self, begin: Callable[[Place, bool], None], *, live: Callable[[], list[Live]], clock: Callable[[], datetime]
-    ) -> None:
-        self._begin = begin
+    def __init__(self, cluster: Cluster, *, live: Callable[[], list[Live]], clock: Callable[[], datetime]) -> None:
+        self._cluster = cluster
         self._live = live
         self._clock = clock
         self._began = clock()
-        self._newest: dict[Place, Mark] = {}  # what tells the pods of each workload's newest revision from others
+        # The mark of each workload's newest revision. Of a workload that was scaled to nothing it is kept, so that its
+        # next pods are not taken for a rollout; see forget_deleted().
+        self._newest: dict[WorkloadRef, Mark] = {}
 
-    async def watch(self, cluster: Cluster) -> None:
-        """Until it is cancelled."""
-        for pod in cluster.informer.pods():
-            self._changed(cluster, pod, "added")
-        unsubscribe = cluster.informer.subscribe(partial(self._changed, cluster))
+    def __len__(self) -> int:
+        """The number of workloads that are remembered."""
+        return len(self._newest)
+
+    async def by_pods(self) -> AsyncGenerator[Noticed, None]:
+        """Yield workloads whose pods come or go as in a rollout. It never ends by itself."""
+        found: dict[WorkloadRef, Noticed] = {}
+        has_news = asyncio.Event()
+
+        def changed(pod: Pod, change: str) -> None:
+            if noticed := self._noticed(pod, is_new=change == "added"):
+                found[noticed.workload] = noticed.after(found.get(noticed.workload))
+                has_news.set()
+
+        unsubscribe = self._cluster.informer.subscribe(changed)
         try:
-            async with asyncio.TaskGroup() as group:
-                for namespace in cluster.settings.namespaces or (None,):
-                    group.create_task(self._refusals(cluster, namespace), name=f"refused pods of {cluster.name}")
-                await asyncio.Event().wait()
+            for pod in self._cluster.informer.pods():
+                changed(pod, "added")
+            while True:
+                await has_news.wait()
+                has_news.clear()
+                while found:
+                    yield found.pop(next(iter(found)))
         finally:
             unsubscribe()
 
+    async def by_refusals(self, namespace: str | None) -> AsyncGenerator[Noticed, None]:
+        """Yield workloads whose pods cannot be made, of which there may be none at all.
+
+        Raises what the API answers to a gateway that may not read events.
+        """
+        async with aclosing(self._cluster.event_log.follow(namespace, reason="FailedCreate")) as events:
+            async for event in events:
+                workload = self._refused(event)
+                if workload is not None and await self._concerns(workload):
+                    yield Noticed(workload, is_certain=False, at=self._clock())
+
+    async def forget_deleted(self) -> None:
+        """Forget the workloads without pods that the cluster does not have any more."""
+        there = {workload for pod in self._cluster.informer.pods() if (workload := self._workload_of(pod))}
+        for workload in self._newest.keys() - there:
+            try:
+                await self._cluster.get(path_of(workload.namespace, workload.kind, workload.name))
+            except Unavailable:
+                return  # it is looked at the next time
+            except NoahError:  # deleted, or nothing that the gateway may follow any more
+                self._newest.pop(workload, None)
+
     # -- pods that come and go
 
-    def _changed(self, cluster: Cluster, pod: Pod, change: str) -> None:
+    def _noticed(self, pod: Pod, *, is_new: bool) -> Noticed | None:
+        workload = self._workload_of(pod)
+        if workload is None:
+            return None
+        if not is_there(pod):
+            return self._on_leaving(workload, pod)
+        if is_new and _marked(pod) != self._newest.get(workload) and (is_injected(pod) or self._is_debugged(workload)):
+            return self._on_coming(workload, pod)
+        return None
+
+    def _on_coming(self, workload: WorkloadRef, pod: Pod) -> Noticed | None:
+        before, self._newest[workload] = self._newest.get(workload), _marked(pod)
+        made_at, now = datetime.fromisoformat(pod["metadata"]["creationTimestamp"]), self._clock()
+        if now - made_at >= YOUNG:
+            return None
+        return Noticed(workload, is_certain=before is not None and made_at > self._began, at=now)
+
+    def _on_leaving(self, workload: WorkloadRef, pod: Pod) -> Noticed | None:
+        """A rollback to what is still there makes no pods; those of the revision that is taken back go."""
+        if _marked(pod) != self._newest.get(workload):
+            return None
+        for other in self._cluster.informer.in_namespace(workload.namespace):
+            if workload_of(other) == workload_of(pod) and is_there(other) and _marked(other) != _marked(pod):
+                self._newest[workload] = _marked(other)
+                return Noticed(workload, is_certain=True, at=self._clock())
+        return None
+
+    def _workload_of(self, pod: Pod) -> WorkloadRef | None:
         kind, _, name = (workload_of(pod) or "").partition("/")
         if kind not in PATHS:
-            return
-        place = Place(cluster.name, pod["metadata"]["namespace"], WorkloadKind(kind), name)
-        if not is_there(pod):
-            self._goes(cluster, place, pod)
-        elif change == "added" and _marked(pod) != self._newest.get(place) and self._matters(place, pod):
-            self._comes(place, pod)
+            return None
+        return WorkloadRef(self._cluster.name, pod["metadata"]["namespace"], WorkloadKind(kind), name)
 
-    def _comes(self, place: Place, pod: Pod) -> None:
-        before, self._newest[place] = self._newest.get(place), _marked(pod)
-        made_at = datetime.fromisoformat(pod["metadata"]["creationTimestamp"])
-        if self._clock() - made_at < YOUNG:
-            self._begin(place, before is not None and made_at > self._began)
-
-    def _goes(self, cluster: Cluster, place: Place, pod: Pod) -> None:
-        """A rollback to what is still there makes no pods; those of the revision that is taken back go."""
-        if _marked(pod) != self._newest.get(place):
-            return
-        for other in cluster.informer.in_namespace(place.namespace):
-            if workload_of(other) == workload_of(pod) and is_there(other) and _marked(other) != _marked(pod):
-                self._newest[place] = _marked(other)
-                self._begin(place, True)
-                return
-
-    def _matters(self, place: Place, pod: Pod) -> bool:
-        """Noah was put into it, or somebody debugs there."""
-        return is_injected(pod) or self._is_debugged(place)
-
-    def _is_debugged(self, place: Place) -> bool:
-        where = place.cluster, place.namespace, f"{place.kind}/{place.name}"
+    def _is_debugged(self, workload: WorkloadRef) -> bool:
+        where = workload.cluster, workload.namespace, f"{workload.kind}/{workload.name}"
         return any(
             isinstance(target := live.session.target, PodTarget)
             and (target.cluster, target.namespace, live.session.workload) == where
             for live in self._live()
         )
 
-    # -- pods that cannot be made, of which there may be none at all
+    # -- pods that cannot be made
 
-    async def _refusals(self, cluster: Cluster, namespace: str | None) -> None:
-        refused: asyncio.Queue[Place] = asyncio.Queue(REFUSED)
+    def _refused(self, event: Event) -> WorkloadRef | None:
+        about, now = event["involvedObject"], self._clock()
+        kind, name = str(about.get("kind")), str(about.get("name"))
+        if kind == WorkloadKind.REPLICA_SET:
+            kind, name = WorkloadKind.DEPLOYMENT, name.rpartition("-")[0]
+        at = datetime.fromisoformat(of_event(event, now.isoformat()).at)
+        if kind not in PATHS or now - at >= YOUNG:
+            return None
+        return WorkloadRef(self._cluster.name, str(about.get("namespace")), WorkloadKind(kind), name)
 
-        def take(event: Event) -> None:
-            about, now = event["involvedObject"], self._clock()
-            kind, name = str(about.get("kind")), str(about.get("name"))
-            if kind == WorkloadKind.REPLICA_SET:
-                kind, name = WorkloadKind.DEPLOYMENT, name.rpartition("-")[0]
-            at = datetime.fromisoformat(of_event(event, now.isoformat()).at)
-            if kind in PATHS and now - at < YOUNG and not refused.full():
-                refused.put_nowait(Place(cluster.name, str(about.get("namespace")), WorkloadKind(kind), name))
-
-        async with asyncio.TaskGroup() as group:
-            following = cluster.event_log.follow(namespace, take, reason="FailedCreate")
-            group.create_task(_as_long_as_it_may(following), name="events")
-            while True:
-                await self._look(cluster, await refused.get())
-
-    async def _look(self, cluster: Cluster, place: Place) -> None:
+    async def _concerns(self, workload: WorkloadRef) -> bool:
         try:
-            workload = await cluster.get(path_of(place.namespace, place.kind, place.name))
+            found = await self._cluster.get(path_of(workload.namespace, workload.kind, workload.name))
         except NoahError:
-            return  # it is gone, or tells of itself again
-        if is_injected(workload["spec"]["template"]) or self._is_debugged(place):
-            self._begin(place, False)
-
-
-async def _as_long_as_it_may(following: Coroutine[Any, Any, None]) -> None:
-    try:
-        await following
-    except NoahError as e:
-        log.warning("releases whose pods cannot be made are not noticed: %s", e.sentence)
+            return False  # it is gone, or its event comes again
+        return is_injected(found["spec"]["template"]) or self._is_debugged(workload)
 
 
 def _marked(pod: Pod) -> Mark:

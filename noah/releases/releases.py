@@ -1,25 +1,28 @@
-"""The releases that go on: each is followed once, whoever watches, and what it told is kept.
+"""The releases that are running: each is followed once, however many watch it, and what it published is kept.
 
-Followed are, by themselves, the rollouts of workloads that Noah was put into or that somebody debugs; others while
-somebody has asked for them.
+Followed without being asked for are the rollouts of workloads that Noah was injected into or that somebody debugs;
+others are followed while somebody has asked for them.
 """
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
-from noah.core.release.journal import Journal
+from noah.backoff import Backoff, keep_running
+from noah.core.release.journal import JOURNAL_BYTES, Journal
 from noah.core.release.release import Progress, Release, Result, Revision
-from noah.core.workload import WorkloadKind
+from noah.core.release.release_event import ReleaseEvent
+from noah.core.workload import WorkloadKind, WorkloadRef
 from noah.errors import NoahError, NotFound, Unavailable
 from noah.kube.clusters import Cluster
-from noah.releases.follow import Backlog, Follower
-from noah.releases.notice import Noticing, Place
-from noah.releases.persist import Keeping
+from noah.releases.follow import Backlog, Follower, recovery_of
+from noah.releases.notice import Noticed, Noticing
+from noah.releases.persist import Persistence
 from noah.releases.revision import YOUNG, asked_for
 from noah.releases.stream import Stream
 from noah.releases.warn import Warnings
@@ -29,9 +32,13 @@ from noah.store.feed import Feed
 
 log = logging.getLogger(__name__)
 
-LINGERS = 300.0  # seconds that all of a release stays in memory after its end, for who comes back after a cut
-AT_ONCE = 100  # releases in a cluster that are followed by themselves; more wait
-RETRY = 10.0  # seconds after which a cluster that is away is asked again
+LINGER_S = 300.0  # that all of a release stays in memory after its end, for who comes back after a cut
+MEMORY_BYTES = 16 * JOURNAL_BYTES  # roughly, of all releases together
+AT_ONCE = 100  # releases in a cluster that are followed without being asked for; more wait
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 60.0  # before a cluster that is away is asked again
+NO_RIGHT_PAUSE_S = 600.0  # before events are asked for again that the gateway may not read
+FORGET_INTERVAL_S = 3600.0  # between two looks which noticed workloads were deleted
+RECOVERY_S = 3600.0  # that a failed release is looked at, in case that it comes online after all
 
 
 class Releases:
@@ -44,6 +51,8 @@ class Releases:
         feed: Feed,
         live: Callable[[], list[Live]],
         clock: Callable[[], datetime],
+        at_once: int = AT_ONCE,
+        memory_bytes: int = MEMORY_BYTES,
     ) -> None:
         self._group = group
         self._clusters = clusters
@@ -51,26 +60,28 @@ class Releases:
         self._feed = feed
         self._live = live
         self._clock = clock
-        self._streams: dict[str, Stream] = {}  # that go on, or have just ended
-        self._keeping = Keeping(store, clock)
+        self._memory_bytes = memory_bytes
+        self._streams: dict[str, Stream] = {}  # by release, of those that are running or have just ended
+        self._persistence = Persistence(store, clock)
         self._backlog = Backlog()
-        self._asked: dict[Place, tuple[bool, datetime]] = {}  # to be looked at: whether it is certain, and since when
-        self._following: set[Place] = set()  # by themselves
-        self._turns = {name: asyncio.Semaphore(AT_ONCE) for name in clusters}
+        self._noticed: dict[WorkloadRef, Noticed] = {}  # to be looked at
+        self._following: set[WorkloadRef] = set()  # without being asked for
+        self._turns = {name: asyncio.Semaphore(at_once) for name in clusters}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._is_stopping = False
 
     # -- what people ask for
 
     async def current(self, cluster: str, namespace: str, kind: WorkloadKind, name: str) -> Stream:
-        """The release that goes on, or the last one looked at anew. *kind*: Deployment, StatefulSet or DaemonSet."""
+        """Return the release that is running, or look at the last one again."""
         if cluster not in self._clusters:
             raise NotFound(f"There is no cluster {cluster[:80]!r}: it is one of {', '.join(self._clusters) or 'none'}.")
-        place = Place(cluster, namespace, kind, name)
-        revision = await self._asked_for(place)
+        workload = WorkloadRef(cluster, namespace, kind, name)
+        revision = await self._revision_of(workload)
         if (stream := self._streams.get(revision.id)) and not stream.is_over:
             return stream
         kept = await self._store.releases.get(revision.id)
-        return self._stream(place, revision, kept, is_rollout=False)
+        return self._stream(workload, revision, kept, is_rollout=False)
 
     async def get(self, id: str) -> Stream:
         if stream := self._streams.get(id):
@@ -83,66 +94,68 @@ class Releases:
     async def find(
         self, *, cluster: str | None, namespace: str | None, workload: str | None, result: Result | None
     ) -> list[Release]:
-        """The newest first."""
+        """Return them with the newest first."""
         found = await self._store.releases.find(cluster=cluster, namespace=namespace, workload=workload, result=result)
         newer = {id: stream.release for id, stream in self._streams.items() if stream.release.ended_at is None}
         # One that has ended is what it was, also while somebody looks at its workload again.
         found = [newer.get(one.id, one) if one.ended_at is None else one for one in found]
         return sorted(found, key=lambda release: (release.started_at, release.id), reverse=True)
 
-    # -- which are followed by themselves
+    # -- which are followed without being asked for
 
-    def _begin(self, place: Place, certain: bool) -> None:
-        """*certain*: it is a rollout even though its revision is an old one, as after a rollback."""
-        before, since = self._asked.get(place, (False, self._clock()))
-        self._asked[place] = before or certain, since
-        if place not in self._following:
-            self._following.add(place)
-            self._spawn(self._follow_by_itself(place), f"releases of {place}")
+    def _begin(self, noticed: Noticed) -> None:
+        workload = noticed.workload
+        self._noticed[workload] = noticed.after(self._noticed.get(workload))
+        if workload not in self._following:
+            self._following.add(workload)
+            self._spawn(self._follow_noticed(workload), f"releases of {workload}")
 
-    async def _follow_by_itself(self, place: Place) -> None:
+    async def _follow_noticed(self, workload: WorkloadRef) -> None:
         try:
-            while place in self._asked:
-                await self._follow_next(place, *self._asked.pop(place))
+            while noticed := self._noticed.pop(workload, None):
+                await keep_running(partial(self._follow_next, noticed), f"the release of {workload}")
         finally:
-            self._following.discard(place)
+            self._following.discard(workload)
 
-    async def _follow_next(self, place: Place, certain: bool, since: datetime) -> None:
+    async def _follow_next(self, noticed: Noticed) -> None:
+        """Follow the release of a noticed workload to its end, if it is one that is not known yet."""
+        workload, backoff = noticed.workload, Backoff(first_s=FIRST_PAUSE_S, longest_s=LONGEST_PAUSE_S)
         while True:
             try:
-                async with self._turns[place.cluster]:
-                    revision = await self._asked_for(place)
+                async with self._turns[workload.cluster]:
+                    revision = await self._revision_of(workload)
                     kept = await self._store.releases.get(revision.id)
-                    if kept is None and not certain and (revision.made_at is None or since - revision.made_at > YOUNG):
+                    is_young = revision.made_at is not None and noticed.at - revision.made_at <= YOUNG
+                    if kept is None and not noticed.is_certain and not is_young:
                         return  # pods of a revision that was there before: it was scaled, or a node went
                     if kept is None or kept.ended_at is None:
-                        await self._stream(place, revision, kept, is_rollout=True).ended()
+                        await self._stream(workload, revision, kept, is_rollout=True).ended()
                 return
             except NotFound:
                 return
             except Unavailable as e:
-                log.info("the release of %s has to wait: %s", place, e.sentence)
-                await asyncio.sleep(RETRY)
+                log.info("the release of %s has to wait: %s", workload, e.sentence)
+                await asyncio.sleep(backoff.next_s())
             except NoahError as e:
-                log.warning("the release of %s cannot be followed: %s", place, e.sentence)
+                log.warning("the release of %s cannot be followed: %s", workload, e.sentence)
                 return
 
     # -- following one
 
-    async def _asked_for(self, place: Place) -> Revision:
-        cluster = self._clusters[place.cluster]
-        return await asked_for(cluster, namespace=place.namespace, kind=place.kind, name=place.name)
+    async def _revision_of(self, workload: WorkloadRef) -> Revision:
+        cluster = self._clusters[workload.cluster]
+        return await asked_for(cluster, namespace=workload.namespace, kind=workload.kind, name=workload.name)
 
-    def _stream(self, place: Place, revision: Revision, kept: Release | None, *, is_rollout: bool) -> Stream:
-        """The one that goes on, or a new one."""
+    def _stream(self, workload: WorkloadRef, revision: Revision, kept: Release | None, *, is_rollout: bool) -> Stream:
+        """Return the stream that is running, or begin one."""
         stream = self._streams.get(revision.id)
         if stream is None or stream.is_over:
             release = Release(
                 id=revision.id,
-                cluster=place.cluster,
-                namespace=place.namespace,
-                kind=place.kind,
-                workload=place.name,
+                cluster=workload.cluster,
+                namespace=workload.namespace,
+                kind=workload.kind,
+                workload=workload.name,
                 revision=revision.number,
                 started_at=kept.started_at if kept else self._clock(),
             )
@@ -150,44 +163,114 @@ class Releases:
             looks_again = kept is not None and kept.ended_at is not None
             stream = self._streams[release.id] = Stream(release, Journal(), looks_again=looks_again)
             stream.begin(self._clock())
-            self._spawn(self._follow(place, stream, revision, kept), f"release {release.id}")
+            self._spawn(self._follow(workload, stream, revision, kept), f"release {release.id}")
         if is_rollout:
-            stream.rolls()
+            stream.mark_as_rollout()
         return stream
 
-    async def _follow(self, place: Place, stream: Stream, revision: Revision, kept: Release | None) -> None:
-        release = stream.release
-        follower = Follower(
-            self._clusters[place.cluster],
-            release,
-            revision,
-            tell=stream.tell,
-            rolls=stream.rolls,
-            replaces=Warnings(stream, feed=self._feed, live=self._live, clock=self._clock).replaces,
-            backlog=self._backlog,
-            clock=self._clock,
-        )
+    async def _follow(self, workload: WorkloadRef, stream: Stream, revision: Revision, kept: Release | None) -> None:
         try:
-            async with self._keeping.now_and_then(stream):
-                progress = await _followed(follower, release)
+            async with self._persistence.while_running(stream):
+                progress = await self._publish(stream, revision)
             stream.end(progress, self._clock())
-            if stream.is_to_be_kept:
-                await self._keeping.whole(stream)
-            elif kept is not None:
-                del self._streams[release.id]  # who asks for it by its ID is shown what it was
-                if progress.result is Result.DONE and kept.progress.result is not Result.DONE:
-                    await self._keeping.end(kept, _mended(progress, kept))
-        except asyncio.CancelledError:
-            if stream.is_to_be_kept:
-                await self._keeping.at_last(stream)
-            raise
-        if progress.result is Result.REPLACED:
-            self._begin(place, True)
-        await asyncio.sleep(LINGERS)
-        if self._streams.get(release.id) is stream:
-            del self._streams[release.id]
+            await self._settle(stream, revision, kept)
+            if progress.result is Result.REPLACED:
+                self._begin(Noticed(workload, is_certain=True, at=self._clock()))
+        finally:
+            if self._is_stopping:
+                if stream.is_to_be_kept and not stream.is_saved:
+                    await self._persistence.save_unfinished(stream)
+            else:
+                if not stream.is_over:
+                    self._give_up(stream)
+                self._spawn(self._forget_after_a_while(stream), f"forget release {stream.release.id}")
 
-    # -- inside
+    async def _publish(self, stream: Stream, revision: Revision) -> Progress:
+        """Number what is found, for the watchers and the store, until the release has ended; return how it ended."""
+        release = stream.release
+        progress = _lost(release)
+        warnings = Warnings(release, feed=self._feed, live=self._live, clock=self._clock)
+        cluster = self._clusters[release.cluster]
+        follower = Follower(cluster, release, revision, backlog=self._backlog, clock=self._clock)
+        try:
+            async with follower, aclosing(follower.found()) as found:
+                async for one in found:
+                    if isinstance(one, ReleaseEvent):
+                        stream.publish(one)
+                        continue
+                    progress = one.progress
+                    if one.is_rollout:
+                        stream.mark_as_rollout()
+                    for warning in warnings.publish(one.replaced):
+                        stream.publish(warning)
+                    self._make_room()
+        except Exception:  # a release that cannot be followed has ended all the same
+            log.exception("release %s: following it failed", release.id)
+            progress = _lost(release)
+        finally:
+            for event in follower.rest():
+                stream.publish(event)
+        return progress
+
+    async def _settle(self, stream: Stream, revision: Revision, kept: Release | None) -> None:
+        """Keep the end of a release. If it failed, look whether it comes online after all."""
+        release = stream.release
+        if stream.is_to_be_kept:
+            await self._persistence.save_ended(stream)
+            if release.progress.result is Result.FAILED:
+                self._spawn(self._watch_recovery(release, revision), f"recovery of release {release.id}")
+        elif kept is not None:
+            self._streams.pop(release.id, None)  # who asks for it by its ID is shown what it was
+            if release.progress.result is Result.DONE:
+                await self._recovered(kept.id, release.progress)
+
+    def _give_up(self, stream: Stream) -> None:
+        """End a release whose task died, for all who wait for its end."""
+        stream.end(_lost(stream.release), self._clock())
+        if stream.is_to_be_kept:
+            self._spawn(self._persistence.save_ended(stream), f"save release {stream.release.id}")
+
+    async def _watch_recovery(self, release: Release, revision: Revision) -> None:
+        try:
+            async with asyncio.timeout(RECOVERY_S):
+                progress = await recovery_of(self._clusters[release.cluster], release, revision)
+        except TimeoutError:
+            return
+        if progress is not None:
+            await self._recovered(release.id, progress)
+            if (stream := self._streams.get(release.id)) and stream.is_over:
+                del self._streams[release.id]  # what is kept says more
+
+    async def _recovered(self, id: str, progress: Progress) -> None:
+        """End a release that failed with *progress*, which it came to after all."""
+        kept = await self._store.releases.get(id)
+        if kept is not None and kept.ended_at is not None and kept.progress.result is not Result.DONE:
+            sentence = f"{progress.sentence}; before that: {kept.progress.sentence}"
+            await self._persistence.save_end(kept, replace(progress, sentence=sentence))
+
+    # -- memory
+
+    async def _forget_after_a_while(self, stream: Stream) -> None:
+        await asyncio.sleep(LINGER_S)
+        if self._streams.get(stream.release.id) is stream:
+            del self._streams[stream.release.id]
+
+    def _make_room(self) -> None:
+        """Keep the bound on memory: forget releases that have ended, the oldest first, then lines of the largest."""
+        size = sum(stream.journal.size_bytes for stream in self._streams.values())
+        for id, stream in list(self._streams.items()):
+            if size > self._memory_bytes and stream.is_over and stream.is_saved:
+                size -= stream.journal.size_bytes
+                del self._streams[id]
+        while size > self._memory_bytes:
+            journal = max((stream.journal for stream in self._streams.values()), key=lambda one: one.size_bytes)
+            before = journal.size_bytes
+            journal.drop_older_half()
+            size -= before - journal.size_bytes
+            if journal.size_bytes == before:
+                return  # nothing of the largest one can be left out
+
+    # -- start and stop
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = self._group.create_task(_alone(work, name), name=name)
@@ -195,60 +278,86 @@ class Releases:
         task.add_done_callback(self._tasks.discard)
 
     async def start(self) -> None:
-        """Goes on with the releases that an earlier gateway followed."""
-        noticing = Noticing(self._begin, live=self._live, clock=self._clock)
+        """Notice releases, and resume those that an earlier gateway followed."""
         for cluster in self._clusters.values():
-            self._spawn(noticing.watch(cluster), f"notice releases in {cluster.name}")
+            noticing = Noticing(cluster, live=self._live, clock=self._clock)
+            works = {
+                f"notice releases in {cluster.name}": partial(self._notice_by_pods, noticing),
+                f"forget workloads of {cluster.name}": partial(_forget_deleted, noticing),
+            }
+            for namespace in cluster.settings.namespaces or (None,):
+                name = f"notice refused pods in {cluster.name}" + (f"/{namespace}" if namespace else "")
+                works[name] = partial(self._notice_by_refusals, noticing, namespace)
+            for name, work in works.items():
+                self._spawn(keep_running(work, name), name)
         for release in await self.find(cluster=None, namespace=None, workload=None, result=Result.RUNNING):
-            self._spawn(self._go_on(release), f"go on with release {release.id}")
+            name = f"resume release {release.id}"
+            self._spawn(keep_running(partial(self._resume, release), name), name)
 
-    async def _go_on(self, release: Release) -> None:
-        place = Place(release.cluster, release.namespace, release.kind, release.workload)
-        why = await self._why_lost(place, release)
-        if why is not None:
-            await self._keeping.end(release, replace(release.progress, result=Result.LOST, sentence=why))
-        if place.cluster in self._clusters:
-            self._begin(place, True)
+    async def _notice_by_pods(self, noticing: Noticing) -> None:
+        async with aclosing(noticing.by_pods()) as found:
+            async for noticed in found:
+                self._begin(noticed)
 
-    async def _why_lost(self, place: Place, release: Release) -> str | None:
-        if place.cluster not in self._clusters:
-            return f"The gateway does not know cluster {place.cluster} any more."
+    async def _notice_by_refusals(self, noticing: Noticing, namespace: str | None) -> None:
         while True:
             try:
-                now = (await self._asked_for(place)).id
+                async with aclosing(noticing.by_refusals(namespace)) as found:
+                    async for noticed in found:
+                        self._begin(noticed)
+            except NoahError as e:
+                log.warning("releases whose pods cannot be made are not noticed: %s", e.sentence)
+            await asyncio.sleep(NO_RIGHT_PAUSE_S)
+
+    async def _resume(self, release: Release) -> None:
+        workload = WorkloadRef(release.cluster, release.namespace, release.kind, release.workload)
+        why = await self._why_lost(workload, release)
+        if why is not None:
+            lost = replace(release.progress, result=Result.LOST, sentence=why)
+            await self._persistence.save_end(release, lost)
+        if workload.cluster in self._clusters:
+            self._begin(Noticed(workload, is_certain=True, at=self._clock()))
+
+    async def _why_lost(self, workload: WorkloadRef, release: Release) -> str | None:
+        """Return one sentence if nobody will see the end of *release*."""
+        if workload.cluster not in self._clusters:
+            return f"The gateway does not know cluster {workload.cluster} any more."
+        backoff = Backoff(first_s=FIRST_PAUSE_S, longest_s=LONGEST_PAUSE_S)
+        while True:
+            try:
+                now = (await self._revision_of(workload)).id
             except NotFound:
                 return "The workload was deleted while no gateway looked."
             except Unavailable as e:
                 log.info("release %s has to wait: %s", release.id, e.sentence)
-                await asyncio.sleep(RETRY)
+                await asyncio.sleep(backoff.next_s())
             except NoahError as e:  # a right that was taken away
                 return e.sentence
             else:
                 return None if now == release.id else "A newer release has taken its place while no gateway looked."
 
     def stop(self) -> None:
+        self._is_stopping = True
         for task in self._tasks:
             task.cancel()
 
 
+async def _forget_deleted(noticing: Noticing) -> None:
+    while True:
+        await asyncio.sleep(FORGET_INTERVAL_S)
+        await noticing.forget_deleted()
+
+
 async def _alone(work: Coroutine[Any, Any, None], name: str) -> None:
-    """One that fails takes no other with it."""
+    """Await *work*; if it fails, it ends no other task of the group."""
     try:
         await work
     except Exception:  # each task's outermost loop
-        log.exception("%s: it failed", name)
+        log.exception("%s failed", name)
 
 
-async def _followed(follower: Follower, release: Release) -> Progress:
-    try:
-        return await follower.run()
-    except Exception:  # its outermost loop
-        log.exception("release %s: following it failed", release.id)
-        return replace(release.progress, result=Result.LOST, sentence="The gateway failed to follow it.")
-
-
-def _mended(progress: Progress, kept: Release) -> Progress:
-    return replace(progress, sentence=f"{progress.sentence}; before that: {kept.progress.sentence}")
+def _lost(release: Release) -> Progress:
+    return replace(release.progress, result=Result.LOST, sentence="The gateway failed to follow it.")
 
 
 @asynccontextmanager
@@ -260,7 +369,7 @@ async def open_releases(
     live: Callable[[], list[Live]],
     clock: Callable[[], datetime],
 ) -> AsyncIterator[Releases]:
-    """Releases are followed as long as this context; the next gateway goes on with them."""
+    """Follow releases as long as this context lasts; the next gateway resumes them."""
     async with asyncio.TaskGroup() as group:
         releases = Releases(group, clusters=clusters, store=store, feed=feed, live=live, clock=clock)
         await releases.start()

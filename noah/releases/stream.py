@@ -1,4 +1,4 @@
-"""One release as people watch it: what it is, what it has told, and what it goes on to tell."""
+"""One release as people watch it: numbers its events, holds them, and hands them to everybody who watches."""
 
 import asyncio
 import secrets
@@ -10,43 +10,47 @@ from noah.core.release.journal import Journal
 from noah.core.release.release import Progress, Release, Result
 from noah.core.release.release_event import Numbered, ReleaseEvent, ReleaseEventKind, timestamp
 
-AT_ONCE, AT_ONCE_SIZE = 200, 1 << 20  # events, and bytes, that a watcher is given before it is looked what is held
+# What a watcher is given before the stream looks again which events it still holds.
+MOST_EVENTS_AT_ONCE, MOST_BYTES_AT_ONCE = 200, 1 << 20
 
 
 class Stream:
     def __init__(self, release: Release, journal: Journal, *, is_over: bool = False, looks_again: bool = False) -> None:
-        """*looks_again*: at the workload of a release whose end is kept."""
+        """*looks_again*: the end of this release is kept, and its workload is looked at again."""
         self.release = release
         self.journal = journal
         # Numbers of another run mean nothing in this one. What is kept is the same for all who read it.
         self.run = "kept" if is_over else secrets.token_hex(4)
         self.is_over = is_over
+        self.is_saved = is_over  # the store has all that it will ever have of it
+        self.turn = asyncio.Lock()  # one watcher at a time puts into words what it was given
         self._looks_again = looks_again
-        self._rolls = False
-        self.turn = asyncio.Lock()  # of the watchers, to put into words what they are given
-        self._bell = asyncio.Event()
+        self._is_rollout = False
+        self._has_news = asyncio.Event()  # replaced with each event
 
     def __repr__(self) -> str:
         return f"<{self.release} {self.release.id} {self.release.progress.result}, {self.journal.count} events>"
 
     @property
     def is_to_be_kept(self) -> bool:
-        return self._rolls and not self._looks_again
+        return self._is_rollout and not self._looks_again
 
-    def rolls(self) -> None:
-        """It is a rollout, and not only a workload that somebody looks at."""
-        self._rolls = True
+    def mark_as_rollout(self) -> None:
+        """Keep it: it is a rollout, and not only a workload that somebody looks at."""
+        self._is_rollout = True
 
     async def ended(self) -> None:
+        """Wait until it is over."""
         while not self.is_over:
-            await self._bell.wait()
+            await self._has_news.wait()
 
-    def tell(self, told: ReleaseEvent) -> None:
-        if told.kind == ReleaseEventKind.PROGRESS:
-            progress = Progress(Result.RUNNING, told.more["online"], told.more["wanted"], told.text)
+    def publish(self, event: ReleaseEvent) -> None:
+        if event.kind is ReleaseEventKind.PROGRESS:
+            progress = Progress(Result.RUNNING, event.more["online"], event.more["wanted"], event.text)
             self.release = replace(self.release, progress=progress)
-        self.journal.add(told)
-        self._ring()
+        self.journal.add(event)
+        self._has_news.set()
+        self._has_news = asyncio.Event()
 
     def begin(self, now: datetime) -> None:
         about = {
@@ -56,35 +60,28 @@ class Stream:
             "workload": f"{self.release.kind}/{self.release.workload}",
             "revision": self.release.revision,
         }
-        self.tell(
-            ReleaseEvent(
-                timestamp(now), ReleaseEventKind.RELEASE, f"Revision {self.release.revision} of {self.release}", about
-            )
-        )
+        text = f"Revision {self.release.revision} of {self.release}"
+        self.publish(ReleaseEvent(timestamp(now), ReleaseEventKind.RELEASE, text, about))
 
     def end(self, progress: Progress, now: datetime) -> None:
         self.release = replace(self.release, ended_at=now, progress=progress)
         self.is_over = True
-        self.tell(end_of(progress, now))
+        self.publish(end_of(progress, now))
 
     async def watch(self, after: int) -> AsyncGenerator[list[Numbered], None]:
-        """What came after the event of that number, then what comes, until it is over; as much at once as there is.
+        """Yield what came after the event of that number, then what comes, until it is over.
 
-        A watcher that is slower than the release holds nothing up: a "gap" tells it what it has missed.
+        A watcher that is slower than the release holds nothing up: a "gap" says what it has missed.
         """
         while True:
-            bell = self._bell
-            if found := list(self.journal.after(after, limit=AT_ONCE, size=AT_ONCE_SIZE)):
+            has_news = self._has_news
+            if found := list(self.journal.after(after, limit=MOST_EVENTS_AT_ONCE, size_bytes=MOST_BYTES_AT_ONCE)):
                 yield found
                 after = found[-1][0]
             if after >= self.journal.count:
                 if self.is_over:
                     return
-                await bell.wait()
-
-    def _ring(self) -> None:
-        self._bell.set()
-        self._bell = asyncio.Event()
+                await has_news.wait()
 
 
 def end_of(progress: Progress, at: datetime) -> ReleaseEvent:

@@ -24,7 +24,7 @@ class ReleaseStore:
         self._database = database
 
     async def save(self, release: Release, events: Iterable[Numbered]) -> None:
-        """As it is now, in place of what was kept of it; the oldest ones beyond KEPT are forgotten."""
+        """Keep it as it is now, in place of what was kept of it; forget the oldest ones beyond KEPT."""
         # Thousands of lines: the event loop has others to serve meanwhile.
         values = {**_row_of(release), "events": await asyncio.to_thread(_packed, events)}
         async with self._database.writing() as connection:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from noah.client.event_reader import EventReader
+from noah.core.release.release_event import ReleaseEventKind
 from noah.demo.debugger import jdb
 from tests.cluster.conftest import Kubectl, java_app
 from tests.cluster.test_release import FAILING, deployment, found
@@ -47,7 +48,7 @@ async def stream(api: Api, path: str, *, last_id: str | None = None) -> AsyncIte
         yield events()
 
 
-async def told(api: Api, path: str, *, last_id: str | None = None, within: float = 90) -> Events:
+async def published(api: Api, path: str, *, last_id: str | None = None, within: float = 90) -> Events:
     async with asyncio.timeout(within), stream(api, path, last_id=last_id) as events:
         return [event async for event in events]
 
@@ -74,13 +75,13 @@ async def test_a_failure_that_nobody_watched_can_be_looked_at_the_next_morning(
     await process.stop(signal.SIGKILL)
     await process.start()
     assert await api.ask("GET", f"releases/{release['id']}") == release
-    events = await told(api, f"{release['id']}/events")
+    events = await published(api, f"{release['id']}/events")
     assert events[0]["release"] == release["id"]
     assert events[-1]["text"] == release["text"]
     assert "Could not find or load main class NoSuchClass" in release["text"]
     # Both runs of the container were read, the one before the crash too.
     assert {e["restart"] for e in found(events, "log", container="app")} == {0, 1}
-    assert {e["restart"] for e in found(await told(api, f"{release['id']}/events?previous=false"), "log")} == {1}
+    assert {e["restart"] for e in found(await published(api, f"{release['id']}/events?previous=false"), "log")} == {1}
     async with api.http.get(f"{api.url}/api/v1/releases/{release['id']}/log?filter=nosuchCLASS&tail=1") as answer:
         assert answer.headers["Content-Disposition"].startswith('attachment; filename="night-r-')
         text = await answer.text()
@@ -88,8 +89,8 @@ async def test_a_failure_that_nobody_watched_can_be_looked_at_the_next_morning(
     assert len(lines) == 1
     assert "NoSuchClass" in lines[0]
     # A look at it later, which sees less, takes nothing of it away.
-    await told(api, f"c/{kubectl.namespace}/night/events")
-    assert await told(api, f"{release['id']}/events?last_event_id=x-1") != []
+    await published(api, f"c/{kubectl.namespace}/night/events")
+    assert await published(api, f"{release['id']}/events?last_event_id=x-1") != []
     assert (await api.ask("GET", f"releases/{release['id']}"))["started_at"] == release["started_at"]
     kubectl("delete", "deployment", "night")
 
@@ -106,15 +107,17 @@ async def test_a_cut_stream_goes_on_with_the_next_event(kubectl: Kubectl, gatewa
             if len(first) == 10:
                 break
     id = first[0]["release"]
-    rest = await told(api, f"{id}/events", last_id=first[-1]["id"])
+    rest = await published(api, f"{id}/events", last_id=first[-1]["id"])
     assert [event["n"] for event in first + rest] == list(range(1, len(first + rest) + 1))
     assert rest[-1]["result"] == "done"
-    assert await told(api, f"{id}/events", last_id=rest[-2]["id"]) == rest[-1:]
+    assert await published(api, f"{id}/events", last_id=rest[-2]["id"]) == rest[-1:]
     # Numbers of another run mean nothing here.
-    anew = await told(api, f"{id}/events", last_id="0badcafe-7")
-    assert [event["kind"] for event in anew[:2]] == ["anew", "release"]
-    assert anew[1:] == first + rest
-    assert [e["kind"] for e in await told(api, f"{id}/events?tail=0&since=1s&pod=nobody") if e["kind"] == "log"] == []
+    again = await published(api, f"{id}/events", last_id="0badcafe-7")
+    assert [event["kind"] for event in again[:2]] == [ReleaseEventKind.RESTARTED, "release"]
+    assert again[1:] == first + rest
+    assert [
+        e["kind"] for e in await published(api, f"{id}/events?tail=0&since=1s&pod=nobody") if e["kind"] == "log"
+    ] == []
     kubectl("delete", "deployment", "cut")
 
 
@@ -248,7 +251,7 @@ async def test_twenty_pods_at_a_thousand_lines_per_second_lose_and_double_nothin
         async with serving(tmp_path, config) as (_, api), asyncio.TaskGroup() as group:
             kubectl.apply(counting("loud", pods=20, seconds=20))
             breaking = group.create_task(cut_twice(to_api))
-            events = await told(api, f"c/{kubectl.namespace}/loud/events", within=120)
+            events = await published(api, f"c/{kubectl.namespace}/loud/events", within=120)
             breaking.cancel()
     assert events[-1]["result"] == "done"
     assert_whole(events, pods=20)

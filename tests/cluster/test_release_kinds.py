@@ -10,7 +10,7 @@ import pytest
 from noah.demo.debugger import jdb
 from tests.cluster.conftest import AGENT, Kubectl, java_app
 from tests.cluster.test_release import found
-from tests.cluster.test_release_kept import gateway, release_of, stream, told
+from tests.cluster.test_release_kept import gateway, published, release_of, stream
 from tests.gateway import Api, Process
 
 __all__ = ["gateway"]  # a fixture
@@ -69,10 +69,10 @@ async def test_a_quota_is_named_though_nobody_watches_and_no_pod_is_made(
         kubectl("delete", "resourcequota", "none")
     # It recovers by itself; who looks at it then sees that, and so does the list.
     kubectl("rollout", "status", "deployment/quota-deployment", "--timeout=60s")
-    await told(api, f"c/{kubectl.namespace}/quota-deployment/events")
+    await published(api, f"c/{kubectl.namespace}/quota-deployment/events")
     mended = await release_of(api, "quota-deployment", result="done")
     assert mended["text"].startswith("1 of 1 online; before that: A quota forbids its pods")
-    events = await told(api, f"{mended['id']}/events")
+    events = await published(api, f"{mended['id']}/events")
     assert [event["text"] for event in events if event["kind"] == "end"] == [mended["text"]]
     kubectl("delete", "deployment,statefulset", "--all")
 
@@ -89,9 +89,9 @@ async def test_what_is_scaled_or_loses_a_pod_has_no_new_release(kubectl: Kubectl
         kubectl("scale", "deployment/scaled", f"--replicas={replicas}")
         kubectl("rollout", "status", "deployment/scaled", "--timeout=60s")
     # Somebody's look at it ends, and is none either.
-    assert (await told(api, f"c/{kubectl.namespace}/scaled/events"))[-1]["text"] == "2 of 2 online"
+    assert (await published(api, f"c/{kubectl.namespace}/scaled/events"))[-1]["text"] == "2 of 2 online"
     assert await results(api, "scaled") == []
-    # What is deleted and made anew with the same template is.
+    # What is deleted and made again with the same template is.
     kubectl("delete", "deployment", "scaled")
     kubectl.apply(app("Deployment", "scaled"))
     await release_of(api, "scaled", result="done")
@@ -106,12 +106,12 @@ async def test_a_release_that_ends_while_the_database_is_locked_is_kept_when_it_
     before = await release_of(api, "locked", result="running")
     with closing(sqlite3.connect(process.database, isolation_level=None, timeout=30)) as database:
         database.execute("BEGIN IMMEDIATE")
-        events = await told(api, f"{before['id']}/events")
+        events = await published(api, f"{before['id']}/events")
         assert events[-1]["result"] == "failed"
         await asyncio.sleep(6)  # longer than a writer waits for another
         assert await results(api, "locked") == [("1", "running")]
     await release_of(api, "locked", result="failed")
-    kept = await told(api, f"{before['id']}/events")
+    kept = await published(api, f"{before['id']}/events")
     assert kept[-1] | {"id": ""} == events[-1] | {"id": ""}
     assert "no end of line" in {e["text"] for e in found(kept, "log")}
     kubectl("delete", "deployment", "locked")

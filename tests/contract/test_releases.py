@@ -32,10 +32,10 @@ def events(*texts: str) -> list[Numbered]:
 
 
 async def test_a_release_and_its_events_come_back_the_same(store: Store) -> None:
-    told = events("plain", "grüße 🚀", "a\nb \x1b[1m\0 \u2028", "")
-    await store.releases.save(release(), told)
+    published = events("plain", "grüße 🚀", "a\nb \x1b[1m\0 \u2028", "")
+    await store.releases.save(release(), published)
     assert await store.releases.get("r-1") == release()
-    assert await store.releases.events("r-1") == told
+    assert await store.releases.events("r-1") == published
     assert await store.releases.get("r-2") is None
     assert await store.releases.events("r-2") == []
 
@@ -50,7 +50,7 @@ async def test_what_is_saved_again_takes_the_place_of_what_was(store: Store) -> 
     assert kept.ended_at == ended.ended_at
     assert kept.progress.result is Result.FAILED
     assert kept.progress.sentence == "It says " + "x" * 1992
-    assert [told.text for _, told in await store.releases.events("r-1")] == ["second"]
+    assert [event.text for _, event in await store.releases.events("r-1")] == ["second"]
 
 
 async def test_releases_are_found_by_what_they_are(store: Store) -> None:

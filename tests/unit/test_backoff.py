@@ -1,4 +1,8 @@
-from noah.backoff import Backoff
+import asyncio
+
+import pytest
+
+from noah.backoff import Backoff, keep_running
 
 
 def test_a_pause_doubles_to_its_limit_and_begins_again_after_a_success() -> None:
@@ -21,3 +25,22 @@ def test_two_that_fail_together_do_not_come_back_together() -> None:
     pauses = {Backoff(first_s=10, longest_s=10).next_s() for _ in range(100)}
     assert len(pauses) > 90
     assert max(pauses) - min(pauses) > 2
+
+
+async def test_a_task_that_fails_is_logged_and_runs_again_until_it_returns(caplog: pytest.LogCaptureFixture) -> None:
+    failures = [ValueError("the first"), LookupError("the second")]
+
+    async def work() -> None:
+        if failures:
+            raise failures.pop(0)
+
+    await keep_running(work, "the work")
+    assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [ValueError, LookupError]
+
+
+async def test_a_task_that_is_cancelled_does_not_run_again() -> None:
+    async def work() -> None:
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await keep_running(work, "the work")

@@ -1,7 +1,7 @@
-"""What the parts of a release say, as the events of its stream: lines, pods, and the cluster's own events."""
+"""Makes the events of a release from its parts: lines of containers, pods, and the cluster's own events."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 from noah.core.inject.hooks import SIDECAR
@@ -20,13 +20,16 @@ _OFFLINE = re.compile(r"the app (starts|is down)|checkurl fails|the pod ends|wai
 
 
 class Lines:
-    """Lines of containers, in the order in which they came: what a pod's sidecar said before is remembered."""
+    """Turns lines of containers into events, in the order in which they came.
+
+    It remembers which pods were online: the sidecar's next sentence may mean that one is not any more.
+    """
 
     def __init__(self) -> None:
         self._online: set[str] = set()
         self._places: dict[tuple[str, str, int], Json] = {}  # one for all lines of a run, of which there are many
 
-    def told(self, pod: str, container: str, restart: int, at: str, text: str) -> Iterator[ReleaseEvent]:
+    def events_of(self, pod: str, container: str, restart: int, at: str, text: str) -> Iterator[ReleaseEvent]:
         place = {"pod": pod, "container": container, "restart": restart}
         where = self._places.setdefault((pod, container, restart), place)
         if hook := _HOOK.match(text):
@@ -49,15 +52,19 @@ class Lines:
             else ReleaseEvent(at, ReleaseEventKind.LOG, text, where)
         )
 
+    def forget_all_but(self, pods: Set[str]) -> None:
+        self._online &= pods
+        self._places = {key: place for key, place in self._places.items() if key[0] in pods}
+
 
 class PodChanges:
-    """What has changed of pods since they were looked at last."""
+    """Compares pods with what they were when they were looked at last."""
 
     def __init__(self) -> None:
         self._phases: dict[str, str] = {}
         self._conditions: dict[tuple[str, str], tuple[bool, str]] = {}
 
-    def told(self, pod: Pod, at: str) -> Iterator[ReleaseEvent]:
+    def of_new(self, pod: Pod, at: str) -> Iterator[ReleaseEvent]:
         name = pod["metadata"]["name"]
         if self._phases.get(name) != (phase := phase_of(pod)):
             self._phases[name] = phase
@@ -71,8 +78,12 @@ class PodChanges:
                     at, ReleaseEventKind.CONDITION, text, {"pod": name, "condition": kind, "status": now[0]}
                 )
 
+    def forget_all_but(self, pods: Set[str]) -> None:
+        self._phases = {pod: phase for pod, phase in self._phases.items() if pod in pods}
+        self._conditions = {key: now for key, now in self._conditions.items() if key[0] in pods}
+
     def of_old(self, pod: Pod, at: str) -> Iterator[ReleaseEvent]:
-        """Of a pod that the release replaces only what happens to it; not how it stood when the release began."""
+        """Yield what happens to a pod that the release replaces; not how it was when the release began."""
         name = pod["metadata"]["name"]
         known, phase = self._phases.get(name), phase_of(pod)
         self._phases[name] = phase
@@ -81,7 +92,7 @@ class PodChanges:
 
 
 def of_event(event: Json, otherwise: str) -> ReleaseEvent:
-    """A v1.Event. *otherwise*: its time, when it has none."""
+    """Make an event of a v1.Event; *otherwise* is its time if it has none."""
     about = event["involvedObject"]
     series = event.get("series") or {}
     at = series.get("lastObservedTime") or event.get("eventTime") or event.get("lastTimestamp") or otherwise

@@ -1,4 +1,4 @@
-"""How a release goes: from a workload, its newest revision and its pods, to a result and one sentence.
+"""Judges a release: from a workload, its newest revision and its pods, to a result and one sentence.
 
 A release is over when all of its pods are online, or when something has happened that waiting does not mend. What a
 pod's containers have printed last is an argument: the API tells that something crashed, the log tells why.
@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from noah.core.inject.hooks import SIDECAR
-from noah.core.pods import Pod, is_ready, is_there, labels_of, name_of, statuses_of
+from noah.core.pods import Pod, has_ended, is_ready, is_there, labels_of, name_of, statuses_of
 from noah.core.workload import WorkloadKind
 
 Json = Mapping[str, Any]
@@ -27,7 +27,7 @@ PATHS: Mapping[WorkloadKind, str] = {
 HISTORIES: Mapping[WorkloadKind, str] = dict.fromkeys(PATHS, "controllerrevisions") | {
     WorkloadKind.DEPLOYMENT: "replicasets"
 }
-LONGEST_SAID = 300  # characters of a container's line, or of the cluster's words, in the sentence about a failure
+LONGEST_QUOTE = 300  # characters of a container's line, or of the cluster's words, in the sentence about a failure
 
 _PULL = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 _HOPELESS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
@@ -73,7 +73,7 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """What a workload asks for, since it was last given another template: also by a rollback, which counts anew."""
+    """The newest template of a workload. A rollback makes a revision of its own, with a number of its own."""
 
     id: str  # of its release
     number: str  # as `kubectl rollout history` has it
@@ -111,7 +111,7 @@ def _mark_in(labels: Mapping[str, str], otherwise: str | None) -> str | None:
 
 
 def mark_of(pod: Pod) -> str | None:
-    """What tells pods of one revision from those of another."""
+    """Return the label's value that tells pods of one revision from those of another."""
     return _mark_in(labels_of(pod), otherwise=None)
 
 
@@ -149,8 +149,31 @@ def judge(
     return replace(progress, sentence=progress.sentence + paused)
 
 
+def replaced_by(workload: Json, revision: Revision, pods: Iterable[Pod]) -> list[Pod]:
+    """The pods of earlier revisions that the rollout deletes: not those that a partition or OnDelete leaves alone."""
+    strategy = workload["spec"].get("updateStrategy") or {}
+    first = 0
+    if workload["kind"] == WorkloadKind.STATEFUL_SET:
+        first = int((workload["spec"].get("ordinals") or {}).get("start", 0))
+        first += int((strategy.get("rollingUpdate") or {}).get("partition") or 0)
+
+    def is_replaced(pod: Pod) -> bool:
+        if pod["metadata"].get("deletionTimestamp"):
+            return True
+        return strategy.get("type") != "OnDelete" and (first == 0 or _ordinal(pod) >= first)
+
+    old = (pod for pod in pods if mark_of(pod) != revision.mark and not has_ended(pod))
+    return [pod for pod in old if is_replaced(pod)]
+
+
+def _ordinal(pod: Pod) -> int:
+    """The number of a StatefulSet's pod."""
+    number = str(pod["metadata"]["name"]).rpartition("-")[2]
+    return int(number) if number.isascii() and number.isdigit() else 0
+
+
 def _wanted(workload: Json, there: int) -> int:
-    """How many pods the release is to bring online. *there*: of it, by now."""
+    """Return how many pods the release is to bring online; *there* is the number that it has."""
     status, strategy = workload.get("status") or {}, workload["spec"].get("updateStrategy") or {}
     if workload["kind"] == WorkloadKind.DAEMON_SET:
         all_of_them = int(status.get("desiredNumberScheduled", 0))
@@ -173,7 +196,7 @@ def _is_done(workload: Json, online: int, wanted: int) -> bool:
 
 
 def _updated(workload: Json) -> int:
-    """How many pods it has that are of this release."""
+    """Return how many pods of the newest revision it has."""
     status = workload.get("status") or {}
     return int(status.get("updatedNumberScheduled", status.get("updatedReplicas", 0)))
 
@@ -206,17 +229,17 @@ def _failure(pod: Pod, tails: Tails) -> str | None:
 def _not_online(pod: Pod, tails: Tails) -> str | None:
     if is_ready(pod):
         return None
-    told = next((line for line in reversed(_tail(tails, pod, SIDECAR)) if line.startswith("noah: ")), None)
-    why = told.removeprefix("noah: ") if told else _unready(pod)
+    line = next((line for line in reversed(_tail(tails, pod, SIDECAR)) if line.startswith("noah: ")), None)
+    why = line.removeprefix("noah: ") if line else _unready(pod)
     return f"Pod {name_of(pod)} never came online: {why}"
 
 
 def _unready(pod: Pod) -> str:
-    """In the cluster's words: no node for it, a container that waits for something, a probe that fails."""
-    told = {one["type"]: one.get("message") for one in pod["status"].get("conditions") or ()}
+    """Say why in the cluster's words: no node for it, a container that waits for something, a probe that fails."""
+    conditions = {one["type"]: one.get("message") for one in pod["status"].get("conditions") or ()}
     waits = (((one.get("state") or {}).get("waiting") or {}).get("message") for one in statuses_of(pod))
-    said = (told.get("PodScheduled"), *waits, told.get("Initialized"), told.get("Ready"))
-    return next((_short(message) for message in said if message), "it is not ready")
+    reasons = (conditions.get("PodScheduled"), *waits, conditions.get("Initialized"), conditions.get("Ready"))
+    return next((_short(message) for message in reasons if message), "it is not ready")
 
 
 def _ended(container: Json) -> Json | None:
@@ -237,7 +260,7 @@ def _last(tails: Tails, pod: Pod, container: str) -> str:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= LONGEST_SAID else text[:LONGEST_SAID] + " …"
+    return text if len(text) <= LONGEST_QUOTE else text[:LONGEST_QUOTE] + " …"
 
 
 def _tail(tails: Tails, pod: Pod, container: str) -> list[str]:

@@ -26,6 +26,7 @@ from noah.web.until_shutdown import PATIENCE
 from noah.web.wire import Model, Moment, Nothing, Paged, Text, maybe, moment, page_of
 
 ROUTES = Routes()
+_EVENT_KINDS = f"Events are: {', '.join(ReleaseEventKind)}."
 # What `since` leaves out when it is older.
 _DATED = LINE_KINDS | {
     ReleaseEventKind.CHECKURL,
@@ -34,7 +35,7 @@ _DATED = LINE_KINDS | {
     ReleaseEventKind.POD,
     ReleaseEventKind.ONLINE,
 }
-SHARED = 1000  # newest events of a release that are written once for all who watch it
+SHARED_FRAMES = 1000  # newest events of a release that are written once for all who watch it
 _FRAMES: WeakKeyDictionary[Stream, dict[int, bytes]] = WeakKeyDictionary()
 
 
@@ -74,7 +75,7 @@ def _instant(text: str) -> str:
     return text
 
 
-class ToldQuery(Model):
+class StreamQuery(Model):
     since: Annotated[Text, AfterValidator(_instant)] | None = Field(
         None, description="nothing older: a length of time before now (10m), or a time (RFC 3339)"
     )
@@ -92,7 +93,7 @@ class KindQuery(Model):
     kind: Text = Field("deploy", description="deploy, sts or ds")
 
 
-class CurrentQuery(ToldQuery, KindQuery):
+class CurrentQuery(StreamQuery, KindQuery):
     pass
 
 
@@ -124,18 +125,18 @@ async def show_release(call: Call[Nothing, Nothing]) -> Reply[ReleaseJson]:
 @ROUTES.raw(
     "/api/v1/releases/{id}/events",
     right=Right.SEE,
-    summary="All events of a release, as server-sent events; Last-Event-ID goes on from there.",
+    summary=f"All events of a release, as server-sent events; Last-Event-ID goes on from there. {_EVENT_KINDS}",
     content_types=("text/event-stream",),
     errors=(NotFound, Unavailable),
 )
-async def release_events(call: Call[ToldQuery, Nothing]) -> web.StreamResponse:
+async def release_events(call: Call[StreamQuery, Nothing]) -> web.StreamResponse:
     return await _send(call, await _stream(call))
 
 
 @ROUTES.raw(
     "/api/v1/releases/{cluster}/{namespace}/{workload}/events",
     right=Right.SEE,
-    summary="The running release of a workload, as server-sent events; the last one, end, says how it ended.",
+    summary=f"The running release of a workload, as server-sent events; the last says how it ended. {_EVENT_KINDS}",
     content_types=("text/event-stream",),
     errors=(NotFound, Unavailable),
 )
@@ -152,8 +153,8 @@ async def current_events(call: Call[CurrentQuery, Nothing]) -> web.StreamRespons
     content_types=("text/plain",),
     errors=(NotFound, Unavailable),
 )
-async def release_log(call: Call[ToldQuery, Nothing]) -> web.StreamResponse:
-    """As lines of text, with when and where each comes from."""
+async def release_log(call: Call[StreamQuery, Nothing]) -> web.StreamResponse:
+    """Send lines of text, each with its time and where it comes from."""
     stream = await _stream(call)
     wanted = _Wanted(call.query, call.request.app[CLOCK]())
     held = list(stream.journal.after(0, limit=stream.journal.count))
@@ -166,7 +167,7 @@ async def release_log(call: Call[ToldQuery, Nothing]) -> web.StreamResponse:
     response.headers["Content-Disposition"] = f'attachment; filename="{name}-{release.id}.log"'
     await response.prepare(call.request)
     for first in range(0, len(held), 1000):
-        lines = [_line(told) for n, told in held[first : first + 1000] if wanted.wants(n, told)]
+        lines = [_line(event) for n, event in held[first : first + 1000] if wanted.wants(n, event)]
         await response.write("".join(lines).encode(errors="replace"))
     return response
 
@@ -225,25 +226,25 @@ async def _tell(stream: Stream, after: int, wanted: "_Wanted", writing: EventStr
             # One after the other: of fifty who come at once, each may have thousands of events to be given, and what
             # debuggers say to their JVMs shares the event loop with them.
             async with stream.turn:
-                frames = [_frame(stream, n, told) for n, told in events if wanted.wants(n, told)]
+                frames = [_frame(stream, n, event) for n, event in events if wanted.wants(n, event)]
                 await asyncio.sleep(0)
             await writing.pass_on(frames, last_id=f"{stream.run}-{events[-1][0]}")
 
 
-def _frame(stream: Stream, n: int, told: ReleaseEvent) -> bytes:
+def _frame(stream: Stream, n: int, event: ReleaseEvent) -> bytes:
     known = _FRAMES.setdefault(stream, {})
-    if n in known and told.kind != ReleaseEventKind.GAP:  # which has the number of a missing event
+    if n in known and event.kind != ReleaseEventKind.GAP:  # which has the number of a missing event
         return known[n]
-    made = frame(f"{stream.run}-{n}", told.kind, told.json(n))
-    if n > stream.journal.count - SHARED and told.kind != ReleaseEventKind.GAP:
+    made = frame(f"{stream.run}-{n}", event.kind, event.json(n))
+    if n > stream.journal.count - SHARED_FRAMES and event.kind != ReleaseEventKind.GAP:
         known[n] = made
-        while len(known) > SHARED:
+        while len(known) > SHARED_FRAMES:
             del known[next(iter(known))]
     return made
 
 
 def _number(last_id: str | None, stream: Stream) -> int | None:
-    """After which event they go on; None: from the first, because they are new or know another run's numbers."""
+    """Return the number of the last event that the client has; None if it has none, or those of another run."""
     run, _, number = (last_id or "").rpartition("-")
     if run != stream.run or not (number.isascii() and number.isdigit() and len(number) < 20):
         return None
@@ -251,9 +252,9 @@ def _number(last_id: str | None, stream: Stream) -> int | None:
 
 
 class _Wanted:
-    """Which events somebody has asked for."""
+    """Chooses the events that somebody has asked for."""
 
-    def __init__(self, query: ToldQuery, now: datetime) -> None:
+    def __init__(self, query: StreamQuery, now: datetime) -> None:
         self._query = query
         self._filter = query.filter.casefold() if query.filter else None
         self._since = _beginning(query.since, now)
@@ -261,32 +262,32 @@ class _Wanted:
         self.leaves_out = query.tail is not None or not query.previous  # some of what is already there
 
     def look_back(self, held: list[Numbered]) -> None:
-        """What is already there: of that, `tail` and `previous` leave something out."""
-        lines = [(n, told) for n, told in held if told.kind in LINE_KINDS and self.wants(n, told)]
+        """Find what `tail` and `previous` leave out of what is already there."""
+        lines = [(n, event) for n, event in held if event.kind in LINE_KINDS and self.wants(n, event)]
         left_out: set[int] = set()
         if not self._query.previous:
             newest: dict[tuple[str, str], int] = {}
-            for _, told in held:
-                if told.kind in LINE_KINDS:
-                    pod, container, restart = told.run
+            for _, event in held:
+                if event.kind in LINE_KINDS:
+                    pod, container, restart = event.run
                     newest[pod, container] = max(restart, newest.get((pod, container), 0))
-            left_out = {n for n, told in lines if told.run[2] < newest[told.run[:2]]}
-            lines = [(n, told) for n, told in lines if n not in left_out]
+            left_out = {n for n, event in lines if event.run[2] < newest[event.run[:2]]}
+            lines = [(n, event) for n, event in lines if n not in left_out]
         if self._query.tail is not None:
             left_out |= {n for n, _ in lines[: max(0, len(lines) - self._query.tail)]}
         self._left_out = left_out
 
-    def wants(self, n: int, told: ReleaseEvent) -> bool:
-        query, is_line = self._query, told.kind in LINE_KINDS
-        if n in self._left_out or (self._since and told.kind in _DATED and told.at < self._since):
+    def wants(self, n: int, event: ReleaseEvent) -> bool:
+        query, is_line = self._query, event.kind in LINE_KINDS
+        if n in self._left_out or (self._since and event.kind in _DATED and event.at < self._since):
             return False
-        if query.pod is not None and told.more.get("pod", query.pod) != query.pod:
+        if query.pod is not None and event.more.get("pod", query.pod) != query.pod:
             return False
         if not is_line:
             return True
-        if query.container is not None and told.more.get("container") != query.container:
+        if query.container is not None and event.more.get("container") != query.container:
             return False
-        return self._filter is None or self._filter in told.text.casefold()
+        return self._filter is None or self._filter in event.text.casefold()
 
 
 def _beginning(since: str | None, now: datetime) -> str | None:
@@ -301,8 +302,8 @@ def _beginning(since: str | None, now: datetime) -> str | None:
         return None  # before all times
 
 
-def _line(told: ReleaseEvent) -> str:
-    more = told.more
+def _line(event: ReleaseEvent) -> str:
+    more = event.more
     who = " ".join(str(more[key]) for key in ("pod", "container", "object") if key in more)
     mark = f"[{more['hook']}] " if "hook" in more else ""
-    return f"{told.at}  {who or told.kind}  {mark}{told.text}\n"
+    return f"{event.at}  {who or event.kind}  {mark}{event.text}\n"

@@ -1,10 +1,11 @@
-"""Releases: the list, and a watch that is cut, that is told anew, that is replaced."""
+"""Releases: the list, and a watch that is cut, that begins again, that is replaced."""
 
 import json
 from typing import Any
 
 import pytest
 
+from noah.core.release.release_event import ReleaseEventKind
 from tests.acceptance.cli.command import noah
 from tests.acceptance.cli.scripted_gateway import ScriptedGateway, event, refuses, says, streams
 
@@ -26,16 +27,16 @@ ONE = {
 }
 
 
-def told(run: str, n: int, kind: str, text: str, **more: Any) -> str:
+def numbered(run: str, n: int, kind: str, text: str, **more: Any) -> str:
     return event(f"{run}-{n}", kind, at=f"2026-01-01T10:00:00.{n:09}Z", n=n, text=text, **more)
 
 
 def line(run: str, n: int, text: str) -> str:
-    return told(run, n, "log", text, pod="shop-1", container="app", restart=0)
+    return numbered(run, n, "log", text, pod="shop-1", container="app", restart=0)
 
 
 def begins(run: str, release: str = "r-1") -> str:
-    return told(run, 1, "release", f"Revision 3 of {release}", release=release)
+    return numbered(run, 1, "release", f"Revision 3 of {release}", release=release)
 
 
 async def test_a_cut_watch_goes_on_with_the_same_release_and_shows_nothing_twice(gateway: ScriptedGateway) -> None:
@@ -45,10 +46,10 @@ async def test_a_cut_watch_goes_on_with_the_same_release_and_shows_nothing_twice
         streams(line("a", 3, "two"), cut=True),
         refuses(503, "The gateway is stopping."),
         streams(
-            told("b", 0, "anew", "The stream begins anew."),
+            numbered("b", 0, ReleaseEventKind.RESTARTED, "The stream begins again."),
             begins("b"),
             *(line("b", n, text) for n, text in ((2, "one"), (3, "two"), (4, "three"))),
-            told("b", 5, "end", "3 of 3 online", result="done"),
+            numbered("b", 5, "end", "3 of 3 online", result="done"),
         ),
     )
     wanted = [
@@ -81,10 +82,10 @@ async def test_a_release_that_a_killed_gateway_had_not_kept_yet_is_asked_for_by_
         CURRENT,
         streams(begins("a"), line("a", 2, "one"), cut=True),
         streams(
-            told("b", 0, "anew", "The stream begins anew."),
+            numbered("b", 0, ReleaseEventKind.RESTARTED, "The stream begins again."),
             begins("b"),
             *(line("b", n, text) for n, text in ((2, "one"), (3, "two"))),
-            told("b", 4, "end", "3 of 3 online", result="done"),
+            numbered("b", 4, "end", "3 of 3 online", result="done"),
         ),
     )
     gateway.on(BY_ID, refuses(404, "There is no release 'r-1', or not any more."))
@@ -97,8 +98,8 @@ async def test_a_release_that_a_killed_gateway_had_not_kept_yet_is_asked_for_by_
 async def test_a_release_that_is_replaced_is_followed_by_the_next_one(gateway: ScriptedGateway) -> None:
     gateway.on(
         CURRENT,
-        streams(begins("a"), told("a", 2, "end", "Revision 4 has taken its place.", result="replaced")),
-        streams(begins("b", "r-2"), told("b", 2, "end", "It crashes again and again.", result="failed")),
+        streams(begins("a"), numbered("a", 2, "end", "Revision 4 has taken its place.", result="replaced")),
+        streams(begins("b", "r-2"), numbered("b", 2, "end", "It crashes again and again.", result="failed")),
     )
     said = await noah(gateway.url, "release", "watch", "deploy/shop", "--cluster", "dev", "-n", "team-a")
     assert said.code == 6
@@ -116,11 +117,13 @@ async def test_each_kind_of_event_reads_well(gateway: ScriptedGateway) -> None:
         BY_ID,
         streams(
             begins("kept"),
-            told("kept", 2, "event", "Back-off", object="Pod/shop-1", pod="shop-1", type="Warning", reason="BackOff"),
-            told("kept", 3, "hook", "migrating\x1b[2J", pod="shop-1", container="app", restart=1, hook="preStart"),
-            told("kept", 4, "online", "healthcheck.html is gone", pod="shop-1", online=False),
-            told("kept", 5, "gap", "7 lines were left out here.", missed=7),
-            told("kept", 6, "end", "The workload was deleted.", result="replaced"),
+            numbered(
+                "kept", 2, "event", "Back-off", object="Pod/shop-1", pod="shop-1", type="Warning", reason="BackOff"
+            ),
+            numbered("kept", 3, "hook", "migrating\x1b[2J", pod="shop-1", container="app", restart=1, hook="preStart"),
+            numbered("kept", 4, "online", "healthcheck.html is gone", pod="shop-1", online=False),
+            numbered("kept", 5, "gap", "7 lines were left out here.", missed=7),
+            numbered("kept", 6, "end", "The workload was deleted.", result="replaced"),
         ),
     )
     said = await noah(gateway.url, "release", "watch", "r-1")

@@ -72,9 +72,9 @@ async def test_the_stream_of_a_release_that_was_lost_has_an_end(gateway: Gateway
         async with asyncio.timeout(10):
             while not (found := await gateway.store.releases.events("r-1")):
                 await asyncio.sleep(0.02)
-    [(number, told)] = found
-    assert (number, told.kind, told.more["result"]) == (1, "end", "lost")
-    assert "does not know cluster gone any more" in told.text
+    [(number, event)] = found
+    assert (number, event.kind, event.more["result"]) == (1, "end", "lost")
+    assert "does not know cluster gone any more" in event.text
 
 
 def _link(page: str, text: str) -> str:

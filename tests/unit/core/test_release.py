@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from noah.core.release.log_cursor import LogCursor
-from noah.core.release.release import Progress, Revision, is_of, judge, revision_of
+from noah.core.release.release import Progress, Revision, is_of, judge, replaced_by, revision_of
 
 NEW = Revision(id="r-1", number="3", mark="new", made_at=None, generation=3)
 
@@ -211,6 +211,25 @@ def test_a_stateful_set_is_done_when_the_pods_are_online_that_it_is_to_replace()
     assert judged(stateful(updated=2), [*ONLINE, OLD]).result == "running"
     assert judged(stateful(updated=1, type="OnDelete"), [ONLINE[0], OLD]).result == "done"
     assert judged(stateful(updated=1, type="OnDelete"), [pod("a"), OLD]).result == "running"
+
+
+def test_pods_that_a_partition_or_on_delete_leaves_alone_are_not_about_to_be_replaced() -> None:
+    pods = [pod(f"shop-{n}", revision="old") for n in range(3)] + [pod("shop-3")]
+
+    def replaced(workload: dict[str, Any]) -> list[str]:
+        return [one["metadata"]["name"] for one in replaced_by(workload, NEW, pods)]
+
+    assert replaced(workload()) == ["shop-0", "shop-1", "shop-2"]
+    assert replaced(stateful(updated=1)) == ["shop-0", "shop-1", "shop-2"]
+    assert replaced(stateful(updated=1, rollingUpdate={"partition": 2})) == ["shop-2"]
+    later = stateful(updated=1, rollingUpdate={"partition": 1})
+    later["spec"]["ordinals"] = {"start": 1}
+    assert replaced(later) == ["shop-2"]
+    assert replaced(stateful(updated=1, type="OnDelete")) == []
+    pods[1]["metadata"]["deletionTimestamp"] = "2026-01-01T10:00:00Z"
+    assert replaced(stateful(updated=1, type="OnDelete")) == ["shop-1"]
+    pods[1]["status"]["phase"] = "Failed"
+    assert replaced(stateful(updated=1, type="OnDelete")) == []
 
 
 def test_a_log_read_again_from_its_last_second_gives_only_what_is_new() -> None:

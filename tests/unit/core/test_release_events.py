@@ -9,8 +9,8 @@ from noah.core.release.events import Lines, PodChanges, of_event
 AT = "2026-01-01T10:00:00.000000000Z"
 
 
-def told(lines: Lines, text: str, *, container: str = "noah-preonline") -> list[tuple[str, str]]:
-    return [(one.kind, one.text) for one in lines.told("shop-1", container, 0, AT, text)]
+def events_of(lines: Lines, text: str, *, container: str = "noah-preonline") -> list[tuple[str, str]]:
+    return [(one.kind, one.text) for one in lines.events_of("shop-1", container, 0, AT, text)]
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,9 @@ def told(lines: Lines, text: str, *, container: str = "noah-preonline") -> list[
     ],
 )
 def test_a_line_is_what_it_says(container: str, text: str, kind: str, shown: str | None) -> None:
-    assert told(Lines(), text, container=container) == [(kind, text.removeprefix("noah: ") if shown is None else shown)]
+    assert events_of(Lines(), text, container=container) == [
+        (kind, text.removeprefix("noah: ") if shown is None else shown)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -44,10 +46,10 @@ def test_a_line_is_what_it_says(container: str, text: str, kind: str, shown: str
 def test_healthcheck_html_goes_once_and_only_when_it_was_there(why: str) -> None:
     lines = Lines()
     gone = ("online", "healthcheck.html is gone")
-    assert gone not in told(lines, f"noah: {why}")
-    told(lines, "noah: online: healthcheck.html is there")
-    assert told(lines, f"noah: {why}")[0] == gone
-    assert gone not in told(lines, f"noah: {why}")
+    assert gone not in events_of(lines, f"noah: {why}")
+    events_of(lines, "noah: online: healthcheck.html is there")
+    assert events_of(lines, f"noah: {why}")[0] == gone
+    assert gone not in events_of(lines, f"noah: {why}")
 
 
 def pod(phase: str, *, ready: str = "False", message: str = "") -> dict[str, Any]:
@@ -56,11 +58,11 @@ def pod(phase: str, *, ready: str = "False", message: str = "") -> dict[str, Any
     return {"metadata": {"name": "a"}, "status": {"phase": phase, "conditions": [condition, irrelevant]}}
 
 
-def test_pods_are_told_when_they_change() -> None:
+def test_pods_are_reported_when_they_change() -> None:
     changes = PodChanges()
 
     def said(*args: Any, **more: Any) -> list[str]:
-        return [one.text for one in changes.told(pod(*args, **more), AT)]
+        return [one.text for one in changes.of_new(pod(*args, **more), AT)]
 
     assert said("Pending", message="containers with unready status: [app]") == [
         "Pending",
@@ -71,7 +73,7 @@ def test_pods_are_told_when_they_change() -> None:
     assert said("Running") == ["not Ready"]
 
 
-def test_of_a_pod_that_is_replaced_only_what_happens_to_it_is_told() -> None:
+def test_of_a_pod_that_is_replaced_only_what_happens_to_it_is_reported() -> None:
     changes, old = PodChanges(), pod("Running", ready="True")
     assert list(changes.of_old(old, AT)) == []
     old["metadata"]["deletionTimestamp"] = AT

@@ -1,16 +1,15 @@
 """A cluster's events, followed by several at once, while the API is away, refuses, or forgets."""
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import pytest
 
 from noah.kube.client import Client
 from noah.kube.errors import MissingRight
-from noah.kube.event_log import Event, EventLog
+from noah.kube.event_log import LONGEST_QUEUE, EventLog
 from noah.kube.watch import Pace
 from tests.unit.kube.fake_api import Call, FakeApi
 
@@ -66,73 +65,67 @@ async def running(client: Client) -> AsyncIterator[EventLog]:
 
 
 class Follower:
-    def __init__(self) -> None:
-        self.names: list[str] = []
-
-    def __call__(self, event: Event) -> None:
-        self.names.append(event["metadata"]["name"])
+    def __init__(self, event_log: EventLog) -> None:
+        self.events = event_log.follow("shop")
 
     async def has(self, *names: str) -> None:
+        """Read on until each of *names* has come, in this order and with nothing between."""
         async with asyncio.timeout(5):
-            while self.names != list(names):
-                await asyncio.sleep(0.005)
+            for name in names:
+                assert (await anext(self.events))["metadata"]["name"] == name
 
 
 async def test_events_are_listed_and_watched_once_for_all_who_follow(events: Events, client: Client) -> None:
     events.watches = [[("ADDED", event("b", 11)), ("MODIFIED", event("b", 12)), ("DELETED", event("a", 13))]]
-    first, second = Follower(), Follower()
-    async with running(client) as event_log, asyncio.TaskGroup() as group:
-        one = group.create_task(event_log.follow("shop", first))
+    async with running(client) as event_log:
+        first, second = Follower(event_log), Follower(event_log)
         await first.has("a", "b", "b")
-        two = group.create_task(event_log.follow("shop", second))
         await second.has("b")
         assert events.lists == 1
-        one.cancel()
-        two.cancel()
+        await first.events.aclose()
+        await second.events.aclose()
 
 
 async def test_an_api_that_is_away_is_waited_for(events: Events, client: Client) -> None:
     events.refuses = [503, 500, 429]
-    follower = Follower()
-    async with running(client) as event_log, asyncio.TaskGroup() as group:
-        task = group.create_task(event_log.follow("shop", follower))
-        await follower.has("a")
-        task.cancel()
+    async with running(client) as event_log, aclosing(Follower(event_log).events) as following:
+        assert (await anext(following))["metadata"]["name"] == "a"
 
 
 async def test_a_missing_right_is_raised_to_all_who_follow(events: Events, client: Client) -> None:
     events.refuses = [403]
     async with running(client) as event_log:
-        both = await asyncio.gather(
-            event_log.follow("shop", Follower()), event_log.follow("shop", Follower()), return_exceptions=True
-        )
+        both = await asyncio.gather(*(anext(event_log.follow("shop")) for _ in range(2)), return_exceptions=True)
     assert [type(one) for one in both] == [MissingRight, MissingRight]
 
 
 async def test_events_of_a_watch_that_is_too_old_are_listed_again(events: Events, client: Client) -> None:
     events.kept += [[event("a", 1), event("c", 20)]]
     events.watches = [[("ERROR", {"kind": "Status", "code": 410, "message": "too old"})]]
-    follower = Follower()
-    async with running(client) as event_log, asyncio.TaskGroup() as group:
-        task = group.create_task(event_log.follow("shop", follower))
+    async with running(client) as event_log:
+        follower = Follower(event_log)
         await follower.has("a", "c")
         assert events.lists == 2
-        task.cancel()
+        await follower.events.aclose()
 
 
-async def test_a_follower_that_raises_ends_nothing(
-    events: Events, client: Client, caplog: pytest.LogCaptureFixture
-) -> None:
-    events.watches = [[("ADDED", event("b", 11))]]
-    follower = Follower()
+async def test_a_follower_that_never_reads_holds_nothing_up(events: Events, client: Client) -> None:
+    many = [("MODIFIED", event("b", 11 + n)) for n in range(LONGEST_QUEUE + 100)]
+    events.watches = [many, [("ADDED", event("c", 1))]]
+    async with running(client) as event_log:
+        reader, sleeper = Follower(event_log), Follower(event_log)
+        await reader.has("a")
+        await sleeper.has("a")
+        await reader.has(*["b"] * len(many), "c")
+        await sleeper.has(*["b"] * (LONGEST_QUEUE - 1), "c")
+        await reader.events.aclose()
+        await sleeper.events.aclose()
 
-    def raises(event: Event) -> None:
-        raise RuntimeError("a bug")
 
-    with caplog.at_level(logging.CRITICAL, logger="noah"):
-        async with running(client) as event_log, asyncio.TaskGroup() as group:
-            tasks = [group.create_task(event_log.follow("shop", take)) for take in (raises, follower)]
-            await follower.has("a", "b")
-            assert events.lists == 1
-            for task in tasks:
-                task.cancel()
+async def test_nothing_is_watched_when_nobody_follows_any_more(events: Events, client: Client) -> None:
+    async with running(client) as event_log:
+        for lists in (1, 2):
+            follower = Follower(event_log)
+            await follower.has("a")
+            await follower.events.aclose()
+            assert events.lists == lists
