@@ -54,9 +54,10 @@ class _AsListed(click.Group):
 \b
 Targets:
   pod/CLUSTER/NAMESPACE/POD[/CONTAINER]   one pod, by its full name
-  deploy/NAME, app=NAME                   the oldest ready pod of that deployment or app
+  deploy/NAME, app=NAME                   the oldest ready pod of that deployment or app;
+                                          also sts/NAME, ds/NAME, job/NAME, rollout/NAME
   host/HOST/APP, local/NAME               an app on a host, a JVM on the gateway's machine
-  With --cluster and -n, pod/NAME, deploy/NAME and app=NAME are looked for there.
+  With --cluster and -n, pod/NAME, deploy/NAME, app=NAME and the like are looked for there.
 
 \b
 Environment:

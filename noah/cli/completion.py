@@ -13,7 +13,7 @@ from noah.cli.terminal import echo
 from noah.client.environment import client_from_environment
 from noah.client.gateway_client import GatewayClient, Json
 from noah.core.printable import printable
-from noah.core.workload import WorkloadKind
+from noah.core.workload import SHORT_NAMES, workload_kind_of
 from noah.errors import NoahError
 
 VARIABLE = "_NOAH_COMPLETE"
@@ -77,12 +77,12 @@ def complete_apps(gateway: GatewayClient, ctx: click.Context, typed: str) -> Ite
 
 
 def _short_names(items: Iterable[Json]) -> list[tuple[str, str]]:
-    """Return deploy/NAME once for all pods of a deployment, pod/NAME for each pod."""
+    """Return deploy/NAME, sts/NAME and so on once for all pods of a workload, and pod/NAME for each pod."""
     found: dict[str, str] = {}
     for item in items:
         kind, _, name = (item.get("workload") or "").partition("/")
-        if kind == WorkloadKind.DEPLOYMENT:
-            found[f"deploy/{name}"] = item["app"]
+        if workload_kind := workload_kind_of(kind):
+            found[f"{SHORT_NAMES[workload_kind]}/{name}"] = item["app"]
         found["/".join(["pod", *item["target"].split("/")[3:]])] = item["app"]
     return sorted(found.items())
 

@@ -1,7 +1,7 @@
 """What people type to name a target or a session, and which one of the gateway's they mean.
 
-As in kubectl, `deployment/shop` is `deploy/shop`, and `-n` says where a short name is looked for. The gateway is asked
-only for the name of its cluster, if it has one and none was given.
+As in kubectl, `deployment/shop` is `deploy/shop`, `statefulset/db` is `sts/db`, and `-n` says where a short name is
+looked for. The gateway is asked only for the name of its cluster, if it has one and none was given.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,14 +12,12 @@ import click
 from noah.cli.completion import complete_clusters, complete_namespaces
 from noah.client.gateway_client import SESSION_ID, GatewayClient, Json, session_path
 from noah.core.session.target import PodTarget, Wanted, WantedPod, parse_target, parse_wanted
+from noah.core.workload import SHORT_NAMES, workload_kind_of
 from noah.errors import BadInput, NotFound
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
-_SAME = {
-    **dict.fromkeys(("deployment", "deployments", "deployment.apps", "deployments.apps"), "deploy"),
-    **dict.fromkeys(("po", "pods"), "pod"),
-}
+_PODS = ("po", "pod", "pods")
 
 
 def place_options(command: _Command) -> _Command:
@@ -49,7 +47,10 @@ def only_cluster(gateway: GatewayClient) -> str:
 def expand(text: str, *, cluster: str | None, namespace: str | None) -> str:
     """Return *text* with the cluster and the namespace given beside it. Raises BadInput if the two do not fit."""
     kind, *rest = text.split("/")
-    kind = _SAME.get(kind, kind)
+    if kind in _PODS:
+        kind = "pod"
+    elif workload_kind := workload_kind_of(kind):
+        kind = SHORT_NAMES[workload_kind]
     if kind in ("host", "local") or (kind == "pod" and len(rest) >= 3):
         if cluster or namespace:
             raise BadInput(f"{text[:80]!r} says where it is: leave out --cluster and -n.")
@@ -79,7 +80,7 @@ def get_session(gateway: GatewayClient, text: str, *, cluster: str | None, names
 
 
 def means(wanted: Wanted, session: Json) -> bool:
-    """Return whether *session* is on *wanted*; for a deployment or an app, on any of its pods."""
+    """Return whether *session* is on *wanted*; for a workload or an app, on any of its pods."""
     target = parse_target(session["target"])
     if not isinstance(wanted, WantedPod):
         return target == wanted
@@ -90,7 +91,7 @@ def means(wanted: Wanted, session: Json) -> bool:
             (wanted.namespace, target.namespace),
             (wanted.pod, target.pod),
             (wanted.container, target.container),
-            (wanted.deploy and f"Deployment/{wanted.deploy}", session.get("workload")),
+            (wanted.workload and "/".join(wanted.workload), session.get("workload")),
             (wanted.app, session.get("app")),
         )
     )

@@ -27,6 +27,7 @@ SHORT_NAMES: Mapping[WorkloadKind, str] = {
     WorkloadKind.JOB: "job",
     WorkloadKind.ROLLOUT: "rollout",
 }
+KINDS_BY_SHORT_NAME: Mapping[str, WorkloadKind] = {short: kind for kind, short in SHORT_NAMES.items()}
 _KINDS = {name: kind for kind, short in SHORT_NAMES.items() for name in (short, kind.lower(), f"{kind.lower()}s")}
 
 

@@ -1,13 +1,14 @@
 """Names of targets: pod/CLUSTER/NAMESPACE/POD[/CONTAINER], host/HOST/APP, local/NAME.
 
-A Target names one JVM for good; a Wanted is what people type for a pod: `deploy/NAME` and `app=NAME` choose one,
-with or without a cluster and a namespace before them.
+A Target names one JVM for good; a Wanted is what people type for a pod: `deploy/NAME` (or another kind of workload) and
+`app=NAME` choose one, with or without a cluster and a namespace before them.
 """
 
 import re
 from dataclasses import dataclass
 from typing import ClassVar
 
+from noah.core.workload import KINDS_BY_SHORT_NAME, SHORT_NAMES, WorkloadKind
 from noah.errors import BadInput
 
 # RFC 1123 as Kubernetes applies it; 253 is the longest name of an object.
@@ -15,7 +16,8 @@ _PART = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", re.ASCII)
 # A label's value may also have upper case and '_'.
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", re.ASCII)
 
-HOW = "write pod/CLUSTER/NAMESPACE/POD[/CONTAINER], host/HOST/APP, local/NAME, deploy/NAME or app=NAME"
+HOW = "write pod/CLUSTER/NAMESPACE/POD[/CONTAINER], host/HOST/APP, local/NAME, app=NAME or one of "
+HOW += ", ".join(f"{short}/NAME" for short in KINDS_BY_SHORT_NAME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,19 +59,21 @@ Target = PodTarget | HostTarget | LocalTarget
 
 @dataclass(frozen=True, slots=True)
 class WantedPod:
-    """A pod as people ask for one. Exactly one of pod, deploy and app is set; what is None, the gateway finds out."""
+    """A pod as people ask for one. Exactly one of pod, workload and app is set; what is None, the gateway finds out."""
 
     kind: ClassVar = "pod"
 
     cluster: str | None = None
     namespace: str | None = None
     pod: str | None = None
-    deploy: str | None = None
+    workload: tuple[WorkloadKind, str] | None = None  # its kind and its name
     app: str | None = None
     container: str | None = None
 
     def __str__(self) -> str:
-        name = self.pod or (f"deploy/{self.deploy}" if self.deploy else f"app={self.app}")
+        name = self.pod or f"app={self.app}"
+        if self.workload:
+            name = f"{SHORT_NAMES[self.workload[0]]}/{self.workload[1]}"
         where = f"pod/{self.cluster}/{self.namespace}/" if self.cluster else ""
         return where + name + (f"/{self.container}" if self.container else "")
 
@@ -88,7 +92,7 @@ def parse_wanted(text: str) -> Wanted:
             return HostTarget(_checked(host, text), _checked(app, text))
         case ["pod", cluster, namespace, *rest]:
             return _pod(_checked(cluster, text), _checked(namespace, text), rest, text)
-        case rest if rest[0] == "deploy" or rest[0].startswith("app="):
+        case rest if rest[0] in KINDS_BY_SHORT_NAME or rest[0].startswith("app="):
             return _pod(None, None, rest, text)
         case _:
             raise BadInput(f"{_shown(text)} is no target: {HOW}.")
@@ -109,8 +113,9 @@ def parse_target(text: str) -> Target:
 
 def _pod(cluster: str | None, namespace: str | None, rest: list[str], text: str) -> WantedPod:
     match rest:
-        case ["deploy", name, *container] if len(container) <= 1:
-            return WantedPod(cluster, namespace, deploy=_checked(name, text), container=_container(container, text))
+        case [short, name, *container] if short in KINDS_BY_SHORT_NAME and len(container) <= 1:
+            workload = KINDS_BY_SHORT_NAME[short], _checked(name, text)
+            return WantedPod(cluster, namespace, workload=workload, container=_container(container, text))
         case [label, *container] if label.startswith("app=") and len(container) <= 1:
             app = label.removeprefix("app=")
             if not _LABEL.fullmatch(app):

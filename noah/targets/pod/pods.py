@@ -133,13 +133,16 @@ class Pods:
 
 
 def _means(wanted: WantedPod, cluster: Cluster, pod: Pod) -> bool:
-    if wanted.deploy is not None:
-        return pods.workload_of(pod) == f"Deployment/{wanted.deploy}"
+    if wanted.workload is not None:
+        return pods.workload_of(pod) == "/".join(wanted.workload)
     return pods.app_of(pod, cluster.settings.app_label) == wanted.app
 
 
 def _name(wanted: WantedPod) -> str:
-    return f"deployment {wanted.deploy}" if wanted.deploy is not None else f"app {wanted.app}"
+    if wanted.workload is None:
+        return f"app {wanted.app}"
+    kind, name = wanted.workload
+    return f"{kind.lower()} {name}"
 
 
 def _oldest(found: Sequence[Pod], wanted: WantedPod, where: str) -> Pod:

@@ -65,7 +65,7 @@ async def _concerning(request: web.Request, query: EventsQuery) -> Concerns:
 
 
 async def _full_name(request: web.Request, target: str) -> str:
-    """deploy/NAME and app=NAME mean the one target that they choose now."""
+    """deploy/NAME (or another workload) and app=NAME mean the one target that they choose now."""
     wanted = parse_wanted(target)
     if isinstance(wanted, WantedPod) and wanted.pod is None:
         return str((await request.app[BROKER].resolve(wanted)).target)

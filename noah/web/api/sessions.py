@@ -40,7 +40,8 @@ def _network(text: str) -> str:
 
 class EnableBody(Model):
     target: str = Field(
-        description="pod/CLUSTER/NAMESPACE/POD[/CONTAINER], host/HOST/APP, local/NAME, deploy/NAME or app=NAME"
+        description="pod/CLUSTER/NAMESPACE/POD[/CONTAINER], host/HOST/APP, local/NAME, app=NAME, or a workload: "
+        "deploy/NAME, sts/NAME, ds/NAME, job/NAME, rollout/NAME"
     )
     length: Length | None = Field(None, alias="for")
     allow: list[Annotated[str, AfterValidator(_network)]] | None = Field(

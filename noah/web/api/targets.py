@@ -99,7 +99,7 @@ def filter_of(query: TargetsQuery) -> TargetFilter:
 @ROUTES.get(
     "/api/v1/targets/{target:(?s:.+)}",
     right=Right.SEE,
-    summary="One target; deploy/NAME and app=NAME choose their oldest ready pod.",
+    summary="One target; a workload (deploy/NAME, sts/NAME, ...) or app=NAME chooses its oldest ready pod.",
     errors=(NotFound, CannotDebug, Unavailable),
 )
 async def show_target(call: Call[Nothing, Nothing]) -> Reply[TargetJson]:

@@ -36,6 +36,22 @@ async def test_the_shell_completes_what_the_gateway_knows(
     assert await completed(gateway.url, line) == (offered, "")
 
 
+@pytest.mark.parametrize(
+    ("workload", "offered"),
+    [
+        ("StatefulSet/shop", "sts/shop"),
+        ("DaemonSet/shop", "ds/shop"),
+        ("Job/shop", "job/shop"),
+        ("Rollout/shop", "rollout/shop"),
+    ],
+)
+async def test_the_shell_completes_every_kind_of_workload(
+    gateway: ScriptedGateway, workload: str, offered: str
+) -> None:
+    gateway.on("GET /targets", says({"items": [{**TARGET, "workload": workload}], "continue": None, "total": 1}))
+    assert await completed(gateway.url, f"noah enable --cluster dev -n team-a {offered[0]}") == ([offered], "")
+
+
 async def test_completion_is_silent_and_quick_when_the_gateway_is_not_well(gateway: ScriptedGateway) -> None:
     assert await completed(f"http://127.0.0.1:{free_port()}", "noah enable p") == ([], "")
     assert await completed("not a url", "noah enable p") == ([], "")

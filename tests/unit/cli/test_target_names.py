@@ -25,6 +25,10 @@ from noah.errors import BadInput
         # kubectl's other words for the same
         ("deployment.apps/shop", None, None, "deploy/shop"),
         ("deployments/shop", "dev", "team-a", "pod/dev/team-a/deploy/shop"),
+        ("statefulsets.apps/db", "dev", "team-a", "pod/dev/team-a/sts/db"),
+        ("DaemonSet/agent", None, None, "ds/agent"),
+        ("jobs/nightly/app", "dev", "team-a", "pod/dev/team-a/job/nightly/app"),
+        ("rollouts.argoproj.io/shop", None, None, "rollout/shop"),
         ("po/shop-1", "dev", "team-a", "pod/dev/team-a/shop-1"),
     ],
 )
@@ -73,6 +77,12 @@ SESSION = {"id": "s1", "target": "pod/dev/team-a/shop-1/app", "app": "shop", "wo
 )
 def test_a_session_is_meant_by_its_pod_its_deployment_and_its_app(name: str, is_meant: bool) -> None:
     assert means(parse_wanted(name), SESSION) is is_meant
+
+
+@pytest.mark.parametrize(("name", "is_meant"), [("sts/db", True), ("deploy/db", False), ("sts/other", False)])
+def test_a_session_is_meant_by_its_workload_of_any_kind(name: str, is_meant: bool) -> None:
+    session = {"id": "s3", "target": "pod/dev/team-a/db-0/app", "app": "db", "workload": "StatefulSet/db"}
+    assert means(parse_wanted(name), session) is is_meant
 
 
 def test_a_local_session_is_meant_by_its_own_name_only() -> None:

@@ -12,6 +12,7 @@ from noah.core.session.target import (
     parse_target,
     parse_wanted,
 )
+from noah.core.workload import KINDS_BY_SHORT_NAME, WorkloadKind
 from noah.errors import BadInput
 
 
@@ -20,12 +21,21 @@ from noah.errors import BadInput
     [
         ("pod/dev/team-a/shop-1", WantedPod("dev", "team-a", pod="shop-1")),
         ("pod/dev/team-a/shop-1/app", WantedPod("dev", "team-a", pod="shop-1", container="app")),
-        ("pod/dev/team-a/deploy/shop", WantedPod("dev", "team-a", deploy="shop")),
-        ("pod/dev/team-a/deploy/shop/app", WantedPod("dev", "team-a", deploy="shop", container="app")),
+        ("pod/dev/team-a/deploy/shop", WantedPod("dev", "team-a", workload=(WorkloadKind.DEPLOYMENT, "shop"))),
+        (
+            "pod/dev/team-a/deploy/shop/app",
+            WantedPod("dev", "team-a", workload=(WorkloadKind.DEPLOYMENT, "shop"), container="app"),
+        ),
         ("pod/dev/team-a/app=Shop_1", WantedPod("dev", "team-a", app="Shop_1")),
         ("pod/dev/team-a/deploy", WantedPod("dev", "team-a", pod="deploy")),
-        ("deploy/shop", WantedPod(deploy="shop")),
-        ("deploy/shop/app", WantedPod(deploy="shop", container="app")),
+        ("deploy/shop", WantedPod(workload=(WorkloadKind.DEPLOYMENT, "shop"))),
+        ("deploy/shop/app", WantedPod(workload=(WorkloadKind.DEPLOYMENT, "shop"), container="app")),
+        *((f"{short}/shop", WantedPod(workload=(kind, "shop"))) for short, kind in KINDS_BY_SHORT_NAME.items()),
+        (
+            "pod/dev/team-a/sts/db/app",
+            WantedPod("dev", "team-a", workload=(WorkloadKind.STATEFUL_SET, "db"), container="app"),
+        ),
+        ("pod/dev/team-a/job", WantedPod("dev", "team-a", pod="job")),
         ("app=shop", WantedPod(app="shop")),
         ("app=shop/app", WantedPod(app="shop", container="app")),
         ("host/kvm1.test/billing", HostTarget("kvm1.test", "billing")),
@@ -39,7 +49,8 @@ def test_these_forms_name_something(text: str, wanted: Wanted) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "/", "shop", "pod", "pod/dev", "pod/dev/team-a", "pod/dev/team-a/", "pod/dev/team-a/x/y/z", "pod//team-a/x",
+    ["", "/", "sts", "sts/", "rs/x", "statefulset/x", "job/a/b/c",
+     "shop", "pod", "pod/dev", "pod/dev/team-a", "pod/dev/team-a/", "pod/dev/team-a/x/y/z", "pod//team-a/x",
      "deploy", "deploy/", "deploy/a/b/c", "app=", "app=a/b/c", "app=x y", "app=" + "x" * 64, "app=-x",
      "host/kvm1", "host/a/b/c", "local", "local/a/b", "Local/a", "pods/dev/team-a/x",
      "pod/dev/team-a/../../secrets", "local/..", "local/.", "local/-x", "local/x-", "local/X", "local/ä", "local/a b",
@@ -65,7 +76,7 @@ def test_a_name_that_is_too_long_for_a_part_is_shown_shortened() -> None:
     assert len(caught.value.sentence) < 300
 
 
-part = st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,20}[a-z0-9])?", fullmatch=True) | st.just("deploy")
+part = st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,20}[a-z0-9])?", fullmatch=True) | st.sampled_from(["deploy", "sts", "job"])
 
 
 @given(
