@@ -105,8 +105,8 @@ class Pods:
         return found[0][0] if found else self._any(), _oldest([pod for _, pod in found], wanted, "")
 
     def _found_anywhere(self, wanted: WantedPod) -> Iterable[tuple[Cluster, Pod]]:
-        if wanted.deploy is not None:
-            targets = self._catalog.of_workload(f"Deployment/{wanted.deploy}")
+        if wanted.workload is not None:
+            targets = self._catalog.of_workload("/".join(wanted.workload))
         else:
             targets = self._catalog.of_app(wanted.app or "")
         of_pods = dict.fromkeys((t.cluster, t.namespace, t.pod) for t in targets if isinstance(t, PodTarget))
