@@ -33,6 +33,34 @@ async def test_a_restart_is_asked_for_and_nothing_happens_before(tmp_path: Path,
         remove(root)
 
 
+async def test_an_app_that_was_started_just_now_is_asked_about_as_well(tmp_path: Path, opened: Opened) -> None:
+    if shutil.which("/usr/sbin/sshd") is None:
+        pytest.skip("sshd is not installed (Debian: openssh-server)")
+    root = new_root()
+    machine = Machine(1, root)
+    orders = HostedOrders(machine)
+    try:
+        await machine.install()
+        await machine.start()
+        await orders.install(await classes_in(root))
+        await orders.restart()
+        await orders.has_settled()
+        async with serving(tmp_path, machine.settings(orders.settings())) as (process, api):
+            page = await opened(f"{process.url}/targets/{orders.target}")
+            await expect(page.locator(".note")).to_contain_text("needs a restart", timeout=SOON)
+            await orders.restart()  # by somebody, a moment before the click
+            was = orders.pid
+            await page.get_by_role("button", name="Enable debug").click()
+            await expect(page.locator("#question")).to_contain_text("needs a restart", timeout=SOON)
+            await page.get_by_role("button", name="Cancel").click()
+            assert orders.pid == was
+            assert (await api.ask("GET", "sessions?state=all"))["items"] == []
+    finally:
+        orders.kill()
+        await machine.kill()
+        remove(root)
+
+
 async def _asked(url: str, orders: HostedOrders, opened: Opened) -> None:
     was = orders.pid
     page = await opened(url)

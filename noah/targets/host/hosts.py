@@ -14,7 +14,7 @@ from functools import partial
 from noah.catalog.catalog import Catalog
 from noah.catalog.holders import Holders
 from noah.catalog.target_info import UNKNOWN, TargetInfo
-from noah.core.forwarder import Answer, report_arguments
+from noah.core.forwarder import Agent, Answer, report_arguments
 from noah.core.host.edits import HostEdit
 from noah.core.session.session import Presence, Session, Vm
 from noah.core.session.target import HostTarget, Wanted
@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 LOOK_AGAIN = 5.0  # seconds; a look costs a shell on the host, and nothing tells us of a JVM that ends
 TAKE_BACK_EVERY = 3.0  # seconds
+SETTLES_WITHIN = 10.0  # seconds; three times AGENT_COMES_WITHIN, for a host whose looks are slow
+SETTLING_LOOK = 0.5  # seconds between looks at a JVM that was started just now
 LONGEST_PAUSE = 30.0  # seconds between attempts at a host that does not answer
 
 
@@ -145,8 +147,7 @@ class Hosts:
         app = self._find(wanted)
         if await app.asleep():
             return _info(app)
-        answer = await app.forwarder("look", "doctor")
-        verdict.check(answer, where=app.where)
+        answer = await _look_until_settled(app)
         if answer.java is None:
             raise CannotDebug(f"No Java process runs on {app.where}: start {wanted.app}, then enable debugging.")
         return _info(app, needs_restart=_what_it_takes(app, answer))
@@ -223,6 +224,22 @@ async def open_hosts(
             taking_back.cancel()
     finally:
         await kind.close()
+
+
+async def _look_until_settled(app: HostedApp) -> Answer:
+    """Look at the app. Just after its JVM's start nobody can know whether an agent comes: look again until it is known.
+
+    Otherwise a session would begin without the question whether the app may be restarted, and then fail for that.
+    """
+    until = asyncio.get_running_loop().time() + SETTLES_WITHIN
+    while True:
+        answer = await app.forwarder("look", "doctor")
+        verdict.check(answer, where=app.where)
+        if answer.java is None or answer.agent is not Agent.NONE or sleeps(answer):
+            return answer
+        if asyncio.get_running_loop().time() > until:
+            raise Unavailable(f"{app.target} is being started again and again: try again when it runs.")
+        await asyncio.sleep(SETTLING_LOOK)
 
 
 def _what_it_takes(app: HostedApp, answer: Answer) -> str | None:

@@ -39,6 +39,6 @@ async def _form(request: web.Request) -> dict[str, str]:
     if request.content_type != FORM:
         raise NotAForm()
     try:
-        return dict(parse_qsl(sent.decode(), max_num_fields=MOST_FIELDS))
+        return dict(parse_qsl(sent.decode(), errors="strict", max_num_fields=MOST_FIELDS))
     except ValueError:  # also what is not UTF-8
         raise BadInput(f"The form cannot be read: it has at most {MOST_FIELDS} fields, in UTF-8.") from None

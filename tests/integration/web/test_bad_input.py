@@ -270,3 +270,24 @@ async def test_a_name_that_the_gateway_does_not_have_is_refused(gateway: Gateway
         async with gateway.http.get(gateway.url + path, headers={"Host": "evil.example"}) as answer:
             assert answer.status == 421
             assert "does not answer to 'evil.example'" in (await answer.json())["detail"]
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status"),
+    [
+        (b"user=ada", {}, 415),
+        (b"", {"Content-Type": "application/x-www-form-urlencoded"}, 400),
+        (b"user=%ff%fe", {"Content-Type": "application/x-www-form-urlencoded; charset=nonsense"}, 400),
+        (b"&".join(b"a%d=1" % n for n in range(50)), {"Content-Type": "application/x-www-form-urlencoded"}, 400),
+        (b"\xff\xfe", {"Content-Type": "application/x-www-form-urlencoded"}, 400),
+        (b"user=ada", {"Content-Type": "application/x-www-form-urlencoded", "Content-Encoding": "gzip"}, 400),
+        (b"--x", {"Content-Type": "multipart/form-data; boundary=x"}, 415),
+        (b"--x\r\nContent-Disposition: form-data; name=user\r\n\r\nada", {"Content-Type": "multipart/form-data"}, 415),
+        (b'{"user": "ada"}', {"Content-Type": "application/json"}, 415),
+    ],
+)
+async def test_a_form_that_cannot_be_read_is_refused_in_a_sentence(
+    gateway: Gateway, body: bytes, headers: dict[str, str], status: int
+) -> None:
+    problem = await _refused(gateway, "POST", "/who", data=body, headers=headers, allow_redirects=False)
+    assert problem["status"] == status

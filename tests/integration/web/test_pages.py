@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import pytest
 
+from noah.core.session.session import EndReason
 from tests.integration.web.conftest import Gateway
 
 pytestmark = pytest.mark.jvm
@@ -85,6 +86,19 @@ async def test_a_cookie_changes_things_from_our_own_pages_only(
     sent = COOKIE | {name: gateway.url if value == "HERE" else value for name, value in browser.items()}
     async with gateway.http.post(f"{gateway.url}/api/v1/sessions/{session['id']}/resume", headers=sent) as answer:
         assert answer.status == status, await answer.text()
+
+
+async def test_a_session_that_failed_just_now_is_shown_with_its_reason(gateway: Gateway) -> None:
+    session = await gateway.api.ready("local/shop")
+    reason = "The app <b> did not come up with its debug flags."
+    await gateway.store.sessions.ask_end(session["id"], reason=EndReason.FAILED, detail=reason, by=None)
+    gateway.broker.stop()
+    await gateway.store.sessions.finish(session["id"], audit=None)
+    for user, whose in (("ada", "Your session"), ("bob", "The session of ada")):
+        _, text, _ = await _get(gateway, "/targets/local/shop", {"Cookie": f"noah_user={user}"})
+        [shown] = re.findall(r'<p id="failed"[^>]*>(.*?)</p>', text)
+        assert whose in shown
+        assert "The app &lt;b&gt; did not come up" in shown
 
 
 async def test_a_holder_is_told_that_somebody_asks(gateway: Gateway) -> None:
