@@ -30,7 +30,7 @@ from noah.web.api.routes import ROUTES
 from noah.web.keys import CLOCK, CLUSTERS, FEED, RELEASES, SETTINGS
 from noah.web.pages.page import prepare_templates
 from noah.web.pages.routes import PAGES
-from noah.web.until_shutdown import PATIENCE, Patience
+from noah.web.until_shutdown import UNTIL_SHUTDOWN, UntilShutdown
 from tests.browser.conftest import CHROMIUM, QUIET
 
 AT_ONCE, PER_SECOND, SECONDS = 20_000, 1000, 5
@@ -126,7 +126,7 @@ class OneRelease:
 async def serving(stream: Stream) -> AsyncIterator[str]:
     site = web.Application()
     site[RELEASES] = cast(Releases, OneRelease(stream))
-    site[CLUSTERS], site[CLOCK], site[PATIENCE], site[SETTINGS] = {}, _now, Patience(), Settings()
+    site[CLUSTERS], site[CLOCK], site[UNTIL_SHUTDOWN], site[SETTINGS] = {}, _now, UntilShutdown(), Settings()
     site[health.HEALTH] = health.Health(store=cast(Store, None), stopping=lambda: False)
     site[FEED] = Feed(epoch="bench", clock=_now)
     prepare_templates(site)

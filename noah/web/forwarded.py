@@ -26,18 +26,18 @@ def client_address(request: web.Request) -> str:
     peer = _parse(request.remote or "")
     if peer is None:
         raise BadInput(f"Your address is unknown: {_ASK_WITH_ALLOW}.")
-    told = {name: values for name in ("Forwarded", "X-Forwarded-For") if (values := request.headers.getall(name, []))}
-    if not told:
+    given = {name: values for name in ("Forwarded", "X-Forwarded-For") if (values := request.headers.getall(name, []))}
+    if not given:
         return str(peer)
     if not _is_trusted(peer, request):
         raise BadInput(
             f"The request came through a proxy at {peer}, which the gateway does not trust: {_ASK_WITH_ALLOW}, or put "
             "the proxy into the setting trusted_proxies of [gateway]."
         )
-    found = {_first_untrusted(_hops(name, values), request) for name, values in told.items()}
+    found = {_first_untrusted(_hops(name, values), request) for name, values in given.items()}
     client = found.pop()
     if found or client is None:
-        which = " and ".join(told)
+        which = " and ".join(given)
         raise BadInput(f"The proxy at {peer} does not say clearly where you are, in {which}: {_ASK_WITH_ALLOW}.")
     return str(client)
 
@@ -46,8 +46,8 @@ def asked_host(request: web.Request) -> str:
     """Return HOST[:PORT] as the client asked for it: a trusted proxy's X-Forwarded-Host, else the Host header."""
     peer = _parse(request.remote or "")
     if peer is not None and _is_trusted(peer, request):
-        told = ",".join(request.headers.getall("X-Forwarded-Host", []))
-        if host := told.rpartition(",")[2].strip():
+        hosts = ",".join(request.headers.getall("X-Forwarded-Host", []))
+        if host := hosts.rpartition(",")[2].strip():
             return host
         element = _elements(",".join(request.headers.getall("Forwarded", [])))
         if element and "host" in element[-1]:

@@ -100,7 +100,7 @@ def refuse_other_sites(request: web.Request) -> None:
 def refuse_other_names(request: web.Request) -> None:
     """Raise Misdirected for a name that a gateway on loopback does not have.
 
-    A page may make its own name lead to 127.0.0.1 (DNS rebinding), and is no other site then. It cannot do so with an
+    A page may make its own name lead to 127.0.0.1 (DNS rebinding), and is then the same site. It cannot do so with an
     address, and gains nothing where every machine of the network may ask anyway.
     """
     gateway = request.app[SETTINGS].gateway

@@ -1,4 +1,4 @@
-"""What goes wrong, as RFC 9457 says it: each error becomes its JSON here and nowhere else."""
+"""Errors as RFC 9457 writes them: each error becomes JSON here and nowhere else."""
 
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -73,8 +73,8 @@ def bad_input(error: ValidationError, *, known: Sequence[str]) -> BadInput:
         case "json_invalid":
             return BadInput(f"The body is not JSON ({first['msg'].removeprefix('Invalid JSON: ')}).")
         case "extra_forbidden":
-            takes = f"there are {', '.join(known)}" if known else "there are none"
-            return BadInput(f"Nobody knows the parameter {_shown(field)}: {takes}.")
+            takes = ", ".join(known) or "none"
+            return BadInput(f"Unknown parameter {_shown(field)}; this call takes {takes}.")
         case "missing":
             return BadInput(f"{field} is missing.")
         case "model_type" | "model_attributes_type":
@@ -85,7 +85,7 @@ def bad_input(error: ValidationError, *, known: Sequence[str]) -> BadInput:
 
 def _said(error: Any) -> str:
     message: str = error["msg"].rstrip(".")
-    # Sentences of pydantic's begin with a capital; what our own validators say goes on after the colon.
+    # Pydantic's sentences begin with a capital letter; those of our own validators continue after the colon.
     return (
         message.removeprefix("Value error, ") if error["type"] == "value_error" else message[:1].lower() + message[1:]
     )

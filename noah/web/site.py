@@ -34,14 +34,14 @@ from noah.web.pages.page import PageRoute, prepare_templates, refusal, wants_pag
 from noah.web.pages.routes import PAGES
 from noah.web.paths import path_inside
 from noah.web.problems import CONTENT_TYPE, Problem, bug_of, problem_of, refusal_of
-from noah.web.until_shutdown import PATIENCE, Patience
+from noah.web.until_shutdown import UNTIL_SHUTDOWN, UntilShutdown
 
 log = logging.getLogger(__name__)
 access = logging.getLogger("noah.web.access")
 
 LONGEST_BODY = 64 * 1024  # bytes; the longest sensible one is some hundred
-# Bytes of a request's first line, and of a header; for the server's max_line_size and max_field_size. aiohttp's own
-# answer to a longer one is no problem of RFC 9457: what is too long should get as far as those that say so.
+# Bytes of a request's first line, and of a header; for the server's max_line_size and max_field_size. aiohttp answers
+# longer ones itself, and not as RFC 9457 says: more is let through, to the handlers that do.
 LONGEST_LINE = 16 * 1024
 FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "Via")  # set by reverse proxies
 QUIET = frozenset({"/livez", "/readyz", "/metrics"})  # asked every few seconds by machines
@@ -80,7 +80,7 @@ def make_site(
     site[CATALOG], site[HOLDERS] = catalog, holders
     site[BROKER], site[FEED], site[CLUSTERS], site[DOCTOR] = broker, feed, clusters, doctor
     site[HOSTS], site[RELEASES] = hosts, releases
-    site[SETTINGS], site[CLOCK], site[PATIENCE] = settings, clock, Patience()
+    site[SETTINGS], site[CLOCK], site[UNTIL_SHUTDOWN] = settings, clock, UntilShutdown()
     site[health.HEALTH] = health.Health(store=store, stopping=stopping)
     site[METRICS] = metrics
     metrics.read_from(broker=broker, clusters=clusters, health=site[health.HEALTH])
@@ -103,21 +103,21 @@ def _add(site: web.Application, prefix: str, route: AnyRoute) -> None:
 
 
 async def _let_go(site: web.Application) -> None:
-    site[PATIENCE].end()
+    site[UNTIL_SHUTDOWN].end()
 
 
 async def _sign(request: web.Request, response: web.StreamResponse) -> None:
-    """On every answer, event streams and refusals included."""
+    """Add the headers that every answer has, event streams and refusals included."""
     for name, value in SECURITY.items():
         response.headers.setdefault(name, value)
-    response.headers["Server"] = "noah"  # aiohttp would tell its version, and Python's
+    response.headers["Server"] = "noah"  # aiohttp would give its version, and Python's
     # A request with an Expect that aiohttp does not know is refused by it before _log has seen it.
     response.headers["X-Request-Id"] = request.get(REQUEST_ID) or _request_id(request)
 
 
 @web.middleware
 async def _log(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """One line per request, when it is over."""
+    """Log one line per request when it ends."""
     began = time.perf_counter()
     request[REQUEST_ID] = _request_id(request)
     status = 499  # nginx's: the client was gone before there was an answer
@@ -141,14 +141,14 @@ async def _log(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 def _request_id(request: web.Request) -> str:
-    """A proxy's, so that one number goes through all logs; else our own."""
+    """Return a proxy's ID, so that all logs have the same one; otherwise a new one."""
     given = request.headers.get("X-Request-Id", "")
     return given if re.fullmatch(r"[A-Za-z0-9._-]{8,64}", given, re.ASCII) else secrets.token_hex(8)
 
 
 @web.middleware
 async def _explain(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Whatever is raised becomes a problem that says one sentence."""
+    """Turn whatever is raised into a problem with one sentence."""
     try:
         return await handler(request)
     except NoahError as e:

@@ -1,4 +1,4 @@
-"""Server-sent events as they are written: numbered, pinged, and to nobody who does not read."""
+"""Server-sent events: numbered, with pings; a client that does not read is cut off."""
 
 import asyncio
 import json
@@ -13,8 +13,8 @@ from noah.web.wire import plain
 
 PING = 15.0  # seconds; load balancers cut what is quiet for a minute
 RETRY = 2000  # milliseconds after which a browser connects again
-# Seconds; who has read nothing for so long is cut off, and loses nothing by it: they come back with their last ID.
-# Short, because a gateway that stops waits for them.
+# Seconds; a client that reads nothing for so long is cut off. It loses nothing: it comes back with its last ID. Short,
+# because a gateway that stops waits for it.
 STALLED = 5.0
 
 
@@ -24,8 +24,8 @@ def frame(id: str, kind: str, data: Mapping[str, Any]) -> bytes:
     return f"id: {id}\nevent: {kind}\ndata: {text}\n\n".encode(errors="replace")
 
 
-class EventStream:
-    """Methods raise ConnectionResetError when they are gone, or do not read."""
+class EventWriter:
+    """Writes one stream. Methods raise ConnectionResetError when the client has gone, or does not read."""
 
     def __init__(self, last_id: str) -> None:
         self.last_id = last_id  # of the last event that was looked at, sent or not
@@ -36,17 +36,17 @@ class EventStream:
         self._response.content_type = "text/event-stream"
         self._transport = request.transport
         await self._response.prepare(request)
-        # The ID alone: who is cut off before the first event comes back to here.
+        # The ID alone: a client that is cut off before the first event comes back to here.
         await self._write(f"retry: {RETRY}\nid: {self.last_id}\n\n".encode(errors="replace"))
         return self._response
 
     async def send(self, events: Iterable[tuple[str, str, Mapping[str, Any]]]) -> None:
-        """Each: its ID, its kind, its data."""
+        """Write events, each given by its ID, its kind and its data."""
         for self.last_id, kind, data in events:
             await self._write(frame(self.last_id, kind, data))
 
     async def pass_on(self, frames: Iterable[bytes], *, last_id: str) -> None:
-        """What frame() made, of events up to that of *last_id*."""
+        """Write what frame() made of the events up to *last_id*."""
         if written := b"".join(frames):
             await self._write(written)
         self.last_id = last_id
@@ -61,25 +61,25 @@ class EventStream:
             async with asyncio.timeout(STALLED):
                 await self._response.write(data)
         except TimeoutError:
-            # To end the answer in good order would be to wait for them again.
+            # To end the answer properly would be to wait for the client again.
             if self._transport is not None:
                 self._transport.abort()
             raise ConnectionResetError from None
 
 
 async def streamed(
-    request: web.Request, last_id: str, tell: Callable[[EventStream], Awaitable[object]]
+    request: web.Request, last_id: str, write: Callable[[EventWriter], Awaitable[object]]
 ) -> web.StreamResponse:
-    """An answer that lasts as long as *tell*, or until they have gone. Unavailable when the gateway is stopping."""
+    """Answer as long as *write* lasts, or until the client has gone. Raises Unavailable when the gateway stops."""
     if request.app[HEALTH].stopping():
         raise Unavailable("The gateway is stopping.")
-    stream = EventStream(last_id)
+    stream = EventWriter(last_id)
     response = await stream.begin(request)
     try:
         async with asyncio.TaskGroup() as group:
             pinging = group.create_task(stream.ping_for_ever(), name=f"ping {request.remote}")
-            await tell(stream)
+            await write(stream)
             pinging.cancel()
     except* ConnectionResetError:
-        pass  # they went away, which is how most streams end, or do not read
+        pass  # the client went away, which is how most streams end, or does not read
     return response

@@ -1,4 +1,4 @@
-"""Requests that wait for something (`?wait=`) are let go when the gateway stops, so that they do not hold it."""
+"""Requests that wait for something (`?wait=`) end early when the gateway stops, so that they do not hold it up."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -10,13 +10,13 @@ from aiohttp import web
 _T = TypeVar("_T")
 
 
-class Patience:
+class UntilShutdown:
     def __init__(self) -> None:
         self._waiting: set[asyncio.Timeout] = set()
         self._over = False
 
-    async def lasts(self, wait: Callable[[], Awaitable[_T]]) -> _T | None:
-        """What *wait* gives; None when the gateway stops before."""
+    async def result_of(self, wait: Callable[[], Awaitable[_T]]) -> _T | None:
+        """Return what *wait* gives, or None when the gateway stops first."""
         with suppress(TimeoutError):
             async with asyncio.timeout(0 if self._over else None) as timeout:
                 self._waiting.add(timeout)
@@ -32,4 +32,4 @@ class Patience:
             timeout.reschedule(asyncio.get_running_loop().time())
 
 
-PATIENCE = web.AppKey("patience", Patience)
+UNTIL_SHUTDOWN = web.AppKey("until_shutdown", UntilShutdown)

@@ -1,4 +1,4 @@
-"""Values as they stand in JSON and in queries, and the pages that lists come in."""
+"""Values as they are written in JSON and in queries, and the pages of lists."""
 
 import base64
 import binascii
@@ -17,13 +17,13 @@ from noah.errors import BadInput
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
-LONGEST_WAIT = 120.0  # seconds; whoever wants to wait longer asks again
+LONGEST_WAIT = 120.0  # seconds; a client that waits longer asks again
 MOST = 1000  # items of a page
 _LONGEST_LENGTH = 10**9  # seconds; a timedelta can hold it. What a session may last is said elsewhere.
 
 
 def _printable(text: str) -> str:
-    # A NUL or half a surrogate can be sent to no database.
+    # No database takes a NUL or half a surrogate.
     if not text.isprintable():
         raise ValueError("has characters that cannot be printed")
     return text
@@ -35,11 +35,13 @@ def _length(value: object) -> timedelta:
     if isinstance(value, str):
         return parse_duration(value)
     if not 0 < value <= _LONGEST_LENGTH:
-        raise ValueError(f"{value if abs(value) <= _LONGEST_LENGTH else 'that'} is no number of seconds to last")
+        raise ValueError(
+            f"{value if abs(value) <= _LONGEST_LENGTH else 'this'} is not a number of seconds that a session can last"
+        )
     return timedelta(seconds=value)
 
 
-# Names in queries; no name that the gateway knows is longer.
+# A name in a query; no name in the gateway is longer.
 Text = Annotated[str, Field(max_length=1000), AfterValidator(_printable)]
 Length = Annotated[
     timedelta,
@@ -55,7 +57,7 @@ Moment = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"}
 
 
 class Model(BaseModel):
-    """What people send: a query or a body. A key that nobody knows is an error."""
+    """A query or a body as clients send it. An unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=False)
 
@@ -74,7 +76,7 @@ class Paged(Model):
 
 
 def moment(at: datetime) -> str:
-    """RFC 3339, UTC, milliseconds."""
+    """Write it as RFC 3339 does, in UTC, with milliseconds."""
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -83,14 +85,14 @@ def maybe(make: Callable[[_T], _R], value: _T | None) -> _R | None:
 
 
 def plain(value: Any) -> Any:
-    """For json.dumps: what is no JSON."""
+    """Return what json.dumps writes for a value that JSON does not have."""
     if isinstance(value, datetime):
         return moment(value)
-    raise TypeError(f"{type(value).__name__} is no JSON")
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 
 def page_of(rows: Iterable[tuple[str, _T]], *, after: str | None, limit: int) -> Page[_T]:
-    """The *limit* rows that come after the token, in the order of their keys."""
+    """Return the *limit* rows that come after the token, in the order of their keys."""
     ordered = sorted(rows, key=itemgetter(0))
     first = bisect.bisect_right(ordered, _read(after), key=itemgetter(0)) if after else 0
     shown = ordered[first : first + limit]
@@ -118,4 +120,4 @@ def _read(token: str) -> str:
     try:
         return base64.b64decode(token + "=" * (-len(token) % 4), altchars="-_", validate=True).decode()
     except (ValueError, binascii.Error):
-        raise BadInput("continue: that is no token; take the one that the page before gave.") from None
+        raise BadInput("continue: this is not a token; take the one that the page before gave.") from None

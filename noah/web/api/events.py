@@ -1,7 +1,7 @@
-"""What happens, as it happens: the feed as server-sent events.
+"""The feed, as server-sent events.
 
-Who was cut off comes back with the last ID that they have and misses nothing; "reload" says when that is not possible.
-A quiet stream says something every 15 seconds, so that both ends and all between know that it lives.
+A client that was cut off comes back with its last ID and misses nothing; "reload" says when that is not possible. A
+quiet stream has a ping every 15 seconds, so that both ends and all proxies between them know that it is alive.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from noah.errors import CannotDebug, NotFound, Unavailable
 from noah.store.feed import Event
 from noah.web.api.route import Call, Routes
 from noah.web.keys import BROKER, FEED
-from noah.web.sse import EventStream, streamed
+from noah.web.sse import EventWriter, streamed
 from noah.web.wire import Model, Nothing, Text, moment
 
 ROUTES = Routes()
@@ -27,13 +27,13 @@ Concerns = Callable[[Event], bool]
 class EventsQuery(Model):
     target: Text | None = None
     session: Text | None = None
-    last_event_id: Text | None = Field(None, description="where to go on, for who cannot send Last-Event-ID")
+    last_event_id: Text | None = Field(None, description="where to continue, if Last-Event-ID cannot be sent")
 
 
 @ROUTES.raw(
     "/api/v1/events",
     right=Right.SEE,
-    summary="What happens, as server-sent events; Last-Event-ID goes on from there.",
+    summary="What happens, as server-sent events; Last-Event-ID continues from there.",
     content_types=("text/event-stream",),
     errors=(NotFound, CannotDebug, Unavailable),
 )
@@ -42,7 +42,7 @@ async def events(call: Call[EventsQuery, Nothing]) -> web.StreamResponse:
     concerns = await _concerning(request, query)
     feed = request.app[FEED]
 
-    async def tell(stream: EventStream) -> None:
+    async def write(stream: EventWriter) -> None:
         async with aclosing(feed.watch(stream.last_id)) as watched:
             async for event in watched:
                 if event.kind is EventKind.RELOAD or concerns(event):
@@ -50,7 +50,7 @@ async def events(call: Call[EventsQuery, Nothing]) -> web.StreamResponse:
                     await stream.send([(event.id, event.kind, data)])
                 stream.last_id = event.id
 
-    return await streamed(request, request.headers.get("Last-Event-ID") or query.last_event_id or feed.last_id, tell)
+    return await streamed(request, request.headers.get("Last-Event-ID") or query.last_event_id or feed.last_id, write)
 
 
 async def _concerning(request: web.Request, query: EventsQuery) -> Concerns:

@@ -1,4 +1,4 @@
-"""Whether the gateway lives, and whether it should be sent requests."""
+"""Health: does the gateway run, and should it be sent requests?"""
 
 import asyncio
 import logging
@@ -19,9 +19,9 @@ log = logging.getLogger(__name__)
 
 ROUTES = Routes()
 
-KEPT = 1.0  # seconds that a look at the database counts: probes and scrapes come from many sides
-DATABASE_WITHIN = 2.0  # seconds; a kubelet's probe is given about that
-# All that anybody who asks is told: where the database is, and as whom the gateway goes there, is for the log.
+KEPT = 1.0  # seconds that a look at the database is good for: many probes and scrapes ask
+DATABASE_WITHIN = 2.0  # seconds; a kubelet's probe usually has about that
+# The answer to anybody who asks: the database's address and user are for the log only.
 AWAY = "The database does not answer: the gateway's log says why."
 
 
@@ -46,7 +46,7 @@ class Health:
         self._looking = asyncio.Lock()
 
     async def look(self) -> str | None:
-        """Why the database is away, if it is."""
+        """Return why the database is away, if it is."""
         async with self._looking:
             if time.monotonic() - self._looked_at >= KEPT:
                 self.database = await self._ask()
@@ -67,7 +67,7 @@ class Health:
         return self._noted(None)
 
     def _noted(self, sentence: str | None) -> str | None:
-        """In the log, when it changes."""
+        """Log the sentence if it has changed, and return it."""
         if sentence != self._logged:
             self._logged = sentence
             log.warning("%s", sentence or "The database answers again.")
@@ -79,7 +79,7 @@ HEALTH = web.AppKey("health", Health)
 
 @ROUTES.get("/livez", right=Right.ANYBODY, summary="Whether the gateway lives.")
 async def livez(_: Call[Nothing, Nothing]) -> Reply[HealthJson]:
-    """The event loop turns. Nothing else: a gateway that is restarted because its database is away gains nothing."""
+    """Say that the event loop runs, and nothing else: a restart does not bring a database back."""
     return Reply({"status": "ok", "checks": []})
 
 

@@ -1,4 +1,4 @@
-"""What Prometheus scrapes. All but one is read from the objects themselves, at the moment of the scrape."""
+"""Metrics for Prometheus. All but one are read from the objects themselves when they are scraped."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -28,7 +28,7 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._ready = Histogram(
             "noah_enable_to_ready_seconds",
-            "From the wish to debug to an open port with a JVM behind it.",
+            "From the request to an open port with a JVM behind it.",
             buckets=BUCKETS,
             registry=self._registry,
         )
@@ -61,7 +61,7 @@ class _Reader(Collector):
         self._health = health
 
     def describe(self) -> Iterable[Metric]:
-        return ()  # else the registry would collect once to find the names out
+        return ()  # otherwise the registry collects once to learn the names
 
     def collect(self) -> Iterator[Metric]:
         yield _sessions(self._broker.live())
@@ -97,7 +97,7 @@ def _clusters(clusters: Mapping[str, Cluster]) -> Iterator[Metric]:
     started = {name: one.started for name, one in counts.items()}
     failed = {name: one.failed for name, one in counts.items()}
     yield _counter("noah_execs_started", "Commands started in containers.", "cluster", started)
-    yield _counter("noah_execs_failed", "Those that did not begin, or ended nobody knows how.", "cluster", failed)
+    yield _counter("noah_execs_failed", "Commands that did not begin, or whose end is unknown.", "cluster", failed)
 
 
 def _counter(name: str, about: str, label: str, values: Mapping[str, float]) -> Metric:

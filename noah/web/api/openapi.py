@@ -36,7 +36,7 @@ def document(routes: Iterable[AnyRoute]) -> Json:
 
 
 def _schemas(routes: Iterable[AnyRoute]) -> tuple[Mapping[Any, Json], Json]:
-    """The schema of each type in its role (query, body, answer), and what they refer to."""
+    """Return the schema of each type in its role (query, body, answer), and the schemas that those refer to."""
     types: dict[tuple[str, Any], tuple[Any, Any]] = {("answer", Problem): (Problem, "serialization")}
     for route in routes:
         types["query", route.query] = (route.query, "validation")
@@ -49,7 +49,7 @@ def _schemas(routes: Iterable[AnyRoute]) -> tuple[Mapping[Any, Json], Json]:
     components = definitions["$defs"]
     schemas = {key: schema for (key, _), schema in found.items()}
     for role, query in [key for key in schemas if key[0] == "query"]:
-        # A query is no object on the wire: its properties are parameters.
+        # A query is not an object when it is sent: its properties are parameters.
         schemas[role, query] = components.pop(query.__name__)
     return schemas, components
 
@@ -103,5 +103,5 @@ def _of_query(schema: Json) -> list[Json]:
 
 
 def _plain_path(path: str) -> str:
-    """Without the pattern of a part that may have slashes."""
+    """Return the path without the pattern of a part that may have slashes."""
     return re.sub(r"{(\w+):.*}", r"{\1}", path)

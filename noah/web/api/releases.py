@@ -21,8 +21,8 @@ from noah.errors import BadInput, NotFound, Unavailable
 from noah.releases.stream import Stream
 from noah.web.api.route import Call, Reply, Routes
 from noah.web.keys import CLOCK, RELEASES
-from noah.web.sse import EventStream, frame, streamed
-from noah.web.until_shutdown import PATIENCE
+from noah.web.sse import EventWriter, frame, streamed
+from noah.web.until_shutdown import UNTIL_SHUTDOWN
 from noah.web.wire import Model, Moment, Nothing, Paged, Text, maybe, moment, page_of
 
 ROUTES = Routes()
@@ -210,17 +210,17 @@ async def _send(call: Call[Any, Nothing], stream: Stream) -> web.StreamResponse:
     if after is None and wanted.leaves_out:
         wanted.look_back(list(stream.journal.after(0, limit=stream.journal.count)))
 
-    async def tell(writing: EventStream) -> None:
+    async def tell(writing: EventWriter) -> None:
         if last and after is None:
             at = timestamp(request.app[CLOCK]())
             again = ReleaseEvent(at, ReleaseEventKind.RESTARTED, "The stream begins again from its first event.")
             await writing.send([(writing.last_id, again.kind, again.json(0))])
-        await request.app[PATIENCE].lasts(lambda: _tell(stream, after or 0, wanted, writing))
+        await request.app[UNTIL_SHUTDOWN].result_of(lambda: _tell(stream, after or 0, wanted, writing))
 
     return await streamed(request, f"{stream.run}-{after or 0}", tell)
 
 
-async def _tell(stream: Stream, after: int, wanted: "_Wanted", writing: EventStream) -> None:
+async def _tell(stream: Stream, after: int, wanted: "_Wanted", writing: EventWriter) -> None:
     async with aclosing(stream.watch(after)) as watched:
         async for events in watched:
             # One after the other: of fifty who come at once, each may have thousands of events to be given, and what

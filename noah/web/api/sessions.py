@@ -22,7 +22,7 @@ from noah.web.forwarded import client_address
 from noah.web.identity import who
 from noah.web.keys import BROKER, CLOCK, SETTINGS
 from noah.web.paths import link_to
-from noah.web.until_shutdown import PATIENCE
+from noah.web.until_shutdown import UNTIL_SHUTDOWN
 from noah.web.wire import Length, Model, Moment, Nothing, Paged, Text, WaitQuery, maybe, moment
 
 ROUTES = Routes()
@@ -241,7 +241,7 @@ async def end(call: Call[WaitQuery, Nothing]) -> Reply[SessionJson]:
     app, session_id, wait = call.request.app, _id(call.request), call.query.wait
     live = await app[BROKER].end(session_id, by=who(call.request))
     if wait:
-        live = await app[PATIENCE].lasts(lambda: app[BROKER].ended(session_id, within=wait)) or live
+        live = await app[UNTIL_SHUTDOWN].result_of(lambda: app[BROKER].ended(session_id, within=wait)) or live
     return Reply(json_of(call.request, live))
 
 
@@ -328,7 +328,7 @@ def _connection_json(summary: Mapping[str, Any]) -> ConnectionJson:
 
 
 def _reread(at: str) -> Moment:
-    """An audit's moments are text already, as the database keeps them."""
+    """Write a moment of an audit, which is text in the database, as the API does."""
     return moment(datetime.fromisoformat(at))
 
 
@@ -338,7 +338,7 @@ def json_of(request: web.Request, live: Live) -> SessionJson:
 
 
 def _id(request: web.Request) -> str:
-    """What cannot be an ID is never shown to the database: it may have a NUL in it."""
+    """Return the ID in the path. Raises NotFound for what cannot be one: no database takes a NUL in a text."""
     session_id = request.match_info["id"]
     if not _ID.fullmatch(session_id):
         raise NotFound(f"There is no session {session_id[:40]!r}.")
@@ -349,4 +349,6 @@ async def _settled(call: Call[WaitQuery, Any], live: Live) -> Live:
     broker, wait = call.request.app[BROKER], call.query.wait
     if not wait:
         return live
-    return await call.request.app[PATIENCE].lasts(lambda: broker.settled(live.session.id, within=wait)) or live
+    return (
+        await call.request.app[UNTIL_SHUTDOWN].result_of(lambda: broker.settled(live.session.id, within=wait)) or live
+    )

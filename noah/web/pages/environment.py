@@ -25,7 +25,7 @@ ROUTES = Routes()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class App:
+class ShownApp:
     name: str
     targets: Sequence[targets.TargetJson]  # those of this page
     begins: int  # how many of its targets were on the pages before
@@ -39,7 +39,7 @@ class App:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    apps: Sequence[App]
+    apps: Sequence[ShownApp]
     of: int  # apps there are, on all pages
     page: Page[TargetInfo]
 
@@ -77,9 +77,9 @@ def _shown(app: web.Application, wanted: TargetFilter, *, after: str | None, lim
     return Shown([_app(one, broker, owners[one.app]) for one in sections], count, with_tokens(rows))
 
 
-def _app(section: AppSection, broker: Broker, owners: Iterable[str]) -> App:
+def _app(section: AppSection, broker: Broker, owners: Iterable[str]) -> ShownApp:
     tally = section.tally
-    return App(
+    return ShownApp(
         name=section.app,
         targets=[targets.target_json(info, broker.holder(info.target)) for info in section.targets],
         begins=section.begins,

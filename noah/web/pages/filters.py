@@ -1,4 +1,4 @@
-"""How values are written on the pages, until their scripts have made times local."""
+"""Filters of the templates: how values are written until a page's script makes times local."""
 
 from collections.abc import Mapping
 from urllib.parse import quote
@@ -39,7 +39,7 @@ def several(count: int, thing: str) -> str:
 
 
 def kinds(counts: Mapping[str, int]) -> str:
-    """Of an app: "2 pods, 1 KVM host, 1 on this machine"."""
+    """Return an app's targets by kind: "2 pods, 1 KVM host, 1 on this machine"."""
     pods, hosts, local = (counts.get(kind, 0) for kind in ("pod", "host", "local"))
     said = [several(pods, "pod")] if pods else []
     said += [several(hosts, "KVM host")] if hosts else []

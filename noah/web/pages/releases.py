@@ -22,7 +22,7 @@ class ReleasesPage(releases.ReleasesQuery):
 
 
 class ReleasePage(Model):
-    """What is wanted of the stream; the page's script reads it from the address."""
+    """The filter of the stream; the page's script reads it from the address."""
 
     filter: Text | None = None
     pod: Text | None = None
@@ -64,7 +64,7 @@ async def release_list(call: Call[ReleasesPage, Nothing]) -> Context:
 
 @page(ROUTES, "/releases/current", "error.html")
 async def asked_for(call: Call[AskedPage, Nothing]) -> Context:
-    """A form cannot ask for a path."""
+    """Redirect to the workload's path, which a form cannot ask for."""
     asked = call.query
     where = "/".join(quote(part, safe="") for part in (asked.cluster, asked.namespace, asked.workload))
     raise web.HTTPSeeOther(link_to(call.request, f"/releases/{where}?{urlencode({'kind': asked.kind})}"))
@@ -78,7 +78,7 @@ async def release(call: Call[ReleasePage, Nothing]) -> Context:
 
 @page(ROUTES, "/releases/{cluster}/{namespace}/{workload}", "error.html")
 async def current(call: Call[releases.KindQuery, Nothing]) -> Context:
-    """To the address of the release itself, which is still this one's when the next has begun."""
+    """Redirect to the release's own address, which stays its own when the next release has begun."""
     kind = releases.kind_of(call.query.kind)
     where = (call.path("cluster"), call.path("namespace"), kind, call.path("workload"))
     found = await call.request.app[RELEASES].current(*where)

@@ -105,22 +105,22 @@ async def test_metrics_follow_a_session(gateway: Gateway) -> None:
 
 
 async def test_what_ports_carried_and_refused_still_counts_when_they_are_closed(gateway: Gateway) -> None:
-    told = [await _metrics(gateway)]
+    scraped = [await _metrics(gateway)]
     for allowed in ("127.0.0.0/8", "10.9.9.9"):
         session = await gateway.api.ready("local/shop", allow=[allowed])
         reader, writer = await asyncio.open_connection(session["host"], session["port"])
         writer.write(HANDSHAKE + jdwp.ask(1, jdwp.VERSION))
         with suppress(ConnectionResetError, asyncio.IncompleteReadError):
             await reader.readexactly(len(HANDSHAKE) + HEADER_SIZE)
-        told.append(await _metrics(gateway))
+        scraped.append(await _metrics(gateway))
         writer.close()
         await gateway.api.end(session)
-        told.append(await _metrics(gateway))
-    assert told[0]["noah_bytes_total in"] == told[0]["noah_bytes_total out"] == 0
-    assert told[-1]["noah_bytes_total in"] == HEADER_SIZE
-    assert told[-1]["noah_bytes_total out"] > HEADER_SIZE
-    assert told[-1]["noah_refused_total not_allowed"] == 1
-    for earlier, later in pairwise(told):
+        scraped.append(await _metrics(gateway))
+    assert scraped[0]["noah_bytes_total in"] == scraped[0]["noah_bytes_total out"] == 0
+    assert scraped[-1]["noah_bytes_total in"] == HEADER_SIZE
+    assert scraped[-1]["noah_bytes_total out"] > HEADER_SIZE
+    assert scraped[-1]["noah_refused_total not_allowed"] == 1
+    for earlier, later in pairwise(scraped):
         assert all(later.get(name, 0) >= value for name, value in earlier.items() if "_total" in name)
 
 

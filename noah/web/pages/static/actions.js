@@ -16,7 +16,7 @@ async function call(method, path, body) {
     headers: body === undefined ? {} : { "Content-Type": "application/json" },
     body: body === undefined ? undefined : JSON.stringify(body),
   }).catch(() => {
-    throw new Error("The gateway does not answer: try again when it is back. Debug sessions go on meanwhile.");
+    throw new Error("The gateway does not answer: try again when it is back. Debug sessions continue meanwhile.");
   });
   const got = await answer.json().catch(() => null); // a proxy's answer may be anything
   if (!answer.ok || got === null) {
@@ -160,7 +160,7 @@ function refused(sentence) {
 const PRESSED = "[data-enable], [data-delete], [data-copy], [data-copy-from], [data-doctor], button[data-post]";
 
 export function listen() {
-  // What was refused in another state of things is no longer true.
+  // A refusal may no longer be true when the state has changed.
   document.addEventListener("noah:changed", () => Date.now() - refusedAt > STILL_NEW && refused(null));
   document.addEventListener("click", (event) => {
     const button = event.target.closest(PRESSED);

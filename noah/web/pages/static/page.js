@@ -47,7 +47,7 @@ if (filter) {
 
 tick();
 setInterval(count, 1000);
-// Health is looked up, not told.
+// Health has no events: it is asked for.
 setInterval(() => document.hidden || refresh(), (poll ?? 10) * 1000);
 listen();
 connect();

@@ -1,4 +1,4 @@
-// Puts what has changed in place: the page asks for its own part anew, as the server renders it, and changes what is
+// Puts what has changed in place: the page asks for its own part again, as the server renders it, and changes what is
 // different. What is the same is left alone, and with it focus, scrolling, and what is being typed or read aloud.
 
 import { matched } from "./match.js";

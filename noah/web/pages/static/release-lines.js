@@ -5,13 +5,13 @@ import { plain } from "./release-text.js";
 const KEPT = 100_000; // lines; some 60 MB. Older ones are left out
 const AT_ONCE = 1_000; // lines that are let go together
 
-// What a person switches on and off, and the kinds of events that it stands for.
+// What a person switches on and off, and the kinds of events that it means.
 // The page brings the table: noah/core/release/release_event.py has it.
 export const GROUPS = JSON.parse(document.getElementById("release").dataset.shownAs);
 const GROUP = new Map(Object.entries(GROUPS).flatMap(([group, kinds]) => kinds.map((kind) => [kind, group])));
 
 export class Lines {
-  first = 0; // the number of the oldest line that is kept; numbers go on over clear()
+  first = 0; // the number of the oldest line that is kept; clear() does not start them again
   leftOut = 0;
   #lines = [];
   #runs = new Map(); // of a container, the newest

@@ -10,7 +10,7 @@ const CONDITIONS = {
   Ready: "ready",
 };
 const LINES = new Set(["log", "hook"]); // which change nothing here
-const OF_REPLACED = new Set(["pod", "event", "paused"]); // all that is told of pods which the release replaces
+const OF_REPLACED = new Set(["pod", "event", "paused"]); // all events about pods that the release replaces
 
 export class Head {
   #head;
@@ -29,7 +29,7 @@ export class Head {
     else if (event.pod) this.#pod(event);
   }
 
-  /** All is told again. */
+  /** All events come again. */
   forget() {
     this.#pods.clear();
   }
@@ -83,8 +83,8 @@ export class Head {
     if (row.parentNode !== body) body.append(row);
     const [, phase, conditions, checkurl, online, paused] = row.cells;
     phase.textContent = pod.phase ?? "–";
-    const told = Object.keys(CONDITIONS).filter((one) => one in pod.conditions);
-    conditions.replaceChildren(...told.map((one) => chip(CONDITIONS[one], pod.conditions[one])));
+    const known = Object.keys(CONDITIONS).filter((one) => one in pod.conditions);
+    conditions.replaceChildren(...known.map((one) => chip(CONDITIONS[one], pod.conditions[one])));
     checkurl.textContent = pod.checkurl ?? "–";
     checkurl.title = pod.checkurl ?? "";
     online.replaceChildren(pod.online === undefined ? "–" : chip(pod.online ? "there" : "gone", pod.online));
@@ -117,7 +117,7 @@ function chip(text, good) {
 function session(event) {
   const link = document.createElement("a");
   link.href = at(`sessions/${encodeURIComponent(event.session)}`);
-  link.textContent = `${event.owner}, ${clock(new Date(event.at)).slice(0, 8)}`; // nobody tells when they go on
+  link.textContent = `${event.owner}, ${clock(new Date(event.at)).slice(0, 8)}`; // no event says when it is resumed
   link.title = event.text;
   return link;
 }

@@ -1,19 +1,19 @@
 // The release's event stream, which is the tab's only one: begun again when it is lost, from where it was.
 //
 // Read by fetch: an EventSource dispatches all that has arrived in one task, thousands of lines and a frozen tab after
-// a burst; and it hears no pings, and cannot tell a release that is not there from a gateway that is not.
+// a burst; and it hears no pings, and cannot distinguish a missing release from a missing gateway.
 
 const AGAIN = 2000; // ms
 const SILENCE = 45_000; // ms; the gateway says something every 15 s
 const BUDGET = 8; // ms of reading in a row
-// ms; a browser has six connections to a gateway, so a tab that nobody sees lets go of its own.
+// ms; a browser has six connections to a gateway, so a tab that nobody sees closes its own.
 const REST_AFTER = 10_000;
 
 /**
- * told(event) of each one that is new, anew() when all comes again, lost(whether), gone(sentence) when there is no such
+ * heard(event) for each new one, restarted() when all come again, lost(whether), gone(sentence) when there is no such
  * release. Nothing more comes after "end".
  */
-export async function follow(url, { told, anew, lost, gone }) {
+export async function follow(url, { heard, restarted, lost, gone }) {
   let lastId = "";
   let last = 0;
   let connection;
@@ -29,11 +29,11 @@ export async function follow(url, { told, anew, lost, gone }) {
     if (data === undefined) return false; // a ping
     if (event === "anew") {
       last = 0;
-      anew();
+      restarted();
       return false;
     }
     const said = JSON.parse(data);
-    if (said.n > last) told(said); // else told before
+    if (said.n > last) heard(said); // otherwise it has come before
     last = Math.max(last, said.n);
     return event === "end";
   }

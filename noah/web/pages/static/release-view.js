@@ -49,7 +49,7 @@ export class View {
     return this.#blocks.count;
   }
 
-  /** Shows the lines that are *wanted*, all anew. What one sees stays until they are there. */
+  /** Shows the *wanted* lines from the beginning. What one sees stays until they are there. */
   show(wanted) {
     this.#wanted = wanted;
     this.#next?.close();
@@ -163,7 +163,7 @@ export class View {
     return 0;
   }
 
-  // A screen reader is told of lines while it can keep up; the page's status sums up the rest.
+  // A screen reader reads lines while it can keep up; the page's status sums up the rest.
   #beQuiet(took) {
     const now = performance.now();
     this.#inSecond = now - this.#beginning > 1000 ? took : this.#inSecond + took;

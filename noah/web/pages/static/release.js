@@ -32,7 +32,7 @@ function narrow() {
   view.show(wanting(filter.wanted, lines));
 }
 
-function told(event) {
+function heard(event) {
   head.hear(event);
   if (event.pod) filter.offer("pod", event.pod);
   if (event.container) filter.offer("container", event.container);
@@ -41,7 +41,7 @@ function told(event) {
   view.ask();
 }
 
-function anew() {
+function restarted() {
   lines.clear();
   head.forget();
   narrow();
@@ -109,4 +109,4 @@ setInterval(() => {
   say(`${element("count").textContent}, ${element("progress").textContent}`);
 }, SUM_UP);
 tick();
-follow(page.dataset.api, { told, anew, lost, gone });
+follow(page.dataset.api, { heard, restarted, lost, gone });

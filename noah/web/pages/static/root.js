@@ -2,5 +2,5 @@
 
 const ROOT = new URL("..", import.meta.url);
 
-/** The address of what stands at *path* from the site's root: "api/v1/events", without a slash before it. */
+/** The address of *path* from the site's root: "api/v1/events", without a slash before it. */
 export const at = (path) => new URL(path, ROOT).href;

@@ -1,25 +1,25 @@
-// The tab's one event stream. Whoever wants to know of events subscribes here.
+// The tab's one event stream, to which other scripts subscribe.
 
 import { at } from "./root.js";
 
 const KINDS = document.body.dataset.eventKinds.split(" "); // core/session/event_kind.py
-const AGAIN = 2000; // ms; a browser gives up on an answer that is no stream, which a starting gateway's may be
-// ms; a browser has six connections to a gateway, so a tab that nobody sees lets go of its own. The next stream goes on
-// where this one ended.
+const AGAIN = 2000; // ms; a browser gives up on an answer that is not a stream, as a starting gateway's may be
+// ms; a browser has six connections to a gateway, so a tab that nobody sees closes its own. The next stream continues where
+// this one ended.
 const REST_AFTER = 10000;
 
 const subscribers = new Set();
 let source = null;
 let resting = null;
-let lastId = document.body.dataset.lastEvent; // what happened since the page was made is told too
+let lastId = document.body.dataset.lastEvent; // the stream begins with what happened since the page was made
 let lost = false;
 
-export function subscribe(told) {
-  subscribers.add(told);
+export function subscribe(heard) {
+  subscribers.add(heard);
 }
 
-function tell(event) {
-  for (const told of subscribers) told(event);
+function publish(event) {
+  for (const heard of subscribers) heard(event);
 }
 
 function say(isLost) {
@@ -27,7 +27,7 @@ function say(isLost) {
   if (lost === isLost) return;
   lost = isLost;
   document.getElementById("lost").hidden = !lost;
-  if (!lost) tell({ kind: "reload" });
+  if (!lost) publish({ kind: "reload" });
 }
 
 function open() {
@@ -41,7 +41,7 @@ function open() {
   for (const kind of KINDS)
     opened.addEventListener(kind, (event) => {
       lastId = event.lastEventId;
-      tell(JSON.parse(event.data));
+      publish(JSON.parse(event.data));
     });
 }
 
@@ -58,7 +58,7 @@ export function connect() {
     if (document.hidden) resting = setTimeout(rest, REST_AFTER);
     else if (!source) {
       open();
-      tell({ kind: "reload" });
+      publish({ kind: "reload" });
     }
   });
 }
