@@ -1,4 +1,4 @@
-"""Which revision a workload asks for: the newest one of its history, once its controller has seen what was asked."""
+"""Finds the revision that a workload asks for: the newest of its history, once its controller has seen the request."""
 
 import asyncio
 from collections.abc import Mapping
@@ -10,21 +10,24 @@ from noah.core.release.release import HISTORIES, PATHS, Revision, is_observed, r
 from noah.core.workload import WorkloadKind
 from noah.kube.clusters import Cluster
 
-OBSERVED = 5.0  # seconds for the controller to see what was asked for
-LOOK = 0.5  # seconds between two looks whether it has
-YOUNG = timedelta(minutes=10)  # a revision that was made so long ago at most may still be on its way
+OBSERVED_WITHIN_S = 5.0  # by the controller, which sees within milliseconds what was asked for unless it is down
+LOOK_INTERVAL_S = 0.5  # between two looks whether it has
+YOUNG = timedelta(minutes=10)  # a revision that is not older may still be rolling out; a Deployment's default deadline
 
 Json = Mapping[str, Any]
 
 
 async def asked_for(cluster: Cluster, *, namespace: str, kind: WorkloadKind, name: str) -> Revision:
-    """The workload's, once its controller has seen what was last asked for, or after OBSERVED seconds. NotFound."""
-    until = asyncio.get_running_loop().time() + OBSERVED
+    """Return the workload's newest revision, once its controller has seen what was last asked for.
+
+    After OBSERVED_WITHIN_S seconds, return the newest there is. Raises NotFound and what else the API answers.
+    """
+    until = asyncio.get_running_loop().time() + OBSERVED_WITHIN_S
     while True:
         workload = {"kind": kind, **await cluster.get(path_of(namespace, kind, name))}
         if is_observed(workload) or asyncio.get_running_loop().time() > until:
             return await newest_of(cluster, workload)
-        await asyncio.sleep(LOOK)
+        await asyncio.sleep(LOOK_INTERVAL_S)
 
 
 async def newest_of(cluster: Cluster, workload: Json) -> Revision:
@@ -35,7 +38,7 @@ async def newest_of(cluster: Cluster, workload: Json) -> Revision:
 
 
 def _selector(selector: Json) -> str:
-    """A v1.LabelSelector as a query has it."""
+    """Write a v1.LabelSelector as a query has it."""
     parts = [f"{key}={value}" for key, value in (selector.get("matchLabels") or {}).items()]
     for one in selector.get("matchExpressions") or ():
         values = f"({','.join(one.get('values') or ())})"

@@ -1,4 +1,4 @@
-"""Lines of a log that is read again from somewhere before its end: which of them are new."""
+"""Finds the new lines of a log that is read again from somewhere before its end."""
 
 
 class LogCursor:

@@ -116,7 +116,7 @@ def mark_of(pod: Pod) -> str | None:
 
 
 def is_observed(workload: Json) -> bool:
-    """Its controller has seen what was last asked for; only then the newest revision is that one's."""
+    """True if its controller has seen what was last asked for: only then its newest revision is the one of that."""
     seen = (workload.get("status") or {}).get("observedGeneration", 0)
     return bool(seen >= workload["metadata"].get("generation", 0))
 
@@ -128,8 +128,11 @@ def is_of(revision: Revision, pod: Pod) -> bool:
 def judge(
     workload: Json, revision: Revision, pods: Iterable[Pod], tails: Tails, *, refused: str | None, stalled: bool
 ) -> Progress:
-    """*pods*: all of the workload. *refused*: why a pod could not be made. *stalled*: nothing moves any more; a
-    Deployment's own deadline is in its status."""
+    """Return how the release of *revision* is.
+
+    *pods* are all of the workload, *tails* the last lines of their containers. *refused* says why a pod could not be
+    made. *stalled* is true if nothing moves any more; a Deployment's own deadline is in its status.
+    """
     ours = [pod for pod in pods if is_of(revision, pod)]
     wanted, online = _wanted(workload, len(ours)), sum(map(is_ready, ours))
     progress = Progress(Result.RUNNING, online, wanted, f"{online} of {wanted} online")
