@@ -215,7 +215,7 @@ async def test_a_crash_is_shown_with_what_the_earlier_runs_printed(
 async def test_an_unknown_workload_is_said_to_be_so(kubectl: Kubectl, url: str, browser: Browser) -> None:
     page = await visit(browser, f"{url}/releases", user=None)
     await page.get_by_text("Follow a workload's release").click()
-    asked = page.locator("form[action='/releases/current']")
+    asked = page.locator("form[action$='releases/current']")
     await asked.get_by_label("Namespace").fill(kubectl.namespace)
     await asked.get_by_label("Name", exact=True).fill("nobody")
     await asked.get_by_role("button").click()
