@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 import click
 
 from noah.cli.completion import complete_sessions, complete_targets
-from noah.cli.output import output_option, to_yaml
+from noah.cli.manifests.writing import to_yaml
+from noah.cli.output import output_option
 from noah.cli.target_names import find_session, full_name, place_options
 from noah.cli.terminal import BAD, CARE, QUIET, echo, json_text, styled
 from noah.cli.times import clock

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
+from noah.cli.manifests.writing import to_yaml
 from noah.cli.terminal import echo, json_text, styled
 from noah.client.gateway_client import Json
 from noah.core.printable import printable
@@ -98,33 +99,3 @@ def _cell(value: object) -> str:
 
 def _width() -> int | None:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-
-
-def to_yaml(data: Any) -> str:
-    from io import StringIO
-
-    from ruamel.yaml import YAML
-
-    yaml = YAML()
-    yaml.width = 4096
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    text = StringIO()
-    yaml.dump(_for_yaml(data), text)
-    return text.getvalue()
-
-
-def _for_yaml(data: Any) -> Any:
-    from ruamel.yaml.scalarstring import LiteralScalarString, SingleQuotedScalarString
-
-    match data:
-        case dict():
-            return {_for_yaml(key): _for_yaml(value) for key, value in data.items()}
-        case list() | tuple():
-            return [_for_yaml(value) for value in data]
-        case str() if "\n" in data:
-            return LiteralScalarString(data)
-        case str() if data.lower() in ("y", "n", "yes", "no", "on", "off") or data[:1] in tuple("0123456789+-."):
-            # Strings in YAML 1.2, which is written here; truth values and numbers (10:30!) in 1.1, which kubectl reads.
-            return SingleQuotedScalarString(data)
-        case _:
-            return data

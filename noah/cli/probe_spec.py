@@ -5,7 +5,7 @@ from datetime import timedelta
 import click
 
 from noah.cli.duration_type import DURATION
-from noah.cli.output import to_yaml
+from noah.cli.manifests.writing import to_yaml
 from noah.cli.terminal import echo
 
 

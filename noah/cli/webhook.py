@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from noah.cli.output import to_yaml
+from noah.cli.manifests.writing import to_yaml
 from noah.cli.terminal import echo
 from noah.errors import BadSettings
 

@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from noah.cli import manifests
+from noah.cli.manifests import manifests
 from noah.core.inject.manifest import inject, is_injected
 from tests.cluster.conftest import Kubectl, until
 from tests.cluster.webhooks import injecting
@@ -176,7 +176,7 @@ async def test_a_rollout_is_not_noticed_by_who_asks_for_healthcheck(kubectl: Kub
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_the_api_server_accepts_what_is_injected(kubectl: Kubectl, file: Path) -> None:
-    injected, _ = manifests.inject(file.read_bytes().decode())
+    injected = manifests.inject(file.read_bytes().decode()).text
     kubectl("apply", "--dry-run=server", "-f", "-", stdin=injected.removeprefix("\ufeff"))
 
 

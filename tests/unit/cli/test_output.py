@@ -7,7 +7,8 @@ import click
 import pytest
 from ruamel.yaml import YAML
 
-from noah.cli.output import Column, table, to_yaml
+from noah.cli.manifests.writing import to_yaml
+from noah.cli.output import Column, table
 from noah.cli.times import clock, short
 from noah.core.printable import printable
 
