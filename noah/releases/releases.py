@@ -13,12 +13,13 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from noah.backoff import Backoff, keep_running
+from noah.backoff import Backoff
 from noah.core.release.journal import JOURNAL_BYTES, Journal
 from noah.core.release.release import Progress, Release, Result, Revision
 from noah.core.release.release_event import ReleaseEvent
 from noah.core.workload import WorkloadKind, WorkloadRef
 from noah.errors import NoahError, NotFound, Unavailable
+from noah.keep_running import keep_running
 from noah.kube.clusters import Cluster
 from noah.releases.follow import Backlog, Follower, recovery_of
 from noah.releases.notice import Noticed, Noticing

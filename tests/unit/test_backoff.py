@@ -2,7 +2,8 @@ import asyncio
 
 import pytest
 
-from noah.backoff import Backoff, keep_running
+from noah.backoff import Backoff
+from noah.keep_running import keep_running
 
 
 def test_a_pause_doubles_to_its_limit_and_begins_again_after_a_success() -> None:

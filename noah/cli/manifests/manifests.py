@@ -106,6 +106,8 @@ def _injected(document: Document) -> tuple[str, tuple[str, ...]]:
     earlier = _Read(document.text)
     injected = _decided(core.inject, earlier.meaning)
     clean = _Read(_ejected(document.text))
+    if _decided(core.eject, injected.manifest) != clean.meaning:
+        raise BadInput("has a pod that an API server would refuse: what inject puts in could not be taken out again.")
     notes = _repeated(clean, document)
     new = deepcopy(injected.manifest)
     pods = [path for path in pod_paths(new) if core.ORIGINAL in _annotations(at(new, path))]
