@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -45,6 +45,7 @@ public class Bench {
     byte[] packet = new byte[256 << 10];
     serve(7001, (in, out) -> { byte[] b = new byte[65536]; int n; while ((n = in.read(b)) > 0) out.write(b, 0, n); });
     serve(7002, (in, out) -> { if (in.read() > 0) for (int i = 0; i < BULK / packet.length; i++) out.write(packet); });
+    System.out.println("up");
   }
 }
 """.replace("BULK", str(BULK))
@@ -57,6 +58,7 @@ POD = {
         "containers": [{"name": "app", "image": "noah.test/java17:1", "imagePullPolicy": "Never"}],
     },
 }
+POD_APP = Container(NAMESPACE, "bench", "app")
 Connect = Callable[[int, Callable[[], asyncio.BufferedProtocol]], Awaitable[asyncio.Transport]]
 
 
@@ -169,26 +171,50 @@ def server_class() -> bytes:
         return subprocess.run(["tar", "-C", folder, "-cf", "-", "."], check=True, capture_output=True).stdout
 
 
-async def measure(cluster: Cluster, kubectl: list[str]) -> dict[str, float]:
-    pod = Container(NAMESPACE, "bench", "app")
-    unpacked = await cluster.exec.run(pod, ["tar", "-C", "/dev/shm", "-xf", "-"], stdin=server_class(), timeout=10)
+async def start_server(cluster: Cluster) -> None:
+    unpacked = await cluster.exec.run(POD_APP, ["tar", "-C", "/dev/shm", "-xf", "-"], stdin=server_class(), timeout=10)
     assert unpacked.code == 0, unpacked
-    start = ["sh", "-c", "java -cp /dev/shm Bench >/dev/null 2>&1 & sleep 2; echo up"]
-    await (await cluster.exec.hold(pod, start, until="up", first_line_timeout=20)).close()
+    # It goes on when its stream is closed.
+    start = ["java", "-cp", "/dev/shm", "Bench"]
+    await (await cluster.exec.hold(POD_APP, start, until="up", first_line_timeout=60)).close()
+
+
+@asynccontextmanager
+async def bench_pod(kubeconfig: Path) -> AsyncIterator[tuple[Cluster, list[str]]]:
+    """A cluster with the pod in it, its server running; and kubectl in the pod's namespace."""
+    kubectl = ["kubectl", "--kubeconfig", str(kubeconfig), "--namespace", NAMESPACE]
+    await command(*kubectl, "create", "namespace", NAMESPACE)
+    try:
+        await command(*kubectl, "apply", "-f", "-", stdin=json.dumps(POD))
+        await command(*kubectl, "wait", "--for=condition=Ready", "pod/bench", "--timeout=60s")
+        async with Cluster(ClusterSettings(name="bench", kubeconfig=kubeconfig)) as cluster:
+            await start_server(cluster)
+            yield cluster, kubectl
+    finally:
+        await command(*kubectl, "delete", "namespace", NAMESPACE)
+
+
+def ways(cluster: Cluster, port_of: Mapping[int, int] = {}) -> tuple[Connect, Connect]:
+    """Connect by an exec stream, and by kubectl's forwarded ports."""
 
     async def by_exec(port: int, factory: Callable[[], asyncio.BufferedProtocol]) -> asyncio.Transport:
-        return await cluster.exec.connect(pod, ["socat", "-b65536", "-", f"TCP:127.0.0.1:{port},nodelay"], factory)
+        argv = ["socat", "-b65536", "-", f"TCP:127.0.0.1:{port},nodelay"]
+        return await cluster.exec.connect(POD_APP, argv, factory)
 
     async def by_kubectl(port: int, factory: Callable[[], asyncio.BufferedProtocol]) -> asyncio.Transport:
         return (await asyncio.get_running_loop().create_connection(factory, "127.0.0.1", port_of[port]))[0]
 
+    return by_exec, by_kubectl
+
+
+async def measure(cluster: Cluster, kubectl: list[str]) -> dict[str, float]:
     figures = {
-        "run, ms": await seconds(lambda: cluster.exec.run(pod, ["true"], timeout=10)) * 1e3,
+        "run, ms": await seconds(lambda: cluster.exec.run(POD_APP, ["true"], timeout=10)) * 1e3,
         "kubectl exec, ms": await seconds(lambda: command(*kubectl, "exec", "bench", "--", "true")) * 1e3,
     }
     rounds: dict[str, list[float]] = {}
     async with port_forward(kubectl, 7001) as echo, port_forward(kubectl, 7002) as source:
-        port_of = {7001: echo, 7002: source}
+        by_exec, by_kubectl = ways(cluster, {7001: echo, 7002: source})
         for _ in range(3):
             for name, way in (("connect", by_exec), ("port-forward", by_kubectl)):
                 took = sorted(await round_trip(way))
@@ -200,15 +226,8 @@ async def measure(cluster: Cluster, kubectl: list[str]) -> dict[str, float]:
 
 
 async def main(kubeconfig: Path) -> None:
-    kubectl = ["kubectl", "--kubeconfig", str(kubeconfig), "--namespace", NAMESPACE]
-    await command(*kubectl, "create", "namespace", NAMESPACE)
-    try:
-        await command(*kubectl, "apply", "-f", "-", stdin=json.dumps(POD))
-        await command(*kubectl, "wait", "--for=condition=Ready", "pod/bench", "--timeout=60s")
-        async with Cluster(ClusterSettings(name="bench", kubeconfig=kubeconfig)) as cluster:
-            figures = await measure(cluster, kubectl)
-    finally:
-        await command(*kubectl, "delete", "namespace", NAMESPACE)
+    async with bench_pod(kubeconfig) as (cluster, kubectl):
+        figures = await measure(cluster, kubectl)
     for name, figure in figures.items():
         print(f"{name:28} {figure:10.1f}")
     round_trips = figures["connect p50, us"] / figures["port-forward p50, us"]
