@@ -109,7 +109,7 @@ class Cluster:
         return await self._client.ask("DELETE", path, params=params, timeout=timeout)
 
     async def missing_rights(self, namespace: str | None = None) -> list[str]:
-        """What the gateway needs and may not, as "create pods/exec"; in all of its namespaces when none is given."""
+        """Return what the gateway needs and may not do, as "create pods/exec"; without *namespace*, in all its own."""
         scopes: tuple[str | None, ...] = (namespace,) if namespace else self.settings.namespaces or (None,)
         missing: list[str] = []
         for scope in scopes:

@@ -1,6 +1,6 @@
 """Runs the exec plugin of a kubeconfig's user, as client-go does, and keeps its credentials until they expire.
 
-The gateway has no terminal: a plugin gets no stdin, and is told so. Its stderr is the reason of a failure.
+The gateway has no terminal: a plugin gets no stdin, and its input says so. Its stderr is the reason of a failure.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
-"""What a Kubernetes API's answers mean, in one sentence each.
+"""The meaning of a Kubernetes API's answers, in one sentence each.
 
 Every sentence names the cluster; one about rights names the verb, the resource and the namespace, so that it can be
-handed to whoever grants rights.
+handed to the person who grants rights.
 """
 
 import json
@@ -67,7 +67,7 @@ class Asked:
 
 
 def refused(asked: Asked, status: int, body: bytes) -> NoahError:
-    """The error for an HTTP status of 400 or more."""
+    """Return the error for an HTTP status of 400 or more."""
     message = message_of(body) or f"HTTP {status}"
     match status:
         case 401:
@@ -100,22 +100,22 @@ def message_of(body: bytes) -> str:
 
 
 def ending(status: bytes | bytearray, *, container: str, program: str) -> int | NoahError:
-    """The exit code that an exec's status channel tells, or why there is none."""
+    """Return the exit code in an exec's status, or why there is none."""
     try:
-        told: Any = json.loads(status)
-        if told["status"] == "Success":
+        parsed: Any = json.loads(status)
+        if parsed["status"] == "Success":
             return 0
-        if told.get("reason") == "NonZeroExitCode":
-            return next(int(cause["message"]) for cause in told["details"]["causes"] if cause["reason"] == "ExitCode")
+        if parsed.get("reason") == "NonZeroExitCode":
+            return next(int(cause["message"]) for cause in parsed["details"]["causes"] if cause["reason"] == "ExitCode")
     except (ValueError, LookupError, TypeError, AttributeError, StopIteration):
         return ExecCut(
             f"The exec in {container} ended with a status that cannot be understood: {bytes(status[:200])!r}."
         )
-    return not_started(str(told.get("message", "")), container, program)
+    return not_started(str(parsed.get("message", "")), container, program)
 
 
 def not_started(message: str, container: str, program: str) -> NoahError:
-    """Why a command did not run, from what the container runtime says."""
+    """Return why a command did not run, from the words of the container runtime."""
     if "executable file not found" in message or "no such file or directory" in message:
         return CannotDebug(f"{_capital(container)} has no {program}.")
     if "permission denied" in message:

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from noah.errors import NoahError, Unavailable
 from noah.kube.client import Client
-from noah.kube.watch import Change, Listed, Pace, Put, Removed, Watch
+from noah.kube.watch import Change, Listed, Pace, Removed, Updated, Watch
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ class _Followed:
                 for event in listed:
                     self._put(event)
                 self.events = {event["metadata"]["uid"]: event for event in listed}
-            case Put(event):
+            case Updated(event):
                 self._put(event)
             case Removed(event):
                 self.events.pop(event["metadata"]["uid"], None)

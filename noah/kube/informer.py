@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 from urllib.parse import quote
 
 from noah.kube.client import Client
-from noah.kube.pods import Callback, Pod, Pods, key_of, trimmed
-from noah.kube.watch import Change, Listed, Pace, Put, Removed, Watch
+from noah.kube.pods import Callback, Pod, PodIndex, key_of, trimmed
+from noah.kube.watch import Change, Listed, Pace, Removed, Updated, Watch
 
 PAGE = 250  # pods; reading one blocks the event loop for some 40 ms
 PACE = Pace()
@@ -21,7 +21,7 @@ class Informer:
     def __init__(
         self, client: Client, *, namespaces: Iterable[str] = (), selector: str = "", pace: Pace = PACE
     ) -> None:
-        self._pods = Pods()
+        self._pods = PodIndex()
         self._watches: dict[str | None, Watch] = {}
         self._listed: dict[str | None, asyncio.Event] = {}
         for namespace in tuple(namespaces) or (None,):
@@ -91,7 +91,7 @@ class Informer:
                 case Listed(listed):
                     self._pods.replace(namespace, {key_of(pod): pod for pod in listed})
                     self._listed[namespace].set()
-                case Put(pod):
+                case Updated(pod):
                     self._pods.put(pod)
                 case Removed(pod):
                     self._pods.remove(pod)

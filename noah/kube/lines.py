@@ -1,4 +1,4 @@
-"""An API server's streams are of lines: a watch's JSON, a container's log."""
+"""Lines of an API server's streams: the JSON of a watch."""
 
 from collections.abc import AsyncGenerator
 
@@ -8,7 +8,10 @@ from noah.errors import Unavailable
 
 
 async def lines_of(stream: aiohttp.StreamReader, *, longest: int = 16 << 20) -> AsyncGenerator[bytes, None]:
-    """Without their ends. Unavailable for one of more than *longest* bytes: etcd refuses objects of a tenth of it."""
+    """Yield lines without their ends; raise Unavailable for one of more than *longest* bytes.
+
+    etcd refuses objects of a tenth of that.
+    """
     begun = bytearray()
     while piece := await stream.readany():
         *lines, rest = piece.split(b"\n")

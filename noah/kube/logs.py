@@ -1,7 +1,7 @@
-"""What containers print, line by line, from the first one on; over cuts without gaps and doubles.
+"""The lines that containers print, from the first one on; a cut makes no gap and repeats nothing.
 
-The API goes on from a second, not from a line: what came since that second already is counted and left out. It also
-gives the log of a container's present run, whichever that is by now: which one is looked up each time.
+The API resumes at a second, not at a line: what has been read of that second is counted and left out. It gives the log
+of a container's present run, so which run that is by now is looked up each time.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0  # between two attempts
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class LogLine:
     # RFC 3339 with nanoseconds, the kubelet's, in UTC: sorts as text. "" for its own words about a log that is gone.
     at: str
     text: str
@@ -49,9 +49,11 @@ class Logs:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    async def follow(self, run: Run) -> AsyncGenerator[Line, None]:
-        """Ends with the run, or when its log is not kept any more. An API that is away is waited for; raises what
-        else the API answers, above all MissingRight."""
+    async def follow(self, run: Run) -> AsyncGenerator[LogLine, None]:
+        """Yield lines until the run ends, or its log is not kept any more.
+
+        An API that is away is waited for; raises what else it answers, above all MissingRight.
+        """
         cursor, backoff = LogCursor(), Backoff(first_s=FIRST_PAUSE_S, longest_s=LONGEST_PAUSE_S)
         while True:
             try:
@@ -96,7 +98,7 @@ def _asked(run: Run, state: str, cursor: LogCursor) -> dict[str, str]:
     return asked | ({"sinceTime": cursor.since + "Z"} if cursor.since else {})
 
 
-async def _lines(stream: aiohttp.StreamReader, *, to_the_end: bool) -> AsyncGenerator[Line, None]:
+async def _lines(stream: aiohttp.StreamReader, *, to_the_end: bool) -> AsyncGenerator[LogLine, None]:
     begun = bytearray()
     while piece := await stream.readany():
         *whole, rest = piece.split(b"\n")
@@ -108,14 +110,14 @@ async def _lines(stream: aiohttp.StreamReader, *, to_the_end: bool) -> AsyncGene
         yield line_of(bytes(begun))
 
 
-def line_of(text: bytes) -> Line:
+def line_of(text: bytes) -> LogLine:
     line = text[:LONGEST].decode(errors="replace") + (" …" if len(text) > LONGEST else "")
     at, _, rest = line.partition(" ")
     if at.endswith("Z"):
-        return Line(at, rest)
+        return LogLine(at, rest)
     try:
         # A kubelet tells the time of its node's zone; a datetime has no nanoseconds.
         seconds = datetime.fromisoformat(at[:19] + at[-6:]).astimezone(UTC)
     except ValueError:
-        return Line("", line)
-    return Line(f"{seconds:%Y-%m-%dT%H:%M:%S}{at[19:-6]}Z", rest)
+        return LogLine("", line)
+    return LogLine(f"{seconds:%Y-%m-%dT%H:%M:%S}{at[19:-6]}Z", rest)

@@ -1,4 +1,4 @@
-"""The pods of a cluster that are held in memory: trimmed, indexed, and told to whoever listens."""
+"""The pods of a cluster as they are held in memory: trimmed, indexed, each change published to subscribers."""
 
 import logging
 import sys
@@ -69,7 +69,7 @@ _CONDITION = {"type", "status", "reason", "message"}
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"  # the whole pod once more, as text
 
 
-class Pods:
+class PodIndex:
     def __init__(self) -> None:
         self._by_namespace: dict[str, dict[str, Pod]] = defaultdict(dict)
         self._callbacks: dict[object, Callback] = {}
@@ -88,13 +88,13 @@ class Pods:
         return list(self._by_namespace.get(namespace, {}).values())
 
     def subscribe(self, callback: Callback) -> Callable[[], None]:
-        """*callback* is told of every change until the function that is returned is called."""
+        """Call *callback* with every change until the function that is returned is called."""
         key = object()
         self._callbacks[key] = callback
         return lambda: self._callbacks.pop(key, None) and None
 
     def put(self, pod: Pod) -> None:
-        """A pod as a list or a watch shows it, already trimmed."""
+        """Hold a pod as a list or a watch shows it, already trimmed."""
         namespace, name = key_of(pod)
         before = self._by_namespace[namespace].get(name)
         if before is not None and _version(before) == _version(pod):
@@ -104,7 +104,7 @@ class Pods:
             self.remove(before)
             before = None
         self._by_namespace[namespace][name] = pod
-        self._tell(pod, "modified" if before else "added")
+        self._publish(pod, "modified" if before else "added")
 
     def remove(self, pod: Pod) -> None:
         namespace, name = key_of(pod)
@@ -113,17 +113,17 @@ class Pods:
             return
         if not pods:
             del self._by_namespace[namespace]
-        self._tell(pod, "deleted")
+        self._publish(pod, "deleted")
 
     def replace(self, namespace: str | None, listed: Mapping[tuple[str, str], Pod]) -> None:
-        """*listed* is all that there is in *namespace*, or everywhere; the differences are told."""
+        """Publish the differences to *listed*, which is all that there is in *namespace*, or everywhere."""
         held = self if namespace is None else self.in_namespace(namespace)
         for pod in [pod for pod in held if key_of(pod) not in listed]:
             self.remove(pod)
         for pod in listed.values():
             self.put(pod)
 
-    def _tell(self, pod: Pod, kind: Kind) -> None:
+    def _publish(self, pod: Pod, kind: Kind) -> None:
         for callback in list(self._callbacks.values()):
             try:
                 callback(pod, kind)
@@ -136,7 +136,7 @@ def key_of(pod: Pod) -> tuple[str, str]:
 
 
 def trimmed(pod: Pod) -> Pod:
-    """What is kept of a pod, with the strings that thousands of pods have in common stored once."""
+    """Return what is kept of a pod; strings that thousands of pods have in common are stored once."""
     kept = _only(_POD, pod)
     metadata, spec, status = kept["metadata"], kept.get("spec", {}), kept.get("status", {})
     metadata.get("annotations", {}).pop(_LAST_APPLIED, None)

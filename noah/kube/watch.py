@@ -34,7 +34,7 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True)
-class Put:
+class Updated:
     """An object was added or modified."""
 
     object: Object
@@ -45,7 +45,7 @@ class Removed:
     object: Object
 
 
-Change = Listed | Put | Removed
+Change = Listed | Updated | Removed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +157,7 @@ class Watch:
         subject = event["object"]
         match event["type"]:
             case "ADDED" | "MODIFIED":
-                take(Put(self._keep(subject)))
+                take(Updated(self._keep(subject)))
             case "DELETED":
                 take(Removed(self._keep(subject)))
             case "ERROR":

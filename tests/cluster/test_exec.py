@@ -147,17 +147,17 @@ async def test_a_held_command_goes_on_after_its_stream(cluster: Cluster, pod: Co
 
 
 async def test_a_held_command_tells_its_end(cluster: Cluster, pod: Container) -> None:
-    told: list[int | NoahError] = []
+    ends: list[int | NoahError] = []
     held = await cluster.exec.hold(
         pod,
         ["sh", "-s", "--", "9"],
         stdin=b'echo done\nsleep 0.5\nexit "$1"\n',
         until="done",
         first_line_timeout=10,
-        on_end=told.append,
+        on_end=ends.append,
     )
     await asyncio.wait_for(held.ended.wait(), 10)
-    assert told == [9]
+    assert ends == [9]
 
 
 async def test_a_held_command_reads_the_lines_that_follow_its_script(cluster: Cluster, pod: Container) -> None:

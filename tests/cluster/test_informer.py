@@ -18,10 +18,10 @@ pytestmark = pytest.mark.cluster
 
 async def test_a_pod_is_followed_from_its_first_breath_to_its_last(kubeconfig: Path, kubectl: Kubectl) -> None:
     async with watched(kubeconfig) as cluster:
-        told: list[tuple[str, str | None, str]] = []
+        changes: list[tuple[str, str | None, str]] = []
         cluster.informer.subscribe(
             lambda pod, kind: (
-                told.append((kind, pod["metadata"]["namespace"], pod["status"]["phase"]))
+                changes.append((kind, pod["metadata"]["namespace"], pod["status"]["phase"]))
                 if pod["metadata"]["namespace"] == kubectl.namespace
                 else None
             )
@@ -38,9 +38,9 @@ async def test_a_pod_is_followed_from_its_first_breath_to_its_last(kubeconfig: P
         await asyncio.to_thread(kubectl, "delete", "pod", "orders")
         await until(lambda: cluster.informer.get(kubectl.namespace, "orders") is None)
         assert list(cluster.informer.in_namespace(kubectl.namespace)) == []
-    kinds = [kind for kind, _, _ in told]
+    kinds = [kind for kind, _, _ in changes]
     assert (kinds[0], kinds[-1], kinds.count("added"), kinds.count("deleted")) == ("added", "deleted", 1, 1)
-    assert told[0][2] == "Pending"
+    assert changes[0][2] == "Pending"
 
 
 async def test_a_selector_leaves_out_what_it_does_not_name(kubeconfig: Path, kubectl: Kubectl) -> None:

@@ -1,7 +1,7 @@
 """Commands in containers: run to their end, held for hours, or as a connection that carries bytes.
 
 exec is outside of the API server's own priority and fairness, so what one gateway has running at a time is limited
-here, per cluster and per node. Ending a stream does not end its command: whoever needs that gives it a deadline.
+here, per cluster and per node. Closing a stream does not end its command: a command that must end has its own deadline.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ HANDSHAKE = 10.0  # seconds
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """Where a command runs. The node is for the limit per node; None when it is not known."""
+    """The place where a command runs. The node is for the limit per node; None when it is not known."""
 
     namespace: str
     pod: str
@@ -48,7 +48,7 @@ class Exec:
     """Commands in one cluster's containers.
 
     What every verb may raise: MissingRight, NotFound (no such pod), BadInput (no such container), CannotDebug (no such
-    program), ExecCut (nobody knows how it ended), Unavailable (all else).
+    program), ExecCut (how it ended is not known), Unavailable (all else).
     """
 
     def __init__(self, client: Client, *, handshake: float = HANDSHAKE, beat: float = BEAT) -> None:
@@ -61,9 +61,9 @@ class Exec:
     async def run(
         self, container: Container, argv: Sequence[str], *, stdin: bytes = b"", timeout: float, limit: int = 1 << 20
     ) -> ExecResult:
-        """Runs *argv* to its end. After *timeout* seconds, or more than *limit* bytes of output, it is let go of.
+        """Run *argv* to its end. After *timeout* seconds, or *limit* bytes of output, its stream is closed.
 
-        API servers before 1.30 cannot tell a command where *stdin* ends: one that reads on waits until *timeout*.
+        API servers before 1.30 cannot end a command's stdin: one that reads on after *stdin* waits until *timeout*.
         """
         began = _now()
         with self._counted():
@@ -121,7 +121,7 @@ class Exec:
     async def connect(
         self, container: Container, argv: Sequence[str], factory: Callable[[], asyncio.BufferedProtocol]
     ) -> asyncio.Transport:
-        """The command's stdin and stdout as a connection. That *argv* itself got through is not known yet then.
+        """Return the command's stdin and stdout as a connection; whether *argv* got through is not known by then.
 
         connection_lost() gets None when the command ended with 0 or the transport was closed, else the reason.
         write_eof() works only where can_write_eof() says so; close() ends the command's stdin in any case.
@@ -160,7 +160,7 @@ class Exec:
         raise await self._why(answer, container, argv[0])
 
     async def _why(self, answer: aiohttp.ClientResponse, container: Container, program: str) -> NoahError:
-        """Why *answer* is no 101. The reason is in its body, as of any request."""
+        """Return why *answer* is not a 101. The reason is in its body, as of any request."""
         cluster, subresource = self._client.name, answer.url.name
         if answer.status < 400:
             answer.close()
@@ -183,7 +183,7 @@ class Exec:
 
 
 class _Collected(Sink):
-    """A command's whole output."""
+    """The whole output of a command."""
 
     def __init__(self, container: Container, limit: int) -> None:
         self.result: asyncio.Future[ExecResult] = asyncio.get_running_loop().create_future()
@@ -208,7 +208,7 @@ class _Collected(Sink):
 
 
 def _has_a_reason(answer: aiohttp.ClientResponse) -> bool:
-    """A refusal of something else than the protocols that were offered: it comes as a v1.Status."""
+    """True if something else than the offered protocols was refused: that comes as a v1.Status."""
     return answer.status >= 400 and answer.content_type.endswith("json")
 
 

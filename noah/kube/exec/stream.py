@@ -1,4 +1,4 @@
-"""What travels in a WebSocket to a container: the channels of one exec."""
+"""The channels of one exec, as they travel in a WebSocket to a container."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ STATUS_LIMIT = 64 * 1024  # bytes
 
 
 class Sink:
-    """Who a stream is for."""
+    """The receiver of a stream."""
 
     def output(self, channel: int, piece: memoryview) -> None:
         """A piece of STDOUT or STDERR; valid only until this returns."""
@@ -27,14 +27,14 @@ class Sink:
         """The connection is closed. Called once, last."""
 
     def pause_writing(self) -> None:
-        """Enough is buffered towards the command."""
+        """Stop writing: enough is buffered towards the command."""
 
     def resume_writing(self) -> None:
-        """It has drained."""
+        """Write again: the buffer has drained."""
 
 
 class ExecStream(WebSocket):
-    """One command. A stream that stops without a status has not ended well: how the command ended is not known."""
+    """The stream of one command. Without a status at its end, it is not known how the command ended."""
 
     def __init__(
         self, answer: aiohttp.ClientResponse, sink: Sink, *, container: str, program: str, **rest: Any
@@ -50,12 +50,12 @@ class ExecStream(WebSocket):
         return self.protocol == V5
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """To the command's stdin."""
+        """Write to the command's stdin."""
         if data:
             self.send(STDIN, data)
 
     def close_stdin(self) -> None:
-        """Over v4 there is no way to: a command that waits for the end of its stdin would wait for ever."""
+        """End the command's stdin; over v4 this does nothing, and a command that reads to the end waits for ever."""
         if self.can_close_stdin:
             self.send(CLOSE, bytes((STDIN,)))
 

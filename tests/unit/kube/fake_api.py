@@ -102,14 +102,14 @@ def frame(payload: bytes, first: int = BINARY) -> bytes:
 
 def status(code: int = 0) -> bytes:
     """A frame of the status channel."""
-    told: dict[str, Any] = {"metadata": {}, "status": "Success"}
+    content: dict[str, Any] = {"metadata": {}, "status": "Success"}
     if code:
-        told = {
+        content = {
             "status": "Failure",
             "reason": "NonZeroExitCode",
             "details": {"causes": [{"reason": "ExitCode", "message": str(code)}]},
         }
-    return frame(b"\x03" + json.dumps(told).encode())
+    return frame(b"\x03" + json.dumps(content).encode())
 
 
 Answer = Callable[[Call], Awaitable[None]]

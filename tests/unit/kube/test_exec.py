@@ -178,8 +178,8 @@ async def test_a_held_command_tells_its_end_and_takes_no_place(api: FakeApi, cli
 
     api.on_exec = forwarder
     exec_ = Exec(client)
-    told: list[int | NoahError] = []
-    held = [await exec_.hold(POD, ["sh"], until="done", first_line_timeout=5, on_end=told.append) for _ in range(8 + 1)]
+    ends: list[int | NoahError] = []
+    held = [await exec_.hold(POD, ["sh"], until="done", first_line_timeout=5, on_end=ends.append) for _ in range(8 + 1)]
     assert {one.lines for one in held} == {("port 25005",)}
     assert exec_.counts.in_flight == 9
     end.set()
@@ -187,26 +187,26 @@ async def test_a_held_command_tells_its_end_and_takes_no_place(api: FakeApi, cli
         await asyncio.wait_for(one.ended.wait(), 5)
         assert one.how == 7
         assert one.stderr == "a warning"
-    assert told == [7] * 9
+    assert ends == [7] * 9
     await until(lambda: exec_.counts.in_flight == 0)
 
 
 async def test_a_first_line_that_comes_with_the_end_is_not_lost(api: FakeApi, client: Client) -> None:
     api.on_exec = answers(frame(b"\x01port 1\ndone\n") + frame(b"\x03\xe8", CLOSE))
-    told: list[int | NoahError] = []
-    held = await Exec(client).hold(POD, ["sh"], until="done", first_line_timeout=5, on_end=told.append)
+    ends: list[int | NoahError] = []
+    held = await Exec(client).hold(POD, ["sh"], until="done", first_line_timeout=5, on_end=ends.append)
     assert held.has_come
     assert held.lines == ("port 1",)
     assert isinstance(held.how, ExecCut)
-    assert told == [held.how]
+    assert ends == [held.how]
 
 
 async def test_a_stream_that_is_cut_before_its_first_line_never_began(api: FakeApi, client: Client) -> None:
     api.on_exec = answers(frame(b"\x01port 1\n") + frame(b"\x03\xe8", CLOSE))
-    told: list[int | NoahError] = []
+    ends: list[int | NoahError] = []
     with pytest.raises(ExecCut):
-        await Exec(client).hold(POD, ["sh"], until="done", first_line_timeout=5, on_end=told.append)
-    assert told == []
+        await Exec(client).hold(POD, ["sh"], until="done", first_line_timeout=5, on_end=ends.append)
+    assert ends == []
 
 
 async def test_a_held_stream_that_is_cut_says_that_nobody_knows(api: FakeApi, client: Client) -> None:
@@ -214,11 +214,11 @@ async def test_a_held_stream_that_is_cut_says_that_nobody_knows(api: FakeApi, cl
         call.upgrade(then=frame(b"\x01done\n"))
 
     api.on_exec = gateway_loses_it
-    told: list[int | NoahError] = []
-    held = await Exec(client).hold(POD, ["sh"], until="done", first_line_timeout=5, on_end=told.append)
+    ends: list[int | NoahError] = []
+    held = await Exec(client).hold(POD, ["sh"], until="done", first_line_timeout=5, on_end=ends.append)
     await asyncio.wait_for(held.ended.wait(), 5)
     assert isinstance(held.how, ExecCut)
-    assert told == [held.how]
+    assert ends == [held.how]
 
 
 async def test_a_command_that_ends_before_its_first_lines_tells_what_it_said(api: FakeApi, client: Client) -> None:
@@ -309,12 +309,12 @@ async def test_a_held_command_that_has_ended_takes_no_lines(api: FakeApi, client
 
 async def test_closing_a_held_stream_tells_nobody(api: FakeApi, client: Client) -> None:
     api.on_exec = answers(frame(b"\x01done\n"))
-    told: list[int | NoahError] = []
+    ends: list[int | NoahError] = []
     exec_ = Exec(client)
-    held = await exec_.hold(POD, ["sh"], until="done", first_line_timeout=5, on_end=told.append)
+    held = await exec_.hold(POD, ["sh"], until="done", first_line_timeout=5, on_end=ends.append)
     await held.close()
     await held.close()
-    assert told == []
+    assert ends == []
     assert exec_.counts.in_flight == 0
 
 

@@ -1,4 +1,4 @@
-"""A watch that stops, lies, is too old, or never comes: what is held stays true, and what changed is told once."""
+"""A watch that stops, lies, is too old, or never comes: what is held stays true, and what changed is published once."""
 
 import asyncio
 import logging
@@ -81,11 +81,11 @@ def story(api: FakeApi) -> Story:
 class Watching:
     def __init__(self, informer: Informer) -> None:
         self.informer = informer
-        self.told: list[tuple[Kind, str]] = []
+        self.changes: list[tuple[Kind, str]] = []
         informer.subscribe(self._note)
 
     def _note(self, pod: Pod, kind: Kind) -> None:
-        self.told.append((kind, pod["metadata"]["name"]))
+        self.changes.append((kind, pod["metadata"]["name"]))
 
     async def until(self, true: Callable[[], bool]) -> None:
         async with asyncio.timeout(5):
@@ -109,8 +109,8 @@ async def test_pods_are_listed_then_watched(story: Story, client: Client) -> Non
     async with watching(client) as seen:
         assert not seen.informer.synced
         assert await seen.informer.wait_synced(5)
-        await seen.until(lambda: len(seen.told) == 5)
-        assert seen.told == [("added", "a"), ("added", "b"), ("added", "c"), ("modified", "a"), ("deleted", "b")]
+        await seen.until(lambda: len(seen.changes) == 5)
+        assert seen.changes == [("added", "a"), ("added", "b"), ("added", "c"), ("modified", "a"), ("deleted", "b")]
         assert {one["metadata"]["name"] for one in seen.informer.pods()} == {"a", "c"}
         assert seen.informer.get("shop", "b") is None
         # The watch ended as watches do: it goes on from its last event, with no list.
@@ -144,7 +144,7 @@ async def test_bookmarks_move_the_watch_on(story: Story, client: Client) -> None
     async with watching(client) as seen:
         await seen.until(lambda: len(story.from_versions) == 2)
         assert story.from_versions == ["10", "77"]
-        assert seen.told == []
+        assert seen.changes == []
 
 
 async def test_a_list_comes_in_pages(api: FakeApi, story: Story, client: Client) -> None:
@@ -176,11 +176,11 @@ async def test_a_list_that_gets_too_old_between_pages_is_begun_again(
     api.on_list = too_old_once
     async with watching(client) as seen:
         await seen.informer.wait_synced(5)
-        assert seen.told == [("added", "a"), ("added", "b")]
+        assert seen.changes == [("added", "a"), ("added", "b")]
 
 
 @pytest.mark.parametrize("as_event", [True, False], ids=["as an event", "as an answer"])
-async def test_what_changed_while_the_watch_was_away_is_told_once(
+async def test_what_changed_while_the_watch_was_away_is_published_once(
     api: FakeApi, story: Story, client: Client, as_event: bool
 ) -> None:
     story.lists = [
@@ -199,16 +199,16 @@ async def test_what_changed_while_the_watch_was_away_is_told_once(
 
     api.on_watch = gone
     async with watching(client) as seen:
-        await seen.until(lambda: len(seen.told) >= 4 + 5)
+        await seen.until(lambda: len(seen.changes) >= 4 + 5)
         await seen.until(lambda: story.from_versions == ["30"])
-    assert sorted(seen.told[4:]) == [
+    assert sorted(seen.changes[4:]) == [
         ("added", "comes"),
         ("added", "is-replaced"),
         ("deleted", "goes"),
         ("deleted", "is-replaced"),
         ("modified", "changes"),
     ]
-    assert seen.told.index(("deleted", "is-replaced")) < seen.told.index(("added", "is-replaced"), 4)
+    assert seen.changes.index(("deleted", "is-replaced")) < seen.changes.index(("added", "is-replaced"), 4)
 
 
 async def test_a_watch_cut_in_the_middle_of_an_event_goes_on_from_the_last_whole_one(
@@ -228,7 +228,7 @@ async def test_a_watch_cut_in_the_middle_of_an_event_goes_on_from_the_last_whole
     api.on_watch = cut
     async with watching(client) as seen:
         await seen.until(lambda: story.from_versions == ["11"])
-        assert seen.told == [("added", "a")]
+        assert seen.changes == [("added", "a")]
         assert story.listed == 1
 
 
@@ -299,6 +299,6 @@ async def test_a_listener_that_raises_ends_nothing(
     with caplog.at_level(logging.CRITICAL, logger="noah"):
         async with watching(client) as seen:
             unsubscribe = seen.informer.subscribe(raises)
-            await seen.until(lambda: len(seen.told) == 2)
+            await seen.until(lambda: len(seen.changes) == 2)
             unsubscribe()
             unsubscribe()

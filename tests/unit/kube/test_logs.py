@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from noah.kube.logs import Line, Run, line_of, state_of
+from noah.kube.logs import LogLine, Run, line_of, state_of
 from noah.releases.follow import runs_of
 
 
@@ -50,11 +50,11 @@ def test_a_pod_has_the_log_of_the_present_run_and_of_the_one_before(seen: dict[s
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        (b"2026-01-01T10:00:00.000000001Z a b", Line("2026-01-01T10:00:00.000000001Z", "a b")),
-        (b"2026-01-01T00:30:00.120000000+01:00 a", Line("2025-12-31T23:30:00.120000000Z", "a")),
-        (b"2026-01-01T10:00:00.000000001Z \xff\0\x1b[1m", Line("2026-01-01T10:00:00.000000001Z", "\ufffd\0\x1b[1m")),
-        (b"unable to retrieve container logs", Line("", "unable to retrieve container logs")),
+        (b"2026-01-01T10:00:00.000000001Z a b", LogLine("2026-01-01T10:00:00.000000001Z", "a b")),
+        (b"2026-01-01T00:30:00.120000000+01:00 a", LogLine("2025-12-31T23:30:00.120000000Z", "a")),
+        (b"2026-01-01T10:00:00.000000001Z \xff\0\x1b[1m", LogLine("2026-01-01T10:00:00.000000001Z", "\ufffd\0\x1b[1m")),
+        (b"unable to retrieve container logs", LogLine("", "unable to retrieve container logs")),
     ],
 )
-def test_a_line_has_its_time_in_utc(text: bytes, line: Line) -> None:
+def test_a_line_has_its_time_in_utc(text: bytes, line: LogLine) -> None:
     assert line_of(text) == line

@@ -16,18 +16,18 @@ POD = Container("shop", "orders-1", "app")
 
 
 class Receiver(asyncio.BufferedProtocol):
-    """Notes everything that it is told."""
+    """Notes every call."""
 
     def __init__(self, room: int = 64 * 1024) -> None:
         self.got = bytearray()
-        self.told: list[str] = []
+        self.calls: list[str] = []
         self.error: Exception | None = None
         self.lost = asyncio.Event()
         self._room = bytearray(room)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        self.told.append("made")
+        self.calls.append("made")
 
     def get_buffer(self, sizehint: int) -> bytearray:
         return self._room
@@ -36,22 +36,22 @@ class Receiver(asyncio.BufferedProtocol):
         self.got += self._room[:nbytes]
 
     def eof_received(self) -> None:
-        self.told.append("eof")
+        self.calls.append("eof")
 
     def pause_writing(self) -> None:
-        self.told.append("pause")
+        self.calls.append("pause")
 
     def resume_writing(self) -> None:
-        self.told.append("resume")
+        self.calls.append("resume")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.told.append("lost")
+        self.calls.append("lost")
         self.error = exc
         self.lost.set()
 
     async def until(self, condition: str) -> None:
         async with asyncio.timeout(10):
-            while condition not in self.told:
+            while condition not in self.calls:
                 await asyncio.sleep(0.005)
 
     async def bytes(self, number: int) -> None:
@@ -92,7 +92,7 @@ async def test_bytes_come_back_as_they_went(api: FakeApi, client: Client, room: 
     assert receiver.got == sent
     transport.close()
     await receiver.until("lost")
-    assert receiver.told == ["made", "lost"]
+    assert receiver.calls == ["made", "lost"]
     assert receiver.error is None
     assert transport.is_closing()
 
@@ -115,7 +115,7 @@ async def test_half_a_close_ends_stdin_where_the_protocol_can(api: FakeApi, clie
         transport.write(b"more")
     await receiver.until("lost")
     assert receiver.got == b"the last words"
-    assert receiver.told == ["made", "eof", "lost"]
+    assert receiver.calls == ["made", "eof", "lost"]
     assert receiver.error is None
 
 
@@ -139,7 +139,7 @@ async def test_a_failed_command_is_the_reason_of_the_loss(api: FakeApi, client: 
     receiver = Receiver()
     await connect(client, receiver)
     await receiver.until("lost")
-    assert receiver.told == ["made", "lost"]
+    assert receiver.calls == ["made", "lost"]
     assert str(receiver.error) == (
         "The connection's command ended with exit code 1: E connect: No such file or directory."
     )
@@ -186,7 +186,7 @@ async def test_who_does_not_read_stops_the_sender(api: FakeApi, client: Client) 
     transport.resume_reading()
     await receiver.until("lost")
     assert len(receiver.got) == 100_000_000
-    assert receiver.told == ["made", "eof", "lost"]
+    assert receiver.calls == ["made", "eof", "lost"]
 
 
 async def test_who_pauses_within_a_piece_gets_nothing_more_of_it(api: FakeApi, client: Client) -> None:
@@ -206,7 +206,7 @@ async def test_who_pauses_within_a_piece_gets_nothing_more_of_it(api: FakeApi, c
     await connect(client, receiver)
     await receiver.until("lost")
     assert receiver.got == b"0123456789" * 100
-    assert receiver.told == ["made", "eof", "lost"]
+    assert receiver.calls == ["made", "eof", "lost"]
 
 
 async def test_a_sender_is_told_to_stop_and_to_go_on(api: FakeApi, client: Client) -> None:
@@ -222,8 +222,8 @@ async def test_a_sender_is_told_to_stop_and_to_go_on(api: FakeApi, client: Clien
     transport = await connect(client, receiver)
     transport.set_write_buffer_limits(high=0)
     transport.write(b"a little")
-    assert receiver.told == ["made"]
-    while "pause" not in receiver.told:
+    assert receiver.calls == ["made"]
+    while "pause" not in receiver.calls:
         transport.write(bytes(100_000))
     assert transport.get_write_buffer_size() > 0
     go_on.set()
