@@ -22,6 +22,7 @@ from noah import __version__
 from noah.catalog.catalog import Catalog
 from noah.catalog.holders import Holders
 from noah.errors import BadSettings, NoahError, Unavailable
+from noah.keep_running import repeat
 from noah.kube.clusters import Cluster
 from noah.releases.releases import open_releases
 from noah.sessions.broker import open_broker
@@ -41,7 +42,7 @@ from noah.webhook import server as webhook
 log = logging.getLogger(__name__)
 
 KEPT = timedelta(days=30)  # how long an ended session can be looked up
-TIDY_EVERY = 3600.0  # seconds
+TIDY_EVERY_S = 3600.0
 # Seconds that open requests are given, and then as many again to take notice that they are canceled; event streams have
 # ended by then.
 SHUTDOWN = 2.0
@@ -99,7 +100,7 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
         releases = await stack.enter_async_context(
             open_releases(clusters=clusters, store=store, feed=feed, live=broker.live, clock=clock)
         )
-        await stack.enter_async_context(_tidying(store, clock))
+        await stack.enter_async_context(tidying(store, clock))
         if settings.webhook is not None:
             await stack.enter_async_context(webhook.serving(settings.webhook, clock))
         site = make_site(
@@ -160,20 +161,16 @@ async def _listening(site: web.Application, listener: socket.socket) -> AsyncIte
 
 
 @contextlib.asynccontextmanager
-async def _tidying(store: Store, clock: Clock) -> AsyncIterator[None]:
+async def tidying(store: Store, clock: Clock, *, every_s: float = TIDY_EVERY_S) -> AsyncIterator[None]:
     async def tidy() -> None:
-        while True:
-            await asyncio.sleep(TIDY_EVERY)
-            try:
-                await clock.set_by(store)
-                await store.forget_before(KEPT)
-            except Unavailable as e:
-                log.warning("tidying has to wait: %s", e.sentence)
+        await clock.set_by(store)
+        await store.forget_before(KEPT)
 
     async with asyncio.TaskGroup() as group:
-        tidying = group.create_task(tidy(), name="tidy the store")
+        name = "tidy the store"
+        task = group.create_task(repeat(tidy, name=name, every_s=every_s), name=name)
         yield
-        tidying.cancel()
+        task.cancel()
 
 
 async def _serve(settings: Settings) -> None:

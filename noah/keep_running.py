@@ -1,14 +1,16 @@
-"""The outermost loop of a task that lives as long as its process."""
+"""The outermost loop of a task that lives as long as its process: of one that runs on, and of one that has rounds."""
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
 from noah.backoff import Backoff
+from noah.errors import NoahError
 
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 300.0  # of a task that failed for a reason that nobody foresaw
+LONGEST_ROUND_PAUSE_S = 60.0  # after failed rounds, unless the rounds themselves are further apart
 
 
 async def keep_running(work: Callable[[], Awaitable[None]], name: str) -> None:
@@ -24,3 +26,20 @@ async def keep_running(work: Callable[[], Awaitable[None]], name: str) -> None:
         if asyncio.get_running_loop().time() - began > LONGEST_PAUSE_S:
             backoff.reset()
         await asyncio.sleep(backoff.next_s())
+
+
+async def repeat(work: Callable[[], Awaitable[object]], *, name: str, every_s: float) -> None:
+    """Do *work* every *every_s* seconds, for ever. A round that fails is logged, and the pause after it grows."""
+    backoff = Backoff(first_s=every_s, longest_s=max(every_s, LONGEST_ROUND_PAUSE_S))
+    while True:
+        pause_s = every_s
+        try:
+            await work()
+            backoff.reset()
+        except NoahError as e:
+            pause_s = max(every_s, backoff.next_s())
+            log.warning("%s: trying again in %.0f s: %s", name, pause_s, e.sentence)
+        except Exception:  # the outermost loop of each task that runs this
+            pause_s = max(every_s, backoff.next_s())
+            log.exception("%s: trying again in %.0f s", name, pause_s)
+        await asyncio.sleep(pause_s)

@@ -6,12 +6,14 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+from noah.backoff import Backoff
 from noah.errors import NoahError, Unavailable
 from noah.sessions.live_session import Live
 from noah.store.sessions import SessionStore
 
 log = logging.getLogger(__name__)
 
+FIRST_PAUSE_S = 0.5  # after a failure
 EVERY = 30.0  # seconds; so much of what an attached debugger does may be lost
 # Seconds; a gateway that stops does not wait longer for its database, except for a locked file of SQLite (BUSY).
 LAST = 2.0
@@ -41,6 +43,7 @@ class Audits:
     async def save_for_ever(self) -> None:
         loop = asyncio.get_running_loop()
         due = loop.time() + self._every
+        backoff = Backoff(first_s=FIRST_PAUSE_S, longest_s=EVERY)
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(due):
@@ -52,10 +55,13 @@ class Audits:
                 wanted = set(self._lives)
             try:
                 await self._save(wanted)
+                backoff.reset()
             except NoahError as e:
                 log.warning("what debuggers did is kept later: %s", e.sentence)
+                await asyncio.sleep(backoff.next_s())
             except Exception:  # the task's outermost loop: whatever it is, it is tried again
                 log.exception("what debuggers did could not be kept")
+                await asyncio.sleep(backoff.next_s())
 
     async def save_last(self) -> None:
         try:

@@ -12,14 +12,15 @@ from datetime import datetime, timedelta
 from noah.catalog.holders import Holders
 from noah.catalog.target_info import TargetInfo
 from noah.core.page import Page
-from noah.core.session.audit import left_behind
 from noah.core.session.event_kind import EventKind
 from noah.core.session.session import EndReason, Session, Status
 from noah.core.session.target import Target, Wanted
 from noah.duration import format_duration
 from noah.errors import AlreadyDebugged, BadInput, Conflict, NeedsRestart, NotFound
-from noah.sessions.audits import Audits, keeping_audits
+from noah.keep_running import repeat
+from noah.sessions.audits import keeping_audits
 from noah.sessions.live_session import SETTLED, Live, Step, Traffic
+from noah.sessions.ownership import ADOPT_EVERY_S, Ownership
 from noah.sessions.task import SessionTask
 from noah.settings import Settings
 from noah.store.feed import Feed
@@ -32,29 +33,22 @@ ENDING_TAKES = 20.0  # seconds; how long an enable waits for the session before 
 class Broker:
     def __init__(
         self,
-        group: asyncio.TaskGroup,
+        ownership: Ownership,
         *,
         kinds: Mapping[str, Kind],
         holders: Holders,
         store: SessionStore,
-        audits: Audits,
         feed: Feed,
         settings: Settings,
         clock: Callable[[], datetime],
-        took: Callable[[float], None],
     ) -> None:
-        self._group = group
+        self._ownership = ownership
         self._kinds = kinds
         self._holders = holders
         self._store = store
-        self._audits = audits
         self._feed = feed
         self._settings = settings
         self._clock = clock
-        self._took = took
-        self._live: dict[str, SessionTask] = {}
-        self._running: dict[str, asyncio.Task[None]] = {}
-        self._past_traffic = Traffic()
 
     # -- what is there
 
@@ -62,22 +56,24 @@ class Broker:
         return await self._kinds[wanted.kind].resolve(wanted)
 
     def live(self) -> list[Live]:
-        return [task.live for task in self._live.values()]
+        return self._ownership.live()
 
     def traffic(self) -> Traffic:
-        """Of all sessions since the gateway's start: no figure of it ever falls."""
-        return sum((live.traffic for live in self.live()), self._past_traffic)
+        return self._ownership.traffic()
 
     def holder(self, target: Target) -> Live | None:
         session_id = self._holders.session_on(target)
-        return self._live[session_id].live if session_id is not None else None
+        task = self._ownership.task_of(session_id) if session_id is not None else None
+        return task.live if task else None
 
     async def get(self, session_id: str) -> Live:
-        if task := self._live.get(session_id):
+        if task := self._ownership.task_of(session_id):
             return task.live
         session = await self._store.get(session_id)
         if session is None:
             raise NotFound(f"There is no session {session_id[:40]!r}: `noah sessions --all` lists them.")
+        if session.ended_at is None and (task := await self._ownership.adopt(session_id)):
+            return task.live
         return (await self._with_audits([session]))[0]
 
     async def find(
@@ -103,11 +99,12 @@ class Broker:
         return Page(await self._with_audits(page.items), page.after, page.total, page.before)
 
     async def _with_audits(self, sessions: Sequence[Session]) -> list[Live]:
-        """Those that go on as their tasks see them; of those that have ended, with what was kept of them."""
-        ended = [session.id for session in sessions if session.id not in self._live]
+        """Return live ones as their tasks see them, ended ones with the audit that was kept."""
+        task_of = self._ownership.task_of
+        ended = [session.id for session in sessions if task_of(session.id) is None]
         audits = await self._store.audits(ended) if ended else {}
         return [
-            task.live if (task := self._live.get(session.id)) else Live(session, audit=audits.get(session.id))
+            task.live if (task := task_of(session.id)) else Live(session, audit=audits.get(session.id))
             for session in sessions
         ]
 
@@ -150,9 +147,9 @@ class Broker:
                     ports=self._settings.gateway.ports,
                 )
             except AlreadyDebugged as e:
-                task = self._live.get(e.session_id)
+                task = await self._ownership.adopt(e.session_id)
                 if task is None:
-                    raise
+                    continue  # it ended just now
                 if task.live.session.is_over:
                     await self._cleared(task.live)
                     continue
@@ -161,7 +158,7 @@ class Broker:
                 if take_over and task.live.port is not None:
                     await task.live.port.take_over()
                 return task.live, False
-            return self._spawn(Live(session)).live, True
+            return self._ownership.start(Live(session)).live, True
 
     async def extend(self, session_id: str, *, by: str, length: timedelta) -> Live:
         task = self._task(await self.get(session_id))
@@ -189,7 +186,7 @@ class Broker:
     async def ask(self, session_id: str, *, by: str, text: str | None) -> Live:
         """Tells whoever has the session that somebody waits; what they do about it is theirs."""
         live = await self.get(session_id)
-        if live.session.is_over or session_id not in self._live:
+        if live.session.is_over:
             raise Conflict(f"Session {session_id} is over: nobody is asked for anything.")
         said = f"{by} asks to resume{f': {text}' if text else '.'}"
         live.steps.append(Step(self._clock(), said))
@@ -216,7 +213,7 @@ class Broker:
         return live
 
     def _task(self, live: Live) -> SessionTask:
-        task = self._live.get(live.session.id)
+        task = self._ownership.task_of(live.session.id)
         if task is None or live.session.is_over:
             raise Conflict(f"Session {live.session.id} is over: enable debugging anew.")
         return task
@@ -231,47 +228,8 @@ class Broker:
         await self.ended(live.session.id, within=ENDING_TAKES)
         if live.session.ended_at is None:
             raise Conflict(f"Session {live.session.id} of {live.session.owner} is still being ended: try again soon.")
-        # Its row lets go of the target before its task has ended.
-        self._forget(live.session.id)
-
-    def _spawn(self, live: Live) -> SessionTask:
-        session = live.session
-        task = SessionTask(
-            live,
-            kinds=self._kinds,
-            holders=self._holders,
-            store=self._store,
-            audits=self._audits,
-            feed=self._feed,
-            gateway=self._settings.gateway,
-            clock=self._clock,
-            took=self._took,
-        )
-        self._live[session.id] = task
-        self._holders.put(session.id, session.target)
-        self._audits.keep(live)
-        running = self._group.create_task(task.run(), name=f"session {session.id} {session.target}")
-        self._running[session.id] = running
-        running.add_done_callback(lambda _: self._running.pop(session.id))
-        running.add_done_callback(lambda _: self._forget(session.id))
-        return task
-
-    def _forget(self, session_id: str) -> None:
-        if task := self._live.pop(session_id, None):
-            self._holders.remove(session_id)
-            self._past_traffic += task.live.traffic
-
-    async def start(self) -> None:
-        """Goes on with the sessions that an earlier gateway left."""
-        sessions = await self._store.live()
-        audits = await self._store.audits([session.id for session in sessions])
-        for session in sessions:
-            audit = audits.get(session.id)
-            self._spawn(Live(session, audit=audit and left_behind(audit)))
-
-    def stop(self) -> None:
-        for running in self._running.values():
-            running.cancel()
+        # Its row frees the target before its task has ended.
+        self._ownership.forget(live.session.id)
 
 
 @asynccontextmanager
@@ -284,22 +242,28 @@ async def open_broker(
     settings: Settings,
     clock: Callable[[], datetime],
     took: Callable[[float], None],
+    adopt_every_s: float = ADOPT_EVERY_S,
 ) -> AsyncIterator[Broker]:
-    """Sessions live as long as this context; leaving it closes ports and lets the targets be."""
+    """Sessions live as long as this context; leaving it closes ports and leaves the targets as they are."""
     async with keeping_audits(store) as audits, asyncio.TaskGroup() as group:
-        broker = Broker(
+        ownership = Ownership(
             group,
             kinds=kinds,
             holders=holders,
             store=store,
             audits=audits,
             feed=feed,
-            settings=settings,
+            gateway=settings.gateway,
             clock=clock,
             took=took,
         )
-        await broker.start()
+        broker = Broker(ownership, kinds=kinds, holders=holders, store=store, feed=feed, settings=settings, clock=clock)
+        await ownership.adopt_all()
+        adopting = group.create_task(
+            repeat(ownership.adopt_all, name="adopt sessions", every_s=adopt_every_s), name="adopt sessions"
+        )
         try:
             yield broker
         finally:
-            broker.stop()
+            adopting.cancel()
+            ownership.stop()

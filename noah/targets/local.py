@@ -1,7 +1,6 @@
 """JVMs of this machine. The gateway reaches their loopback port itself, so there is no forwarder; only a report."""
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
@@ -14,13 +13,12 @@ from noah.core.session.session import Session, Vm
 from noah.core.session.target import LocalTarget, Wanted
 from noah.errors import NotFound, Unavailable
 from noah.inpod import script
+from noah.keep_running import repeat
 from noah.proxy.relay import Dial
 from noah.settings import Local
 from noah.targets import command, verdict
 from noah.targets.base import Line, Seen
 from noah.targets.unconfigured import Unconfigured
-
-log = logging.getLogger(__name__)
 
 SCRIPT_TAKES = 10.0  # seconds at most; it reads /proc
 LOOK_AGAIN = 2.0  # seconds; a look costs a process, and nothing tells us of a JVM that ends
@@ -79,13 +77,8 @@ class Locals:
         self._catalog = catalog
         self._list()
 
-    async def keep_listed(self) -> None:
-        while self._locals:
-            await asyncio.sleep(LOOK_AGAIN)
-            try:
-                self._list()
-            except Exception:  # the task's outermost loop
-                log.exception("this machine's JVMs could not be listed")
+    async def list_again(self) -> None:
+        self._list()
 
     def _list(self) -> None:
         ports = _ports_in_use() if self._locals else None
@@ -112,7 +105,8 @@ class Locals:
 async def open_locals(locals_: Iterable[Local], *, catalog: Catalog) -> AsyncIterator[Locals]:
     kind = Locals(locals_, catalog=catalog)
     async with asyncio.TaskGroup() as group:
-        listing = group.create_task(kind.keep_listed(), name="list this machine's JVMs")
+        name = "list this machine's JVMs"
+        listing = group.create_task(repeat(kind.list_again, name=name, every_s=LOOK_AGAIN), name=name)
         try:
             yield kind
         finally:

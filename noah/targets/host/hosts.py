@@ -19,6 +19,7 @@ from noah.core.host.edits import HostEdit
 from noah.core.session.session import Presence, Session, Vm
 from noah.core.session.target import HostTarget, Wanted
 from noah.errors import CannotDebug, NoahError, NotFound, Unavailable
+from noah.keep_running import repeat
 from noah.proxy.relay import Dial
 from noah.settings import Host
 from noah.store.edits import EditStore
@@ -34,10 +35,10 @@ from noah.targets.unconfigured import Unconfigured
 log = logging.getLogger(__name__)
 
 LOOK_AGAIN = 5.0  # seconds; a look costs a shell on the host, and nothing tells us of a JVM that ends
-TAKE_BACK_EVERY = 3.0  # seconds
+TAKE_BACK_EVERY_S = 3.0
 SETTLES_WITHIN = 10.0  # seconds; three times AGENT_COMES_WITHIN, for a host whose looks are slow
 SETTLING_LOOK = 0.5  # seconds between looks at a JVM that was started just now
-LONGEST_PAUSE = 30.0  # seconds between attempts at a host that does not answer
+LONGEST_PAUSE_S = 30.0  # between attempts at a host that does not answer
 
 
 class HostLine:
@@ -166,17 +167,14 @@ class Hosts:
             asked = [group.create_task(drift.of(app, held=app.target in held)) for app in self._apps.values()]
         return [*(found for task in asked if (found := task.result()) is not None), *forgotten]
 
-    async def take_back_for_ever(self) -> None:
-        """What sessions that are over left on hosts that were not reached."""
-        while True:
-            try:
-                left = await self._edits.left_over()
-                async with asyncio.TaskGroup() as group:
-                    for edit in left:
-                        group.create_task(self._take_back(edit), name=f"take back {edit.target}")
-            except NoahError as e:
-                log.warning("taking edits back has to wait: %s", e.sentence)
-            await asyncio.sleep(TAKE_BACK_EVERY)
+    async def take_back_left_over(self) -> None:
+        """Take back what sessions that are over left on hosts that were not reached then."""
+        left = await self._edits.left_over()
+        open_ones = {edit.id for edit in left}
+        self._not_before = {id: at for id, at in self._not_before.items() if id in open_ones}
+        async with asyncio.TaskGroup() as group:
+            for edit in left:
+                group.create_task(self._take_back(edit), name=f"take back {edit.target}")
 
     async def close(self) -> None:
         for ssh in self._ssh:
@@ -184,7 +182,7 @@ class Hosts:
 
     async def _take_back(self, edit: HostEdit) -> None:
         app, clock = self._apps.get(edit.target), asyncio.get_running_loop().time
-        at, pause = self._not_before.pop(edit.id, (0.0, TAKE_BACK_EVERY))
+        at, pause = self._not_before.pop(edit.id, (0.0, TAKE_BACK_EVERY_S))
         try:
             if app is None or app.changing.locked() or clock() < at:
                 return
@@ -197,7 +195,7 @@ class Hosts:
             log.info("%s is put back later: %s", edit.target, e.sentence)
         except Exception:  # the task's outermost loop: the gateway and the other hosts go on
             log.exception("%s is not put back", edit.target)
-        at, pause = clock() + pause, min(pause * 2, LONGEST_PAUSE)
+        at, pause = clock() + pause, min(pause * 2, LONGEST_PAUSE_S)
         self._not_before[edit.id] = (at, pause)
 
     def _list(self, host: str) -> None:
@@ -214,14 +212,20 @@ class Hosts:
 
 @asynccontextmanager
 async def open_hosts(
-    hosts: Iterable[Host], edits: EditStore, *, catalog: Catalog, holders: Holders
+    hosts: Iterable[Host],
+    edits: EditStore,
+    *,
+    catalog: Catalog,
+    holders: Holders,
+    every_s: float = TAKE_BACK_EVERY_S,
 ) -> AsyncIterator[Hosts]:
     kind = Hosts(hosts, edits, catalog=catalog, holders=holders)
     try:
         async with asyncio.TaskGroup() as group:
-            taking_back = group.create_task(kind.take_back_for_ever(), name="take edits back")
+            taking_back = repeat(kind.take_back_left_over, name="take edits back", every_s=every_s)
+            task = group.create_task(taking_back, name="take edits back")
             yield kind
-            taking_back.cancel()
+            task.cancel()
     finally:
         await kind.close()
 

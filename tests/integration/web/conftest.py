@@ -30,6 +30,7 @@ from noah.web.site import LONGEST_LINE, make_site
 from tests.gateway import Api, free_port, free_ports
 
 PORTS = 10
+ADOPT_EVERY_S = 0.2
 
 
 @pytest.fixture(scope="session")
@@ -57,6 +58,7 @@ class Gateway:
     clusters: Mapping[str, Cluster]
     server: TestServer
     database: Path
+    ports: range
     is_stopping: bool = False
 
     @property
@@ -110,6 +112,7 @@ async def serving(jvm: int, folder: Path, *more_clusters: ClusterSettings) -> As
                 settings=settings,
                 clock=_now,
                 took=metrics.took,
+                adopt_every_s=ADOPT_EVERY_S,
             )
         )
         releases = await stack.enter_async_context(
@@ -135,7 +138,9 @@ async def serving(jvm: int, folder: Path, *more_clusters: ClusterSettings) -> As
         stack.push_async_callback(server.close)
         http = await stack.enter_async_context(aiohttp.ClientSession())
         url = str(server.make_url("")).rstrip("/")
-        served = Gateway(Api(http, url), http, url, feed, store, broker, clusters, server, database)
+        served = Gateway(
+            Api(http, url), http, url, feed, store, broker, clusters, server, database, settings.gateway.ports
+        )
         yield served
         await _end_all(served)
 

@@ -92,8 +92,7 @@ async def test_a_session_that_failed_just_now_is_shown_with_its_reason(gateway: 
     session = await gateway.api.ready("local/shop")
     reason = "The app <b> did not come up with its debug flags."
     await gateway.store.sessions.ask_end(session["id"], reason=EndReason.FAILED, detail=reason, by=None)
-    gateway.broker.stop()
-    await gateway.store.sessions.finish(session["id"], audit=None)
+    await gateway.api.end(session)  # the first reason stays
     for user, whose in (("ada", "Your session"), ("bob", "The session of ada")):
         _, text, _ = await _get(gateway, "/targets/local/shop", {"Cookie": f"noah_user={user}"})
         [shown] = re.findall(r'<p id="failed"[^>]*>(.*?)</p>', text)

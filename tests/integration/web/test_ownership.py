@@ -1,0 +1,57 @@
+"""A row whose writer never learned that it was committed: its target is not locked, and everybody can work with it."""
+
+import asyncio
+import secrets
+from typing import Any
+
+import pytest
+
+from noah.core.session.target import LocalTarget
+from noah.errors import AlreadyDebugged
+from tests.contract.asking import add
+from tests.integration.web.conftest import ADOPT_EVERY_S, Gateway
+
+pytestmark = pytest.mark.jvm
+ADOPTED_WITHIN_S = 20.0  # with a JVM on a busy machine
+
+
+async def committed(gateway: Gateway, *, owner: str = "ada") -> dict[str, Any]:
+    """Leave a row behind as an enable does whose database goes away between the commit and its answer."""
+    id = f"s-{secrets.token_hex(4)}"
+    await add(gateway.store, id, LocalTarget("shop"), owner=owner, allow=("127.0.0.0/8",), ports=gateway.ports)
+    return {"id": id}
+
+
+async def test_such_a_row_is_ended_at_once(gateway: Gateway) -> None:
+    session = await committed(gateway)
+    assert (await gateway.api.end(session))["status"] == "ended"
+    assert (await gateway.api.ready("local/shop", user="bob"))["owner"] == "bob"
+
+
+async def test_the_owner_of_such_a_row_gets_it_by_enabling_again(gateway: Gateway) -> None:
+    session = await committed(gateway)
+    assert (await gateway.api.ready("local/shop"))["id"] == session["id"]
+
+
+async def test_another_person_learns_who_has_such_a_row_and_can_ask_them(gateway: Gateway) -> None:
+    session = await committed(gateway)
+    with pytest.raises(AlreadyDebugged, match=f"ada is already debugging local/shop .session {session['id']}"):
+        await gateway.broker.enable(LocalTarget("shop"), owner="bob", allow=())
+    asked = await gateway.api.ask("POST", f"sessions/{session['id']}/ask", {"text": "soon?"}, user="bob")
+    assert asked["steps"][-1]["text"] == "bob asks to resume: soon?"
+
+
+async def test_such_a_row_gets_its_task_without_being_asked_for(gateway: Gateway) -> None:
+    session = await committed(gateway)
+    async with asyncio.timeout(ADOPTED_WITHIN_S):
+        while [live.session.id for live in gateway.broker.live() if live.status == "ready"] != [session["id"]]:
+            await asyncio.sleep(0.05)
+
+
+async def test_sessions_that_come_and_go_are_not_adopted_twice(gateway: Gateway) -> None:
+    for _ in range(5):  # for longer than some rounds of the loop
+        session = await gateway.api.ready("local/shop")
+        assert [live.session.id for live in gateway.broker.live()] == [session["id"]]
+        await gateway.api.end(session)
+    await asyncio.sleep(3 * ADOPT_EVERY_S)
+    assert gateway.broker.live() == []
