@@ -9,6 +9,7 @@ from typing import Self
 from noah.core.jdwp.wire import HANDSHAKE, HEADER_SIZE, REPLY, command
 
 VERSION = command(1, 1)
+CLASSES_BY_SIGNATURE = command(1, 2)
 ALL_CLASSES = command(1, 20)
 ALL_THREADS = command(1, 4)
 DISPOSE = command(1, 6)
@@ -20,15 +21,20 @@ REDEFINE = command(1, 18)
 SIGNATURE = command(2, 1)
 METHODS = command(2, 5)
 LINES = command(6, 1)
+CLASS_INVOKE = command(3, 3)
 NEW_INSTANCE = command(3, 4)
+INTERFACE_INVOKE = command(5, 1)
 VALUES = command(9, 2)
 INVOKE = command(9, 6)
 THREAD_NAME = command(11, 1)
 THREAD_SUSPEND = command(11, 2)
 THREAD_RESUME = command(11, 3)
+THREAD_STATUS = command(11, 4)
+FRAMES = command(11, 6)
 SUSPEND_COUNT = command(11, 12)
 SET = command(15, 1)
 SET_LOCALS = command(16, 2)
+POP = command(16, 4)
 EVENTS = command(64, 100)
 
 NONE, EVENT_THREAD, ALL = 0, 1, 2

@@ -43,6 +43,9 @@ EFFORT: Final = 128 << 10
 _PACKET_EFFORT: Final = 100
 
 _INVOKES: Final = frozenset({wire.CLASS_INVOKE, wire.CLASS_NEW_INSTANCE, wire.INTERFACE_INVOKE, wire.OBJECT_INVOKE})
+_ABOUT_THREADS: Final = frozenset(
+    {wire.VM_ALL_THREADS, wire.THREAD_FRAMES, wire.THREAD_STATUS, wire.THREAD_SUSPEND_COUNT, wire.FRAME_POP}
+)
 _LONGEST_INVOKE: Final = 256  # bytes of its payload, at whose end its options are: some 25 arguments
 # Commands that may change what is suspended: one that cannot be understood leaves the state unknown.
 _SUSPENDING: Final = _INVOKES | {
@@ -74,6 +77,7 @@ COMMAND_HEADS: Final = {
     wire.THREAD_NAME: 8,
     wire.THREAD_SUSPEND: 8,
     wire.THREAD_RESUME: 8,
+    wire.THREAD_STATUS: 8,
     wire.THREAD_FRAMES: 12,
     wire.THREAD_SUSPEND_COUNT: 8,
     wire.REQUEST_SET: 16,
@@ -97,6 +101,7 @@ _REPLY_HEADS: Final = {
     wire.METHOD_LINES: 8 << 10,
     wire.THREAD_NAME: 1024,
     wire.THREAD_SUSPEND: 0,
+    wire.THREAD_STATUS: 8,
     wire.THREAD_FRAMES: 4 + 8 + 25,
     wire.THREAD_SUSPEND_COUNT: 4,
     wire.FRAME_POP: 0,
@@ -283,11 +288,11 @@ class Conversation:
         match number:
             case wire.VM_CLASSES_BY_SIGNATURE:
                 name = wire.class_name(reader.text())
-            case wire.THREAD_NAME | wire.THREAD_SUSPEND | wire.THREAD_RESUME | wire.THREAD_SUSPEND_COUNT:
-                first = reader.thread_id()
             case wire.THREAD_FRAMES:
                 first, second = reader.thread_id(), reader.uint()
-            case wire.FRAME_POP:
+            case wire.THREAD_NAME | wire.THREAD_SUSPEND | wire.THREAD_RESUME | wire.THREAD_STATUS:
+                first = reader.thread_id()
+            case wire.THREAD_SUSPEND_COUNT | wire.FRAME_POP:
                 first = reader.thread_id()
             case wire.METHOD_LINES:
                 first, second = reader.type_id(), reader.method_id()
@@ -365,8 +370,8 @@ class Conversation:
                 self._suspension.resume_all()
             case wire.THREAD_SUSPEND:
                 self._resume(asked.first)
-            case wire.THREAD_SUSPEND_COUNT:
-                self._found_running(asked)  # there is no such thread any more
+            case wire.THREAD_STATUS | wire.THREAD_SUSPEND_COUNT:
+                self._forget(asked.first)  # there is no such thread any more
             case wire.TYPE_METHODS | wire.TYPE_METHODS_GENERIC:
                 self._symbols.learn_methods(asked.first, {})
             case wire.METHOD_LINES:
@@ -377,32 +382,45 @@ class Conversation:
                     self._end_invocation(invocation)
 
     def _learn(self, asked: _Asked, packet_id: int, payload: bytes) -> None:
-        number, first = asked.number, asked.first
-        match number:
-            case wire.VM_VERSION:
-                self._vm_name = wire.read_version(payload)
-                self.events.append(Identified(self._debugger, self._vm_name))
-            case wire.VM_ID_SIZES:
-                self._resize(wire.read_id_sizes(payload))
+        number = asked.number
+        if number in _INVOKES:
+            invocation = self._invocations.pop(packet_id, None)
+            if invocation is not None:
+                self._begin_invocation(invocation)
+                self._end_invocation(invocation)
+        elif number in _ABOUT_THREADS:
+            self._learn_threads(asked, payload)
+        elif number == wire.VM_VERSION:
+            self._vm_name = wire.read_version(payload)
+            self.events.append(Identified(self._debugger, self._vm_name))
+        elif number == wire.VM_ID_SIZES:
+            self._resize(wire.read_id_sizes(payload))
+        else:
+            self._learn_names(asked, payload)
+
+    def _learn_threads(self, asked: _Asked, payload: bytes) -> None:
+        thread, is_still_so = asked.first, asked.step == self._suspension.step
+        match asked.number:
             case wire.VM_ALL_THREADS:
                 threads = wire.read_threads(payload, self._sizes)
-                if threads is not None and asked.step == self._suspension.step:
+                if threads is not None and is_still_so:
                     self._suspension.list_threads(threads)
             case wire.THREAD_FRAMES if asked.second == 0:
-                self._learn_location(first, asked.step, wire.read_top_frame(payload, self._sizes))
+                location, stop = wire.read_top_frame(payload, self._sizes), self._stop_of(thread)
+                if location is not None and stop is not None and is_still_so:
+                    stop.location = location
+            case wire.THREAD_STATUS:
+                if Reader(payload, self._sizes).uint() == wire.ZOMBIE:
+                    self._forget(thread)
+                self._unchecked.pop(thread, None)
             case wire.THREAD_SUSPEND_COUNT:
-                if Reader(payload, self._sizes).uint() == 0:
-                    self._found_running(asked)
+                # Only a zero is believed: a suspend may overtake the reply.
+                if not Reader(payload, self._sizes).uint() and is_still_so:
+                    self._suspension.found_running(thread)
+                    self._stops.pop(thread, None)
             case wire.FRAME_POP:
-                if first in self._stops:
-                    self._stops[first].location = None
-            case _ if number in _INVOKES:
-                invocation = self._invocations.pop(packet_id, None)
-                if invocation is not None:
-                    self._begin_invocation(invocation)
-                    self._end_invocation(invocation)
-            case _:
-                self._learn_names(asked, payload)
+                if thread in self._stops:
+                    self._stops[thread].location = None
 
     def _learn_names(self, asked: _Asked, payload: bytes) -> None:
         symbols, sizes, number, first = self._symbols, self._sizes, asked.number, asked.first
@@ -448,8 +466,7 @@ class Conversation:
             self._stop(events)
             self._publish()
         elif events.kind == wire.THREAD_DEATH and events.thread is not None:
-            self._suspension.forget(events.thread)
-            self._stops.pop(events.thread, None)
+            self._forget(events.thread)
             self._publish()
 
     def _stop(self, events: Events) -> None:
@@ -499,17 +516,11 @@ class Conversation:
         if len(self._unchecked) > _MOST_UNCHECKED:
             del self._unchecked[next(iter(self._unchecked))]
 
-    def _found_running(self, asked: _Asked) -> None:
-        """The JVM says that it does not hold the thread. What it says of a thread that it holds may be overtaken."""
-        if asked.step == self._suspension.step and self._suspension.holds(asked.first):
-            self._suspension.found_running(asked.first)
-            self._stops.pop(asked.first, None)
-        self._unchecked.pop(asked.first, None)
-
-    def _learn_location(self, thread: int, step: int, location: Location | None) -> None:
-        stop = self._stop_of(thread)
-        if stop is not None and location is not None and step == self._suspension.step:
-            stop.location = location
+    def _forget(self, thread: int) -> None:
+        """*thread* has ended."""
+        self._suspension.forget(thread)
+        self._stops.pop(thread, None)
+        self._unchecked.pop(thread, None)
 
     # Methods that the debugger invokes
 
@@ -600,7 +611,7 @@ class Conversation:
     def _missing(self) -> Iterator[tuple[int, int, int, bytes]]:
         symbols, sizes = self._symbols, self._sizes
         for thread in self._unchecked:
-            yield wire.THREAD_SUSPEND_COUNT, thread, 0, thread.to_bytes(sizes.thread)
+            yield wire.THREAD_STATUS, thread, 0, thread.to_bytes(sizes.thread)
         if self._suspension.is_partly_resumed:
             yield wire.VM_ALL_THREADS, 0, 0, b""
         current = self._current()

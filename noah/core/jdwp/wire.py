@@ -52,6 +52,7 @@ OBJECT_INVOKE: Final = command(9, 6)
 THREAD_NAME: Final = command(11, 1)
 THREAD_SUSPEND: Final = command(11, 2)
 THREAD_RESUME: Final = command(11, 3)
+THREAD_STATUS: Final = command(11, 4)
 THREAD_FRAMES: Final = command(11, 6)
 THREAD_SUSPEND_COUNT: Final = command(11, 12)
 REQUEST_SET: Final = command(15, 1)
@@ -109,6 +110,7 @@ _AT_LOCATION: Final = frozenset({1, BREAKPOINT, 4, 20, 21, 40, 41, 42})
 _AT_MONITOR: Final = frozenset({43, 44, 45, 46})
 _AT_THREAD: Final = frozenset({6, THREAD_DEATH, CLASS_PREPARE, 90})
 
+ZOMBIE: Final = 0  # a thread's status: it has ended
 SINGLE_THREADED: Final = 1  # an option of the commands that invoke methods: other threads are not resumed for it
 
 NO_ONE, EVENT_THREAD, ALL = range(3)  # suspend policies
@@ -311,5 +313,8 @@ def packet(packet_id: int, number: int, payload: bytes) -> bytes:
 
 
 def class_name(signature: str) -> str:
-    """Turn Lcom/shop/OrderService$Line; into OrderService$Line."""
-    return signature.removeprefix("L").removesuffix(";").rpartition("/")[2]
+    """Turn Lcom/shop/OrderService$Line; into OrderService$Line.
+
+    Hidden classes, which most lambdas are, have a dot before their address, where people see a slash.
+    """
+    return signature.removeprefix("L").removesuffix(";").rpartition("/")[2].replace(".", "/")
