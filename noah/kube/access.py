@@ -76,8 +76,12 @@ class _Trust:
 class Way:
     """The way to one cluster's API."""
 
-    def __init__(self, cluster: ClusterSettings) -> None:
+    def __init__(
+        self, cluster: ClusterSettings, *, fresh_s: float = FRESH_S, load_timeout_s: float = LOAD_TIMEOUT_S
+    ) -> None:
         self._name = cluster.name
+        self._fresh_s = fresh_s
+        self._load_timeout_s = load_timeout_s
         self._read = _reader(cluster)
         self._lock = asyncio.Lock()
         self._access: Access | None = None
@@ -91,7 +95,7 @@ class Way:
             now = asyncio.get_running_loop().time()
             if self._access is None or now >= self._fresh_until:
                 self._access = await self._load(self._access)
-                self._fresh_until = now + FRESH_S
+                self._fresh_until = now + self._fresh_s
             return self._access
 
     def distrust(self, access: Access) -> None:
@@ -103,10 +107,11 @@ class Way:
     async def _load(self, before: Access | None) -> Access:
         """Return *before* when what it was made from cannot be read now; a 401 says whether it is still good."""
         try:
-            async with asyncio.timeout(LOAD_TIMEOUT_S):
+            async with asyncio.timeout(self._load_timeout_s):
                 return await self._made(*await self._read())
         except TimeoutError:
-            error = Unavailable(f'Cluster "{self._name}": its credentials did not come within {LOAD_TIMEOUT_S:g} s.')
+            late = f"its credentials did not come within {self._load_timeout_s:g} s"
+            error = Unavailable(f'Cluster "{self._name}": {late}.')
         except (OSError, NoCredentials) as e:
             error = Unavailable(f'Cluster "{self._name}": its configuration cannot be used: {_say(e)}.')
         except ValueError as e:
@@ -154,15 +159,33 @@ Reader = Callable[[], Awaitable[tuple[KubeconfigCluster, KubeconfigUser]]]
 
 def _reader(cluster: ClusterSettings) -> Reader:
     if cluster.kubeconfig is not None:
-        return lambda: asyncio.to_thread(_from_kubeconfig, cluster.kubeconfig or Path(), cluster.context)
+        return _KubeconfigReader(cluster.kubeconfig, cluster.context).read
     return _in_cluster if cluster.in_cluster else lambda: _from_settings(cluster)
 
 
-def _from_kubeconfig(kubeconfig: Path, context: str | None) -> tuple[KubeconfigCluster, KubeconfigUser]:
-    files = files_of(kubeconfig)
-    if len(files) > 1 and not (files := [file for file in files if file.exists()]):
-        raise ValueError(f"none of the files {kubeconfig} exists")
-    return choose([(file, yaml.safe_load(file.read_text())) for file in files], context)
+class _KubeconfigReader:
+    """Parses a file only when its text has changed: one of many clusters takes seconds."""
+
+    def __init__(self, kubeconfig: Path, context: str | None) -> None:
+        self._kubeconfig = kubeconfig
+        self._context = context
+        self._parsed: tuple[list[tuple[Path, str]], tuple[KubeconfigCluster, KubeconfigUser]] | None = None
+
+    async def read(self) -> tuple[KubeconfigCluster, KubeconfigUser]:
+        return await asyncio.to_thread(self._read)
+
+    def _read(self) -> tuple[KubeconfigCluster, KubeconfigUser]:
+        files = files_of(self._kubeconfig)
+        if len(files) > 1 and not (files := [file for file in files if file.exists()]):
+            raise FileNotFoundError(f"none of the files {self._kubeconfig} exists")
+        texts = [(file, file.read_text()) for file in files]
+        if self._parsed is None or self._parsed[0] != texts:
+            trees = [(file, yaml.load(text, Loader=_Loader)) for file, text in texts]  # noqa: S506 - both are safe
+            self._parsed = texts, choose(trees, self._context)
+        return self._parsed[1]
+
+
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the first is ten times as fast, where PyYAML has it
 
 
 async def _in_cluster() -> tuple[KubeconfigCluster, KubeconfigUser]:

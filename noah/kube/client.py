@@ -19,7 +19,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from noah.errors import Unavailable
-from noah.kube.access import Access, Way
+from noah.kube.access import FRESH_S, LOAD_TIMEOUT_S, Access, Way
 from noah.kube.errors import Asked, refused
 from noah.kube.sockets import Sockets
 from noah.kube.socks import SocksConnector
@@ -43,9 +43,11 @@ class _Request:
 
 
 class Client:
-    def __init__(self, cluster: ClusterSettings) -> None:
+    def __init__(
+        self, cluster: ClusterSettings, *, fresh_s: float = FRESH_S, load_timeout_s: float = LOAD_TIMEOUT_S
+    ) -> None:
         self.name = cluster.name
-        self._way = Way(cluster)
+        self._way = Way(cluster, fresh_s=fresh_s, load_timeout_s=load_timeout_s)
         self._stack = contextlib.AsyncExitStack()
         self._sockets = Sockets()
         self._sessions: dict[tuple[int, URL | None], aiohttp.ClientSession] = {}

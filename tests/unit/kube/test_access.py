@@ -4,6 +4,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import os
 import stat
 import sys
 from collections.abc import AsyncIterator
@@ -14,7 +15,6 @@ from typing import Any
 import pytest
 
 from noah.errors import NoahError, Unavailable
-from noah.kube import access
 from noah.kube.client import Client
 from noah.kube.exec.commands import Container, Exec
 from noah.kube.informer import Informer
@@ -122,11 +122,10 @@ async def test_every_kind_of_request_acts_as_the_user_that_the_file_says(
 
 
 async def test_a_file_that_comes_to_be_refused_ends_the_rights_that_it_gave(
-    tls_api: FakeApi, kubeconfig: Kubeconfig, monkeypatch: pytest.MonkeyPatch
+    tls_api: FakeApi, kubeconfig: Kubeconfig
 ) -> None:
-    monkeypatch.setattr(access, "FRESH_S", 0.0)
     kubeconfig.write({"token": "admin"})
-    async with Client(kubeconfig.settings) as client:
+    async with Client(kubeconfig.settings, fresh_s=0) as client:
         await client.ask("GET", "/version")
         kubeconfig.write({"token": "admin", "as-groups": ["dev"]})
         with pytest.raises(Unavailable, match='its configuration cannot be used: user "u" has "as-uid", "as-groups"'):
@@ -139,11 +138,10 @@ async def test_a_file_that_comes_to_be_refused_ends_the_rights_that_it_gave(
 
 
 async def test_a_tokens_file_counts_more_than_the_token_while_it_can_be_read(
-    tls_api: FakeApi, kubeconfig: Kubeconfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tls_api: FakeApi, kubeconfig: Kubeconfig, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(access, "FRESH_S", 0.0)
     kubeconfig.write({"token": "written", "tokenFile": "token"})
-    async with Client(kubeconfig.settings) as client:
+    async with Client(kubeconfig.settings, fresh_s=0) as client:
         for content in ("first\n", "second", None):
             (tmp_path / "token").write_text(content) if content else (tmp_path / "token").unlink()
             await client.ask("GET", "/version")
@@ -252,9 +250,8 @@ def plugin(tmp_path: Path) -> Plugin:
 
 
 async def test_a_plugins_credentials_are_kept_until_they_expire_or_are_refused(
-    tls_api: FakeApi, kubeconfig: Kubeconfig, plugin: Plugin, monkeypatch: pytest.MonkeyPatch
+    tls_api: FakeApi, kubeconfig: Kubeconfig, plugin: Plugin
 ) -> None:
-    monkeypatch.setattr(access, "FRESH_S", 0.0)
     accepted = "Bearer first"
 
     async def guarded(call: Call) -> None:
@@ -265,7 +262,7 @@ async def test_a_plugins_credentials_are_kept_until_they_expire_or_are_refused(
 
     tls_api.on_anything = guarded
     kubeconfig.write(plugin.user())
-    async with Client(kubeconfig.settings) as client:
+    async with Client(kubeconfig.settings, fresh_s=0) as client:
         plugin.prints(token="first", expirationTimestamp="2099-01-01T00:00:00Z")
         for _ in range(3):
             await client.ask("GET", "/version")
@@ -359,6 +356,18 @@ async def test_a_plugin_that_prints_something_else_is_the_reason(
     async with Client(kubeconfig.settings) as client:
         with pytest.raises(Unavailable, match=reason):
             await client.ask("GET", "/version")
+
+
+async def test_a_plugin_that_hangs_is_ended(kubeconfig: Kubeconfig, tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    (tmp_path / "login").write_text(f"#!/bin/sh\necho $$ > {started}\nexec sleep 300\n")
+    (tmp_path / "login").chmod(0o700)
+    kubeconfig.write({"exec": {"apiVersion": EXEC_V1, "command": "./login", "interactiveMode": "Never"}})
+    async with Client(kubeconfig.settings, load_timeout_s=1) as client:
+        with pytest.raises(Unavailable, match="its credentials did not come within 1 s"):
+            await client.ask("GET", "/version")
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(started.read_text()), 0)
 
 
 async def test_a_plugin_that_is_missing_says_how_to_install_it(kubeconfig: Kubeconfig, plugin: Plugin) -> None:

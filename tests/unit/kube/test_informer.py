@@ -302,3 +302,15 @@ async def test_a_listener_that_raises_ends_nothing(
             await seen.until(lambda: len(seen.changes) == 2)
             unsubscribe()
             unsubscribe()
+
+
+@pytest.mark.parametrize("nonsense", [{}, {"metadata": None}, {"metadata": {"name": "b"}}, {"metadata": []}])
+async def test_an_object_that_cannot_be_understood_does_not_end_the_watch(
+    story: Story, client: Client, caplog: pytest.LogCaptureFixture, nonsense: dict[str, Any]
+) -> None:
+    story.lists = [([pod("a", 1)], 10), ([pod("a", 1), pod("c", 20)], 20)]
+    story.watches = [[("ADDED", nonsense)]]
+    with caplog.at_level(logging.CRITICAL, logger="noah"):
+        async with watching(client) as seen:
+            await seen.until(lambda: seen.changes == [("added", "a"), ("added", "c")])
+            await seen.until(lambda: seen.informer.trouble is None)
