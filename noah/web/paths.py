@@ -10,6 +10,8 @@ from yarl import URL
 
 from noah.web.keys import SETTINGS
 
+DEEPEST = 64  # parts of a path; no page is so deep, and each link of an error page would be as long as the path
+
 
 def path_inside(request: web.Request) -> str:
     """Return the path of the request below the site's root, still percent-encoded: "/sessions/s-1"."""
@@ -20,6 +22,8 @@ def path_inside(request: web.Request) -> str:
 def root_of(request: web.Request) -> str:
     """Return what leads from the page of *request* to the site's root: "./", "../", "../../"."""
     depth = path_inside(request).count("/") - 1
+    if depth > DEEPEST:
+        return f"{request.app[SETTINGS].gateway.public_path}/"
     return "../" * depth or "./"
 
 
