@@ -1,5 +1,6 @@
 """A target's page: from a click to a breakpoint and back, alone and with others."""
 
+import asyncio
 import json
 import re
 import signal
@@ -41,6 +42,24 @@ async def test_from_a_click_to_a_breakpoint_and_back(gateway: tuple[Process, Api
     await expect(past).to_contain_text("closed")
     await past.get_by_role("link", name=session["id"]).click()
     await expect(page.get_by_role("region", name="Connections")).to_contain_text("resumed by ada")
+
+
+async def test_a_click_before_the_scripts_have_come_is_not_lost(
+    gateway: tuple[Process, Api], app: App, opened: Opened
+) -> None:
+    process, _ = gateway
+    page = await opened(f"{process.url}/targets/local/{app.name}")
+    clicked = asyncio.Event()
+
+    async def late(route: Route, _: Request) -> None:
+        await clicked.wait()
+        await route.continue_()
+
+    await page.route("**/static/actions.js", late)
+    await page.reload(wait_until="commit")
+    await page.get_by_role("button", name="Enable debug").click()
+    clicked.set()
+    await expect(page.get_by_label("Steps")).to_contain_text("Ready", timeout=SOON)
 
 
 async def test_who_was_refused_is_seen_as_it_happens(gateway: tuple[Process, Api], app: App, opened: Opened) -> None:

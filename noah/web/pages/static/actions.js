@@ -162,10 +162,13 @@ const PRESSED = "[data-enable], [data-delete], [data-copy], [data-copy-from], [d
 export function listen() {
   // A refusal may no longer be true when the state has changed.
   document.addEventListener("noah:changed", () => Date.now() - refusedAt > STILL_NEW && refused(null));
-  document.addEventListener("click", (event) => {
-    const button = event.target.closest(PRESSED);
+  const click = (target) => {
+    const button = target.closest(PRESSED);
     if (button) busy(button, () => pressed(button));
-  });
+  };
+  document.addEventListener("click", (event) => click(event.target));
+  window.early.forEach(click);
+  window.early = null;
   document.addEventListener("submit", (event) => {
     const form = event.target.closest("form[data-post]");
     if (!form) return;
