@@ -23,6 +23,7 @@ check: .venv/installed-dev
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+	.venv/bin/vulture
 
 soak: .venv/installed-dev
 	$(PY) -m pytest -m soak $(ARGS)

@@ -13,7 +13,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from aiohttp import web
@@ -21,6 +21,7 @@ from aiohttp import web
 from noah import __version__
 from noah.catalog.catalog import Catalog
 from noah.catalog.holders import Holders
+from noah.clock import machine_clock
 from noah.errors import BadSettings, NoahError, Unavailable
 from noah.keep_running import repeat
 from noah.kube.clusters import Cluster
@@ -55,12 +56,12 @@ class Clock:
     offset: timedelta = timedelta(0)
 
     def __call__(self) -> datetime:
-        return datetime.now(UTC) + self.offset
+        return machine_clock() + self.offset
 
     async def set_by(self, store: Store) -> None:
-        before = datetime.now(UTC)
+        before = machine_clock()
         told = await store.now()
-        self.offset = told - before - (datetime.now(UTC) - before) / 2
+        self.offset = told - before - (machine_clock() - before) / 2
 
 
 @contextlib.asynccontextmanager
@@ -77,7 +78,7 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
         # Before anything touches a session: a gateway that cannot listen must leave them to the one that does.
         listener = stack.enter_context(_bound(settings))
         feed = Feed(epoch=secrets.token_hex(4), clock=clock)
-        clusters = {c.name: await stack.enter_async_context(Cluster(c)) for c in settings.clusters}
+        clusters = {c.name: await stack.enter_async_context(Cluster(c, clock=clock)) for c in settings.clusters}
         metrics = Metrics()
         catalog, holders = Catalog(), Holders()
         pods = Pods(clusters, catalog=catalog, holders=holders)

@@ -8,9 +8,10 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Self
 
+from noah.clock import machine_clock
 from noah.errors import NoahError, Unavailable
 from noah.kube.client import DEADLINE, Client
 from noah.kube.event_log import EventLog
@@ -50,7 +51,7 @@ class Cluster:
         self,
         cluster: ClusterSettings,
         *,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], datetime] = machine_clock,
         ping: float = PING,
     ) -> None:
         self.settings = cluster

@@ -10,9 +10,10 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
+from noah.clock import machine_clock
 from noah.kube.kubeconfig import CredentialPlugin, KubeconfigCluster
 
 INFO = "KUBERNETES_EXEC_INFO"  # the variable in which a plugin finds what is asked of it
@@ -32,7 +33,7 @@ class NoCredentials(ValueError):
 
 
 class PluginRunner:
-    def __init__(self, plugin: CredentialPlugin, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(self, plugin: CredentialPlugin, *, clock: Callable[[], datetime] = machine_clock) -> None:
         self.plugin = plugin
         self._clock = clock
         self._kept: Credentials | None = None

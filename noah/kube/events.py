@@ -15,7 +15,7 @@ CONTROLLER = "debug.noah/gateway"
 NOTE_LIMIT = 1024  # bytes, as the API says
 
 
-async def tell(cluster: Cluster, pod: Mapping[str, Any], *, reason: str, action: str, note: str) -> None:
+async def tell(cluster: Cluster, pod: Mapping[str, Any], *, reason: str, action: str, note: str, now: datetime) -> None:
     """*reason* and *action* are words in CamelCase.
 
     An event that cannot be written is logged and forgotten: a gateway can do without the right to write them.
@@ -25,7 +25,7 @@ async def tell(cluster: Cluster, pod: Mapping[str, Any], *, reason: str, action:
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
         "metadata": {"name": f"{meta['name'][:230]}.noah.{secrets.token_hex(6)}", "namespace": meta["namespace"]},
-        "eventTime": datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        "eventTime": now.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
         "type": "Normal",
         "reason": reason,
         "action": action,

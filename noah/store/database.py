@@ -14,6 +14,7 @@ from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError,
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from noah.clock import machine_clock
 from noah.errors import BadInput, BadSettings, Unavailable
 from noah.store.tables import metadata
 
@@ -153,7 +154,7 @@ class Database:
     async def now(self, connection: AsyncConnection) -> datetime:
         """Return the database's time. SQLite's machine is this one, and its own clock counts milliseconds only."""
         if self.is_sqlite:
-            return datetime.now(UTC)
+            return machine_clock()
         now: datetime | None = await connection.scalar(select(func.clock_timestamp()))
         assert now is not None
         return now.astimezone(UTC)

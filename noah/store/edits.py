@@ -20,7 +20,8 @@ class EditStore:
         """Conflict when another edit of the target is not over."""
         try:
             async with self._database.writing() as connection:
-                await connection.execute(insert(host_edits).values(_row_of(edit)))
+                row = {**_row_of(edit), "created_at": await self._database.now(connection)}
+                await connection.execute(insert(host_edits).values(row))
         except IntegrityError as e:
             if violated(e) != ONE_OPEN_EDIT:
                 raise
@@ -67,7 +68,6 @@ def _row_of(edit: HostEdit) -> dict[str, Any]:
         "owner": edit.owner,
         "state": edit.state,
         "why": edit.why,
-        "created_at": edit.created_at,
     }
 
 
@@ -85,5 +85,4 @@ def _edit_of(row: RowMapping) -> HostEdit:
         owner=row["owner"],
         state=EditState(row["state"]),
         why=row["why"],
-        created_at=row["created_at"],
     )

@@ -2,7 +2,7 @@
 
 import asyncio
 import base64
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -206,5 +206,4 @@ def edit(id: str, session: str, *, app: str = "shop") -> HostEdit:
         mode="644",
         owner="0:0",
         state=EditState.PLANNED,
-        created_at=datetime.now(UTC),
     )

@@ -4,7 +4,6 @@ What the file really holds is looked up each time; the state says only what is w
 """
 
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
 
 from noah.core.session.target import HostTarget
@@ -31,7 +30,6 @@ class HostEdit:
     owner: str  # "1000:1000"
     state: EditState
     why: str | None = None  # it was rolled back, in one sentence
-    created_at: datetime
 
     @property
     def is_open(self) -> bool:

@@ -9,7 +9,6 @@ import asyncio
 import secrets
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 
 from noah.core.forwarder import Agent
 from noah.core.host import options
@@ -128,7 +127,6 @@ class Restarts:
             mode=file.mode,
             owner=file.owner,
             state=EditState.PLANNED,
-            created_at=datetime.now(UTC),
         )
         await self._edits.record(edit)
         step(f"{target} needs a restart: recorded what {edit.file} is ({len(file.content)} bytes).")

@@ -112,7 +112,7 @@ class PodLine:
         if vm is Vm.SUSPENDED and (self._told_at is None or now - self._told_at > TELL_AGAIN):
             self._told_at = now
             note = f"The debugger of {session.owner} has stopped the JVM in container {self.target.container}."
-            await tell(self._cluster, pod, reason="StoppedByDebugger", action="Debugging", note=note)
+            await tell(self._cluster, pod, reason="StoppedByDebugger", action="Debugging", note=note, now=now)
         return seen
 
     async def stop(self, session: Session) -> None:
