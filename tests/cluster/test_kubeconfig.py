@@ -11,6 +11,7 @@ from noah.kube.errors import MissingRight
 from noah.kube.exec.commands import Container
 from noah.settings import ClusterSettings
 from tests.cluster.conftest import Kubectl
+from tests.gateway import Refused, serving
 
 pytestmark = pytest.mark.cluster
 
@@ -54,6 +55,25 @@ async def test_an_admin_who_acts_as_nobody_has_the_rights_of_nobody(
         assert "create pods/exec" in await cluster.missing_rights()
         who = await cluster.post("/apis/authentication.k8s.io/v1/selfsubjectreviews", SELF)
         assert who["status"]["userInfo"]["username"] == nobody
+
+
+async def test_the_doctor_and_the_listing_say_what_nobody_may_not(
+    kubeconfig: Path, pod: Container, tmp_path: Path
+) -> None:
+    nobody = "system:serviceaccount:kube-system:nobody"
+    known = acting(kubeconfig, tmp_path, **{"as": nobody})
+    config = f'[[clusters]]\nname = "real"\nkubeconfig = "{known.kubeconfig}"\n'
+    async with serving(tmp_path, config) as (process, api):
+        process.env["NOAH_URL"] = process.url
+        code, said = await process.noah("doctor")
+        assert code != 0
+        assert "The gateway lacks the right to list pods." in said
+        assert "has all the rights" not in said
+        _, listed = await process.noah("targets")
+        assert pod.pod not in listed
+        with pytest.raises(Refused) as refused:
+            await api.enable(f"pod/real/{pod.namespace}/{pod.pod}/{pod.name}")
+        assert f"grant that to {nobody}" in str(refused.value.problem)
 
 
 async def test_an_admin_who_acts_as_somebody_with_rights_has_those(
