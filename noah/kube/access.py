@@ -10,7 +10,7 @@ import base64
 import os
 import ssl
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -188,12 +188,17 @@ class _KubeconfigReader:
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the first is ten times as fast, where PyYAML has it
 
 
-async def _in_cluster() -> tuple[KubeconfigCluster, KubeconfigUser]:
-    host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT")
+def in_cluster(environment: Mapping[str, str], folder: Path) -> tuple[KubeconfigCluster, KubeconfigUser]:
+    """Return what a pod knows of its cluster; *folder* is where its service account is mounted."""
+    host, port = environment.get("KUBERNETES_SERVICE_HOST"), environment.get("KUBERNETES_SERVICE_PORT")
     if not host or not port:
         raise ValueError("the gateway does not run in a pod: KUBERNETES_SERVICE_HOST is not set")
     server = URL.build(scheme="https", host=host, port=int(port))
-    return KubeconfigCluster(server=server, ca=POD_FILES / "ca.crt"), KubeconfigUser(token_file=POD_FILES / "token")
+    return KubeconfigCluster(server=server, ca=folder / "ca.crt"), KubeconfigUser(token_file=folder / "token")
+
+
+async def _in_cluster() -> tuple[KubeconfigCluster, KubeconfigUser]:
+    return in_cluster(os.environ, POD_FILES)
 
 
 async def _from_settings(cluster: ClusterSettings) -> tuple[KubeconfigCluster, KubeconfigUser]:

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from yarl import URL
 
 from noah.errors import NoahError, Unavailable
+from noah.kube.access import in_cluster
 from noah.kube.client import Client
 from noah.kube.exec.commands import Container, Exec
 from noah.kube.informer import Informer
@@ -208,6 +210,19 @@ async def test_a_server_is_trusted_as_the_file_says(
         else:
             with pytest.raises(Unavailable, match=reason):
                 await client.ask("GET", "/version")
+
+
+@pytest.mark.parametrize(
+    ("host", "server"), [("10.0.0.1", "https://10.0.0.1:6443"), ("fd00::1", "https://[fd00::1]:6443")]
+)
+def test_a_pod_finds_its_cluster_by_its_environment_and_its_service_account(
+    tmp_path: Path, host: str, server: str
+) -> None:
+    cluster, user = in_cluster({"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": "6443"}, tmp_path)
+    assert (cluster.server, cluster.ca) == (URL(server), tmp_path / "ca.crt")
+    assert user.token_file == tmp_path / "token"
+    with pytest.raises(ValueError, match="does not run in a pod"):
+        in_cluster({"KUBERNETES_SERVICE_HOST": host}, tmp_path)
 
 
 # -- plugins
