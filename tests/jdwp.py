@@ -1,4 +1,4 @@
-"""JDWP packets as a debugger and a JVM send them, and a debugger that sends what it is told to."""
+"""JDWP packets as a debugger and a JVM send them, and a debugger that sends what a test wants."""
 
 import socket
 import struct

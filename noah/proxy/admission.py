@@ -82,7 +82,7 @@ class Caller(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        # Whoever is gone already has no name any more.
+        # A peer that is gone already has no name any more.
         host, port, *_ = transport.get_extra_info("peername") or ("", 0)
         self.host = host.removeprefix("::ffff:")
         self.address = f"[{self.host}]:{port}" if ":" in self.host else f"{self.host}:{port}"
@@ -106,7 +106,7 @@ class Caller(asyncio.BufferedProtocol):
         self._admission.give_up(self)
 
     def leave(self) -> asyncio.Transport:
-        """Not waiting any more: the transport is for others to go on with, paused."""
+        """Stop waiting, and return the transport, paused, for others to go on with."""
         if self._timer is not None:
             self._timer.cancel()
         self._transport.pause_reading()

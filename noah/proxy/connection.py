@@ -14,7 +14,7 @@ from noah.proxy.keepalive import find_out_when_gone
 from noah.proxy.relay import Dial, Relay
 
 DIALLING: Final = 10.0  # seconds for a connection and the JVM's handshake
-# A JVM that was let go of listens again after some milliseconds; until then it refuses, or its forwarder hangs up.
+# A JVM whose debugger has gone listens again after some milliseconds; until then it refuses, or its forwarder hangs up.
 LISTENS_AGAIN: Final = 3.0  # seconds
 TRY_EVERY: Final = 0.05  # seconds
 CLOSING: Final = 5.0  # seconds; a transport that takes longer to say that it is closed is not waited for

@@ -36,7 +36,7 @@ class NotGreeted(Exception):
 
 
 class NotAJvm(NoahError):
-    """What answered is not a JVM's debug agent."""
+    """The peer that answered is not a JVM's debug agent."""
 
 
 def how_it_ended(name: str, error: Exception | None) -> str:
@@ -101,7 +101,7 @@ class RelayEnd(asyncio.Protocol, asyncio.BufferedProtocol):
     def __init__(self, relay: Pair, observer: Observer, direction: FromDebugger | FromJvm) -> None:
         self.relay = relay
         self.other: RelayEnd
-        self.bytes = 0  # that came from here
+        self.bytes = 0  # that came from here and were passed on
         self.is_lost = True  # or not made yet
         self.has_ended = False  # will send nothing more
         self._transport: asyncio.Transport | None = None
@@ -126,7 +126,6 @@ class RelayEnd(asyncio.Protocol, asyncio.BufferedProtocol):
         self.data_received(self._buffer[:nbytes])
 
     def data_received(self, data: Data) -> None:
-        self.bytes += len(data)
         try:
             passed = self._direction.feed(data)
             if passed is not data:
@@ -139,6 +138,7 @@ class RelayEnd(asyncio.Protocol, asyncio.BufferedProtocol):
             self._direction = Unobserved(held=self._held, ours=self._ours)
             passed = self._direction.feed(data)
             self.relay.observer_failed(e)
+        self.bytes += len(passed)
         try:
             sent = write(self.other.fd, passed)
         except OSError:

@@ -9,11 +9,11 @@ class Handshake:
         self._have = 0
 
     def missing(self) -> memoryview:
-        """Where to read into: what follows the handshake stays where it is."""
+        """Return where to read into, so that what follows the handshake stays in the socket."""
         return memoryview(self._bytes)[self._have :]
 
     def take(self, data: bytes | memoryview) -> bytes | memoryview:
-        """What is beyond the handshake in *data*."""
+        """Take what belongs to the handshake; return the rest of *data*."""
         wanted = data[: len(self._bytes) - self._have]
         self._bytes[self._have : self._have + len(wanted)] = wanted
         self._have += len(wanted)

@@ -26,7 +26,7 @@ def find_out_when_gone(transport: asyncio.BaseTransport) -> None:
 
 
 def set_keepalive(fd: int) -> None:
-    """What a listener has, all that it accepts has too (Linux copies it)."""
+    """Set it on a listener, and all that it accepts have it too (Linux copies it)."""
     # uvloop's sockets make a new object for each option that is set.
     sock = socket.socket(fileno=fd)
     try:

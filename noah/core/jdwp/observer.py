@@ -10,7 +10,7 @@ that matter, only until they were read.
 - From the JVM nothing is held back but the replies to questions of our own, and unfinished headers while there are
   such questions.
 
-Handshakes are not its business: it begins after them. Where packets can no longer be told apart, everything passes.
+Handshakes are not its business: it begins after them. Once the borders of packets are lost, everything passes.
 Who feeds it must be able to do without it (see noah.proxy.ends): `held`, and `ours` of the JVM's direction, say after
 each call what that takes.
 """
@@ -23,7 +23,7 @@ from noah.core.jdwp.wire import HEADER_SIZE, REPLY, command_header, header, repl
 
 # A JVM allocates what a header says before it reads on. The longest packet that is meant well is RedefineClasses: MiBs.
 LONGEST: Final = 64 << 20
-FOREVER: Final = 1 << 62  # the rest of a packet, where packets can no longer be told apart
+FOREVER: Final = 1 << 62  # the rest of a packet, once the borders of packets are lost
 
 Data = bytes | memoryview
 

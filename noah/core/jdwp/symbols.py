@@ -26,7 +26,7 @@ V = TypeVar("V")
 
 
 class _Recent(Generic[K, V]):
-    """What was kept or used last, up to *most* in all: entries, or bytes."""
+    """Entries kept or used most recently, up to *most* in all: a number of entries, or of bytes."""
 
     def __init__(self, most: int) -> None:
         self._most = most

@@ -190,7 +190,8 @@ def _short(location: str) -> str | None:
     """Return a class's name without its package, as a port says it; None for a dash."""
     if location == "-":
         return None
-    owner, _, method = location.rpartition(".")
+    # Eclipse writes a dot where the JDK writes a slash before the address of a hidden class.
+    owner, _, method = location.replace(".0x", "/0x").rpartition(".")
     return f"{owner.rpartition('.')[2]}.{method}"
 
 

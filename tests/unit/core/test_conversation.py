@@ -290,7 +290,7 @@ def test_a_method_for_which_all_threads_run_leaves_the_whole_vm_suspended(shop: 
     shop.asks(jdwp.CLASS_INVOKE, long(7, 1, 70) + integer(0, 0))
     assert said_at_last(shop) == VmChanged(Vm.SUSPENDED, "t1", "Shop.main:14")
     shop.asks(jdwp.THREAD_RESUME, long(1))
-    assert said_at_last(shop) == VmChanged(Vm.SUSPENDED)  # where the other thread is now nobody knows
+    assert said_at_last(shop) == VmChanged(Vm.SUSPENDED)  # where the other thread is now is not known
 
 
 def test_popped_frames_leave_a_place_that_is_asked_for(shop: Wire) -> None:

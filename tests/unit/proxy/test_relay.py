@@ -3,6 +3,7 @@
 import asyncio
 import random
 import socket
+import struct
 import tracemalloc
 
 import pytest
@@ -11,7 +12,7 @@ from noah.core.jdwp.wire import HANDSHAKE
 from noah.proxy.relay import LINGER
 from tests import jdwp
 from tests.faults import Network, through
-from tests.jdwp import ask, reply, stop
+from tests.jdwp import ALL, ask, long, reply, stop, string
 from tests.unit.proxy.conftest import Open, Watched
 
 KINDS = [jdwp.VERSION, jdwp.VALUES, jdwp.METHODS, jdwp.SUSPEND, jdwp.RESUME, jdwp.SET, jdwp.REDEFINE, 0x1234]
@@ -196,3 +197,35 @@ async def test_a_side_that_does_not_end_after_the_other_is_ended(opened: Open) -
     async with asyncio.timeout(LINGER * 2):
         assert await reader.read() == b""
     await watched.until(lambda: watched.port.attached is None)
+
+
+async def test_what_the_jvm_alone_knows_of_a_stop_is_asked_after_the_debugger_and_stays_here(opened: Open) -> None:
+    heard: list[tuple[int, int]] = []
+    answers = {
+        jdwp.THREAD_NAME: string("http-1"),
+        jdwp.SIGNATURE: string("Lcom/shop/Shop;"),
+        jdwp.METHODS: jdwp.methods({70: "total"}),
+        jdwp.LINES: jdwp.lines({0: 14, 4: 15}),
+    }
+
+    async def stops_and_answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(stop(ALL, at=jdwp.location(7, 70, 4)))
+        while True:
+            length, packet_id, _, number = struct.unpack(">IIBH", await reader.readexactly(11))
+            await reader.readexactly(length - 11)
+            heard.append((packet_id, number))
+            writer.write(reply(packet_id, answers.get(number, b"")))
+
+    watched = await opened(stops_and_answers)
+    reader, writer = await watched.attach()
+    assert await reader.readexactly(len(stop(ALL))) == stop(ALL)
+    for packet_id in range(1, 20):  # as long as it talks, nothing else is said
+        writer.write(ask(packet_id, jdwp.VALUES, long(packet_id)))
+        assert await reader.readexactly(11) == reply(packet_id)
+    await watched.until(lambda: watched.port.vm and watched.port.vm.location == "Shop.total:15")
+    assert watched.port.vm is not None
+    assert watched.port.vm.thread == "http-1"
+    own = [number for packet_id, number in heard if packet_id >= 20]
+    assert own == [jdwp.THREAD_NAME, jdwp.SIGNATURE, jdwp.METHODS, jdwp.LINES]
+    writer.write(ask(20, jdwp.RESUME))
+    assert await reader.readexactly(11) == reply(20)
