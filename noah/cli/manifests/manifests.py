@@ -106,19 +106,21 @@ def _injected(document: Document) -> tuple[str, tuple[str, ...]]:
     earlier = _Read(document.text)
     injected = _decided(core.inject, earlier.meaning)
     clean = _Read(_ejected(document.text))
-    if _decided(core.eject, injected.manifest) != clean.meaning:
+    # What eject will give: the same in another order, which tells where the text has to be kept as well.
+    back = _decided(core.eject, injected.manifest)
+    if back != clean.meaning:
         raise BadInput("has a pod that an API server would refuse: what inject puts in could not be taken out again.")
     notes = _repeated(clean, document)
     new = deepcopy(injected.manifest)
     pods = [path for path in pod_paths(new) if core.ORIGINAL in _annotations(at(new, path))]
     for path in pods:
         _annotations(at(new, path)).pop(core.SOURCE, None)
-    trial = Rewriting(clean.text, clean.root, clean.meaning, new, pods)
+    trial = Rewriting(clean.text, clean.root, back, new, pods)
     trial.done()
     for path, sources in trial.replaced.items():
         if path in pods:
             _annotations(at(new, path))[core.SOURCE] = json.dumps(sources, separators=(",", ":"), ensure_ascii=False)
-    return _rewritten(clean, new, [Rewriting(clean.text, clean.root, clean.meaning, new, pods)]), notes + injected.notes
+    return _rewritten(clean, new, [Rewriting(clean.text, clean.root, back, new, pods)]), notes + injected.notes
 
 
 def _ejected(text: str) -> str:

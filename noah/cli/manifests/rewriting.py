@@ -273,7 +273,7 @@ def _can_go_into(value: Node, old: Any, new: Any) -> bool:
             and bool(value.pairs and new)
             and (old.keys() <= new.keys() or (old.keys() >= new.keys() and old.keys() == _own_pairs(value).keys()))
         )
-    if not isinstance(value, SequenceNode) or not isinstance(new, list) or not value.items:
+    if not isinstance(value, SequenceNode) or not (isinstance(new, list) and new and value.items):
         return False
     if any(isinstance(item, AliasNode) for item in value.items):
         return False
