@@ -68,7 +68,7 @@ def pod(chance: random.Random) -> Json:
         **chance.choice(COMMANDS),
         **{key: wanted[key] for key in keys},
     }
-    other = {"name": "other", "image": "busybox", "command": ["sleep", "9"]}
+    other: Json = {"name": "other", "image": "busybox", "command": ["sleep", "9"]}
     if wanted["env"] is not None:
         other["env"] = wanted["env"]
     spec: Json = {"containers": [app, other] if chance.random() < 0.3 else [app], "terminationGracePeriodSeconds": 2}

@@ -1,8 +1,8 @@
 """Changes what a document means with as few changes to its text as possible: comments, order, quotes and the rest of
 its style stay, because only the changed places are written again.
 
-Each pod that is changed gets *sources*: how the replaced places were written, by their paths. Whoever takes the same
-changes back with these sources gets the same text, byte for byte. A path's steps are keys and, in lists, an item's name
+Each pod that is changed gets *sources*: how the replaced places were written, by their paths. Taking the same changes
+back with these sources gives the same text, byte for byte. A path's steps are keys and, in lists, an item's name
 or number. A source begins with ":" if it stood behind a key, with "*" if it is an alias;
 "" means that nothing stood there.
 

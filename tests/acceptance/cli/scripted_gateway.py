@@ -1,6 +1,6 @@
 """What a gateway says in stories that a real one cannot be brought to tell on demand: it is slow, cut, broken, gone.
 
-Everything else is told with the real one.
+Everything else is tested with the real one.
 """
 
 import asyncio
