@@ -7,12 +7,15 @@ refused, counts at once: nothing is done with rights that the file no longer mea
 
 import asyncio
 import base64
+import contextlib
+import json
 import os
 import ssl
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 from yarl import URL
@@ -180,9 +183,16 @@ class _KubeconfigReader:
             raise FileNotFoundError(f"none of the files {self._kubeconfig} exists")
         texts = [(file, file.read_text()) for file in files]
         if self._parsed is None or self._parsed[0] != texts:
-            trees = [(file, yaml.load(text, Loader=_Loader)) for file, text in texts]  # noqa: S506 - both are safe
-            self._parsed = texts, choose(trees, self._context)
+            self._parsed = texts, choose([(file, _tree(text)) for file, text in texts], self._context)
         return self._parsed[1]
+
+
+def _tree(text: str) -> Any:
+    if text.lstrip().startswith("{"):
+        # JSON may be indented by tabs, which PyYAML does not take.
+        with contextlib.suppress(ValueError):
+            return json.loads(text)
+    return yaml.load(text, Loader=_Loader)  # noqa: S506 - both loaders are safe
 
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the first is ten times as fast, where PyYAML has it

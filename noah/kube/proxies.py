@@ -18,6 +18,8 @@ def proxy_from(environment: Mapping[str, str], url: URL) -> URL | None:
     if not value or _is_exempt(url.host or "", url.port or 0, _variable(environment, "NO_PROXY")):
         return None
     proxy = URL(value if "://" in value else f"http://{value}")
+    if proxy.scheme == "socks5h":  # to Go the same: the proxy resolves names for both
+        proxy = proxy.with_scheme("socks5")
     if proxy.scheme not in SCHEMES or not proxy.host:
         raise ValueError(f"{name} of the environment is not an http, https or socks5 URL")
     return proxy

@@ -150,6 +150,15 @@ async def test_a_tokens_file_counts_more_than_the_token_while_it_can_be_read(
     assert sent(tls_api, "authorization") == ["Bearer first", "Bearer second", "Bearer written"]
 
 
+@pytest.mark.parametrize("indent", [None, 2, "\t"])
+async def test_a_kubeconfig_may_be_json(tls_api: FakeApi, kubeconfig: Kubeconfig, indent: int | str | None) -> None:
+    kubeconfig.write({"token": "x", "as": "jane"})
+    kubeconfig.path.write_text(json.dumps(json.loads(kubeconfig.path.read_text()), indent=indent))
+    async with Client(kubeconfig.settings) as client:
+        await client.ask("GET", "/version")
+    assert sent(tls_api, "impersonate-user") == ["jane"]
+
+
 async def test_a_user_name_and_a_password_are_basic_authentication(tls_api: FakeApi, kubeconfig: Kubeconfig) -> None:
     kubeconfig.write({"username": "jane", "password": "sécret:"})
     async with Client(kubeconfig.settings) as client:

@@ -11,6 +11,7 @@ from noah.kube.proxies import proxy_from
         ({"HTTPS_PROXY": "http://p:3128"}, "https://a:6443", "http://p:3128"),
         ({"https_proxy": "p:3128"}, "https://a:6443", "http://p:3128"),
         ({"HTTPS_PROXY": "socks5://p"}, "https://a", "socks5://p"),
+        ({"HTTPS_PROXY": "socks5h://u:s@p:1080"}, "https://a", "socks5://u:s@p:1080"),
         ({"HTTPS_PROXY": "https://u:s@p"}, "https://a", "https://u:s@p"),
         ({"HTTPS_PROXY": "http://p"}, "http://a", None),
         ({"HTTP_PROXY": "http://p"}, "http://a", "http://p"),
