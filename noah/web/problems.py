@@ -28,7 +28,7 @@ class Problem(TypedDict):
     instance: str
     holder: NotRequired[str]  # who debugs the target already
     session: NotRequired[str]
-    needs_restart: NotRequired[bool]  # the same request with confirm_restart goes on
+    needs_restart: NotRequired[bool]  # the same request with confirm_restart is accepted
 
 
 class UnsupportedType(NoahError):

@@ -152,7 +152,7 @@ async def _keep_renewed(
         except BadSettings as e:
             pause_s = max(look_again, backoff.next_s())
             log.warning("the webhook's certificate is not renewed: %s", e.sentence)
-        except Exception:  # the task's outermost loop: the gateway goes on with the certificate that it has
+        except Exception:  # the task's outermost loop: the webhook keeps the certificate that it has
             pause_s = max(look_again, backoff.next_s())
             log.exception("the webhook's certificate is not renewed")
 

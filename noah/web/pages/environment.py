@@ -1,7 +1,7 @@
 """The page of the environment, app by app: an app's pods and KVM hosts under one heading, wherever they run.
 
-A page has so many targets, not apps: one that is cut by its end goes on under the same heading, which always speaks of
-the whole app.
+A page has a number of targets, not of apps: an app that does not fit is continued on the next page under the same
+heading, which always describes the whole app.
 """
 
 from collections import defaultdict

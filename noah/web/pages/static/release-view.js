@@ -102,7 +102,7 @@ export class View {
     return new Blocks(this.#box, { columns, height, marked: this.#marked });
   }
 
-  /** What was filled is what one sees from now on; who reads stays where they are. */
+  /** Shows what was filled from now on; the reader's place stays. */
   #turn() {
     const top = this.following ? null : this.#atTop();
     this.#sized.unobserve(this.#blocks.root);
