@@ -60,13 +60,13 @@ class Clock:
 
     async def set_by(self, store: Store) -> None:
         before = machine_clock()
-        told = await store.now()
-        self.offset = told - before - (machine_clock() - before) / 2
+        at_database = await store.now()
+        self.offset = at_database - before - (machine_clock() - before) / 2
 
 
 @contextlib.asynccontextmanager
 async def gateway(settings: Settings) -> AsyncIterator[str]:
-    """A gateway that serves as long as the context lasts; gives its URL. BadSettings or Unavailable when it cannot."""
+    """Serve as long as the context lasts; yield the URL. BadSettings or Unavailable if that is not possible."""
     clock = Clock()
     stopping = False
     async with contextlib.AsyncExitStack() as stack:
@@ -130,7 +130,7 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
 
 
 def _bound(settings: Settings) -> socket.socket:
-    """A socket that has the address; who connects waits. BadSettings when another program has it."""
+    """Return a listening socket; clients wait until they are served. BadSettings if another program has the address."""
     host, port = settings.gateway.host, settings.gateway.port
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]

@@ -20,25 +20,25 @@ class NoahError(Exception):
 
 
 class BadInput(NoahError):
-    """That cannot be understood."""
+    """The request cannot be understood."""
 
     http_status = 400
 
 
 class Forbidden(NoahError):
-    """That is not yours to do."""
+    """You may not do this."""
 
     http_status = 403
 
 
 class NotFound(NoahError):
-    """There is no such thing."""
+    """It does not exist."""
 
     http_status = 404
 
 
 class Conflict(NoahError):
-    """That cannot be done in the present state."""
+    """It is not possible in the present state."""
 
     http_status = 409
 
@@ -71,7 +71,7 @@ class CannotDebug(NoahError):
 
 
 class RolledBack(CannotDebug):
-    """What was tried has been taken back: it is not tried again for this session."""
+    """Everything that was tried has been taken back; it is not tried again for this session."""
 
 
 class NeedsRestart(Conflict):

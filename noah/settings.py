@@ -1,6 +1,6 @@
 """One typed tree of settings, read once from a TOML file; every default stands here with its reason and unit.
 
-A key that nobody knows is an error that names it. Modules get the part they need, as an argument.
+An unknown key is an error that names it. Modules get the part they need, as an argument.
 """
 
 import ipaddress
@@ -104,7 +104,7 @@ class _Listener(_Part):
 
 class GatewaySettings(_Listener):
     listen: Address = "127.0.0.1:7070"
-    # What an IDE is told to connect to; and the address that debug ports are bound at is listen's host.
+    # The host in what people copy into their IDE. Debug ports are bound at listen's host.
     advertised_host: str = "127.0.0.1"
     debug_ports: PortRange = "20000-20999"
     database: str = "sqlite:///noah.db"
@@ -112,7 +112,7 @@ class GatewaySettings(_Listener):
     public_url: PublicUrl | None = None
     # Networks of the reverse proxies that are believed when they say who asks, in X-Forwarded-For or Forwarded.
     trusted_proxies: tuple[Network, ...] = ()
-    # There is no login yet: whoever reaches the port is believed. Beyond loopback that has to be said on purpose.
+    # There is no login yet: everybody who reaches the port is believed. Beyond loopback that takes a setting.
     insecure_listen: bool = False
 
     @property
@@ -126,7 +126,7 @@ class GatewaySettings(_Listener):
 
     @property
     def public_origin(self) -> str | None:
-        """SCHEME://HOST[:PORT], as a browser writes it into the Origin header."""
+        """Return SCHEME://HOST[:PORT], as a browser writes it into the Origin header."""
         if self.public_url is None:
             return None
         url = urlsplit(self.public_url)
@@ -136,7 +136,7 @@ class GatewaySettings(_Listener):
 
     @property
     def public_path(self) -> str:
-        """Without a slash at its end: "/noah", or "" if the site is at the root."""
+        """Return the path without a slash at its end: "/noah", or "" if the site is at the root."""
         return urlsplit(self.public_url or "").path.rstrip("/")
 
     @model_validator(mode="after")
@@ -151,7 +151,7 @@ class GatewaySettings(_Listener):
 
 class SessionSettings(_Part):
     default_length: Length = timedelta(hours=2)
-    # A working day with a margin; whoever needs more extends.
+    # A working day with a margin; a session can be extended.
     longest: Length = timedelta(hours=12)
     # How long the whole VM may stand still before the gateway resumes it; none: as long as the developer likes.
     pause_budget: Length | None = None
@@ -206,7 +206,7 @@ class Local(_Part):
 
 
 class HostApp(_Part):
-    """One JVM on a host: how it is restarted, and where its options stand. Without either, it has to listen already."""
+    """One JVM on a host: how it is restarted, and where its options are. Without either, it has to listen already."""
 
     name: Name
     # A systemd unit, or command lines for the user's shell on the host.
@@ -230,7 +230,7 @@ class HostApp(_Part):
         if self.options_file is not None and not self.options_file.startswith("/"):
             raise ValueError(f"app {self.name!r}: options_file is a whole path")
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.options_variable):
-            raise ValueError(f"app {self.name!r}: options_variable is no variable's name")
+            raise ValueError(f"app {self.name!r}: options_variable is not the name of a variable")
         return self
 
     @property
@@ -241,7 +241,7 @@ class HostApp(_Part):
 
 
 class Host(_Part):
-    """A machine that is no pod, reached by SSH."""
+    """A machine with apps outside of Kubernetes, reached by SSH."""
 
     name: Name
     address: str
@@ -251,7 +251,7 @@ class Host(_Part):
     host_key: str  # pinned: a line as in the host's /etc/ssh/ssh_host_ed25519_key.pub
     become: tuple[str, ...] = ()  # ["sudo", "-n"], where the user alone may not edit the file or restart the app
     # At a session's end, what becomes of the flags that it brought: they stay; the file is put back and the app
-    # restarted; or the file is put back, and whoever restarts the app next ends them.
+    # restarted; or the file is put back, and the app's next restart ends them.
     ends: Literal["keep", "revert", "revert-at-next-restart"] = "revert-at-next-restart"
     apps: tuple[HostApp, ...]
 
@@ -265,10 +265,10 @@ class Host(_Part):
 
 
 class WebhookSettings(_Listener):
-    """Where API servers ask what to put into new pods. Its certificates are the gateway's own."""
+    """The server that API servers ask what to put into new pods. Its certificates are the gateway's own."""
 
     names: Annotated[tuple[str, ...], Field(min_length=1)]  # by which API servers reach it: DNS names and addresses
-    folder: Path = Path("noah-webhook")  # keeps the authority that the API servers were told
+    folder: Path = Path("noah-webhook")  # keeps the authority that the API servers trust
 
 
 class Settings(_Part):
@@ -296,7 +296,7 @@ def settings_file(given: str | None, environ: Mapping[str, str] = os.environ) ->
 
 
 def read_settings(file: Path) -> Settings:
-    """BadSettings names the file, and the key or the line that is wrong."""
+    """Return the settings. BadSettings names the file, and the key or the line that is wrong."""
     try:
         tree: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as e:
@@ -316,7 +316,7 @@ def parse_settings(tree: Mapping[str, Any], *, origin: str) -> Settings:
 def _say(error: Any) -> str:
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        return f"nobody knows the key {key!r}"
+        return f"unknown key {key!r}"
     if error["type"] == "tuple_type" and isinstance(error["input"], dict):
         return f"{key}: there may be several, so write [[{key}]] with two brackets"
     reason = error["msg"].removeprefix("Value error, ")

@@ -1,4 +1,4 @@
-"""Releases that were seen, with the end of what they told."""
+"""Releases that were seen, with the last of their events."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -24,7 +24,7 @@ READ_ONLY = "25006"  # SQLSTATE of a write to what has become a standby
 
 
 def parse_url(text: str) -> URL:
-    """BadSettings, with the forms that there are; what is shown of *text* has no password."""
+    """Return the URL. BadSettings names the forms that exist; what it shows of *text* has no password."""
     scheme, separator, rest = text.partition("://")
     drivers = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
     try:
@@ -57,7 +57,7 @@ def open_engine(text: str) -> AsyncEngine:
 
 
 def open_plain_engine(text: str) -> Engine:
-    """For Alembic, which knows no asyncio. All its transactions write, and may take as long as a migration takes."""
+    """Return an engine for Alembic, which has no asyncio. All its transactions write, and have no deadline."""
     url = parse_url(text)
     if url.drivername == "sqlite":
         engine = create_engine(url, connect_args={"timeout": BUSY}, execution_options={"writes": True})
@@ -71,8 +71,8 @@ def postgres_args(url: URL) -> dict[str, Any]:
     return {
         "async_creator_fn": _Connection.connect,
         "connect_timeout": 5,
-        # A machine that is gone without a word, in either direction: ours is told by the kernel, and what a gateway
-        # that died had begun is rolled back by the server, locks and all.
+        # A peer that is gone without closing: the kernel ends our side, and the server rolls back what a gateway that
+        # died had begun, locks included.
         "tcp_user_timeout": milliseconds,
         "options": f"{url.query.get('options', '')} -c timezone=UTC -c statement_timeout={milliseconds}"
         f" -c idle_in_transaction_session_timeout={milliseconds}",
@@ -109,7 +109,7 @@ def _sqlite_begins(connection: Any) -> None:
 
 
 def _switched_over(context: ExceptionContext) -> None:
-    """pool_pre_ping does not see that the server has become a standby: the connection must be made anew."""
+    """Replace a connection whose server has become a standby; pool_pre_ping does not see that."""
     if getattr(context.original_exception, "sqlstate", None) == READ_ONLY:
         context.is_disconnect = True
 
@@ -125,7 +125,7 @@ class Database:
         return self._engine.dialect.name == "sqlite"
 
     async def check_file(self) -> None:
-        """Unavailable when SQLite's file cannot be opened.
+        """Raise Unavailable if SQLite's file cannot be opened.
 
         aiosqlite's thread outlives such a failure, and complains in the log when the loop has ended before it.
         """

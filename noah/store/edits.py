@@ -17,7 +17,7 @@ class EditStore:
         self._database = database
 
     async def record(self, edit: HostEdit) -> None:
-        """Conflict when another edit of the target is not over."""
+        """Keep an edit. Conflict if another edit of the target is not over."""
         try:
             async with self._database.writing() as connection:
                 row = {**_row_of(edit), "created_at": await self._database.now(connection)}
@@ -36,14 +36,14 @@ class EditStore:
     async def change(
         self, edit: HostEdit, state: EditState, *, session: str | None = None, why: str | None = None
     ) -> bool:
-        """False when it is not as *edit* says any more: somebody else was faster."""
+        """Change the edit's state; return False if somebody else changed it since it was read."""
         values: dict[str, Any] = {"state": state, "session": session or edit.session, "why": why or edit.why}
         async with self._database.writing() as connection:
             unchanged = (host_edits.c.id == edit.id, host_edits.c.state == edit.state)
             return (await connection.execute(update(host_edits).where(*unchanged).values(values))).rowcount == 1
 
     async def left_over(self) -> list[HostEdit]:
-        """Open ones whose session does not live any more."""
+        """Return the open ones whose session has ended."""
         live = select(sessions.c.id).where(is_live)
         async with self._database.reading() as connection:
             rows = await connection.execute(select(host_edits).where(is_open, host_edits.c.session.not_in(live)))

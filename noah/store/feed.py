@@ -1,4 +1,4 @@
-"""Numbered events, with a bounded history: who reconnects goes on where they were, or is told to reload.
+"""Numbered events with a bounded history: a client that reconnects continues where it was, or has to reload.
 
 An event's number is EPOCH-N. The epoch is the process's: numbers of another one mean nothing here, so their watcher
 reloads.
@@ -14,7 +14,7 @@ from typing import Any
 from noah.core.session.event_kind import EventKind
 
 KEPT = 2000  # events; at 200 bytes each, nothing; at one event per second, half an hour
-BEHIND = 500  # events; a watcher further behind than this is told to reload
+BEHIND = 500  # events; a watcher further behind than this has to reload
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Feed:
 
     @property
     def last_id(self) -> str:
-        """To watch from here."""
+        """Return the ID to watch from, so that everything published from now on is seen."""
         return f"{self._epoch}-{self._count}"
 
     def publish(self, kind: EventKind, subject: str, data: Mapping[str, Any]) -> None:
@@ -46,7 +46,7 @@ class Feed:
         self._events.append(event)
         for queue in self._watchers:
             if queue.qsize() >= BEHIND:
-                # It is told to reload once, and goes on from here: what it had not read is in what it reads then.
+                # It reloads once and continues from here: reloading shows what it had not read.
                 while not queue.empty():
                     queue.get_nowait()
                 queue.put_nowait(self._reload())
@@ -54,9 +54,9 @@ class Feed:
                 queue.put_nowait(event)
 
     async def watch(self, last_id: str | None = None) -> AsyncGenerator[Event, None]:
-        """What came after *last_id*, then what comes; without one, only what comes. Ends when the feed is closed.
+        """Yield the events after *last_id*, then new ones; without it, only new ones. Ends when the feed is closed.
 
-        An event of the kind RELOAD says that some were missed and that the watcher should read everything anew.
+        An event of the kind RELOAD says that some were missed and that the watcher should read everything again.
         """
         queue: asyncio.Queue[Event | None] = asyncio.Queue(BEHIND + 1)  # the last place is for the None
         if self._closed:
@@ -74,7 +74,7 @@ class Feed:
             self._watchers.discard(queue)
 
     def close(self) -> None:
-        """Ends every watch, when it has read what there is; one that begins later ends likewise."""
+        """End every watch once it has read what there is, and every later one likewise."""
         self._closed = True
         for queue in self._watchers:
             queue.put_nowait(None)
@@ -82,7 +82,7 @@ class Feed:
         self._watchers.clear()
 
     def _since(self, last_id: str) -> list[Event] | None:
-        """None when it is not known what came after."""
+        """Return the events after *last_id*; None if that is not known."""
         epoch, _, number = last_id.rpartition("-")
         if epoch != self._epoch or not (number.isascii() and number.isdigit() and len(number) < 20):
             return None

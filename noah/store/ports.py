@@ -17,8 +17,8 @@ CHOOSING = 0x6E6F6168_00000002  # PostgreSQL's advisory lock for who chooses a p
 async def choose_port(
     connection: AsyncConnection, owner: str, app: str, place: str, *, ports: range, avoid: Set[int]
 ) -> int:
-    """One that they had for this app, if possible in this place; else one that nobody ever had; else the one whose
-    last use is longest ago."""
+    """Return a port: one that they had for this app, preferably in this place; else one that was never used; else
+    the one whose last use is longest ago."""
     if connection.dialect.name == "postgresql":
         # All choose by the same rule: those who choose at once would want the same port, again and again.
         await connection.execute(select(func.pg_advisory_xact_lock(CHOOSING)))
@@ -45,7 +45,7 @@ async def keep_port(connection: AsyncConnection, port: int, owner: str, app: str
 
 
 async def give_up_port(connection: AsyncConnection, port: int, now: datetime) -> None:
-    """Another program of the machine has it: it is nobody's, and is offered again when all others have been."""
+    """Note that another program of the machine has the port: it is offered again when all others have been."""
     await keep_port(connection, port, "", "", now)
 
 
@@ -54,7 +54,7 @@ async def touch_port(connection: AsyncConnection, port: int, now: datetime) -> N
 
 
 def place_of(target: Target, workload: str | None) -> str:
-    """What stays the same when a pod is replaced by another one of its workload."""
+    """Return what stays the same when a pod is replaced by another one of its workload."""
     match target:
         case PodTarget(cluster=cluster, namespace=namespace, container=container) if workload is not None:
             return f"pod/{cluster}/{namespace}/{workload}/{container}"
@@ -63,7 +63,7 @@ def place_of(target: Target, workload: str | None) -> str:
 
 
 async def _last_places(connection: AsyncConnection, owner: str, app: str) -> dict[int, str]:
-    """Where each port of theirs led to last: with the same app in two environments, the two must not change places."""
+    """Return where each of their ports led last: one app in two environments must not change its ports between them."""
     statement = select(sessions).where(sessions.c.owner == owner, sessions.c.app == app).order_by(sessions.c.created_at)
     rows = (await connection.execute(statement)).mappings()
     return {one.port: place_of(one.target, one.workload) for one in map(session_of, rows)}

@@ -42,7 +42,7 @@ class ReleaseStore:
         return _release_of(row) if row else None
 
     async def events(self, id: str) -> list[Numbered]:
-        """Those that are kept, in order; none of a release that is not known."""
+        """Return the events that are kept, in order; none of an unknown release."""
         async with self._database.reading() as connection:
             packed = await connection.scalar(select(releases.c.events).where(releases.c.id == id))
         return await asyncio.to_thread(_unpacked, packed) if packed else []
@@ -55,7 +55,7 @@ class ReleaseStore:
         workload: str | None = None,
         result: Result | None = None,
     ) -> list[Release]:
-        """All there are; they are never more than KEPT."""
+        """Return all that match; there are never more than KEPT."""
         given = (
             (releases.c.cluster, cluster),
             (releases.c.namespace, namespace),

@@ -27,7 +27,7 @@ def downgrade(url: str, revision: str) -> None:
 
 
 def check(connection: Connection) -> None:
-    """BadSettings, with what to do, unless the database is at the revision that this gateway was made for."""
+    """Raise BadSettings, with what to do, unless the database is at the revision that this gateway was made for."""
     needed, *older = _known()
     found = MigrationContext.configure(connection).get_current_revision()
     if found == needed:
@@ -43,7 +43,7 @@ def check(connection: Connection) -> None:
 
 @cache
 def _known() -> tuple[str, ...]:
-    """All revisions, the newest first."""
+    """Return all revisions, the newest first."""
     return tuple(script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions())
 
 
@@ -71,6 +71,6 @@ def _config() -> Config:
 
 
 def _migrations() -> Path:
-    """Beside the package in a checkout; under the installation's share/ when it was installed from a wheel."""
+    """Return the folder: beside the package in a checkout, under share/ when it was installed from a wheel."""
     checkout = Path(__file__).parents[2] / "migrations"
     return checkout if (checkout / "env.py").exists() else Path(sysconfig.get_path("data")) / "share/noah/migrations"

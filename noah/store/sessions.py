@@ -40,8 +40,10 @@ class SessionStore:
         may_restart: bool = False,
         ports: range,
     ) -> Session:
-        """A new session, with the port that this person had for this app. AlreadyDebugged (by whomever, the same person
-        included); PortsUsedUp."""
+        """Make a session, with the port that this person had for this app.
+
+        Raises AlreadyDebugged if the target is held, by the same person or another; PortsUsedUp.
+        """
         for _ in range(ROUNDS):
             try:
                 async with self._database.writing() as connection:
@@ -78,7 +80,7 @@ class SessionStore:
         return session_of(row) if row else None
 
     async def audits(self, ids: Iterable[str]) -> dict[str, Mapping[str, Any] | None]:
-        """What was kept of each of these sessions, by its id."""
+        """Return the audit that was kept of each of these sessions, by its ID."""
         async with self._database.reading() as connection:
             rows = await connection.execute(select(sessions.c.id, sessions.c.audit).where(sessions.c.id.in_(ids)))
             return {row.id: row.audit for row in rows}
@@ -101,7 +103,7 @@ class SessionStore:
         limit: int,
         after: str | None = None,
     ) -> Page[Session]:
-        """Newest first. *state*: live, ended or all; *ids*: none but these."""
+        """Return a page, newest first. *state*: live, ended or all; *ids*: none but these."""
         wanted: list[ColumnElement[bool]] = []
         if owner is not None:
             wanted.append(sessions.c.owner == owner)
@@ -124,12 +126,12 @@ class SessionStore:
         async with self._database.writing() as connection:
             session = await _there(connection, id)
             if session.is_over:
-                raise Conflict(f"Session {id} is over: enable debugging anew.")
+                raise Conflict(f"Session {id} is over: enable debugging again.")
             until = max(session.expires_at, await self._database.now(connection) + until_from_now)
             return await _change(connection, replace(session, expires_at=until))
 
     async def ask_end(self, id: str, *, reason: EndReason, detail: str | None, by: str | None) -> Session:
-        """The first reason stays."""
+        """Note that the session is over, and why; the first reason stays."""
         async with self._database.writing() as connection:
             session = await _there(connection, id)
             if session.is_over:
@@ -138,7 +140,7 @@ class SessionStore:
             return await _change(connection, replace(session, end_reason=reason, end_detail=detail, ended_by=by))
 
     async def finish(self, id: str, *, audit: Mapping[str, Any] | None) -> Session:
-        """It has ended now; once."""
+        """Note that the session has ended, once."""
         async with self._database.writing() as connection:
             session = await _there(connection, id)
             if session.ended_at is not None:
@@ -150,13 +152,13 @@ class SessionStore:
             return await _change(connection, replace(session, ended_at=now))
 
     async def save_audits(self, audits: Mapping[str, Mapping[str, Any]]) -> None:
-        """By session; what a session that has ended left stays as it is."""
+        """Keep audits by session ID; a session that has ended keeps the one that it has."""
         one = update(sessions).where(sessions.c.id == bindparam("of"), is_live).values(audit=bindparam("seen"))
         async with self._database.writing() as connection:
             await connection.execute(one, [{"of": id, "seen": audits[id]} for id in sorted(audits)])
 
     async def move(self, id: str, *, target: Target) -> Session:
-        """AlreadyDebugged when another session is on *target*."""
+        """Change the session's target. AlreadyDebugged if another session is on it."""
         for _ in range(ROUNDS):
             try:
                 async with self._database.writing() as connection:
@@ -169,7 +171,7 @@ class SessionStore:
         raise Unavailable(f"{target} is wanted by many at the same time: try again.")
 
     async def move_port(self, id: str, *, ports: range, avoid: Set[int]) -> Session:
-        """Another port, that is kept from now on; *avoid*: those that another program of the machine has."""
+        """Give the session another port, which is kept from now on; *avoid*: ports that another program has."""
         async with self._database.writing() as connection:
             session = await _there(connection, id)
             owner, app, place = session.owner, session.app, place_of(session.target, session.workload)
@@ -201,7 +203,7 @@ async def _change(connection: AsyncConnection, session: Session) -> Session:
 
 
 def _kept(text: str) -> str:
-    """What somebody's container said, as far as a database holds it: no NUL, no half of a surrogate pair."""
+    """Return text from somebody's container as a database can hold it: no NUL, no half of a surrogate pair."""
     return text.replace("\0", "").encode(errors="replace").decode()[:2000]
 
 
@@ -215,7 +217,7 @@ def _page(statement: Select[Any], limit: int, after: str | None) -> Select[Any]:
 async def _before(
     connection: AsyncConnection, wanted: Sequence[ColumnElement[bool]], limit: int, found: Sequence[Session]
 ) -> str | None:
-    """What leads to the page that ends where *found* begins."""
+    """Return the token of the page that ends where *found* begins."""
     if not found:
         return ""
     key = tuple_(sessions.c.created_at, sessions.c.id)
@@ -236,4 +238,4 @@ def _read_token(token: str) -> tuple[datetime, str]:
         at, _, id = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode().partition(" ")
         return datetime.fromisoformat(at).astimezone(UTC), id
     except (ValueError, OverflowError):
-        raise BadInput("That is no token to continue with: take the one that the page before gave.") from None
+        raise BadInput("Unknown token: to continue, use the one that the page before gave.") from None

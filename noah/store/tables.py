@@ -36,7 +36,7 @@ metadata = MetaData(naming_convention=NAMES)
 
 
 class Instant(TypeDecorator[datetime]):
-    """A moment. PostgreSQL keeps the zone; SQLite has none, so what is kept there is UTC."""
+    """A point in time. PostgreSQL keeps the zone; SQLite has none, so it is kept as UTC there."""
 
     impl = DateTime(timezone=True)
     cache_ok = True

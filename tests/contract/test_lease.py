@@ -115,7 +115,7 @@ async def test_a_gateway_stops_when_another_took_its_database_meanwhile(postgres
 
 
 def _cut_off(postgres: Postgres, url: str) -> None:
-    """Whoever holds the database."""
+    """End the connection that holds the database."""
     postgres.execute(f"SELECT pg_terminate_backend(pid) {HOLDERS} AND datname = '{url.rpartition('/')[2]}'")
 
 

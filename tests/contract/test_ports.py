@@ -24,9 +24,9 @@ async def test_sessions_that_begin_at_once_get_ports_of_their_own(store: Store, 
 async def test_the_last_port_goes_to_one_of_two(store: Store, url: str) -> None:
     other = Store.open(url)
     last = range(20000, 20001)
-    told = await asyncio.gather(add(store, "s1", ports=last), add(other, "s2", ports=last), return_exceptions=True)
+    answers = await asyncio.gather(add(store, "s1", ports=last), add(other, "s2", ports=last), return_exceptions=True)
     await other.close()
-    assert {type(one) for one in told} == {Session, PortsUsedUp}
+    assert {type(one) for one in answers} == {Session, PortsUsedUp}
 
 
 async def test_the_same_person_and_app_get_the_same_port_again(store: Store) -> None:

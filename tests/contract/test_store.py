@@ -33,12 +33,12 @@ async def test_of_twenty_clicks_at_once_one_wins(store: Store, url: str) -> None
     other = Store.open(url)
     target = LocalTarget("x")
     clicks = [add(one, f"s{n}", target, owner=f"user{n}") for n, one in enumerate([store, other] * 10)]
-    told = await asyncio.gather(*clicks, return_exceptions=True)
+    answers = await asyncio.gather(*clicks, return_exceptions=True)
     await other.close()
-    won = [one for one in told if isinstance(one, Session)]
+    won = [one for one in answers if isinstance(one, Session)]
     assert len(won) == 1
-    lost = [one for one in told if isinstance(one, AlreadyDebugged)]
-    assert len(lost) == 19, told
+    lost = [one for one in answers if isinstance(one, AlreadyDebugged)]
+    assert len(lost) == 19, answers
     assert {(one.holder, one.session_id) for one in lost} == {(won[0].owner, won[0].id)}
 
 

@@ -22,7 +22,9 @@ def test_people_write_lengths_in_these_forms(text: str, seconds: int) -> None:
      "9" * 10, "9" * 5000, "9999999h", "2h\n;", "x" * 10_000],
 )  # fmt: skip
 def test_anything_else_is_refused_in_a_short_sentence(text: str) -> None:
-    with pytest.raises(ValueError, match="is no length of time: write something like 90s, 45m, 2h or 1h30m") as caught:
+    with pytest.raises(
+        ValueError, match="is not a length of time: write something like 90s, 45m, 2h or 1h30m"
+    ) as caught:
         parse_duration(text)
     assert len(str(caught.value)) < 200
 

@@ -80,14 +80,14 @@ def test_all_that_there_is_can_be_written(file: Path) -> None:
     ],
 )
 def test_a_key_that_nobody_knows_is_named(file: Path, text: str, named: str) -> None:
-    assert refused(file, text) == f"FILE: nobody knows the key {named}"
+    assert refused(file, text) == f"FILE: unknown key {named}"
 
 
 def test_all_mistakes_are_said_at_once(file: Path) -> None:
     sentence = refused(file, "[gateway]\nlissten = 1\ndatabase = 5\n[sessions]\nlongest = 'x'")
     assert "gateway.lissten" in sentence
     assert "gateway.database: " in sentence
-    assert "sessions.longest: 'x' is no length of time" in sentence
+    assert "sessions.longest: 'x' is not a length of time" in sentence
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:7070", "[::]:7070", "10.1.2.3:7070", "noah.test:7070"])

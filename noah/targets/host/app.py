@@ -40,8 +40,8 @@ class HostedApp:
         self.ssh = ssh
         self.app = app
         self.target = HostTarget(ssh.host.name, app.name)
-        self.changing = asyncio.Lock()  # held by whoever edits its options or restarts it
-        self._turn = ""  # the look at the options that all changes after it follow from
+        self.changing = asyncio.Lock()  # held while its options are edited or it is restarted
+        self._fence = ""  # token of the last read before a change; the host refuses a change that carries an older one
 
     def __repr__(self) -> str:
         return f"<{self.target} of {self.ssh!r}>"
@@ -51,15 +51,15 @@ class HostedApp:
         return f"host {self.target.host}"
 
     async def forwarder(self, verb: str, session: str, *more: str) -> Answer:
-        told = arguments(verb, session, name=self.app.name, jdwp_port=self.app.jdwp_port)
-        ran = await self._run("forwarder", *told, *more)
+        given = arguments(verb, session, name=self.app.name, jdwp_port=self.app.jdwp_port)
+        ran = await self._run("forwarder", *given, *more)
         return read_answer(ran.stdout.decode("utf-8", "replace").splitlines())
 
     async def jvms(self) -> list[Jvm]:
         return _jvms(await self._asked("jvms", str(self.app.jdwp_port)))
 
     async def asleep(self) -> list[Jvm]:
-        """Those whose agent waits for jcmd: told at once, where forwarder() first waits for an agent to come back."""
+        """Return the JVMs whose agent waits for jcmd. Answers at once, where forwarder() first waits for an agent."""
         found = await self._asked("jvms", str(self.app.jdwp_port))
         return [] if "listens" in found else [jvm for jvm in _jvms(found) if jvm.waits_for_jcmd]
 
@@ -70,35 +70,35 @@ class HostedApp:
         return "listens" in await self._asked("listens", str(self.app.jdwp_port))
 
     async def healthy(self) -> str | None:
-        """What is wrong with it, or None: its checkurl says 200, asked as the probe asks, or there is none."""
+        """Return what is wrong with the app; None if its checkurl answers 200 as the probe asks it, or it has none."""
         if self.app.checkurl is None:
             return None
-        # A name that no report has: what a session says about a suspended JVM is no health.
+        # A name that no report has: a report of a suspended JVM says nothing about its health.
         ran = await self._run("liveness", self.app.checkurl, str(CHECKURL_TAKES), f"{self.app.name}.none")
         return None if ran.code == 0 else f"checkurl {self.app.checkurl} does not answer 200"
 
     async def read_options(self, file: str, *, to_change: bool = False) -> OptionsFile:
-        """*to_change*: what was decided by an earlier look, and is still on its way there, is not done any more."""
-        turn = []
+        """Return the file. *to_change*: from now on the host refuses changes that follow from an earlier read."""
+        fence = []
         if to_change:
-            self._turn = secrets.token_hex(4)
-            turn = [self._turn]
-        found = dict(line.partition(" ")[::2] for line in await self._asked("read", file, *turn))
+            self._fence = secrets.token_hex(4)
+            fence = [self._fence]
+        found = dict(line.partition(" ")[::2] for line in await self._asked("read", file, *fence))
         return OptionsFile(base64.b64decode(found["content"]), found["mode"], found["owner"])
 
     async def replace_options(self, file: str, was: bytes, becomes: bytes) -> None:
-        """Whole or not at all. CannotDebug when it cannot be, or is not what it *was* any more."""
-        told = {
+        """Replace the file's content, all or nothing. CannotDebug if that fails, or somebody else changed it."""
+        variables = {
             "content": base64.b64encode(becomes).decode(),
             "was": sha256(was).hexdigest(),
             "becomes": sha256(becomes).hexdigest(),
         }
-        set_first = "".join(f"{key}={value}\n" for key, value in told.items())
-        await self._asked("replace", file, self._turn, set_first=set_first)
+        set_first = "".join(f"{key}={value}\n" for key, value in variables.items())
+        await self._asked("replace", file, self._fence, set_first=set_first)
 
     async def restart(self, file: str, command: str, *, line: Callable[[str], None]) -> Ran:
-        """The app that reads *file*."""
-        argv = ["sh", "-s", "--", "run", file, self._turn, command]
+        """Restart the app that reads *file*."""
+        argv = ["sh", "-s", "--", "run", file, self._fence, command]
         takes = self.app.restart_takes.total_seconds()
         ran = await self.ssh.run(argv, stdin=script("options").encode(), timeout=takes, line=line)
         if ran.stdout.endswith(b"error late\n"):
@@ -106,11 +106,11 @@ class HostedApp:
         return ran
 
     async def is_restarting(self, file: str) -> bool:
-        """A restart that was begun from here has not ended, whatever became of who began it."""
+        """Return whether a restart still runs that a gateway began, this one or an earlier one."""
         return "runs" in await self._asked("runs", file)
 
     async def _asked(self, *argv: str, set_first: str = "") -> list[str]:
-        """The lines before `done`; what a shell's greeting says may be among them."""
+        """Return the lines before `done`; the greeting of a login shell may be among them."""
         ran = await self._run("options", *argv, set_first=set_first)
         lines = ran.stdout.decode("utf-8", "replace").splitlines()
         match (lines[-1] if lines else "").split(maxsplit=2):
@@ -123,7 +123,7 @@ class HostedApp:
         raise Unavailable(f"The answer of {self.where} was cut short: {ran.said}.")
 
     async def _run(self, name: str, *argv: str, set_first: str = "") -> Ran:
-        """CannotDebug when not even its shell begins: whatever happens, each script says something to stdout."""
+        """Run a script. CannotDebug if not even its shell starts: each script prints something whatever happens."""
         stdin = (set_first + script(name)).encode()
         ran = await self.ssh.run(["sh", "-s", "--", *argv], stdin=stdin, timeout=SCRIPT_TAKES)
         if ran.code and not ran.stdout:
@@ -143,7 +143,7 @@ class HostedApp:
             case "unreadable":
                 return f"{user} may not read {file} on {self.where}: set become, or another user."
             case "long":
-                return f"{file} on {self.where} is longer than 64 KiB: that is no options file."
+                return f"{file} on {self.where} is longer than 64 KiB: an options file never is."
             case "changed":
                 return f"{file} on {self.where} was changed by somebody else meanwhile; it stays as they left it."
             case "owner":
@@ -159,10 +159,10 @@ class HostedApp:
 
 
 def _jvms(lines: list[str]) -> list[Jvm]:
-    told = [line.split() for line in lines]
-    return [Jvm(int(words[1]), words[2], words[3] == "onjcmd") for words in told if words[:1] == ["jvm"]]
+    found = [line.split() for line in lines]
+    return [Jvm(int(words[1]), words[2], words[3] == "onjcmd") for words in found if words[:1] == ["jvm"]]
 
 
 def sleeps(answer: Answer) -> bool:
-    """A JVM is there, and is old enough to listen for a debugger, if ever it will."""
+    """Return whether a JVM runs without a listening agent, and is too old for that to change by itself."""
     return answer.java is not None and answer.agent is Agent.NONE and answer.java_age >= AGENT_COMES_WITHIN

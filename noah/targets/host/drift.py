@@ -17,7 +17,7 @@ Finding = Literal["flags-without-session", "session-without-flags", "not-configu
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """Flags that stand without a session, a session whose flags are gone, or a host that cannot be asked."""
+    """A finding: debug flags without a session, a session whose flags are gone, or a host that does not answer."""
 
     target: HostTarget
     finding: Finding
@@ -43,10 +43,10 @@ async def of(app: HostedApp, *, held: bool) -> Drift | None:
 
 
 def forgotten(edit: HostEdit) -> Drift:
-    """Of a host that the configuration does not have any more; there is no way to ask it."""
+    """Return the finding about a host that the configuration has lost; it cannot be asked any more."""
     return Drift(
         edit.target,
         "not-configured",
         f"{edit.file} may still have the debug flags of session {edit.session}, and the configuration does not have "
-        f"{edit.target} any more: with it back there and the gateway started anew, they are taken out.",
+        f"{edit.target} any more: add it again and restart the gateway, and they are taken out.",
     )

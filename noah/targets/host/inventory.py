@@ -11,7 +11,7 @@ COMMAND_TAKES = 30.0  # seconds
 
 
 async def all_hosts(settings: Settings) -> tuple[Host, ...]:
-    """BadSettings, with what the command said, when it fails or prints something else."""
+    """Return the hosts. BadSettings, with what the command printed, if it fails or prints something else."""
     if not settings.hosts_command:
         return settings.hosts
     named = f"hosts_command ({settings.hosts_command[0]})"
@@ -19,7 +19,7 @@ async def all_hosts(settings: Settings) -> tuple[Host, ...]:
     try:
         tree = json.loads(printed)
     except ValueError as e:
-        raise BadSettings(f"{named} prints no JSON: {e}.") from None
+        raise BadSettings(f"{named} does not print JSON: {e}.") from None
     configured = [host.model_dump() for host in settings.hosts]
     if not isinstance(tree, list):
         raise BadSettings(f"{named} has to print a JSON list of hosts.")
@@ -35,5 +35,5 @@ async def _printed(argv: tuple[str, ...], named: str) -> bytes:
         raise BadSettings(f"{named} cannot be run: {e.strerror}.") from None
     if code:
         said = err.decode("utf-8", "replace").strip().splitlines()
-        raise BadSettings(f"{named} failed with exit code {code}: {said[-1] if said else 'no word'}.")
+        raise BadSettings(f"{named} failed with exit code {code}: {said[-1] if said else 'it printed nothing'}.")
     return out

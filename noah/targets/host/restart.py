@@ -28,25 +28,25 @@ Step = Callable[[str], None]
 
 
 class Restarts:
-    """One app's. Whoever calls holds app.changing."""
+    """The edits and restarts of one app. The caller holds app.changing."""
 
     def __init__(self, app: HostedApp, edits: EditStore) -> None:
         self._app = app
         self._edits = edits
 
     async def take_over(self, session: Session) -> None:
-        """What an earlier session left to be taken back is this session's now."""
+        """Make an edit that an earlier session left to be taken back this session's own."""
         edit = await self._edits.open_of(self._app.target)
         if edit is not None and edit.session != session.id and edit.state in (EditState.APPLIED, EditState.UNDOING):
             await self._edits.change(edit, EditState.PLANNED, session=session.id)
 
     async def interrupted(self) -> bool:
-        """A restart was begun, and its end was never seen."""
+        """Return whether a restart was begun and its end was never seen."""
         edit = await self._edits.open_of(self._app.target)
         return edit is not None and edit.state in (EditState.PLANNED, EditState.ROLLING_BACK)
 
     async def wake(self, step: Step) -> None:
-        """Without a restart, where the JVM has been started for that."""
+        """Start the agent without a restart, where the JVM waits for that."""
         asleep = await self._app.asleep()
         if asleep:
             step("The JVM has its debug agent asleep (onjcmd): waking it by jcmd, without a restart.")
@@ -54,14 +54,17 @@ class Restarts:
             await self._app.have_agent_listen(jvm.pid)
 
     async def have_agent_listen(self, session: Session, step: Step) -> None:
-        """RolledBack when it does not come up; CannotDebug, with nothing changed, when it cannot be tried."""
+        """Restart the app with debug flags.
+
+        Raises RolledBack if it does not come up; CannotDebug, with nothing changed, if that cannot be tried.
+        """
         edit = await self._edits.open_of(self._app.target)
         if edit is None:
             last = await self._edits.last_of(session.id)
             if last is not None and last.why:
                 raise RolledBack(last.why)
             edit = await self._record(session, step)
-        elif edit.state is EditState.PLANNED and await self._went_on(edit, session):
+        elif edit.state is EditState.PLANNED and await self._finished_meanwhile(edit, session):
             return
         match edit.state:
             case EditState.ROLLING_BACK:
@@ -71,12 +74,12 @@ class Restarts:
             case EditState.APPLIED:
                 raise CannotDebug(
                     f"The debug flags of {self._app.target} are gone: somebody restarted it without them. "
-                    "End this session and enable debugging anew."
+                    "End this session and enable debugging again."
                 )
         await self._bring_up(edit, step)
 
     async def take_back(self, edit: HostEdit, step: Step) -> None:
-        """Its session is over: as the host's `ends` says. May be called again after any failure."""
+        """Take an edit back after its session, as the host's `ends` says. May be called again after any failure."""
         # Flags that stood there before the session are not the session's to take out.
         kept = self._app.ssh.host.ends == "keep" or edit.before == edit.after
         if edit.state is EditState.APPLIED and kept:
@@ -95,14 +98,14 @@ class Restarts:
 
     # -- inside
 
-    async def _went_on(self, edit: HostEdit, session: Session) -> bool:
-        """What was begun before has come to its end without us."""
+    async def _finished_meanwhile(self, edit: HostEdit, session: Session) -> bool:
+        """Return whether the restart begun by an earlier attempt has completed."""
         if await self._is_up(within=TRY_EVERY) is None:
             await self._now(edit, EditState.APPLIED)
             return True
         if not session.may_restart:  # it was another session's, which was asked
             await self._now(edit, EditState.UNDOING)
-            raise CannotDebug(f"{self._app.target} needs a restart to be debugged: enable it anew and confirm that.")
+            raise CannotDebug(f"{self._app.target} needs a restart to be debugged: enable it again and confirm that.")
         return False
 
     async def _record(self, session: Session, step: Step) -> HostEdit:
@@ -113,7 +116,7 @@ class Restarts:
                 "has no options_file and no way to restart it."
             )
         if not session.may_restart:
-            raise CannotDebug(f"{target} needs a restart to be debugged: enable it anew and confirm that.")
+            raise CannotDebug(f"{target} needs a restart to be debugged: enable it again and confirm that.")
         if await self._app.port_is_taken():
             raise CannotDebug(f"Port {app.jdwp_port} of {self._app.where} is taken by a program that is not {target}.")
         file = await self._app.read_options(app.options_file)
@@ -160,7 +163,7 @@ class Restarts:
         raise await self._rolled_back(await self._now(edit, EditState.ROLLING_BACK, why=why), step)
 
     async def _put_flags_in(self, edit: HostEdit, step: Step) -> bool:
-        """True when they were there already: by this edit, before something died."""
+        """Edit the file; return True if this edit's flags were in it already, from before an interruption."""
         now = (await self._app.read_options(edit.file, to_change=True)).content
         if options.taken_back(now, before=edit.before, after=edit.after) != now:
             return True
@@ -178,7 +181,7 @@ class Restarts:
         return False
 
     async def _was_restarting(self, edit: HostEdit) -> bool:
-        """Whether what died on the way had restarted it already; waits for the end of a restart that goes on."""
+        """Return whether an interrupted attempt had restarted the app already; waits for a restart that still runs."""
         await self._restart_has_ended(edit)
         return await self._is_up(within=JVM_COMES_WITHIN) is None or await self._listens()
 
@@ -198,7 +201,7 @@ class Restarts:
         return self._app.app.restart_takes.total_seconds()
 
     async def _restart(self, edit: HostEdit, step: Step) -> str | None:
-        """What went wrong."""
+        """Restart the app and return what went wrong."""
         command = self._app.app.restart_command
         if command is None:
             return "the configuration has no way to restart it any more"
@@ -216,7 +219,7 @@ class Restarts:
         return None if ran.code == 0 else f"the restart ended with exit code {ran.code} ({ran.said})"
 
     async def _is_up(self, *, within: float, flags: bool = True) -> str | None:
-        """None as soon as it is healthy, and listens for a debugger if *flags*; else what is wrong at the end."""
+        """Return None once the app is healthy, and listens for a debugger if *flags*; else what is wrong at the end."""
         loop = asyncio.get_running_loop()
         until, wrong = loop.time() + within, "nobody has looked"
         while loop.time() < until:
@@ -237,7 +240,7 @@ class Restarts:
         return f"{self._app.app.options_variable} of {self._app.app.options_file}"
 
     async def _rolled_back(self, edit: HostEdit, step: Step) -> RolledBack:
-        """Takes it back, and gives what is to be said of it."""
+        """Take the edit back and return the error to raise."""
         await self._put_back(edit)
         step(f"{edit.file} is put back as it was.")
         wrong = await self._run_without_flags(edit, step)

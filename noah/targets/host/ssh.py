@@ -2,8 +2,8 @@
 
 Rules that must stay true:
  - The host's key is the one that the configuration pins. Nothing is asked of, or sent to, a host that shows another.
- - One attempt to connect at a time and host, whoever waits for it: sshd drops what exceeds MaxStartups, and a host that
-   hangs is waited for once.
+ - One attempt to connect at a time and host, however many wait for it: sshd drops what exceeds MaxStartups, and a
+   host that hangs is waited for once.
  - An sshd that is full (MaxStartups, MaxSessions) is asked again for some seconds: most of what fills it is over soon.
  - A host costs nobody but those who want that host: every wait here has a deadline, and nothing is shared with others.
 """
@@ -30,7 +30,7 @@ ENDS_WITHIN = 1.0  # seconds; a daemon that a command left behind holds its outp
 
 
 class TookTooLong(Unavailable):
-    """The host did not answer in time; its connection may be well."""
+    """The host did not answer in time; its connection may be intact."""
 
 
 class Ssh:
@@ -53,7 +53,7 @@ class Ssh:
         return self._connection is not None and not self._connection.is_closed()
 
     def watch(self, lost: Callable[[], None]) -> Callable[[], None]:
-        """*lost* is called when the connection ends; what is given back stops that."""
+        """Call *lost* whenever the connection ends, until the function that is returned is called."""
         self._watchers.add(lost)
         return lambda: self._watchers.discard(lost)
 
@@ -65,7 +65,7 @@ class Ssh:
         timeout: float,
         line: Callable[[str], None] | None = None,
     ) -> Ran:
-        """*line* is given each line of output as it comes. Unavailable when it is not known how the command ended."""
+        """Run a command; *line* gets each line of output as it comes. Unavailable if it is unknown how it ended."""
         command = shlex.join([*self.host.become, *argv])
         running = Running(line)
         async with self._translated("a command there", timeout), self._commands:
@@ -83,7 +83,7 @@ class Ssh:
         return running.ran
 
     async def dial(self, factory: Callable[[], asyncio.BufferedProtocol], port: int) -> asyncio.Transport:
-        """A channel to 127.0.0.1:*port* of the host. ConnectionRefusedError as from a socket."""
+        """Open a channel to 127.0.0.1:*port* of the host. ConnectionRefusedError as from a socket."""
         async with self._translated(f"its port {port}", CONNECTS_WITHIN * 2):
             connection = await self._connected()
             try:
@@ -192,7 +192,7 @@ class Ssh:
                 yield
         except asyncssh.HostKeyNotVerifiable:
             raise CannotDebug(
-                f"{where} shows another host key than the pinned one: if the machine was set up anew, compare "
+                f"{where} shows another host key than the pinned one: if the machine was set up again, compare "
                 f"`ssh-keyscan -p {host.port} {host.address}` with its /etc/ssh/ssh_host_*_key.pub and put that "
                 "into host_key; otherwise somebody is in between."
             ) from None
@@ -230,7 +230,7 @@ def _pinned(host: Host) -> tuple[Sequence[asyncssh.SSHKey], Sequence[asyncssh.SS
         return [asyncssh.import_public_key(host.host_key)], [], []
     except asyncssh.KeyImportError:
         raise BadSettings(
-            f"hosts: the host_key of {host.name!r} is no public key: write it as in the host's "
+            f"hosts: the host_key of {host.name!r} is not a public key: write it as in the host's "
             "/etc/ssh/ssh_host_ed25519_key.pub, `ssh-ed25519 AAAA...`."
         ) from None
 

@@ -17,13 +17,13 @@ class Ran:
 
     @property
     def said(self) -> str:
-        """Its last line, for a sentence."""
+        """Return its last line, for a sentence."""
         lines = (self.stderr.strip() or self.stdout.strip()).decode("utf-8", "replace").splitlines()
         return lines[-1][:300] if lines else "it said nothing"
 
 
 class Running(asyncssh.SSHClientSession[bytes]):
-    """A command: its output, bounded, and when it has exited, which may be before its output ends."""
+    """A command that runs: its output, bounded, and when it has exited, which may be before its output ends."""
 
     _channel: asyncssh.SSHClientChannel[bytes] | None = None
 
@@ -40,7 +40,7 @@ class Running(asyncssh.SSHClientSession[bytes]):
         self._channel = chan
 
     def say(self, stdin: bytes) -> None:
-        """All that it is ever told."""
+        """Write all of stdin and end it."""
         assert self._channel is not None
         self._channel.write(stdin)
         self._channel.write_eof()

@@ -31,7 +31,7 @@ pid = int(open(unit["PIDFile"]).read() or 0) if os.path.exists(unit["PIDFile"]) 
 while pid and os.path.exists(f"/proc/{pid}/exe"):
     os.kill(pid, signal.SIGTERM)
     time.sleep(0.05)
-# No shell reads the file: `$X` stays, quotes go, and what is no assignment is left out.
+# No shell reads the file: `$X` stays, quotes go, and what is not an assignment is left out.
 lines = open(unit["EnvironmentFile"], encoding="latin-1").read().splitlines()
 given = {k: "".join(shlex.split(v, posix=True)) if v[:1] in "'\\"" else v
          for k, v in re.findall(r"(?m)^\\s*(\\w+)=(.*?)\\s*$", "\\n".join(lines))}
@@ -155,10 +155,10 @@ async def test_a_unit_is_restarted_by_a_stand_in_for_systemctl_as_root(
     orders.file.write_bytes(b"# units have no shell\nPORT=%d\nJAVA_OPTS=-Dshop=$HOME -Dx=y\n" % orders.port)
     belongs_to_root(orders)
     become = ["sudo", "-n", "/usr/bin/env", f"PATH={tools}:{os.environ['PATH']}"]
-    told = orders.settings(unit="orders.service").replace(f'restart = "sh {orders.folder}/orders.sh"\n', "")
+    given = orders.settings(unit="orders.service").replace(f'restart = "sh {orders.folder}/orders.sh"\n', "")
     before = orders.state()
     await asyncio.to_thread(os.spawnv, os.P_WAIT, f"{tools}/systemctl", ["systemctl", "restart", "orders.service"])
-    async with serving(tmp_path, machine.settings(f"become = {become}\n", told, ends="revert")) as (_, api):
+    async with serving(tmp_path, machine.settings(f"become = {become}\n", given, ends="revert")) as (_, api):
         await orders.has_settled()
         session = await api.ready(orders.target, confirm_restart=True)
         assert "-Dshop=$HOME" in orders.command_line()

@@ -18,8 +18,8 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ7A5Kz2zM4E4S4WcS6S7JcV0qkzYyA3bWcmq
 
 
 def host(name: str, **changes: Any) -> dict[str, Any]:
-    told = {"name": name, "address": "10.0.0.1", "user": "deploy", "key": "/k", "host_key": KEY, "apps": [ORDERS]}
-    return {**told, **changes}
+    known = {"name": name, "address": "10.0.0.1", "user": "deploy", "key": "/k", "host_key": KEY, "apps": [ORDERS]}
+    return {**known, **changes}
 
 
 def settings(*hosts: dict[str, Any], **more: Any) -> Settings:
@@ -41,7 +41,7 @@ async def test_the_commands_hosts_stand_beside_the_configured_ones() -> None:
     ("command", "sentence"),
     [
         (printing("[]", 3), "failed with exit code 3: no CMDB"),
-        (printing("hosts:"), "prints no JSON"),
+        (printing("hosts:"), "does not print JSON"),
         (printing("{}"), "has to print a JSON list"),
         (printing(json.dumps([host("kvm-1", port="x")])), r"hosts\.0\.port"),
         (printing(json.dumps([host("kvm-1"), host("kvm-1")])), "'kvm-1' stands there twice"),
@@ -60,7 +60,7 @@ async def test_a_command_that_does_not_tell_hosts_is_named(command: list[str], s
         ({"start": "start.sh"}, "start and stop go together"),
         ({"unit": "a", "restart": "b"}, "only one of unit, restart and start with stop"),
         ({"options_file": "etc/orders"}, "options_file is a whole path"),
-        ({"options_variable": "JAVA OPTS"}, "no variable's name"),
+        ({"options_variable": "JAVA OPTS"}, "not the name of a variable"),
     ],
 )
 def test_an_app_that_cannot_be_restarted_is_refused(app: dict[str, Any], sentence: str) -> None:
