@@ -10,7 +10,8 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
-from noah.proxy.port import DebugPort
+from noah.proxy.listener import Listener
+from noah.proxy.slot import Slot
 
 
 async def run(first: int, count: int, jvm_port: int) -> None:
@@ -24,19 +25,19 @@ async def run(first: int, count: int, jvm_port: int) -> None:
 
     async with AsyncExitStack() as stack:
         for number in range(first, first + count):
-            port = DebugPort(
+            slot = Slot(
                 session_id=f"s{number}",
-                host="127.0.0.1",
-                port=number,
                 dial=dial,
-                admits=lambda _: True,
                 allow_exit=False,
                 clock=lambda: datetime.now(UTC),
                 changed=lambda: None,
                 noticed=lambda kind, data: None,
             )
-            await port.open()
-            stack.push_async_callback(port.close, "the benchmark is over")
+            listener = Listener(slot, host="127.0.0.1", port=number, admits=lambda _: True)
+            await slot.open()
+            await listener.open()
+            stack.push_async_callback(slot.close, "the benchmark is over")
+            stack.callback(listener.close)
         await ended.wait()
 
 

@@ -44,7 +44,8 @@ def why(session: Json) -> str | None:
         return f"{reason}: {said}" if said else str(reason)
     vm = session.get("vm") or {}
     if vm.get("state") == "suspended":
-        return f"{_at(vm)}for {age(vm.get('since'))}"
+        stop = f"{_at(vm)}for {age(vm.get('since'))}"
+        return f"{stop}: {session['reason']}" if session.get("reason") else stop
     return session.get("reason")
 
 

@@ -1,12 +1,13 @@
-"""What passes between the gateway and inpod/forwarder.sh: its arguments, and the lines it answers with."""
+"""What passes between the gateway and inpod/forwarder.sh: its arguments, its answer, and the words while it is held."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from math import ceil
+from urllib.parse import urlsplit
 
-from noah.core.session.session import Session, Vm
+from noah.core.session.session import Session, Word
 
 LAST_LINE = "done"
 
@@ -25,51 +26,83 @@ class Answer:
     writable: bool = False  # the place of reports
     agent: Agent = Agent.NONE
     java: int | None = None  # the JVM's process id
+    jvms: int = 0  # in this container, or on this machine
     java_age: int = 0  # seconds
     container_age: int = 0  # seconds since process 1 began
     forwarder_port: int | None = None  # None: no forwarder; 0: it is not reached by TCP
-    reported: Vm | None = None
-    reported_for: int = 0  # seconds that the report is still in force
     error: str | None = None
     complete: bool = False
 
 
-def arguments(verb: str, session: str, *, name: str, jdwp_port: int) -> list[str]:
-    """*session*: its id, or a word that is none for a look on nobody's behalf."""
-    return [verb, session, name, str(jdwp_port)]
+class Where(StrEnum):
+    """Where the script runs: in a pod it tells its own container's processes from those of the others."""
+
+    POD = "pod"
+    HOST = "host"
 
 
-def report_arguments(session: Session, vm: Vm, now: datetime) -> list[str]:
-    """How long it lasts and what the VM is doing: a duration, since the target's clock is its own."""
-    seconds = max(0, ceil((session.expires_at - now).total_seconds()))
-    state = Vm.SUSPENDED if vm is Vm.THREAD else vm
-    return [str(seconds), str(state)]
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+def arguments(
+    verb: str, session: str, *, name: str, jdwp_port: int, where: Where, checkurl: str | None = None, own_ip: str = ""
+) -> list[str]:
+    """Return the arguments of every verb. *session*: its id, or another word for a look on nobody's behalf.
+
+    *own_ip*: an address besides loopback at which checkurl asks this very pod.
+    """
+    return [verb, session, name, str(jdwp_port), where, _port_of(checkurl, own_ip)]
+
+
+def _port_of(checkurl: str | None, own_ip: str) -> str:
+    """Return checkurl's port, or "-" where there is none or checkurl asks another machine."""
+    try:
+        parts = urlsplit(checkurl or "")
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:
+        return "-"
+    return str(port) if port and parts.hostname in LOOPBACK | {own_ip} else "-"
+
+
+def word_arguments(session: Session, word: Word, now: datetime) -> list[str]:
+    """Return how long the session lasts from *now* (a duration: the target's clock is its own), and the word."""
+    return [str(max(0, ceil((session.expires_at - now).total_seconds()))), word]
+
+
+def word_line(session: Session, word: Word, now: datetime) -> bytes:
+    """Return what a held forwarder is told by its stdin."""
+    seconds, state = word_arguments(session, word, now)
+    return f"{state} {seconds}\n".encode()
 
 
 def read_answer(lines: Iterable[str]) -> Answer:
-    """Lines that are not understood are skipped; an answer without its last line is not `complete`."""
+    """Return what the lines say. Lines that are not understood are skipped; `complete` needs the last one."""
     found: dict[str, object] = {}
     tools = set[str]()
     for line in lines:
-        match line.split():
-            case ["tool", name]:
+        match [_number(word) for word in line.split()]:
+            case ["tool", str(name)]:
                 tools.add(name)
             case ["writable"]:
                 found["writable"] = True
-            case ["agent", word] if word in list(Agent):
+            case ["agent", str(word)] if word in list(Agent):
                 found["agent"] = Agent(word)
-            case ["java", pid, _]:
-                found["java"] = int(pid)
-            case ["java-age", age]:
-                found["java_age"] = int(age)
-            case ["container-age", age]:
-                found["container_age"] = int(age)
-            case ["forwarder", _, _, port]:
-                found["forwarder_port"] = int(port)
-            case ["report", word, seconds] if word in list(Vm):
-                found |= {"reported": Vm(word), "reported_for": int(seconds)}
-            case ["error", *words]:
-                found |= {"error": " ".join(words), "complete": True}
+            case ["jvms", int(count)]:
+                found["jvms"] = count
+            case ["java", int(pid), _]:
+                found["java"] = pid
+            case ["java-age", int(age)]:
+                found["java_age"] = age
+            case ["container-age", int(age)]:
+                found["container_age"] = age
+            case ["forwarder", _, _, int(port)]:
+                found["forwarder_port"] = port
+            case ["error", *_]:
+                found |= {"error": line.partition(" ")[2], "complete": True}
             case [word] if word == LAST_LINE:
                 found["complete"] = True
     return Answer(tools=frozenset(tools), **found)  # type: ignore[arg-type]
+
+
+def _number(word: str) -> int | str:
+    return int(word) if word.isascii() and word.isdecimal() and len(word) < 16 else word

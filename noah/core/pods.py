@@ -110,7 +110,12 @@ def statuses_of(pod: Pod) -> tuple[Mapping[str, Any], ...]:
 
 
 def is_there(pod: Pod) -> bool:
-    return not pod["metadata"].get("deletionTimestamp") and not has_ended(pod)
+    return not is_leaving(pod) and not has_ended(pod)
+
+
+def is_leaving(pod: Pod) -> bool:
+    """Return whether it is being deleted; its containers run until they have ended or their grace period has."""
+    return bool(pod["metadata"].get("deletionTimestamp"))
 
 
 def has_ended(pod: Pod) -> bool:

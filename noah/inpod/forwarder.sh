@@ -1,30 +1,51 @@
-# The forwarder: makes a JVM's loopback JDWP port reachable for the gateway, and tells the liveness probe about it.
-# Runs in somebody else's container through the exec API, as `sh -c THIS noah-forwarder VERB ...`; POSIX sh, dash or busybox.
+# The forwarder: makes a JVM's loopback JDWP port reachable for the gateway, and writes what the liveness probe reads.
+# Runs in somebody else's container through the exec API, as `sh -s -- VERB ...`; POSIX sh: dash, busybox, bash.
 #
-#   start  SESSION NAME JDWP SECONDS STATE tcp GATEWAY PORT   socat on the first free TCP port from PORT, for GATEWAY only
-#   start  SESSION NAME JDWP SECONDS STATE unix               socat on a UNIX socket; connections come in by exec
-#   start  SESSION NAME JDWP SECONDS STATE none               the report only: the gateway has a way of its own
-#   look   SESSION NAME JDWP
-#   report SESSION NAME JDWP SECONDS STATE                    STATE is running, suspended or unknown
-#   stop   SESSION NAME JDWP
+#   start SESSION NAME JDWP WHERE CHECKPORT SECONDS STATE tcp GATEWAY PORT   socat on the first free port from PORT,
+#                                                                           for GATEWAY's address only
+#   start SESSION NAME JDWP WHERE CHECKPORT SECONDS STATE unix   socat on a UNIX socket; connections come in by exec
+#   start SESSION NAME JDWP WHERE CHECKPORT SECONDS STATE none   the report only: the gateway has a way of its own
+#   word  SESSION NAME JDWP WHERE CHECKPORT SECONDS STATE        one word, where no stdin is held
+#   look  SESSION NAME JDWP WHERE CHECKPORT
+#   stop  SESSION NAME JDWP WHERE CHECKPORT
 #
-# Each prints lines of `key value`, the last one `done`. Exit code 0 unless the verb itself could not be carried out, and
-# then the last line is `error WORD`. SECONDS is how long the session lasts from now: a duration, for clocks differ.
+# WHERE is pod or host. CHECKPORT is the port of checkurl, `-` where it is not known or not of this machine. SECONDS is
+# how long the session lasts from now: a duration, for clocks differ. STATE is what the gateway says of the JVM: running,
+# suspended, unknown, or free (nobody is attached through the gateway). liveness.sh says what the files hold.
+#
+# Each verb prints lines of `key value`, the last one `done`. Exit code 0 unless the verb itself could not be carried out,
+# and then the last line is `error WORD`. After that `start tcp` and `start unix` go on: they read lines `STATE SECONDS`
+# from stdin, write each as the word, and answer `ok`, or `full` when it cannot be written; to a repeated `free` with who
+# has the agent's slot behind it (free or taken), and `over` when the JVM has ended. Called again, they hold what is there
+# already: one exec is enough for a session.
 #
 # Rules that must stay true:
 #  - Every process of a session has `-lp noah-SESSION` in its command line and is found by that; the report can be lost.
-#  - `start` does not end: it is the parent that reaps socat. A java that is PID 1 reaps nothing, and what it inherits
-#    stays as a zombie for ever; this shell's own parent is the container's shim, which does reap.
+#  - The first `start` does not end: it is the parent that reaps socat. A java that is PID 1 reaps nothing, and what it
+#    inherits stays as a zombie for ever; this shell's own parent is the container's shim, which does reap.
 #  - A dead gateway changes nothing here until the report's end; then all of it ends by itself.
+#  - The JVM of a session stays the JVM of the session as long as it lives, whoever else takes its port.
+#  - What may not be looked at is unknown; it is not taken for absent.
 #  - Nobody connects to the JDWP port to see whether it is there: that would take its only slot.
+#  - It ends by `exit`: an API server before 1.30 cannot close the stdin that this script comes by.
 set -u
 umask 077  # the report and the socket are for the app's own user
-verb=$1 session=$2 name=$3 jdwp=$4
+verb=$1 session=$2 name=$3 jdwp=$4 where=$5 checkport=$6
 dir=${NOAH_REPORTS:-/dev/shm}
-file=$dir/noah-$name.$session
+report=$dir/noah-$name.$session.jvm
+word=$dir/noah-$name.$session.word
+# What probes read that were put in before there was the word. It says suspended without asking whether anybody is attached.
+old=$dir/noah-$name.$session
+new=$dir/.noah-$session.new
 sock=$dir/.noah-$session.sock
 
 uptime() { read -r now _ < /proc/uptime; now=${now%.*}; }
+
+pause() { sleep 0.02 2>/dev/null || sleep 1; }
+
+fail() { echo "error $1"; exit 3; }
+
+# -- processes
 
 # stat PID: sets comm, state, parent, began from /proc/PID/stat. The command stands in brackets and may contain brackets,
 # spaces and newlines, so the fields are counted from its last bracket.
@@ -39,12 +60,41 @@ stat() {
   began=$1
 }
 
-# running PID [START]: is there, is no zombie, and is still the process that it was.
+# running PID [START]: is there, is not a zombie, and is still the process that it was.
 running() {
   case $1 in ''|*[!0-9]*) return 1 ;; esac
   stat "$1" || return 1
   case $state in Z|X|x) return 1 ;; esac
   [ -z "${2:-}" ] || [ "$began" = "$2" ]
+}
+
+# neighbour PID: runs in another container of a pod that shares its processes, as its control groups tell.
+neighbour() {
+  [ "$where" = pod ] || return 1
+  while read -r mine <&5 && read -r theirs <&6; do
+    case $theirs in */..*) return 0 ;; "$mine"|"${mine%/}"/*) ;; *) return 0 ;; esac
+  done 2>/dev/null 5< /proc/self/cgroup 6< "/proc/$1/cgroup"
+  return 1
+}
+
+# uid_of PID: sets uid.
+uid_of() {
+  uid=''
+  while read -r key uid _; do [ "$key" != Uid: ] || return 0; done 2>/dev/null < "/proc/$1/status"
+  return 1
+}
+
+# owns PID INODE...: has one of these sockets. 1: it has not; 2: its descriptors may be listed and not be read, as by root
+# without SYS_PTRACE.
+owns() {
+  # ls also fails when one of many descriptors is closed meanwhile, and then has listed the others.
+  fds=$(ls -l "/proc/$1/fd" 2>/dev/null)
+  case $fds in *'-> '*) ;; *) return 2 ;; esac
+  shift
+  for inode; do
+    case $fds in *"socket:[$inode]"*) return 0 ;; esac
+  done
+  return 1
 }
 
 # ours: sets all (every process of this session) and first (the socat that listens: the one whose parent is none of them).
@@ -54,7 +104,7 @@ ours() {
     p=${p#/proc/}
     running "$p" || continue
     case $comm in socat*) ;; *) continue ;; esac
-    args=$(tr '\0' ' ' < "/proc/$p/cmdline" 2>/dev/null) || continue
+    args=$(tr '\0' ' ' 2>/dev/null < "/proc/$p/cmdline") || continue
     case "$args " in *" -lp noah-$session "*) ;; *) continue ;; esac
     all="$all $p"
     case "$args" in *-LISTEN:*) listens="$listens $p:$parent" ;; esac
@@ -66,31 +116,51 @@ ours() {
 
 # port_of PID: sets port to what that socat listens on, 0 for a UNIX socket.
 port_of() {
-  args=$(tr '\0' ' ' < "/proc/$1/cmdline" 2>/dev/null)
+  args=$(tr '\0' ' ' 2>/dev/null < "/proc/$1/cmdline")
   port=${args#*TCP?-LISTEN:} port=${port%%,*}
   case $port in ''|*[!0-9]*) port=0 ;; esac
 }
 
-# sockets PORT: sets listening and taken to the inodes of the sockets of that port, empty when there are none.
+# -- sockets
+
+# sockets PORT: sets listening and taken to the inodes of that port's sockets, and the uids of both, empty where there are
+# none.
 sockets() {
-  listening='' taken=''
+  listening='' taken='' listening_uids='' taken_uids=''
   hex=$(printf ':%04X' "$1")
   # Not by the shell alone: an app may have thousands of connections, and a shell reads this byte by byte (dash), or from
   # the start again for each line (bash).
   rows=$(grep -h "$hex " /proc/net/tcp /proc/net/tcp6 2>/dev/null)
   [ $? != 127 ] || rows=$(cat /proc/net/tcp /proc/net/tcp6 2>/dev/null)
-  while read -r _ local _ st _ _ _ _ _ inode _; do
+  while read -r _ local _ st _ _ _ owner _ inode _; do
     case $local in *"$hex") ;; *) continue ;; esac
-    case $st in 0A) listening=$inode ;; 01) taken=$inode ;; esac
+    case $st in
+    0A) listening="$listening $inode" listening_uids="$listening_uids $owner" ;;
+    01) taken="$taken $inode" taken_uids="$taken_uids $owner" ;;
+    esac
   done <<ROWS
 $rows
 ROWS
 }
 
-# jvm: sets java (PID START of the JVM, empty if there is none) and agent (free, taken, none). Where file descriptors can be
-# read, the JVM is the process that has the agent's socket; elsewhere it is the first java.
+# agent_of PID: sets agent to what its JDWP agent does at the port: free, taken or none.
+agent_of() {
+  agent=none
+  owns "$1" $listening
+  case $? in
+  0) agent=free; return ;;
+  1) ! owns "$1" $taken || agent=taken; return ;;
+  esac
+  uid_of "$1"
+  case "$taken_uids " in *" $uid "*) agent=taken ;; esac
+  case "$listening_uids " in *" $uid "*) agent=free ;; esac
+}
+
+# jvm: sets java (PID START of the session's JVM, empty if there is none), agent, and jvms (how many there are). The JVM is
+# the one that the report names while it lives; else the one that has the agent's socket; else, of those whose sockets may
+# not be looked at, the oldest of the socket's user; else the oldest.
 jvm() {
-  java='' agent=none
+  java='' agent=none jvms=0
   # Between two debuggers the agent has no socket for some milliseconds.
   round=0
   while [ $((round += 1)) -le 25 ]; do
@@ -98,64 +168,149 @@ jvm() {
     [ -z "$listening$taken" ] || break
     pause
   done
-  [ -z "$taken" ] || agent=taken
-  [ -z "$listening" ] || agent=free
-  inode=${listening:-$taken} readable='' owner=''
+  owner='' likely='' likely_began='' oldest='' oldest_began=''
   for p in /proc/[0-9]*; do
     p=${p#/proc/}
     running "$p" || continue
     case $comm in java*) ;; *) continue ;; esac
-    : "${java:=$p $began}"
-    [ -n "$inode" ] || continue
-    # ls also fails when one of many descriptors is closed meanwhile, and then has listed the others.
-    fds=$(ls -l "/proc/$p/fd" 2>/dev/null)
-    [ -n "$fds" ] || continue
-    readable=yes
-    case $fds in *"socket:[$inode]"*) owner="$p $began" ;; esac
+    ! neighbour "$p" || continue
+    jvms=$((jvms + 1))
+    [ -n "$oldest" ] && [ "$began" -ge "$oldest_began" ] || oldest="$p $began" oldest_began=$began
+    [ -n "$listening$taken" ] || continue
+    owns "$p" $listening $taken
+    case $? in
+    0) owner="$p $began" ;;
+    2) uid_of "$p"
+      case "$listening_uids$taken_uids " in *" $uid "*) ;; *) continue ;; esac
+      [ -n "$likely" ] && [ "$began" -ge "$likely_began" ] || likely="$p $began" likely_began=$began ;;
+    esac
   done
-  if [ -n "$owner" ]; then java=$owner
-  # All JVMs of this container were seen and none has it: the port is another container's of the pod.
-  elif [ -n "$readable" ]; then agent=none
+  if read_report && running "$jpid" "$jstart"; then java="$jpid $jstart"
+  elif [ $jvms = 0 ] && [ -n "$listening$taken" ]; then owner_of_any_name
+  else java=${owner:-${likely:-$oldest}}
+  fi
+  [ -z "$java" ] || agent_of "${java%% *}"
+}
+
+# owner_of_any_name: a JVM that was started by a launcher of its own (jpackage, JNI) is called as that is.
+owner_of_any_name() {
+  for p in /proc/[0-9]*; do
+    p=${p#/proc/}
+    running "$p" && ! neighbour "$p" && owns "$p" $listening $taken || continue
+    java="$p $began" jvms=1
+    return
+  done
+}
+
+# behind_checkurl: sets whose to own when the session's JVM listens at checkurl's port, to other when another JVM does.
+# Anything else, a web server before the app for one, stays unseen.
+behind_checkurl() {
+  whose=unseen
+  case $checkport in ''|*[!0-9]*) return ;; esac
+  sockets "$checkport"
+  [ -n "$listening" ] || return
+  if owns "${java%% *}" $listening; then whose=own; return; fi
+  for p in /proc/[0-9]*; do
+    p=${p#/proc/}
+    running "$p" || continue
+    case $comm in java*) ;; *) continue ;; esac
+    if owns "$p" $listening; then whose=other; return; fi
+  done
+}
+
+# -- what the probe reads
+
+# read_report: sets jpid jstart until whose; 1 when there is none.
+read_report() {
+  jpid='' jstart='' until=0 whose=unseen
+  [ -f "$report" ] && read -r version jpid jstart until _ _ whose _ 2>/dev/null < "$report" || return 1
+  case $until in ''|*[!0-9]*) until=0; return 1 ;; esac
+  [ "$version" = 2 ]
+}
+
+# read_word: sets said and since.
+read_word() {
+  said='' since=0
+  [ -f "$word" ] && read -r said since _ 2>/dev/null < "$word"
+  case $since in ''|*[!0-9]*) since=0 ;; esac
+}
+
+# write_word STATE: 1 when it could not be written (a full /dev/shm). In place, without a process of its own: it is
+# written every second while somebody is attached. What a probe reads of it in between is unknown, and spares.
+write_word() {
+  uptime
+  case "$said $1" in 'suspended running'|'suspended free'|'unknown running'|'unknown free') since=$now ;; esac
+  said=$1
+  printf '%s %s %s\n' "$1" "$since" "$now" 2>/dev/null > "$word"
+}
+
+# write_report SECONDS STATE: all that the probe reads. 1 when it could not be written.
+write_report() {
+  # Where nothing is forwarded from here, who reports is the gateway's user, and who probes may be anybody.
+  [ -n "$first" ] || umask 022
+  read_word
+  behind_checkurl
+  write_word "$2" || return 1
+  until=$((now + $1))
+  replace "$report" "2 $java $until $(printf ':%04X' "$jdwp") $where $whose" && write_old_report
+}
+
+write_old_report() {
+  forwarder='- -' seen=$said
+  [ -z "$first" ] || { stat "$first" && forwarder="$first $began"; }
+  [ "$whose" != other ] && [ "$seen" != free ] || seen=running
+  replace "$old" "1 $forwarder $java $until $seen $since"
+}
+
+# replace FILE LINE: whole or not at all.
+replace() {
+  printf '%s\n' "$2" 2>/dev/null > "$new" && mv -f "$new" "$1" 2>/dev/null && return
+  rm -f "$new"
+  return 1
+}
+
+# hear: writes each word that comes by stdin, and answers. Ends with stdin, or with the socat that it speaks for.
+hear() {
+  while read -r heard seconds _; do
+    running "$first" "$first_began" || return 0
+    running "${java%% *}" "${java#* }" || echo over
+    case $heard in free|running|suspended|unknown) ;; *) continue ;; esac
+    case $seconds in ''|*[!0-9]*|?????????*) continue ;; esac
+    uptime
+    late=$((now + seconds - until)) slot=
+    [ "$heard" != free ] || [ "$said" != free ] || slot_of_agent
+    # An extension; less than that is a clock's rounding.
+    if [ "$heard" != "$said" ] || [ $late -gt 2 ] || [ $late -lt -2 ]; then write_report "$seconds" "$heard"
+    else write_word "$heard"
+    fi && echo "ok$slot" || echo "full$slot"
+  done
+}
+
+# slot_of_agent: sets slot to who has it as far as its sockets tell, empty in the moment between two debuggers.
+slot_of_agent() {
+  sockets "$jdwp"
+  if [ -n "$listening" ]; then slot=' free'
+  elif [ -n "$taken" ]; then slot=' taken'
   fi
 }
 
-# read_report: sets fpid fstart jpid jstart until told since; 1 when there is none.
-read_report() {
-  fpid='' fstart='' jpid='' jstart='' until=0 told='' since=0
-  [ -f "$file" ] && read -r version fpid fstart jpid jstart until told since _ 2>/dev/null < "$file" || return 1
-  case $version$until$since in *[!0-9]*) return 1 ;; esac
-  [ "$version" = 1 ]
-}
-
-# write_report FPID FSTART SECONDS STATE: 1 when it could not be written (a full /dev/shm).
-write_report() {
-  # Where nothing is forwarded from here, who reports is the gateway's user, and who probes may be anybody.
-  [ "$1" != - ] || umask 022
-  uptime
-  read_report && [ "$told" = "$4" ] || since=$now
-  until=$((now + $3)) told=$4
-  printf '1 %s %s %s %s %s %s\n' "$1" "$2" "$java" "$until" "$told" "$since" 2>/dev/null > "$dir/.noah-$session.new" &&
-    mv -f "$dir/.noah-$session.new" "$file" 2>/dev/null
-}
+# -- the verbs
 
 show() {
   uptime
   for tool in socat curl wget; do ! command -v $tool > /dev/null 2>&1 || echo "tool $tool"; done
-  [ ! -w "$dir" ] || echo writable
+  # A full /dev/shm says that it is writable.
+  ( printf 'x\n' > "$new" ) 2>/dev/null && echo writable
+  rm -f "$new"
   echo "agent $agent"
+  echo "jvms $jvms"
   [ -z "$java" ] || { echo "java $java"; stat "${java%% *}" && echo "java-age $((now - began / 100))"; }  # USER_HZ is 100
   stat 1 && echo "container-age $((now - began / 100))"
-  whose='- -'
-  if [ -n "$first" ]; then port_of "$first"; stat "$first" && whose="$first $began" && echo "forwarder $whose $port"; fi
-  # A report is only worth something if it names the socat and the JVM that there are.
-  if read_report && [ "$fpid $fstart" = "$whose" ] && [ "$jpid $jstart" = "$java" ]; then
-    [ -n "$first" ] || echo "forwarder - - 0"
-    echo "report $told $((until - now))"
+  if [ -n "$first" ]; then port_of "$first"; stat "$first" && echo "forwarder $first $began $port"
+  elif read_report && [ "$jpid $jstart" = "$java" ]; then echo "forwarder - - 0"
   fi
   echo done
 }
-
-fail() { echo "error $1"; exit 3; }
 
 # end_all: the children first, so that their parent reaps them; then the parent, which this script's `start` reaps.
 # Sets all to what is left.
@@ -174,8 +329,6 @@ end_all() {
   ours
 }
 
-pause() { sleep 0.02 2>/dev/null || sleep 1; }
-
 # watchdog: ends everything when the report is no longer in force. An extension is seen when it wakes.
 watchdog() {
   # $! and not a variable: a signal between the fork and an assignment would leave the sleep, and wait for its end. KILL:
@@ -185,7 +338,7 @@ watchdog() {
     sleep $((until - now)) &
     wait $!
   done
-  rm -f "$file" "$sock"
+  rm -f "$report" "$word" "$old" "$sock"
   end_all
 }
 
@@ -229,45 +382,49 @@ case $verb in
 look)
   ours; jvm; show ;;
 
-report)
+word)
   ours; jvm
-  if [ -z "$java" ]; then :
-  elif [ -n "$first" ] && stat "$first"; then write_report "$first" "$began" "$5" "$6" || fail report
-  elif read_report && [ "$fpid" = - ]; then write_report - - "$5" "$6" || fail report
-  fi
+  if [ -n "$java" ] && read_report; then write_report "$7" "$8" || fail report; fi
   show ;;
 
 stop)
-  rm -f "$file" "$sock"
+  rm -f "$report" "$word" "$old" "$sock"
   end_all
   [ -z "$all" ] || fail "left$all"
   echo done ;;
 
 start)
-  seconds=$5 state_told=$6 way=$7
+  seconds=$7 told=$8 way=$9
   [ "$way" = none ] || command -v socat > /dev/null 2>&1 || fail no-socat
   [ -w "$dir" ] || fail report
   ours; jvm
   if [ -z "$java" ] || [ "$agent" = none ]; then show; exit 0; fi
   if [ "$way" = none ]; then
-    write_report - - "$seconds" "$state_told" || fail report
+    write_report "$seconds" "$told" || fail report
     show; exit 0
   fi
-  if [ -n "$first" ]; then  # a start whose answer was lost
-    stat "$first" && write_report "$first" "$began" "$seconds" "$state_told" || fail report
-    show; exit 0
+  if [ -n "$first" ]; then  # the gateway was away: what it left is held again
+    stat "$first" && first_began=$began
+    # What is written already still counts, and says how long.
+    write_report "$seconds" "$told" || read_report || fail report
+    show
+    hear
+    exit 0
   fi
-  shift 6
+  shift 8
   forward "$@"
   stat "$first" || fail socat
-  socat=$first
-  write_report "$first" "$began" "$seconds" "$state_told" || { kill "$socat"; wait "$socat"; fail report; }
+  first_began=$began socat=$first
+  write_report "$seconds" "$told" || { kill "$socat"; wait "$socat"; fail report; }
   show
-  exec > /dev/null 2>&1 < /dev/null
+  exec 3<&0
+  hear <&3 & ear=$!
+  exec > /dev/null 2>&1 < /dev/null 3<&-
   watchdog & dog=$!
   wait "$socat"
   # Ended by `stop`, by the deadline, or killed. Then its children may go on for a debugger that is attached; the next
   # `start` of this session has a watchdog for them too.
-  kill $dog 2>/dev/null
-  wait $dog ;;
+  kill $dog $ear 2>/dev/null
+  wait ;;
 esac
+exit 0

@@ -8,17 +8,30 @@
 #
 # Exit code 0: alive, 1: not. One line says why; the kubelet puts it into the pod's event.
 #
-# A report is a file $NOAH_REPORTS/noah-NAME.SESSION with one line, written by whoever forwards the debugger:
-#   1 FPID FSTART JPID JSTART UNTIL STATE SINCE
-# Pids come with their start time (field 22 of /proc/PID/stat), FPID and FSTART are `- -` where nothing is forwarded from
-# here; UNTIL and SINCE are seconds of /proc/uptime; STATE is running, suspended or unknown.
+# What is true in this pod decides, and the gateway's word only says which of two attached states it is:
+#
+#   debugger attached here | the gateway's word          | verdict
+#   no                     | any                         | checkurl
+#   yes                    | running, fresh              | checkurl
+#   yes                    | suspended, fresh or stale   | alive, to the session's end
+#   yes                    | stale, unknown, unreadable  | alive, to the session's end
+#   cannot be seen         | as with yes                 |
+#
+# A session has two files here, written by the forwarder:
+#   $NOAH_REPORTS/noah-NAME.SESSION.jvm    2 JPID JSTART UNTIL PORT WHERE OWNS
+#   $NOAH_REPORTS/noah-NAME.SESSION.word   STATE SINCE SAID, overwritten in place by each word
+# JPID and JSTART (field 22 of /proc/PID/stat) name the session's JVM, PORT is its agent's as /proc/net/tcp writes it
+# (:C355), UNTIL is when the session ends, SAID when the gateway said STATE (running, suspended, unknown, or free: nobody
+# is attached through the gateway), SINCE since when it may answer checkurl again; all in seconds of /proc/uptime. WHERE is
+# pod or host. OWNS is other where another JVM than this one owns checkurl's socket: that one is not spared by this one.
 #
 # Rules that must stay true:
 #  - The reports come first: a suspended JVM answers no checkurl, and waiting for it would eat the probe's time.
-#  - A suspended JVM costs no fork: this runs every few seconds in every pod.
-#  - /dev/shm is shared by all containers of a pod and survives their restarts. A report counts only if the processes
-#    that it names are in this container's /proc, and are no zombies: `kill -0` calls a zombie alive.
-#  - A report that cannot be understood is no report. It is never an error and never blocks.
+#  - A JVM that a fresh word calls suspended costs no fork: this runs every few seconds in every pod.
+#  - /dev/shm and, where a pod shares it, /proc are one for all containers. A report counts only if its JVM is in this
+#    container and is not a zombie: `kill -0` calls a zombie alive.
+#  - A report that cannot be understood is not a report. It is never an error and never blocks.
+#  - Nobody connects to the agent's port to see whether it is there: that would take its only slot.
 #  - No `$` twice in a row and no name in `$()` with nothing else: the kubelet expands those in a probe's command.
 #  - A comment has a line of its own: those lines are left out of the pod's manifest.
 set -u
@@ -28,6 +41,10 @@ whole=${limit%%.*}
 case $whole in ''|0|*[!0-9]*) whole=1 ;; esac
 # seconds; after a long stop the app has timers and connections to put right before it answers again
 grace=10
+# seconds; while a debugger is attached the gateway says its word every second. A word in whole seconds of this age is
+# less than 4 s old, and inject writes failureThreshold and periodSeconds so that (threshold - 1) * period is at least 4:
+# a VM that stops just after the last word that arrived is called stale before the kubelet has counted to the threshold.
+fresh=3
 
 # dash's echo would make a line end of a backslash and an n in a URL.
 say() { printf 'noah: %s\n' "$1"; }
@@ -50,31 +67,99 @@ exists() {
   [ "${21}" = "$1" ]
 }
 
+# neighbour PID: runs in another container, as its control groups tell; anybody may read those of every process.
+neighbour() {
+  while read -r mine <&3 && read -r theirs <&4; do
+    case $theirs in */..*) return 0 ;; "$mine"|"${mine%/}"/*) ;; *) return 0 ;; esac
+  done 2>/dev/null 3< /proc/self/cgroup 4< "/proc/$1/cgroup"
+  return 1
+}
+
+# listens PORT: somebody waits for a debugger there. The kernel lists the sockets that listen before all others, so
+# thousands of connections are not read.
+listens() {
+  for table in /proc/net/tcp /proc/net/tcp6; do
+    while read -r _ local _ st _; do
+      case $st in st) ;; 0A) case $local in *"$1") return 0 ;; esac ;; *) break ;; esac
+    done 2>/dev/null < $table
+  done
+  return 1
+}
+
+# attached PORT PID: a connection is established at the agent's port, by a socket of that JVM where its sockets can be
+# seen. Where nothing can be seen it is taken for granted.
+attached() {
+  [ -r /proc/net/tcp ] || return 0
+  # Not by the shell alone, which reads a table byte by byte (dash), or from its start for each line (bash).
+  if command -v grep > /dev/null 2>&1; then rows=$(grep -h "$1 " /proc/net/tcp /proc/net/tcp6 2>/dev/null)
+  elif command -v cat > /dev/null 2>&1; then rows=$(cat /proc/net/tcp /proc/net/tcp6 2>/dev/null)
+  else return 0
+  fi
+  fds=unread
+  while read -r _ local _ st _ _ _ _ _ inode _; do
+    case $local$st in *"$1"01) ;; *) continue ;; esac
+    [ "$fds" != unread ] || fds=$(ls -l "/proc/$2/fd" 2>/dev/null)
+    # Root without SYS_PTRACE may list another user's descriptors and not read where they lead.
+    case $fds in *"socket:[$inode]"*) return 0 ;; *'-> '*) ;; *) return 0 ;; esac
+  done <<ROWS
+$rows
+ROWS
+  return 1
+}
+
+# read_report FILE: sets what a report holds; 1 unless it is one, is in force, and its JVM lives in this container.
+read_report() {
+  # -n: no more than a report can have, of a file that never had a line's end. dash has no such option: a megabyte
+  # takes it a quarter of a second, and only who may write in the pod could put it there.
+  read -r -n 200 version jpid jstart until port where owns rest 2>/dev/null < "$1" ||
+    read -r version jpid jstart until port where owns rest 2>/dev/null < "$1" || return 1
+  [ "$version" = 2 ] && [ -n "$owns" ] && [ -z "$rest" ] && numbers "$until" && [ "$now" -lt "$until" ] || return 1
+  case $port in :[0-9A-F][0-9A-F][0-9A-F][0-9A-F]) ;; *) return 1 ;; esac
+  exists "$jpid" "$jstart" || return 1
+  [ "$where" != pod ] || ! neighbour "$jpid"
+}
+
+# read_word FILE: sets state, since, and is_fresh where that is so. A word that cannot be read is unknown.
+read_word() {
+  state='' since='' said='' rest='' is_fresh=''
+  [ -f "$1" ] && { read -r -n 80 state since said rest 2>/dev/null < "$1" ||
+    read -r state since said rest 2>/dev/null < "$1"; }
+  if [ -n "$rest" ] || ! numbers "$since" "$said"; then state=unknown since=0 said=0; fi
+  if [ $said -le $now ] && [ $((now - said)) -le $fresh ]; then is_fresh=yes
+  elif [ "$state" != suspended ]; then state=unknown
+  fi
+}
+
 # look: ends this script when a report says so. Sets who to a word on the debugger, for when none does.
 look() {
   who='nobody is debugging'
   read -r now _ < /proc/uptime || return
   now=${now%.*}
-  for file in "$dir/noah-$name."*; do
+  for file in "$dir/noah-$name."*.jvm; do
+    session=${file#"$dir/noah-$name."} session=${session%.jvm}
     # A session has no dot in its name: this is a report on another NAME.
-    case ${file#"$dir/noah-$name."} in *.*) continue ;; esac
-    # Opening a FIFO would block.
-    [ -f "$file" ] || continue
-    # -n: no more than a report can have, of a file that never had a line's end. dash has no such option: a megabyte
-    # takes it a quarter of a second, and only who may write in the pod could put it there.
-    read -r -n 200 version fpid fstart jpid jstart until state since rest 2>/dev/null < "$file" ||
-      read -r version fpid fstart jpid jstart until state since rest 2>/dev/null < "$file" || continue
-    [ "$version" = 1 ] && [ -z "$rest" ] && numbers "$until" "$since" && [ "$now" -lt "$until" ] || continue
-    [ "$fpid $fstart" = '- -' ] || exists "$fpid" "$fstart" || continue
-    exists "$jpid" "$jstart" || continue
-    case $state in
-    suspended) alive "a debugger has suspended java ($jpid), which is alive" ;;
-    unknown) alive "a debugger may have suspended java ($jpid), which is alive" ;;
-    running)
-      who='no debugger has suspended it'
-      [ "$since" -gt "$now" ] || [ $((now - since)) -ge $grace ] ||
-        alive "a debugger has let java ($jpid) go on only now" ;;
-    esac
+    case $session in *.*) continue ;; esac
+    # Opening a FIFO would block. In a pod the forwarder is this very user.
+    [ -f "$file" ] && { [ "$name" != jvm ] || [ -O "$file" ]; } && read_report "$file" || continue
+    read_word "$dir/noah-$name.$session.word"
+    if [ "$owns" = other ]; then
+      who="checkurl is not asked of the JVM that is being debugged ($jpid)"
+      continue
+    fi
+    if [ "$state$is_fresh" = suspendedyes ] && ! listens "$port"; then
+      alive "a debugger has suspended java ($jpid), which is alive"
+    fi
+    who='no debugger has suspended it'
+    [ $since = 0 ] || [ $since -gt $now ] || [ $((now - since)) -ge $grace ] ||
+      alive "a debugger has let java ($jpid) go on only now"
+    [ "$state" != running ] || continue
+    if attached "$port" "$jpid"; then
+      case $state in
+      suspended) alive "a debugger has suspended java ($jpid), which is alive" ;;
+      *) alive "a debugger is attached to java ($jpid), which is alive, and may have suspended it" ;;
+      esac
+    fi
+    who='no debugger is attached'
   done
 }
 

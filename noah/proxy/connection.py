@@ -8,15 +8,17 @@ from typing import Any, Final
 
 from noah.core.jdwp.conversation import Event
 from noah.core.jdwp.observer import Observer
-from noah.errors import NoahError
+from noah.errors import NoahError, Unavailable
 from noah.proxy.ends import NotGreeted
-from noah.proxy.keepalive import find_out_when_gone
+from noah.proxy.keepalive import find_out_when_gone, has_hung_up, silence_of
 from noah.proxy.relay import Dial, Relay
 
 DIALLING: Final = 10.0  # seconds for a connection and the JVM's handshake
-# A JVM whose debugger has gone listens again after some milliseconds; until then it refuses, or its forwarder hangs up.
-LISTENS_AGAIN: Final = 3.0  # seconds
-TRY_EVERY: Final = 0.05  # seconds
+# How long a debugger is held while its JVM cannot be reached: a session starts, follows its pod, gets a new forwarder,
+# or the debugger before has just gone (the agent then listens again after some milliseconds).
+HELD_FOR: Final = 15.0  # seconds
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5  # seconds between two attempts
+QUIET_FOR: Final = 0.5  # seconds of being held before anybody is told
 CLOSING: Final = 5.0  # seconds; a transport that takes longer to say that it is closed is not waited for
 
 
@@ -36,25 +38,44 @@ class Connection:
         self.exits_refused = 0
         self.over = asyncio.Event()
         self._relay: Relay | None = None
+        self._is_reached = False  # the JVM
         self._task = asyncio.current_task()
 
     async def reach(
-        self, dial: Callable[[], Dial], transport: asyncio.Transport, *, allow_exit: bool, changed: Callable[[], None]
+        self,
+        dial: Callable[[], Dial],
+        transport: asyncio.Transport,
+        *,
+        allow_exit: bool,
+        changed: Callable[[], None],
+        waits: Callable[[str], None],
+        held_for_s: float,
     ) -> Relay:
-        """Return when bytes pass between a JVM and *transport*, the debugger's. Raise Unreachable with the reason."""
+        """Return when bytes pass between a JVM and *transport*, the debugger's. Raise Unreachable with the reason.
+
+        *waits* is called once with a sentence when it takes long; after *held_for_s* it is given up.
+        """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + LISTENS_AGAIN
+        began, pause, is_quiet = loop.time(), FIRST_PAUSE, True
         while True:
             observer = Observer(allow_exit=allow_exit)
             self._relay = relay = Relay(transport=transport, observer=observer, changed=changed)
             try:
                 await _greeting(relay, dial())
+                self._is_reached = True
                 return relay
             except (OSError, NotGreeted, NoahError) as e:
                 relay.end("the JVM could not be reached")
-                if not isinstance(e, ConnectionRefusedError | NotGreeted) or loop.time() >= deadline:
+                may_pass = isinstance(e, ConnectionRefusedError | NotGreeted | Unavailable)
+                if not may_pass or loop.time() >= began + held_for_s:
                     raise Unreachable(_sentence(e)) from e
-            await asyncio.sleep(TRY_EVERY)
+                if is_quiet and loop.time() >= began + QUIET_FOR:
+                    is_quiet = False
+                    waits(_sentence(e))
+            if has_hung_up(transport):
+                raise Unreachable("The debugger did not wait until the JVM could be reached.")
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, LONGEST_PAUSE)
 
     async def let_go(self) -> None:
         """Whatever happened: nothing of it is open any more."""
@@ -65,7 +86,7 @@ class Connection:
     @property
     def is_leaving(self) -> bool:
         """Its debugger or its JVM has closed it, and the other has not yet."""
-        return self.ended is not None or (self._relay is not None and self._relay.why is not None)
+        return self.ended is not None or (self._is_reached and self._relay is not None and self._relay.why is not None)
 
     async def end(self, why: str) -> None:
         """Closes it, the JVM's side first, and waits until it is gone."""
@@ -79,6 +100,12 @@ class Connection:
 
     def commands(self) -> Counter[str]:
         return Counter(self._relay.counts()) if self._relay else Counter()
+
+    @property
+    def silence_s(self) -> float:
+        """Return for how long the JVM's side has not given a sign of life."""
+        transport = self._relay.jvm.transport if self._relay else None
+        return 0.0 if transport is None else silence_of(transport)
 
     def carried(self) -> Counter[str]:
         """Bytes, in from the debugger and out to it."""

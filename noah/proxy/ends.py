@@ -170,6 +170,10 @@ class RelayEnd(asyncio.Protocol, asyncio.BufferedProtocol):
             self._transport.write(bytes(data))
 
     @property
+    def transport(self) -> asyncio.Transport | None:
+        return None if self.is_lost else self._transport
+
+    @property
     def backlog(self) -> int:
         """The number of bytes that its far side has not taken."""
         return 0 if self._transport is None or self.is_lost else self._transport.get_write_buffer_size()

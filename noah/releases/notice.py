@@ -21,7 +21,7 @@ from noah.errors import NoahError, Unavailable
 from noah.kube.clusters import Cluster
 from noah.kube.event_log import Event
 from noah.releases.revision import YOUNG, path_of
-from noah.sessions.live_session import Live
+from noah.sessions.live_session import LiveSession
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,9 @@ class Noticed:
 class Noticing:
     """Notices rollouts in one cluster."""
 
-    def __init__(self, cluster: Cluster, *, live: Callable[[], list[Live]], clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, cluster: Cluster, *, live: Callable[[], list[LiveSession]], clock: Callable[[], datetime]
+    ) -> None:
         self._cluster = cluster
         self._live = live
         self._clock = clock

@@ -27,7 +27,7 @@ from noah.releases.persist import Persistence
 from noah.releases.revision import YOUNG, asked_for
 from noah.releases.stream import Stream
 from noah.releases.warn import Warnings
-from noah.sessions.live_session import Live
+from noah.sessions.live_session import LiveSession
 from noah.store import Store
 from noah.store.feed import Feed
 
@@ -50,7 +50,7 @@ class Releases:
         clusters: Mapping[str, Cluster],
         store: Store,
         feed: Feed,
-        live: Callable[[], list[Live]],
+        live: Callable[[], list[LiveSession]],
         clock: Callable[[], datetime],
         at_once: int = AT_ONCE,
         memory_bytes: int = MEMORY_BYTES,
@@ -367,7 +367,7 @@ async def open_releases(
     clusters: Mapping[str, Cluster],
     store: Store,
     feed: Feed,
-    live: Callable[[], list[Live]],
+    live: Callable[[], list[LiveSession]],
     clock: Callable[[], datetime],
 ) -> AsyncIterator[Releases]:
     """Follow releases as long as this context lasts; the next gateway resumes them."""

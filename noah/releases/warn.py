@@ -9,7 +9,7 @@ from noah.core.release.release_event import ReleaseEvent, ReleaseEventKind, time
 from noah.core.session.event_kind import EventKind
 from noah.core.session.session import Status
 from noah.core.session.target import PodTarget
-from noah.sessions.live_session import Live, Step
+from noah.sessions.live_session import LiveSession, Step
 from noah.store.feed import Feed
 
 
@@ -17,7 +17,7 @@ class Warnings:
     """The warnings of one release. Each pause is warned of once."""
 
     def __init__(
-        self, release: Release, *, feed: Feed, live: Callable[[], list[Live]], clock: Callable[[], datetime]
+        self, release: Release, *, feed: Feed, live: Callable[[], list[LiveSession]], clock: Callable[[], datetime]
     ) -> None:
         self._release = release
         self._feed = feed
@@ -33,7 +33,7 @@ class Warnings:
         self._warned = {pause for _, _, pause in paused}
         return [self._warn(live, target) for live, target, _ in new]
 
-    def _paused(self, names: set[str]) -> Iterator[tuple[Live, PodTarget, tuple[str, datetime]]]:
+    def _paused(self, names: set[str]) -> Iterator[tuple[LiveSession, PodTarget, tuple[str, datetime]]]:
         here = self._release.cluster, self._release.namespace
         for live in self._live():
             target, vm = live.session.target, live.facts.vm
@@ -42,7 +42,7 @@ class Warnings:
             if target.pod in names and live.status is Status.SUSPENDED and vm is not None:
                 yield live, target, (live.session.id, vm.since)
 
-    def _warn(self, live: Live, target: PodTarget) -> ReleaseEvent:
+    def _warn(self, live: LiveSession, target: PodTarget) -> ReleaseEvent:
         session, vm = live.session, live.facts.vm
         warning = f"A release of {session.workload} is about to replace this pod; the session follows to its successor."
         live.steps.append(Step(self._clock(), warning))

@@ -1,4 +1,4 @@
-"""What a session tells: a log line and an event for each change that people can see, and its steps in words."""
+"""What a session announces: a log line and an event for each change that people can see, and its steps in words."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -8,7 +8,7 @@ from typing import Any
 from noah.core.session.event_kind import EventKind
 from noah.core.session.lifecycle import passes_by
 from noah.core.session.session import Status
-from noah.sessions.live_session import Live, Step
+from noah.sessions.live_session import LiveSession, Step
 from noah.store.feed import Feed
 
 log = logging.getLogger(__name__)
@@ -25,15 +25,17 @@ KEPT_AS_STEPS = frozenset(
 )
 
 
-class Telling:
-    def __init__(self, live: Live, *, feed: Feed, clock: Callable[[], datetime], took: Callable[[float], None]) -> None:
+class Announcer:
+    def __init__(
+        self, live: LiveSession, *, feed: Feed, clock: Callable[[], datetime], took: Callable[[float], None]
+    ) -> None:
         """*took* is given the seconds from enable to ready, once."""
         self.was_ready = False  # since this gateway's start
         self._live = live
         self._feed = feed
         self._clock = clock
         self._took = took
-        self._told: tuple[object, ...] = ()
+        self._published: tuple[object, ...] = ()
         self._refusal: tuple[object, Step] | None = None  # the last one that was kept, and its reason
 
     def step(self, text: str) -> None:
@@ -56,14 +58,14 @@ class Telling:
         self._refusal = (reason, step)
 
     def changes(self) -> None:
-        """What is not as it was told last; a stop that does not last is no change."""
+        """Publish the status if it differs from the last one published, but for a suspend shorter than STANDS_AFTER."""
         live, vm = self._live, self._live.facts.vm
         if passes_by(vm, self._clock()):
             return
         now = (live.status, live.reason, live.attached, vm and (vm.vm, vm.thread, vm.location), live.session)
-        if now == self._told:
+        if now == self._published:
             return
-        before, self._told = self._told[:1], now
+        before, self._published = self._published[:1], now
         live.changed()
         if live.status is Status.READY and not self.was_ready:
             self.was_ready = True
@@ -80,7 +82,7 @@ class Telling:
         log.info("%s %s %s -> %s%s", session.target, session.id, before, live.status, f": {why}" if why else "")
 
 
-def _said(live: Live, was_suspended: bool) -> str | None:
+def _said(live: LiveSession, was_suspended: bool) -> str | None:
     session = live.session
     match live.status:
         case Status.READY:

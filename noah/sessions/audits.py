@@ -8,7 +8,7 @@ from typing import Any
 
 from noah.backoff import Backoff
 from noah.errors import NoahError, Unavailable
-from noah.sessions.live_session import Live
+from noah.sessions.live_session import LiveSession
 from noah.store.sessions import SessionStore
 
 log = logging.getLogger(__name__)
@@ -25,12 +25,12 @@ class Audits:
     def __init__(self, store: SessionStore, *, every: float = EVERY) -> None:
         self._store = store
         self._every = every
-        self._lives: dict[str, Live] = {}
+        self._lives: dict[str, LiveSession] = {}
         self._saved: dict[str, Mapping[str, Any] | None] = {}
         self._soon: set[str] = set()
         self._rung = asyncio.Event()
 
-    def keep(self, live: Live) -> None:
+    def keep(self, live: LiveSession) -> None:
         """Until it has ended, which keeps its audit too."""
         self._lives[live.session.id] = live
         self._saved[live.session.id] = live.audit

@@ -19,7 +19,7 @@ from noah.duration import format_duration
 from noah.errors import AlreadyDebugged, BadInput, Conflict, NeedsRestart, NotFound
 from noah.keep_running import repeat
 from noah.sessions.audits import keeping_audits
-from noah.sessions.live_session import SETTLED, Live, Step, Traffic
+from noah.sessions.live_session import SETTLED, LiveSession, Step, Traffic
 from noah.sessions.ownership import ADOPT_EVERY_S, Ownership
 from noah.sessions.task import SessionTask
 from noah.settings import Settings
@@ -55,18 +55,18 @@ class Broker:
     async def resolve(self, wanted: Wanted) -> TargetInfo:
         return await self._kinds[wanted.kind].resolve(wanted)
 
-    def live(self) -> list[Live]:
+    def live(self) -> list[LiveSession]:
         return self._ownership.live()
 
     def traffic(self) -> Traffic:
         return self._ownership.traffic()
 
-    def holder(self, target: Target) -> Live | None:
+    def holder(self, target: Target) -> LiveSession | None:
         session_id = self._holders.session_on(target)
         task = self._ownership.task_of(session_id) if session_id is not None else None
         return task.live if task else None
 
-    async def get(self, session_id: str) -> Live:
+    async def get(self, session_id: str) -> LiveSession:
         if task := self._ownership.task_of(session_id):
             return task.live
         session = await self._store.get(session_id)
@@ -86,7 +86,7 @@ class Broker:
         state: str = "live",
         limit: int = 100,
         after: str | None = None,
-    ) -> Page[Live]:
+    ) -> Page[LiveSession]:
         """Newest first. A status other than ended is not in the store: those that have it now are named to it."""
         ids: list[str] | None = None
         if status is Status.ENDED:
@@ -98,13 +98,13 @@ class Broker:
         )
         return Page(await self._with_audits(page.items), page.after, page.total, page.before)
 
-    async def _with_audits(self, sessions: Sequence[Session]) -> list[Live]:
+    async def _with_audits(self, sessions: Sequence[Session]) -> list[LiveSession]:
         """Return live ones as their tasks see them, ended ones with the audit that was kept."""
         task_of = self._ownership.task_of
         ended = [session.id for session in sessions if task_of(session.id) is None]
         audits = await self._store.audits(ended) if ended else {}
         return [
-            task.live if (task := task_of(session.id)) else Live(session, audit=audits.get(session.id))
+            task.live if (task := task_of(session.id)) else LiveSession(session, audit=audits.get(session.id))
             for session in sessions
         ]
 
@@ -121,7 +121,7 @@ class Broker:
         pause_budget: timedelta | None = None,
         take_over: bool = False,
         confirm_restart: bool = False,
-    ) -> tuple[Live, bool]:
+    ) -> tuple[LiveSession, bool]:
         """The session and whether it is new: the same person asking again gets the one that there is.
 
         *take_over*: end the debugger that is attached to it now, so that the next one gets the slot.
@@ -155,18 +155,18 @@ class Broker:
                     continue
                 if e.holder != owner:
                     raise
-                if take_over and task.live.port is not None:
-                    await task.live.port.take_over()
+                if take_over and task.live.slot is not None:
+                    await task.live.slot.take_over()
                 return task.live, False
-            return self._ownership.start(Live(session)).live, True
+            return self._ownership.start(LiveSession(session)).live, True
 
-    async def extend(self, session_id: str, *, by: str, length: timedelta) -> Live:
+    async def extend(self, session_id: str, *, by: str, length: timedelta) -> LiveSession:
         task = self._task(await self.get(session_id))
         checked = self._checked(length)
         await task.write(lambda: self._store.extend(session_id, until_from_now=checked))
         return task.live
 
-    async def end(self, session_id: str, *, by: str) -> Live:
+    async def end(self, session_id: str, *, by: str) -> LiveSession:
         live = await self.get(session_id)
         if live.session.is_over:
             return live
@@ -175,15 +175,15 @@ class Broker:
         await task.write(lambda: self._store.ask_end(session_id, reason=reason, detail=None, by=by))
         return live
 
-    async def resume(self, session_id: str, *, by: str) -> Live:
+    async def resume(self, session_id: str, *, by: str) -> LiveSession:
         """Close the debugger's connection, which resumes the whole VM."""
         task = self._task(await self.get(session_id))
-        if task.live.port is None or task.live.attached is None:
+        if task.live.slot is None or task.live.attached is None:
             raise Conflict(f"No debugger is attached through session {session_id}: there is nothing to resume.")
-        await task.live.port.detach(f"resumed by {by}")
+        await task.live.slot.detach(f"resumed by {by}")
         return task.live
 
-    async def ask(self, session_id: str, *, by: str, text: str | None) -> Live:
+    async def ask(self, session_id: str, *, by: str, text: str | None) -> LiveSession:
         """Tells whoever has the session that somebody waits; what they do about it is theirs."""
         live = await self.get(session_id)
         if live.session.is_over:
@@ -195,16 +195,16 @@ class Broker:
         live.changed()
         return live
 
-    async def settled(self, session_id: str, *, within: float) -> Live:
+    async def settled(self, session_id: str, *, within: float) -> LiveSession:
         """Once it is ready, in use or ended; or as it is after *within* seconds."""
         return await self._until(session_id, lambda live: live.status in SETTLED, within=within)
 
-    async def ended(self, session_id: str, *, within: float) -> Live:
+    async def ended(self, session_id: str, *, within: float) -> LiveSession:
         return await self._until(session_id, lambda live: live.session.ended_at is not None, within=within)
 
     # -- inside
 
-    async def _until(self, session_id: str, true: Callable[[Live], bool], *, within: float) -> Live:
+    async def _until(self, session_id: str, true: Callable[[LiveSession], bool], *, within: float) -> LiveSession:
         live = await self.get(session_id)
         with suppress(TimeoutError):
             async with asyncio.timeout(within):
@@ -212,7 +212,7 @@ class Broker:
                     await live.change()
         return live
 
-    def _task(self, live: Live) -> SessionTask:
+    def _task(self, live: LiveSession) -> SessionTask:
         task = self._ownership.task_of(live.session.id)
         if task is None or live.session.is_over:
             raise Conflict(f"Session {live.session.id} is over: enable debugging anew.")
@@ -224,7 +224,7 @@ class Broker:
             raise BadInput(f"A session lasts at most {format_duration(longest)}; it can be extended while it runs.")
         return length
 
-    async def _cleared(self, live: Live) -> None:
+    async def _cleared(self, live: LiveSession) -> None:
         await self.ended(live.session.id, within=ENDING_TAKES)
         if live.session.ended_at is None:
             raise Conflict(f"Session {live.session.id} of {live.session.owner} is still being ended: try again soon.")

@@ -7,9 +7,10 @@ from datetime import datetime
 
 from noah.core.session.audit import Audit, added
 from noah.core.session.lifecycle import STANDS_AFTER
-from noah.core.session.session import Attachment, Facts, Presence, Session, Status, VmState, status_of
-from noah.proxy.port import DebugPort
-from noah.targets.base import Seen
+from noah.core.session.session import Attachment, Facts, Presence, Session, Status, VmState, Word, status_of
+from noah.proxy.listener import Listener
+from noah.proxy.slot import Slot
+from noah.targets.base import Observation
 
 STEPS_KEPT = 100
 SETTLED = frozenset({Status.READY, Status.ATTACHED, Status.SUSPENDED, Status.ENDED})
@@ -25,7 +26,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What a port has carried, in bytes by direction, and refused, by reason."""
+    """What a slot has carried, in bytes by direction, and refused, by reason."""
 
     carried: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
@@ -34,17 +35,23 @@ class Traffic:
         return Traffic(self.carried + other.carried, self.refused + other.refused)
 
 
-class Live:
+class LiveSession:
     """*audit*: what earlier gateways saw of a session that goes on; of an ended one, what was kept."""
 
     def __init__(self, session: Session, *, audit: Audit | None = None) -> None:
         self.session = session
-        self.seen: Seen | None = None
+        self.seen: Observation | None = None
+        self.is_held = False  # words get to the target
+        self.word: Word | None = None  # the last one that was written there
+        self.word_until: datetime | None = None  # and the session's end that was written with it
         self.gone_since: datetime | None = None
         self.forwarder_stopped = False
         self.warned_of: datetime | None = None  # since when the VM stands, of the stop whose budget's end was announced
         self.trouble: str | None = None  # why the last act failed
-        self.port: DebugPort | None = None  # once it has been open; it stays here when it is closed
+        self.silence: str | None = None  # why words do not get to the target, while a debugger is attached
+        # Once they have been open; they stay here when they are closed.
+        self.slot: Slot | None = None
+        self.listener: Listener | None = None
         self.steps: deque[Step] = deque(maxlen=STEPS_KEPT)
         self._earlier = audit
         self._vm: VmState | None = None
@@ -56,25 +63,26 @@ class Live:
 
     @property
     def attached(self) -> Attachment | None:
-        return self.port.attached if self.port else None
+        return self.slot.attached if self.slot else None
 
     @property
     def facts(self) -> Facts:
-        seen, port = self.seen or Seen(presence=Presence.NOT_READY), self.port
-        vm = port.vm if port else None
+        seen = self.seen or Observation(presence=Presence.NOT_READY)
+        vm = self.slot.vm if self.slot else None
         return Facts(
             looked=self.seen is not None,
             presence=seen.presence,
             reason=seen.reason,
             successor=seen.successor,
             forwarder_alive=seen.forwarder_alive,
+            forwarder_held=self.is_held,
+            word=self.word,
             taken=seen.taken,
-            reported=seen.reported,
-            reported_until=seen.reported_until,
             gone_since=self.gone_since,
-            port_open=port is not None and port.is_open,
+            port_open=self.listener is not None and self.listener.is_open,
             attached=self.attached,
             vm=vm,
+            is_silent=self.slot is not None and self.slot.is_silent,
             stood_until=self._stood_until,
             forwarder_stopped=self.forwarder_stopped,
             warned=vm is not None and self.warned_of == vm.since,
@@ -86,23 +94,25 @@ class Live:
 
     @property
     def reason(self) -> str | None:
-        """One sentence, why it is not ready."""
+        """One sentence: why it is not ready, or why the gateway does not get to the JVM that is being debugged."""
+        if self.attached is not None:
+            return self.silence
         if self.status in SETTLED:
             return None
         return self.trouble or (self.seen.reason if self.seen else None) or None
 
     @property
     def audit(self) -> Audit | None:
-        """What the debuggers of this session did."""
-        return added(self._earlier, self.port.audit()) if self.port else self._earlier
+        """Return what the debuggers of this session did."""
+        return added(self._earlier, self.slot.audit()) if self.slot else self._earlier
 
     @property
     def traffic(self) -> Traffic:
-        return Traffic(self.port.carried, self.port.refused) if self.port else Traffic()
+        return Traffic(self.slot.carried, self.slot.refused) if self.slot else Traffic()
 
     def note_vm(self) -> None:
-        """Called at each change of what the VM does, many of which the task never sees."""
-        before, self._vm = self._vm, self.port.vm if self.port else None
+        """Note a change of what the VM does; the task never sees many of them."""
+        before, self._vm = self._vm, self.slot.vm if self.slot else None
         if before is None or self._vm is None or not before.stands or self._vm.stands:
             return
         if self._vm.since - before.since >= STANDS_AFTER:
@@ -113,5 +123,5 @@ class Live:
         self._bell = asyncio.Event()
 
     async def change(self) -> None:
-        """Waits for the next change that people can see."""
+        """Wait for the next change that people can see."""
         await self._bell.wait()

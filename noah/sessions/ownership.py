@@ -12,7 +12,7 @@ from datetime import datetime
 from noah.catalog.holders import Holders
 from noah.core.session.audit import left_behind
 from noah.sessions.audits import Audits
-from noah.sessions.live_session import Live, Traffic
+from noah.sessions.live_session import LiveSession, Traffic
 from noah.sessions.task import SessionTask
 from noah.settings import GatewaySettings
 from noah.store.feed import Feed
@@ -49,7 +49,7 @@ class Ownership:
         self._running: dict[str, asyncio.Task[None]] = {}
         self._past_traffic = Traffic()
 
-    def live(self) -> list[Live]:
+    def live(self) -> list[LiveSession]:
         return [task.live for task in self._tasks.values()]
 
     def task_of(self, session_id: str) -> SessionTask | None:
@@ -59,7 +59,7 @@ class Ownership:
         """Return what all sessions carried since the gateway's start: none of its figures ever falls."""
         return sum((live.traffic for live in self.live()), self._past_traffic)
 
-    def start(self, live: Live) -> SessionTask:
+    def start(self, live: LiveSession) -> SessionTask:
         """Give the session a task; one that has been adopted meanwhile keeps its own."""
         session = live.session
         if session.id in self._tasks:
@@ -94,7 +94,7 @@ class Ownership:
         session = await self._store.get(session_id)
         if session is None or session.ended_at is not None:
             return None
-        return self.start(Live(session, audit=audit and left_behind(audit)))
+        return self.start(LiveSession(session, audit=audit and left_behind(audit)))
 
     async def adopt_all(self) -> None:
         for session in await self._store.live():

@@ -1,31 +1,30 @@
 """The task of one session: look, decide, act, and again.
 
-Nothing about the target is remembered over a failure: when an act fails, the next thing is a look. The task ends when
-nothing of the session is left anywhere, or with the gateway; then the session goes on when the next one starts.
+Nothing about the target is remembered over a failure: when an act fails, the next thing is a look, after a pause. The
+task ends when nothing of the session is left anywhere, or with the gateway; the next gateway then continues it.
 """
 
 import asyncio
 import errno
 import ipaddress
 import logging
-import random
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from noah.backoff import Backoff
 from noah.catalog.holders import Holders
 from noah.core.session.event_kind import EventKind
 from noah.core.session.lifecycle import (
     STANDS_AFTER,
     Action,
     ClosePort,
-    End,
+    EndSession,
     Finish,
     Follow,
     OpenPort,
-    Report,
     ResumeVm,
     StartForwarder,
     StopForwarder,
@@ -33,24 +32,28 @@ from noah.core.session.lifecycle import (
     WarnOfResume,
     next_action,
     passes_by,
+    word_on,
 )
 from noah.core.session.session import EndReason, Presence, Session
 from noah.core.session.target import Target
 from noah.errors import AlreadyDebugged, CannotDebug, NoahError, RolledBack, Unavailable
-from noah.proxy.port import DebugPort
-from noah.sessions.announce import Telling
+from noah.proxy.listener import Listener
+from noah.proxy.slot import Slot
+from noah.sessions.announce import Announcer
 from noah.sessions.audits import Audits
-from noah.sessions.live_session import Live
+from noah.sessions.live_session import LiveSession
+from noah.sessions.reporter import Reporter
 from noah.settings import GatewaySettings
 from noah.store.feed import Feed
 from noah.store.sessions import SessionStore
-from noah.targets.base import Kind, Line, Seen
+from noah.targets.base import Kind, Link, Observation
 
 log = logging.getLogger(__name__)
 
-LOOK_WHILE_TAKEN = 2.0  # seconds
+LOOK_WHILE_TAKEN = 2.0  # seconds; whoever is attached past the gateway leaves without a word to it
 # Between two debuggers the agent has no socket at all; a look just then would find a JVM that cannot be debugged.
 LISTENS_AGAIN_WITHIN = 1.0  # seconds
+STEADY_AFTER = 20.0  # seconds that a held forwarder lasts until losing it counts as the first loss again
 FAILS_WITHIN = 120.0  # seconds; a session that is older was ready once, before the gateway's last start if not since
 TAKEN = "A debugger is attached to {} past the gateway: the session goes on when it detaches."
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0  # seconds between attempts that fail
@@ -59,7 +62,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0  # seconds between attempts that fail
 class SessionTask:
     def __init__(
         self,
-        live: Live,
+        live: LiveSession,
         *,
         kinds: Mapping[str, Kind],
         holders: Holders,
@@ -77,18 +80,22 @@ class SessionTask:
         self._audits = audits
         self._gateway = gateway
         self._clock = clock
-        self._telling = Telling(live, feed=feed, clock=clock, took=took)
-        self._line = self._new_line()
+        self._announcer = Announcer(live, feed=feed, clock=clock, took=took)
+        self._link = self._new_link()
+        self._reporter = Reporter(live, link=lambda: self._link, clock=clock, changed=self._announcer.changes)
         self._awake = asyncio.Event()
         self._writing = asyncio.Lock()
         self._acting: asyncio.Timeout | None = None
         self._look_at = 0.0  # of the loop's clock
-        self._pause = FIRST_PAUSE
+        self._backoff = Backoff(first_s=2 * FIRST_PAUSE, longest_s=LONGEST_PAUSE)
+        self._holding = Backoff(first_s=FIRST_PAUSE, longest_s=LONGEST_PAUSE)
+        self._held_at = self._hold_at = 0.0  # when it was held last, and may be again; of the loop's clock
 
     def wake(self, *, look: bool = False) -> None:
         if look:
             self._look_at = 0.0
         self._awake.set()
+        self._reporter.wake()
 
     async def write(self, statement: Callable[[], Awaitable[Session]]) -> None:
         """Execute one statement at a time, so that the row that was written last is the one that is kept here.
@@ -98,30 +105,39 @@ class SessionTask:
         async with self._writing:
             self.live.session = await statement()
             self._holders.put(self.live.session.id, self.live.session.target)
-        self._awake.set()
+        self.wake()
         if self.live.session.is_over and self._acting is not None:
             self._acting.reschedule(asyncio.get_running_loop().time())
 
     async def run(self) -> None:
         try:
-            while self.live.session.ended_at is None:
-                await self._once()
+            async with asyncio.TaskGroup() as group:
+                reporting = group.create_task(self._reporter.run(), name=f"word on {self.live.session.id}")
+                while self.live.session.ended_at is None:
+                    await self._once()
+                reporting.cancel()
         finally:
-            if self.live.port is not None:
-                await self.live.port.close("the gateway is stopping")
-            await self._line.close()
+            await self._close("the gateway is stopping")
+            await self._link.close()
+
+    async def _close(self, why: str) -> None:
+        if self.live.listener is not None:
+            self.live.listener.close()
+        if self.live.slot is not None:
+            await self.live.slot.close(why)
 
     async def _once(self) -> None:
         self._awake.clear()
         try:
             await self._look()
+            self.live.is_held = self._link.is_held
             action = next_action(self.live.session, self.live.facts, self._clock())
-            self._telling.changes()
+            self._announcer.changes()
             if isinstance(action, Wait):
                 await self._sleep_until(action.until)
             else:
                 await self._act(action)
-                self._pause = FIRST_PAUSE
+                self._backoff.reset()
                 self.live.trouble = None
         except CannotDebug as e:
             await self._give_up(e)
@@ -131,39 +147,38 @@ class SessionTask:
             log.exception("%s %s failed", self.live.session.target, self.live.session.id)
             await self._recover("Something went wrong inside the gateway; its log has the details.")
         finally:
-            self._telling.changes()
+            self._announcer.changes()
 
     async def _look(self) -> None:
         loop = asyncio.get_running_loop()
         if self.live.session.is_over or loop.time() < self._look_at:
             return
-        # Whoever is attached past the gateway leaves without a word to us: ask often, and ask the target itself.
-        taken = self.live.facts.taken
-        self._look_at = loop.time() + (LOOK_WHILE_TAKEN if taken else self._line.look_again)
+        self._look_at = loop.time() + self._link.look_again
         try:
-            await self._unless_it_ends(self._line.look(self.live.session, ask=taken))
+            await self._unless_it_ends(self._link.look(self.live.session))
         except Unavailable as e:
             # What was seen before still counts: a silent API server says nothing about the pod.
             self.live.trouble = e.sentence
-            self._look_at = loop.time() + self._next_pause()
+            self._look_at = loop.time() + self._backoff.next_s()
 
-    async def _unless_it_ends(self, act: Awaitable[Seen]) -> None:
-        """What *act* saw. It is given up when the session ends: the port must not wait for a cluster that is silent."""
+    async def _unless_it_ends(self, act: Awaitable[Observation]) -> None:
+        """Take what *act* observed, unless the session ends before: the port must not wait for a silent cluster."""
         left = (self.live.session.expires_at - self._clock()).total_seconds()
         try:
             async with asyncio.timeout(max(0.0, left)) as self._acting:
-                self._saw(await act)
+                self._observed(await act)
         except TimeoutError:
             self._look_at = 0.0
         finally:
             self._acting = None
 
-    def _saw(self, seen: Seen) -> None:
+    def _observed(self, seen: Observation) -> None:
         before = self.live.seen
         if self.live.attached is not None:
             seen = replace(seen, taken=False)  # it is by our own debugger
         elif seen.taken:
-            self._look_at = asyncio.get_running_loop().time() + LOOK_WHILE_TAKEN
+            if not self._link.is_held:
+                self._look_at = asyncio.get_running_loop().time() + LOOK_WHILE_TAKEN
             seen = replace(seen, reason=TAKEN.format(self.live.session.target))
         self.live.seen = seen
         self.live.trouble = None
@@ -172,7 +187,7 @@ class SessionTask:
         elif self.live.gone_since is None:
             self.live.gone_since = self._clock()
         if seen.reason and (before is None or before.reason != seen.reason):
-            self._telling.step(seen.reason)
+            self._announcer.step(seen.reason)
 
     async def _act(self, action: Action) -> None:
         live, session = self.live, self.live.session
@@ -180,17 +195,14 @@ class SessionTask:
             case OpenPort():
                 await self._open_port()
             case ClosePort():
-                assert live.port is not None
-                await live.port.close(self._why_over())
-            case StartForwarder(vm):
-                await self._unless_it_ends(self._line.start(session, vm=vm, now=self._clock()))
-            case Report(vm):
-                await self._unless_it_ends(self._line.report(session, vm=vm, now=self._clock()))
+                await self._close(self._why_over())
+            case StartForwarder():
+                await self._start_forwarder()
             case StopForwarder():
                 # A target that takes no commands (no sh, no right to exec) is left to its forwarder's own deadline, if
                 # it ever had one; waiting would not help.
                 with suppress(CannotDebug):
-                    await self._line.stop(session)
+                    await self._link.stop(session)
                 live.forwarder_stopped = True
             case Follow(target):
                 await self._follow(target)
@@ -198,51 +210,76 @@ class SessionTask:
                 assert live.facts.vm is not None
                 live.warned_of = live.facts.vm.since
                 text = "The pause budget ends soon: the VM will be resumed."
-                self._telling.notice(EventKind.WARNING, {"text": text, "resumes_at": at.isoformat()})
+                self._announcer.notice(EventKind.WARNING, {"text": text, "resumes_at": at.isoformat()})
             case ResumeVm():
-                assert live.port is not None
-                self._telling.notice(EventKind.WARNING, {"text": "The pause budget is used up: the VM is resumed."})
-                await live.port.detach("the pause budget is used up")
-            case End(reason, detail):
+                assert live.slot is not None
+                self._announcer.notice(EventKind.WARNING, {"text": "The pause budget is used up: the VM is resumed."})
+                await live.slot.detach("the pause budget is used up")
+            case EndSession(reason, detail):
                 await self.write(lambda: self._store.ask_end(session.id, reason=reason, detail=detail, by=None))
             case Finish():
                 await self.write(lambda: self._store.finish(session.id, audit=live.audit))
 
+    async def _start_forwarder(self) -> None:
+        """Start it or hold it. One that is lost again and again is not held again without a pause."""
+        loop = asyncio.get_running_loop()
+        if (pause_s := self._hold_at - loop.time()) > 0:
+            await self._wait(pause_s)
+            return
+        if loop.time() - self._held_at > STEADY_AFTER:
+            self._holding.reset()
+        word = word_on(self.live.facts, self._clock())
+        await self._unless_it_ends(self._link.start(self.live.session, word=word, now=self._clock()))
+        if self._link.is_held:
+            self._held_at, self._hold_at = loop.time(), loop.time() + self._holding.next_s()
+            self.live.word, self.live.word_until = word, self.live.session.expires_at
+            self._reporter.wake()
+
     async def _open_port(self) -> None:
         session, gateway = self.live.session, self._gateway
         networks = [ipaddress.ip_network(one, strict=False) for one in session.allow]
-        port = DebugPort(
-            session_id=session.id,
+        slot = self.live.slot
+        if slot is None:
+            slot = self.live.slot = Slot(
+                session_id=session.id,
+                dial=self._dial,
+                allow_exit=session.allow_exit,
+                clock=self._clock,
+                changed=self._slot_changed,
+                noticed=self._noticed,
+            )
+            await slot.open()
+        listener = Listener(
+            slot,
             host=gateway.host,
             port=session.port,
-            dial=self._dial,
             admits=lambda address: any(ipaddress.ip_address(address) in network for network in networks),
-            allow_exit=session.allow_exit,
-            clock=self._clock,
-            changed=self._port_changed,
-            noticed=self._noticed,
         )
         try:
-            await port.open()
+            await listener.open()
         except OSError as e:
             if e.errno not in (errno.EADDRINUSE, errno.EACCES):
                 raise Unavailable(f"Port {session.port} of the gateway cannot be opened: {e.strerror}.") from e
-            self._telling.step(
+            self._announcer.step(
                 f"Port {session.port} is taken by another program of the gateway's machine; choosing another."
             )
             await self.write(lambda: self._store.move_port(session.id, ports=gateway.ports, avoid={session.port}))
         else:
-            self.live.port = port
+            self.live.listener = listener
 
-    def _port_changed(self) -> None:
+    def _slot_changed(self) -> None:
         self.live.note_vm()
-        if self.live.port is not None and self.live.port.attached is None:
+        if self.live.attached is None:
             now = asyncio.get_running_loop().time()
             self._look_at = max(self._look_at, now + LISTENS_AGAIN_WITHIN)
         self.wake()
 
     def _noticed(self, kind: EventKind, data: Mapping[str, Any]) -> None:
-        self._telling.notice(kind, data)
+        if kind is EventKind.STEP:  # a debugger is held
+            self._announcer.step(data["text"])
+            self._reporter.repeat()
+            return
+        self._announcer.notice(kind, data)
         if kind in (EventKind.ATTACHED, EventKind.DETACHED):
             self._audits.save_soon(self.live.session.id)
 
@@ -251,7 +288,7 @@ class SessionTask:
             raise Unavailable(
                 self.live.reason or f"{self.live.session.target} is not ready yet: try again in a moment."
             )
-        return await self._line.dial(factory)
+        return await self._link.dial(factory)
 
     async def _follow(self, target: Target) -> None:
         old = self.live.session.target
@@ -260,27 +297,25 @@ class SessionTask:
         except AlreadyDebugged:
             self._look_at = 0.0  # somebody else was faster; there may be another successor
             raise
-        await self._line.close()
-        self._line = self._new_line()
+        await self._link.close()
+        self._link = self._new_link()
+        self.live.word = None
         self.live.seen = None
         self._look_at = 0.0
-        self._telling.step(f"{old} is gone: following to {target}.")
+        self._announcer.step(f"{old} is gone: following to {target}.")
 
     async def _give_up(self, error: CannotDebug) -> None:
-        if self.live.session.is_over:
+        if self.live.session.is_over or self.live.attached is not None:
+            # Whatever could not be done beside it, a debugger that works is left alone.
             await self._recover(error.sentence)
             return
-        if self.live.attached is not None:
-            # Whatever a look said while it took the slot, a debugger that works is left alone.
-            self._look_at = asyncio.get_running_loop().time() + self._next_pause()
-            return
         age = (self._clock() - self.live.session.created_at).total_seconds()
-        if (self._telling.was_ready or age > FAILS_WITHIN) and not isinstance(error, RolledBack):
+        if (self._announcer.was_ready or age > FAILS_WITHIN) and not isinstance(error, RolledBack):
             # It worked once: somebody is restarting or replacing it.
-            self._saw(Seen(presence=Presence.NOT_READY, reason=error.sentence))
-            self._look_at = asyncio.get_running_loop().time() + self._next_pause()
+            self._observed(Observation(presence=Presence.NOT_READY, reason=error.sentence))
+            self._look_at = asyncio.get_running_loop().time() + self._backoff.next_s()
             return
-        self._telling.step(error.sentence)
+        self._announcer.step(error.sentence)
         try:
             id = self.live.session.id
             await self.write(lambda: self._store.ask_end(id, reason=EndReason.FAILED, detail=error.sentence, by=None))
@@ -289,12 +324,12 @@ class SessionTask:
 
     async def _recover(self, sentence: str) -> None:
         if self.live.trouble != sentence:
-            self._telling.step(sentence)
+            self._announcer.step(sentence)
         self.live.trouble = sentence
         self._look_at = 0.0
-        self._telling.changes()
+        self._announcer.changes()
         was_over = self.live.session.is_over
-        until = asyncio.get_running_loop().time() + self._next_pause()
+        until = asyncio.get_running_loop().time() + self._backoff.next_s()
         # An end or an expiry does not wait for what failed before.
         while (left := until - asyncio.get_running_loop().time()) > 0 and self.live.session.is_over == was_over:
             if not was_over:
@@ -302,10 +337,6 @@ class SessionTask:
             if left <= 0:
                 break
             await self._wait(left)
-
-    def _next_pause(self) -> float:
-        self._pause = min(self._pause * 2, LONGEST_PAUSE)
-        return self._pause * random.uniform(0.5, 1.0)  # noqa: S311  spreads attempts, keeps no secret
 
     async def _sleep_until(self, until: datetime) -> None:
         vm = self.live.facts.vm
@@ -325,9 +356,9 @@ class SessionTask:
             pass
         self._awake.clear()
 
-    def _new_line(self) -> Line:
+    def _new_link(self) -> Link:
         kind = self._kinds[self.live.session.target.kind]
-        return kind.line(self.live.session, changed=lambda: self.wake(look=True), step=self._telling.step)
+        return kind.link(self.live.session, changed=lambda: self.wake(look=True), step=self._announcer.step)
 
     def _why_over(self) -> str:
         session = self.live.session

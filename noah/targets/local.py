@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from noah.catalog.catalog import Catalog
 from noah.catalog.target_info import TargetInfo
-from noah.core.forwarder import Answer, arguments, read_answer, report_arguments
-from noah.core.session.session import Session, Vm
+from noah.core.forwarder import Answer, Where, arguments, read_answer, word_arguments
+from noah.core.session.session import Session, Word
 from noah.core.session.target import LocalTarget, Wanted
 from noah.errors import NotFound, Unavailable
 from noah.inpod import script
@@ -17,30 +17,37 @@ from noah.keep_running import repeat
 from noah.proxy.relay import Dial
 from noah.settings import Local
 from noah.targets import command, verdict
-from noah.targets.base import Line, Seen
+from noah.targets.base import Link, Observation
 from noah.targets.unconfigured import Unconfigured
 
 SCRIPT_TAKES = 10.0  # seconds at most; it reads /proc
+BEAT_S = 1.5  # each is a process
 LOOK_AGAIN = 2.0  # seconds; a look costs a process, and nothing tells us of a JVM that ends
 TABLES = Path("/proc/net/tcp"), Path("/proc/net/tcp6")
 LISTEN, ESTABLISHED = "0A", "01"
 
 
-class LocalLine:
+class LocalLink:
     look_again = LOOK_AGAIN
+    beat_s = BEAT_S
+    idle_beat_s = None
+    trouble = None
 
     def __init__(self, local: Local) -> None:
         self._local = local
         self._where = f"local/{local.name}"
+        self.is_held = False
 
-    async def look(self, session: Session, *, ask: bool = False) -> Seen:
-        return self._seen(await self._run("look", session))
+    async def look(self, session: Session) -> Observation:
+        return self._observed(await self._run("look", session))
 
-    async def start(self, session: Session, *, vm: Vm, now: datetime) -> Seen:
-        return self._seen(await self._run("start", session, *report_arguments(session, vm, now), "none"))
+    async def start(self, session: Session, *, word: Word, now: datetime) -> Observation:
+        observation = self._observed(await self._run("start", session, *word_arguments(session, word, now), "none"))
+        self.is_held = observation.forwarder_alive
+        return observation
 
-    async def report(self, session: Session, *, vm: Vm, now: datetime) -> Seen:
-        return self._seen(await self._run("report", session, *report_arguments(session, vm, now)))
+    async def write(self, session: Session, word: Word, *, now: datetime) -> None:
+        verdict.check(await self._run("word", session, *word_arguments(session, word, now)), where=self._where)
 
     async def stop(self, session: Session) -> None:
         verdict.check(await self._run("stop", session), where=self._where)
@@ -56,12 +63,15 @@ class LocalLine:
         transport, _ = await asyncio.get_running_loop().create_connection(factory, "127.0.0.1", self._local.jdwp_port)
         return transport
 
-    def _seen(self, answer: Answer) -> Seen:
-        return verdict.seen(answer, where=self._where, jdwp_port=self._local.jdwp_port, now=datetime.now(UTC))
+    def _observed(self, answer: Answer) -> Observation:
+        return verdict.observed(answer, where=self._where, jdwp_port=self._local.jdwp_port)
 
     async def _run(self, verb: str, session: Session, *more: str) -> Answer:
-        told = arguments(verb, session.id, name=self._local.name, jdwp_port=self._local.jdwp_port)
-        argv = ["sh", "-c", script("forwarder"), "noah-forwarder", *told, *more]
+        local = self._local
+        about = arguments(
+            verb, session.id, name=local.name, jdwp_port=local.jdwp_port, where=Where.HOST, checkurl=local.checkurl
+        )
+        argv = ["sh", "-c", script("forwarder"), "noah-forwarder", *about, *more]
         try:
             _, out, _ = await command.run(argv, timeout=SCRIPT_TAKES)
         except TimeoutError:
@@ -89,10 +99,10 @@ class Locals:
         assert isinstance(wanted, LocalTarget)
         return _info(self._find(wanted.name), _ports_in_use())
 
-    def line(self, session: Session, *, changed: Callable[[], None], step: Callable[[str], None]) -> Line:
+    def link(self, session: Session, *, changed: Callable[[], None], step: Callable[[str], None]) -> Link:
         assert isinstance(session.target, LocalTarget)
         local = self._locals.get(session.target.name)
-        return LocalLine(local) if local is not None else Unconfigured(session.target)
+        return LocalLink(local) if local is not None else Unconfigured(session.target)
 
     def _find(self, name: str) -> Local:
         if name not in self._locals:

@@ -1,11 +1,9 @@
 """What inpod/forwarder.sh found inside a target, as what a look shows. The same for pods, hosts and this machine."""
 
-from datetime import datetime, timedelta
-
 from noah.core.forwarder import Agent, Answer
 from noah.core.session.session import Presence
 from noah.errors import CannotDebug, Unavailable
-from noah.targets.base import Seen
+from noah.targets.base import Observation
 
 # The agent listens before main() runs; a JVM as old as this that does not listen will not.
 AGENT_COMES_WITHIN = 10  # seconds
@@ -15,32 +13,34 @@ JAVA_COMES_WITHIN = 60  # seconds
 FLAG = "-agentlib:jdwp=transport=dt_socket,server=y,suspend=n,address=127.0.0.1:{port},quiet=y"
 
 
-def seen(answer: Answer, *, where: str, jdwp_port: int, now: datetime) -> Seen:
-    """Unavailable when it was cut short; CannotDebug, with the one thing to do, when waiting would not help."""
+def observed(answer: Answer, *, where: str, jdwp_port: int) -> Observation:
+    """Return what the answer shows.
+
+    Raises Unavailable when it was cut short, CannotDebug, with the one thing to do, when waiting would not help.
+    """
     check(answer, where=where)
     if answer.java is None:
         if answer.container_age >= JAVA_COMES_WITHIN:
             raise CannotDebug(f"No Java process runs in {where}: there is nothing to debug.")
-        return Seen(presence=Presence.NOT_READY, reason=f"No Java process runs in {where} yet.")
+        return Observation(presence=Presence.NOT_READY, reason=f"No Java process runs in {where} yet.")
     if answer.agent is Agent.NONE:
         if answer.java_age >= AGENT_COMES_WITHIN:
             raise CannotDebug(
                 f"The JVM in {where} does not listen for a debugger on port {jdwp_port}: "
                 f"start it with {FLAG.format(port=jdwp_port)} (in JAVA_TOOL_OPTIONS, for example)."
             )
-        return Seen(presence=Presence.NOT_READY, reason=f"The JVM in {where} does not listen for a debugger yet.")
-    return Seen(
+        return Observation(
+            presence=Presence.NOT_READY, reason=f"The JVM in {where} does not listen for a debugger yet."
+        )
+    return Observation(
         presence=Presence.READY,
         taken=answer.agent is Agent.TAKEN,
         forwarder_alive=answer.forwarder_port is not None,
-        reported=answer.reported,
-        # Whole seconds there, so the end is known to a second only; half of that is forgiven.
-        reported_until=now + timedelta(seconds=answer.reported_for + 1.5) if answer.reported else None,
     )
 
 
 def check(answer: Answer, *, where: str) -> None:
-    """Raises what the script could not do."""
+    """Raise what the script could not do."""
     match (answer.error or "").split():
         case ["no-socat"]:
             raise CannotDebug(f"There is no socat in {where}: install it in the image (the package is called socat).")

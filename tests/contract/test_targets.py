@@ -3,8 +3,8 @@
 import asyncio
 import os
 import tomllib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,14 +14,14 @@ import pytest
 from noah.catalog.catalog import Catalog
 from noah.catalog.holders import Holders
 from noah.core.jdwp.wire import HANDSHAKE
-from noah.core.session.session import Presence, Session, Vm
-from noah.core.session.target import Target, Wanted, parse_target, parse_wanted
+from noah.core.session.session import Presence, Session, Word
+from noah.core.session.target import PodTarget, Target, Wanted, parse_target, parse_wanted
 from noah.demo.sample_app import compile_sample
 from noah.errors import NotFound
 from noah.kube.clusters import Cluster
 from noah.settings import parse_settings
 from noah.store import Store, upgrade
-from noah.targets.base import Kind, Line, Seen
+from noah.targets.base import Kind, Link, Observation
 from noah.targets.host.hosts import Hosts
 from noah.targets.local import open_locals
 from noah.targets.pod.pods import Pods
@@ -42,9 +42,16 @@ class Way:
     nobody: Wanted
     lost: Target  # the same, as a session of an earlier configuration has it
     session: Session
+    read: Callable[[str], Awaitable[str]]  # a file's text there, "" when it is not there
 
-    def line(self) -> Line:
-        return self.kind.line(self.session, changed=lambda: None, step=lambda _: None)
+    async def word(self) -> str | None:
+        """What a probe reads there."""
+        name = "jvm" if isinstance(self.session.target, PodTarget) else "orders"
+        text = await self.read(f"/dev/shm/noah-{name}.{self.session.id}.word")
+        return text.split()[0] if text else None
+
+    def link(self) -> Link:
+        return self.kind.link(self.session, changed=lambda: None, step=lambda _: None)
 
 
 def session_on(target: Target) -> Session:
@@ -62,10 +69,18 @@ def session_on(target: Target) -> Session:
     )
 
 
-async def way_of(kind: Kind, catalog: Catalog, wanted: str, nobody: str) -> Way:
+async def here(file: str) -> str:
+    with suppress(FileNotFoundError):
+        return await asyncio.to_thread(Path(file).read_text)
+    return ""
+
+
+async def way_of(
+    kind: Kind, catalog: Catalog, wanted: str, nobody: str, read: Callable[[str], Awaitable[str]] = here
+) -> Way:
     parsed = parse_wanted(wanted)
     info = await kind.resolve(parsed)
-    return Way(kind, catalog, parsed, parse_wanted(nobody), parse_target(nobody), session_on(info.target))
+    return Way(kind, catalog, parsed, parse_wanted(nobody), parse_target(nobody), session_on(info.target), read)
 
 
 @asynccontextmanager
@@ -131,8 +146,13 @@ async def pod(kubeconfig: Path) -> AsyncIterator[Way]:
                     await asyncio.sleep(0.05)
             place = f"pod/dev/{kubectl.namespace}"
             catalog = Catalog()
+
+            async def there(file: str) -> str:
+                script = 'cat "$0" 2>/dev/null || true'
+                return await asyncio.to_thread(kubectl, "exec", "orders", "--", "sh", "-c", script, file)
+
             kind = Pods({"dev": cluster}, catalog=catalog, holders=Holders())
-            yield await way_of(kind, catalog, f"{place}/orders", f"{place}/nobody/app")
+            yield await way_of(kind, catalog, f"{place}/orders", f"{place}/nobody/app", there)
     finally:
         await asyncio.to_thread(kubectl, "delete", "namespace", kubectl.namespace, "--wait=false")
 
@@ -149,11 +169,11 @@ async def way(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[W
         yield way
 
 
-async def started(way: Way, line: Line, *, vm: Vm = Vm.RUNNING) -> Seen:
+async def started(way: Way, link: Link, *, word: Word = Word.FREE) -> Observation:
     """Once the agent listens."""
     async with asyncio.timeout(30):
         while True:
-            seen = await line.start(way.session, vm=vm, now=datetime.now(UTC))
+            seen = await link.start(way.session, word=word, now=datetime.now(UTC))
             if seen.forwarder_alive:
                 return seen
             assert seen.presence is Presence.NOT_READY, seen
@@ -164,18 +184,16 @@ async def test_a_target_keeps_its_promises(way: Way) -> None:
     """One story, as a session's task lives it: setting the stage costs more than the whole of it."""
     await it_is_found_by_its_name(way)
     await a_session_on_what_is_there_no_more_is_told_so(way)
-    line = way.line()
-    seen = await started(way, line)
+    link = way.link()
+    seen = await started(way, link)
     assert seen.presence is Presence.READY
     assert not seen.taken
-    assert seen.reported is Vm.RUNNING
-    assert seen.reported_until is not None
-    assert seen.reported_until >= way.session.expires_at
+    assert link.is_held
     await it_is_listed_as_ready(way)
-    await a_second_start_changes_nothing(way, line)
-    await a_report_is_seen_by_the_next_look(way, line)
-    await it_is_dialled_again_and_again(line)
-    await another_gateway_takes_over(way, line)
+    await a_second_start_changes_nothing(way, link)
+    await each_word_gets_there(way, link)
+    await it_is_dialled_again_and_again(link)
+    await another_gateway_takes_over(way, link)
 
 
 async def it_is_found_by_its_name(way: Way) -> None:
@@ -193,39 +211,42 @@ async def it_is_listed_as_ready(way: Way) -> None:
 
 async def a_session_on_what_is_there_no_more_is_told_so(way: Way) -> None:
     session = replace(way.session, target=way.lost)
-    line = way.kind.line(session, changed=lambda: None, step=lambda _: None)
-    seen = await line.look(session)
+    link = way.kind.link(session, changed=lambda: None, step=lambda _: None)
+    seen = await link.look(session)
     assert (seen.presence, bool(seen.reason)) == (Presence.GONE, True)
-    await line.close()
+    await link.close()
 
 
-async def a_second_start_changes_nothing(way: Way, line: Line) -> None:
-    assert (await started(way, line)).forwarder_alive
-    assert (await line.look(way.session, ask=True)).forwarder_alive
+async def a_second_start_changes_nothing(way: Way, link: Link) -> None:
+    assert (await started(way, link)).forwarder_alive
+    assert (await link.look(way.session)).forwarder_alive
 
 
-async def a_report_is_seen_by_the_next_look(way: Way, line: Line) -> None:
-    for vm in (Vm.SUSPENDED, Vm.UNKNOWN, Vm.RUNNING):
-        assert (await line.report(way.session, vm=vm, now=datetime.now(UTC))).reported is vm
-        assert (await line.look(way.session, ask=True)).reported is vm
+async def each_word_gets_there(way: Way, link: Link) -> None:
+    for word in (Word.SUSPENDED, Word.UNKNOWN, Word.RUNNING, Word.FREE):
+        await link.write(way.session, word, now=datetime.now(UTC))
+        async with asyncio.timeout(10):
+            while await way.word() != word:
+                await asyncio.sleep(0.05)
+        assert link.trouble is None
 
 
-async def it_is_dialled_again_and_again(line: Line) -> None:
+async def it_is_dialled_again_and_again(link: Link) -> None:
     for _ in range(3):
-        greeting, transport = await greeted(line)
+        greeting, transport = await greeted(link)
         transport.abort()
         await asyncio.wait_for(greeting.over, 10)
 
 
-async def another_gateway_takes_over(way: Way, line: Line) -> None:
-    await line.close()  # as a gateway does that stops: what is in the target stays
-    second = way.line()
+async def another_gateway_takes_over(way: Way, link: Link) -> None:
+    await link.close()  # as a gateway does that stops: what is in the target stays
+    second = way.link()
     await second.look(way.session)
     assert (await started(way, second)).forwarder_alive
+    assert second.is_held
     for _ in range(2):
         await second.stop(way.session)
-        seen = await second.look(way.session, ask=True)
-        assert (seen.forwarder_alive, seen.reported) == (False, None)
+        assert await way.word() is None
     await second.close()
 
 
@@ -256,13 +277,13 @@ class Greeting(asyncio.BufferedProtocol):
         self.over.set_result(None)
 
 
-async def greeted(line: Line) -> tuple[Greeting, asyncio.Transport]:
+async def greeted(link: Link) -> tuple[Greeting, asyncio.Transport]:
     """Between two debuggers the agent has no socket for a moment; a forwarder before it then hangs up."""
     async with asyncio.timeout(10):
         while True:
             greeting = Greeting()
             try:
-                transport = await line.dial(lambda greeting=greeting: greeting)  # type: ignore[misc]
+                transport = await link.dial(lambda greeting=greeting: greeting)  # type: ignore[misc]
                 assert await greeting.answer == HANDSHAKE
                 return greeting, transport
             except (ConnectionRefusedError, ConnectionResetError):

@@ -16,7 +16,8 @@ import pytest
 
 from noah.core.jdwp.wire import HANDSHAKE
 from noah.core.session.session import Vm
-from noah.proxy.port import DebugPort
+from noah.proxy.listener import Listener
+from noah.proxy.slot import Slot
 from tests import jdwp
 from tests.jdb import attached
 from tests.jdwp import Debugger, JdwpError, integer
@@ -41,7 +42,8 @@ class Shop:
 
 @dataclass
 class Through:
-    port: DebugPort
+    slot: Slot
+    listener: Listener
     shop: Shop
     notices: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
 
@@ -51,7 +53,7 @@ class Through:
                 await asyncio.sleep(0.005)
 
     def is_in(self, state: Vm) -> bool:
-        return self.port.vm is not None and self.port.vm.vm is state
+        return self.slot.vm is not None and self.slot.vm.vm is state
 
 
 def free_port() -> int:
@@ -90,24 +92,24 @@ async def through(shop: Shop) -> AsyncIterator[Through]:
         return transport
 
     notices: list[tuple[str, Mapping[str, Any]]] = []
-    port = DebugPort(
+    slot = Slot(
         session_id="s1",
-        host="127.0.0.1",
-        port=0,
         dial=dial,
-        admits=lambda _: True,
         allow_exit=False,
         clock=lambda: datetime.now(UTC),
         changed=lambda: None,
         noticed=lambda kind, data: notices.append((kind, data)),
     )
-    made = Through(port=port, shop=shop, notices=notices)
-    await port.open()
+    listener = Listener(slot, host="127.0.0.1", port=0, admits=lambda _: True)
+    made = Through(slot=slot, listener=listener, shop=shop, notices=notices)
+    await slot.open()
+    await listener.open()
     await made.until(lambda: b"open" in shop.log.read_bytes(), within=30)
     try:
         yield made
     finally:
-        await port.close("the test is over")
+        listener.close()
+        await slot.close("the test is over")
         # Whatever happened: no word in the app's own log.
         assert shop.log.read_text() == "open\n"
 
@@ -115,15 +117,15 @@ async def through(shop: Shop) -> AsyncIterator[Through]:
 async def test_the_state_agrees_with_jdb_at_every_stop(through: Through) -> None:
     stops = re.compile(r'(?:Breakpoint hit|Step completed): "thread=(.*?)", (\S+)\(\), line=(\d+) bci')
     prompt = r"bci=\d+\n.*\n\n?main\[1\] "
-    async with attached(through.port.port) as jdb:
-        assert through.port.attached is not None
-        assert through.port.attached.debugger == "jdb"
+    async with attached(through.listener.port) as jdb:
+        assert through.slot.attached is not None
+        assert through.slot.attached.debugger == "jdb"
         said = await jdb.ask("stop in Shop$OrderService.total", until=prompt)
         for _ in range(200):
             [(thread, method, line)] = stops.findall(said)
-            assert through.port.vm is not None
+            assert through.slot.vm is not None
             assert through.is_in(Vm.SUSPENDED)
-            assert (through.port.vm.thread, through.port.vm.location) == (thread, f"{method}:{line}")
+            assert (through.slot.vm.thread, through.slot.vm.location) == (thread, f"{method}:{line}")
             said = await jdb.ask("step", until=prompt)
         assert "CountDownLatch.await" in await jdb.ask("where all", until=r"idle-19:[\s\S]*main\[1\] ")
         await jdb.ask("clear Shop$OrderService.total")
@@ -134,13 +136,13 @@ async def test_the_state_agrees_with_jdb_at_every_stop(through: Through) -> None
         await jdb.ask("resume", until="All threads resumed")
         assert through.is_in(Vm.RUNNING)
         await jdb.quit()
-    await through.until(lambda: through.port.attached is None)
-    assert through.port.audit()["commands"]["breakpoints set"] == 1
-    assert through.port.audit()["connections"][0]["ended"] == "the debugger detached"
+    await through.until(lambda: through.slot.attached is None)
+    assert through.slot.audit()["commands"]["breakpoints set"] == 1
+    assert through.slot.audit()["connections"][0]["ended"] == "the debugger detached"
 
 
 async def test_a_thread_that_jdb_holds_alone_is_told_as_that(through: Through) -> None:
-    async with attached(through.port.port) as jdb:
+    async with attached(through.listener.port) as jdb:
         # jdb numbers threads by their IDs in the JVM, and "main" is among the first.
         [thread] = re.findall(
             r"\(java\.lang\.Thread\)(\d+) +main ", await jdb.ask("threads", until=r"Common-Cleaner.*")
@@ -155,20 +157,20 @@ async def test_a_thread_that_jdb_holds_alone_is_told_as_that(through: Through) -
 async def test_jdb_redefines_a_class(through: Through, tmp_path: Path) -> None:
     (tmp_path / "Shop.java").write_text(SHOP.read_text().replace("base + 19", "base + 20"))
     await asyncio.to_thread(compile_java, tmp_path / "Shop.java", tmp_path)
-    async with attached(through.port.port) as jdb:
+    async with attached(through.listener.port) as jdb:
         await jdb.ask("stop in Shop$OrderService.total", until=r"bci=0[\s\S]*main\[1\] ")
         assert "= 719" in await jdb.ask("print this.price(7)", until=r"= \d+")
         await jdb.ask(f"redefine Shop$OrderService {tmp_path}/Shop$OrderService.class")
         assert "= 720" in await jdb.ask("print this.price(7)", until=r"= \d+")
         await jdb.quit()
-    await through.until(lambda: through.port.attached is None)
-    commands = through.port.audit()["commands"]
+    await through.until(lambda: through.slot.attached is None)
+    commands = through.slot.audit()["commands"]
     assert (commands["classes redefined"], commands["methods invoked"]) == (1, 2)
 
 
 async def test_two_hundred_debuggers_attach_one_after_the_other(through: Through) -> None:
     def attach(number: int) -> None:
-        with Debugger(through.port.port) as debugger:
+        with Debugger(through.listener.port) as debugger:
             assert b"OpenJDK" in debugger.ask(jdwp.VERSION)
             debugger.ask(jdwp.SUSPEND)
             if number % 2:
@@ -176,12 +178,12 @@ async def test_two_hundred_debuggers_attach_one_after_the_other(through: Through
 
     for number in range(200):
         if number % 50 == 25:
-            async with attached(through.port.port) as jdb:
+            async with attached(through.listener.port) as jdb:
                 await jdb.quit()
         else:
             await asyncio.to_thread(attach, number)
-    assert not through.port.refused
-    await through.until(lambda: through.port.attached is None)
+    assert not through.slot.refused
+    await through.until(lambda: through.slot.attached is None)
     assert await asyncio.to_thread(suspended_threads, through) == 0
 
 
@@ -203,17 +205,17 @@ def suspended_threads(through: Through) -> int:
 
 
 async def test_a_debugger_that_is_killed_at_a_stop_frees_the_jvm_at_once(through: Through) -> None:
-    async with attached(through.port.port) as jdb:
+    async with attached(through.listener.port) as jdb:
         await jdb.ask("stop in Shop$OrderService.price", until=r"main\[1\] ")
         assert through.is_in(Vm.SUSPENDED)
         jdb.process.kill()
-        await through.until(lambda: through.port.attached is None, within=5)  # milliseconds, on a quiet machine
+        await through.until(lambda: through.slot.attached is None, within=5)  # milliseconds, on a quiet machine
     assert await asyncio.to_thread(suspended_threads, through) == 0
 
 
 async def test_detach_resumes_everything_that_was_held(through: Through) -> None:
     def hold() -> Debugger:
-        debugger = Debugger(through.port.port)
+        debugger = Debugger(through.listener.port)
         debugger.ask(jdwp.SUSPEND)
         debugger.ask(jdwp.SUSPEND)
         debugger.ask(jdwp.THREAD_SUSPEND, debugger.ask(jdwp.ALL_THREADS)[4:12])
@@ -221,13 +223,13 @@ async def test_detach_resumes_everything_that_was_held(through: Through) -> None
 
     with await asyncio.to_thread(hold):
         assert through.is_in(Vm.SUSPENDED)
-        await through.port.detach("the pause budget is used up")
+        await through.slot.detach("the pause budget is used up")
         assert await asyncio.to_thread(suspended_threads, through) == 0
 
 
 async def test_a_jvm_is_not_ended_by_a_debugger(through: Through) -> None:
     def exits() -> None:
-        with Debugger(through.port.port) as debugger:
+        with Debugger(through.listener.port) as debugger:
             with pytest.raises(JdwpError, match="99"):
                 debugger.ask(jdwp.EXIT, integer(3))
             assert b"OpenJDK" in debugger.ask(jdwp.VERSION)
@@ -250,7 +252,7 @@ async def test_a_thousand_scanners_leave_no_trace_in_the_jvm(through: Through) -
     for i in range(1000):
         scanner = socket.socket()
         scanner.setblocking(False)
-        await loop.sock_connect(scanner, ("127.0.0.1", through.port.port))
+        await loop.sock_connect(scanner, ("127.0.0.1", through.listener.port))
         scanners.append((scanner, kinds[i % 4]))
         if i % 4 < 3:
             scanner.send(kinds[i % 4])
@@ -266,11 +268,11 @@ async def test_a_thousand_scanners_leave_no_trace_in_the_jvm(through: Through) -
 
     async with asyncio.TaskGroup() as tasks:
         slow = tasks.create_task(one_byte_a_second())
-        async with attached(through.port.port) as jdb:
+        async with attached(through.listener.port) as jdb:
             await jdb.ask("stop in Shop$OrderService.price", until=r"main\[1\] ")
             await jdb.quit()
-        await through.until(lambda: through.port.refused["no_handshake"] == 1000)
+        await through.until(lambda: through.slot.refused["no_handshake"] == 1000)
         slow.cancel()
     for scanner, _ in scanners:
         scanner.close()
-    assert len(through.port.audit()["connections"]) == 1
+    assert len(through.slot.audit()["connections"]) == 1

@@ -16,7 +16,8 @@ from datetime import UTC, datetime
 import pytest
 
 from noah.core.jdwp.wire import HANDSHAKE
-from noah.proxy.port import DebugPort
+from noah.proxy.listener import Listener
+from noah.proxy.slot import Slot
 from tests.jdwp import ALL, stop
 
 pytestmark = [
@@ -102,27 +103,27 @@ async def jvms() -> AsyncIterator[Here]:
 
 
 @asynccontextmanager
-async def opened(jvm: tuple[str, int]) -> AsyncIterator[DebugPort]:
+async def opened(jvm: tuple[str, int]) -> AsyncIterator[tuple[Slot, int]]:
     async def dial(protocol: Callable[[], asyncio.BufferedProtocol]) -> asyncio.Transport:
         transport, _ = await asyncio.get_running_loop().create_connection(protocol, *jvm)
         return transport
 
-    port = DebugPort(
+    slot = Slot(
         session_id="s1",
-        host="0.0.0.0",
-        port=0,
         dial=dial,
-        admits=lambda _: True,
         allow_exit=False,
         clock=lambda: datetime.now(UTC),
         changed=lambda: None,
         noticed=lambda kind, data: None,
     )
-    await port.open()
+    listener = Listener(slot, host="0.0.0.0", port=0, admits=lambda _: True)
+    await slot.open()
+    await listener.open()
     try:
-        yield port
+        yield slot, listener.port
     finally:
-        await port.close("the test is over")
+        listener.close()
+        await slot.close("the test is over")
 
 
 @asynccontextmanager
@@ -139,8 +140,8 @@ async def process(namespace: str, program: str, *arguments: str) -> AsyncIterato
         await started.wait()
 
 
-async def attach(port: DebugPort) -> asyncio.StreamWriter:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port.port)
+async def attach(port: int) -> asyncio.StreamWriter:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(HANDSHAKE)
     assert await reader.readexactly(14) == HANDSHAKE
     return writer
@@ -149,27 +150,28 @@ async def attach(port: DebugPort) -> asyncio.StreamWriter:
 async def test_whoever_vanished_is_let_go_of_within_45_seconds_and_whoever_is_quiet_stays(elsewhere: str) -> None:
     async with AsyncExitStack() as stack:
         here = await stack.enter_async_context(jvms())
-        ports = [await stack.enter_async_context(opened(("127.0.0.1", here.port))) for _ in range(3)]
-        quiet_laptop, told_laptop, stays = ports
-        for port in (quiet_laptop, told_laptop):
-            said = await stack.enter_async_context(process(elsewhere, DEBUGGER, HERE, str(port.port)))
+        opened_here = [await stack.enter_async_context(opened(("127.0.0.1", here.port))) for _ in range(3)]
+        (quiet_laptop, quiet_port), (told_laptop, told_port), (stays, port_of_stays) = opened_here
+        for port in (quiet_port, told_port):
+            said = await stack.enter_async_context(process(elsewhere, DEBUGGER, HERE, str(port)))
             assert said == HANDSHAKE.decode()
         told_jvm = here.writers[-1]
-        writers = [await attach(stays)]
-        nodes = []
+        writers = [await attach(port_of_stays)]
+        nodes: list[Slot] = []
         for _ in range(2):
             jvm = await stack.enter_async_context(process(elsewhere, JVM))
-            nodes.append(await stack.enter_async_context(opened((THERE, int(jvm)))))
-            writers.append(await attach(nodes[-1]))
+            node, port = await stack.enter_async_context(opened((THERE, int(jvm))))
+            nodes.append(node)
+            writers.append(await attach(port))
         await asyncio.to_thread(vanish, elsewhere)
         told_jvm.write(stop(ALL))  # never arrives
         writers[2].write(bytes.fromhex("0000000b 00000001 00 0101"))  # nor does this
         gone = [quiet_laptop, told_laptop, *nodes]
         async with asyncio.timeout(45):
-            while any(port.attached for port in gone):
+            while any(slot.attached for slot in gone):
                 await asyncio.sleep(0.1)
-        for port in gone:
-            assert port.audit()["connections"][0]["ended"].endswith("'s machine stopped answering")
+        for slot in gone:
+            assert slot.audit()["connections"][0]["ended"].endswith("'s machine stopped answering")
         assert stays.attached is not None
         for writer in writers:
             writer.close()

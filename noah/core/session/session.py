@@ -81,6 +81,15 @@ class VmState:
         return self.vm in (Vm.SUSPENDED, Vm.THREAD)
 
 
+class Word(StrEnum):
+    """What the gateway says in a target of its JVM, for the liveness probe; inpod/liveness.sh decides with it."""
+
+    FREE = "free"  # nobody is attached through the gateway
+    RUNNING = "running"
+    SUSPENDED = "suspended"  # the whole VM, or a thread that may hold the lock that checkurl wants
+    UNKNOWN = "unknown"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attachment:
     """The one debugger that is attached through the session's port."""
@@ -96,6 +105,7 @@ class Presence(StrEnum):
 
     READY = "ready"  # runs, and its agent can be reached
     NOT_READY = "not ready"  # is coming up, or restarting
+    LEAVING = "leaving"  # is being deleted, and runs until it has ended
     GONE = "gone"  # and nothing has taken its place
     MOVED = "moved"  # a successor of the same workload is ready
 
@@ -107,16 +117,16 @@ class Facts:
     presence: Presence
     reason: str = ""  # one sentence, why it is not ready or cannot be debugged
     gone_since: datetime | None = None
-    successor: Target | None = None  # with presence MOVED
+    successor: Target | None = None  # with presence MOVED, or LEAVING
     forwarder_alive: bool = False
+    forwarder_held: bool = False  # the gateway's words get to it
     taken: bool = False  # a debugger has the agent's only slot
     port_open: bool = False
     attached: Attachment | None = None
     vm: VmState | None = None
+    is_silent: bool = False  # the JVM's side of the connection gives no sign of life: what it does is not known
     stood_until: datetime | None = None  # the end of the last stop that lasted (lifecycle.STANDS_AFTER)
-    # What was last written to the report in the target, and until when it is in force; None: nothing, or it is lost.
-    reported: Vm | None = None
-    reported_until: datetime | None = None
+    word: Word | None = None  # the last one that was written in the target; None: none since this gateway began
     forwarder_stopped: bool = False  # stop was asked for at the session's end, and seen to be done
     warned: bool = False  # the holder has been told that the pause budget ends soon
     looked: bool = True  # False: nobody has looked yet; of the target nothing is known
@@ -133,6 +143,6 @@ def status_of(session: Session, facts: Facts) -> Status:
         return Status.PENDING
     if facts.presence is not Presence.READY or facts.taken:
         return Status.WAITING
-    if not (facts.forwarder_alive and facts.port_open):
+    if not (facts.forwarder_alive and facts.forwarder_held and facts.port_open):
         return Status.STARTING
     return Status.READY

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 
-from noah.core.forwarder import Agent, Answer, arguments, read_answer
+from noah.core.forwarder import Agent, Answer, Where, arguments, read_answer
 from noah.core.session.target import HostTarget
 from noah.errors import CannotDebug, Unavailable
 from noah.inpod import script
@@ -51,8 +51,15 @@ class HostedApp:
         return f"host {self.target.host}"
 
     async def forwarder(self, verb: str, session: str, *more: str) -> Answer:
-        given = arguments(verb, session, name=self.app.name, jdwp_port=self.app.jdwp_port)
-        ran = await self._run("forwarder", *given, *more)
+        about = arguments(
+            verb,
+            session,
+            name=self.app.name,
+            jdwp_port=self.app.jdwp_port,
+            where=Where.HOST,
+            checkurl=self.app.checkurl,
+        )
+        ran = await self._run("forwarder", *about, *more)
         return read_answer(ran.stdout.decode("utf-8", "replace").splitlines())
 
     async def jvms(self) -> list[Jvm]:

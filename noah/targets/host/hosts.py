@@ -8,15 +8,15 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
 from noah.catalog.catalog import Catalog
 from noah.catalog.holders import Holders
 from noah.catalog.target_info import UNKNOWN, TargetInfo
-from noah.core.forwarder import Agent, Answer, report_arguments
+from noah.core.forwarder import Agent, Answer, word_arguments
 from noah.core.host.edits import HostEdit
-from noah.core.session.session import Presence, Session, Vm
+from noah.core.session.session import Presence, Session, Word
 from noah.core.session.target import HostTarget, Wanted
 from noah.errors import CannotDebug, NoahError, NotFound, Unavailable
 from noah.keep_running import repeat
@@ -24,7 +24,7 @@ from noah.proxy.relay import Dial
 from noah.settings import Host
 from noah.store.edits import EditStore
 from noah.targets import verdict
-from noah.targets.base import Line, Seen
+from noah.targets.base import Link, Observation
 from noah.targets.host import drift
 from noah.targets.host.app import HostedApp, sleeps
 from noah.targets.host.drift import Drift
@@ -36,13 +36,17 @@ log = logging.getLogger(__name__)
 
 LOOK_AGAIN = 5.0  # seconds; a look costs a shell on the host, and nothing tells us of a JVM that ends
 TAKE_BACK_EVERY_S = 3.0
+BEAT_S = 2.0  # each is a shell on the host, for as long as a debugger is attached
 SETTLES_WITHIN = 10.0  # seconds; three times AGENT_COMES_WITHIN, for a host whose looks are slow
 SETTLING_LOOK = 0.5  # seconds between looks at a JVM that was started just now
 LONGEST_PAUSE_S = 30.0  # between attempts at a host that does not answer
 
 
-class HostLine:
+class HostLink:
     look_again = LOOK_AGAIN
+    beat_s = BEAT_S
+    idle_beat_s = None
+    trouble = None
 
     def __init__(
         self, app: HostedApp, edits: EditStore, *, changed: Callable[[], None], step: Callable[[str], None]
@@ -52,23 +56,24 @@ class HostLine:
         self._restarts = Restarts(app, edits)
         self._step = step
         self._asked = False
+        self.is_held = False
         self._unwatch = app.ssh.watch(changed)
 
     def __repr__(self) -> str:
         return f"<{self._app!r}>"
 
-    async def look(self, session: Session, *, ask: bool = False) -> Seen:
-        if not self._asked and not ask:
-            return Seen(presence=Presence.READY)  # start() asks, and takes over what is there already
+    async def look(self, session: Session) -> Observation:
+        if not self._asked:
+            return Observation(presence=Presence.READY)  # start() asks, and takes over what is there already
         try:
-            seen = self._seen(await self._app.forwarder("look", session.id))
+            seen = self._observed(await self._app.forwarder("look", session.id))
         except Unavailable as e:
             return _away(e)
         if seen.presence is Presence.NOT_READY and await self._restarts.interrupted():
-            return Seen(presence=Presence.READY)  # start() goes on with what was begun
+            return Observation(presence=Presence.READY)  # start() goes on with what was begun
         return seen
 
-    async def start(self, session: Session, *, vm: Vm, now: datetime) -> Seen:
+    async def start(self, session: Session, *, word: Word, now: datetime) -> Observation:
         self._asked = True
         async with self._app.changing:
             await self._restarts.take_over(session)
@@ -76,22 +81,22 @@ class HostLine:
                 await self._restarts.wake(self._step)
             except Unavailable as e:
                 return _away(e)
-            answer = await self._start(session, vm, now)
+            answer = await self._start(session, word, now)
             if sleeps(answer) or await self._restarts.interrupted():
                 began = asyncio.get_running_loop().time()
                 await self._restarts.have_agent_listen(session, self._step)
                 took = timedelta(seconds=asyncio.get_running_loop().time() - began)
-                answer = await self._start(session, vm, now + took)
-        return self._seen(answer)
+                answer = await self._start(session, word, now + took)
+        observation = self._observed(answer)
+        self.is_held = observation.forwarder_alive
+        return observation
 
-    async def _start(self, session: Session, vm: Vm, now: datetime) -> Answer:
-        return await self._app.forwarder("start", session.id, *report_arguments(session, vm, now), "none")
+    async def _start(self, session: Session, word: Word, now: datetime) -> Answer:
+        return await self._app.forwarder("start", session.id, *word_arguments(session, word, now), "none")
 
-    async def report(self, session: Session, *, vm: Vm, now: datetime) -> Seen:
-        try:
-            return self._seen(await self._app.forwarder("report", session.id, *report_arguments(session, vm, now)))
-        except Unavailable as e:
-            return _away(e)
+    async def write(self, session: Session, word: Word, *, now: datetime) -> None:
+        answer = await self._app.forwarder("word", session.id, *word_arguments(session, word, now))
+        verdict.check(answer, where=self._app.where)
 
     async def stop(self, session: Session) -> None:
         """A host that is not reached does not hold the session up: its flags are taken back when it answers."""
@@ -114,20 +119,18 @@ class HostLine:
     async def _dial(self, factory: Callable[[], asyncio.BufferedProtocol]) -> asyncio.Transport:
         return await self._app.ssh.dial(factory, self._app.app.jdwp_port)
 
-    def _seen(self, answer: Answer) -> Seen:
+    def _observed(self, answer: Answer) -> Observation:
         verdict.check(answer, where=self._app.where)
         if answer.java is None:
-            return Seen(presence=Presence.NOT_READY, reason=f"No Java process runs on {self._app.where}.")
+            return Observation(presence=Presence.NOT_READY, reason=f"No Java process runs on {self._app.where}.")
         if sleeps(answer):
-            return Seen(presence=Presence.READY)  # start() knows what it takes
-        return verdict.seen(
-            answer, where=str(self._app.target), jdwp_port=self._app.app.jdwp_port, now=datetime.now(UTC)
-        )
+            return Observation(presence=Presence.READY)  # start() knows what it takes
+        return verdict.observed(answer, where=str(self._app.target), jdwp_port=self._app.app.jdwp_port)
 
 
-def _away(error: Unavailable) -> Seen:
+def _away(error: Unavailable) -> Observation:
     """No debugger comes through either: what was seen before says nothing."""
-    return Seen(presence=Presence.NOT_READY, reason=error.sentence)
+    return Observation(presence=Presence.NOT_READY, reason=error.sentence)
 
 
 class Hosts:
@@ -153,11 +156,11 @@ class Hosts:
             raise CannotDebug(f"No Java process runs on {app.where}: start {wanted.app}, then enable debugging.")
         return _info(app, needs_restart=_what_it_takes(app, answer))
 
-    def line(self, session: Session, *, changed: Callable[[], None], step: Callable[[str], None]) -> Line:
+    def link(self, session: Session, *, changed: Callable[[], None], step: Callable[[str], None]) -> Link:
         assert isinstance(session.target, HostTarget)
         if session.target not in self._apps:
             return Unconfigured(session.target)
-        return HostLine(self._find(session.target), self._edits, changed=changed, step=step)
+        return HostLink(self._find(session.target), self._edits, changed=changed, step=step)
 
     async def drift(self) -> Sequence[Drift]:
         """Asks every host at once; one that hangs is a line, and costs the others nothing."""

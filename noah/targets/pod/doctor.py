@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from noah.core import pods
-from noah.core.forwarder import Agent, Answer, arguments, read_answer
+from noah.core.forwarder import Agent, Answer, Where, arguments, read_answer
 from noah.core.pods import Pod
 from noah.core.session.target import WantedPod
 from noah.errors import NoahError
@@ -116,7 +116,7 @@ async def _of_pod(cluster: Cluster, pod: Pod, wanted: str | None) -> AsyncIterat
 async def _look(cluster: Cluster, pod: Pod, container: str, port: int) -> Answer:
     result = await cluster.exec.run(
         Container(pod["metadata"]["namespace"], pod["metadata"]["name"], container, pod["spec"].get("nodeName")),
-        ["sh", "-s", "--", *arguments("look", "doctor", name=NAME, jdwp_port=port)],
+        ["sh", "-s", "--", *arguments("look", "doctor", name=NAME, jdwp_port=port, where=Where.POD)],
         stdin=script("forwarder").encode(),
         timeout=LOOK_TAKES,
     )

@@ -2,21 +2,26 @@
 
 Two ways, chosen per cluster. `pod`: socat listens on a TCP port of the pod, for the gateway's address only.
 `api-server`: socat listens on a UNIX socket in the container and each connection is an exec stream of its own.
+
+One exec per session is held: it tells when socat ends, the gateway's words for the liveness probe go in by its stdin,
+and each is answered. While it is held, nothing else is asked of the pod.
 """
 
 import asyncio
 import ipaddress
+import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 from noah.catalog.holders import Holders
 from noah.core import pods
-from noah.core.forwarder import LAST_LINE, Answer, arguments, read_answer, report_arguments
+from noah.core.forwarder import LAST_LINE, Answer, Where, arguments, read_answer, word_arguments, word_line
 from noah.core.pods import Pod
-from noah.core.session.session import Presence, Session, Vm
+from noah.core.session.session import Presence, Session, Word
 from noah.core.session.target import PodTarget
 from noah.errors import NotFound, Unavailable
 from noah.inpod import script
@@ -26,21 +31,27 @@ from noah.kube.exec.commands import Container
 from noah.kube.exec.held import HeldExec
 from noah.proxy.relay import Dial
 from noah.targets import verdict
-from noah.targets.base import Seen
+from noah.targets.base import Observation
+
+log = logging.getLogger(__name__)
 
 NAME = "jvm"  # of the reports that the probe in a pod believes; a container has one app
 FIRST_PORT = 25005  # of the pod, where socat tries to listen
 EXEC_TAKES = 15.0  # seconds at most; the script itself needs 50 ms, a busy kubelet seconds
 STOP_TAKES = 30.0  # seconds at most; TERM and KILL are given a second each
-# While the forwarder's stream is held, its end tells us at once; a look now and then is for what it cannot tell.
-LOOK_AGAIN_HELD = 60.0  # seconds
+# While the forwarder's stream is held its answers say everything; a look is for what no answer foresaw.
+LOOK_AGAIN_HELD = 300.0  # seconds; twelve execs per hour
 LOOK_WHILE_STARTING = 1.0  # seconds; the container runs and its JVM is not up: a second of a developer's time
 LOOK_AGAIN = 10.0  # seconds; a killed socat is back within 15
-TELL_AGAIN = timedelta(minutes=5)  # between two events on a pod: stepping stops it again and again
+BEAT_S, IDLE_BEAT_S, TAKEN_BEAT_S = 1.0, 10.0, 2.0
+SILENT_FOR = 5.0  # seconds without an answer to a word, after which its way is taken for cut
+ANNOUNCE_AGAIN = timedelta(minutes=5)  # between two events on a pod: stepping stops it again and again
 ANSWER_LIMIT = 64 * 1024  # bytes
 
 
-class PodLine:
+class PodLink:
+    beat_s = BEAT_S
+
     def __init__(
         self,
         cluster: Cluster,
@@ -48,7 +59,7 @@ class PodLine:
         *,
         holders: Holders,
         changed: Callable[[], None],
-        closed: Callable[["PodLine"], None],
+        closed: Callable[["PodLink"], None],
     ) -> None:
         assert isinstance(session.target, PodTarget)
         self.target = session.target
@@ -58,69 +69,106 @@ class PodLine:
         self._holders = holders
         self._closed = closed
         self._held: HeldExec | None = None
-        self._last: Seen | None = None  # what the last exec said
-        self._asked_at = 0.0  # when that was, by the loop's clock
-        self._port = 0
-        self._told_at: datetime | None = None  # when the pod's events said last that it stands still
+        self._last: Observation | None = None  # by the last exec, and by what the held one answered since
+        self._asked_at = 0.0  # when that exec was, by the loop's clock
+        self._uid: str | None = None  # of the pod that all of this is about
+        self._port: int | None = None  # of socat; None: it is not known to run. 0: it is not reached by TCP
+        self._word: Word | None = None  # the last one that was written
+        self._unanswered_since: float | None = None  # by the loop's clock
+        self._is_full = False  # the last word could not be kept there
+        self._announced_at: datetime | None = None  # when the pod's events said last that it is stopped
+        self._announcing: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
-        return f"<{self.target} {'held' if self._held else 'not held'}>"
+        return f"<{self.target} {'held' if self.is_held else 'not held'}>"
 
     @property
     def look_again(self) -> float:
         if self._last is not None and self._last.presence is Presence.NOT_READY:
             return LOOK_WHILE_STARTING
-        return LOOK_AGAIN_HELD if self._holds else LOOK_AGAIN
+        return LOOK_AGAIN_HELD if self.is_held else LOOK_AGAIN
 
-    async def look(self, session: Session, *, ask: bool = False) -> Seen:
+    @property
+    def is_held(self) -> bool:
+        return self._held is not None and not self._held.ended.is_set()
+
+    @property
+    def idle_beat_s(self) -> float:
+        return TAKEN_BEAT_S if self._last is not None and self._last.taken else IDLE_BEAT_S
+
+    @property
+    def trouble(self) -> str | None:
+        if self._is_full:
+            return f"What the debugger does cannot be written down in {self._where}: its /dev/shm is full."
+        if not self.is_held:
+            return f"The gateway does not reach {self._where}."
+        since = self._unanswered_since
+        if since is not None and asyncio.get_running_loop().time() - since > SILENT_FOR:
+            return f"{self._where[0].upper()}{self._where[1:]} does not answer the gateway."
+        return None
+
+    async def look(self, session: Session) -> Observation:
         pod = self._pod()
-        if pod is None or not pods.is_there(pod):
-            return self._gone(session, pod)
+        if pod is None or pods.has_ended(pod):
+            return await self._gone(session, pod)
         if reason := pods.not_running(pod, self.target.container):
-            await self._let_go()
-            return Seen(presence=Presence.NOT_READY, reason=reason)
+            if pods.is_leaving(pod):
+                return await self._gone(session, pod)
+            await self._forget()
+            return Observation(presence=Presence.NOT_READY, reason=reason)
+        if pods.is_leaving(pod):
+            return self._leaving(session, pod)
+        if self._uid != pod["metadata"]["uid"]:  # a StatefulSet's next pod has the name of the one before
+            await self._forget()
+            self._uid = pod["metadata"]["uid"]
         if self._last is None:
-            # Nobody has asked yet: start() finds out all the rest, and takes over a forwarder that is there already.
-            return Seen(presence=Presence.READY)
-        fresh = asyncio.get_running_loop().time() - self._asked_at < self.look_again
-        if self._holds and fresh and not ask:
+            # Nobody has asked yet: start() finds out all the rest, and holds a forwarder that is there already.
+            return Observation(presence=Presence.READY)
+        if not self.is_held and self._last.presence is not Presence.NOT_READY:
+            return replace(self._last, forwarder_alive=self._port is not None)
+        if asyncio.get_running_loop().time() - self._asked_at < self.look_again:
             return self._last
-        return self._seen(pod, await self._ask(pod, "look", session))
+        return self._observed(pod, await self._ask(pod, "look", session))
 
-    async def start(self, session: Session, *, vm: Vm, now: datetime) -> Seen:
+    async def start(self, session: Session, *, word: Word, now: datetime) -> Observation:
         pod = self._there()
-        await self._let_go()
-        argv = self._argv(pod, "start", session, *report_arguments(session, vm, now), *self._way(pod))
+        await self._release()
         held = await self._cluster.exec.hold(
             self._container(pod),
-            argv,
+            self._argv(pod, "start", session, *word_arguments(session, word, now), *self._way(pod)),
             stdin=script("forwarder").encode(),
+            keep_stdin=True,
             until=LAST_LINE,
             first_line_timeout=EXEC_TAKES,
             on_end=lambda _: self.changed(),
+            on_line=self._answered,
         )
         answer = read_answer([*held.lines, LAST_LINE] if held.has_come else held.lines)
         if answer.error or answer.forwarder_port is None:
             await held.close()
         else:
             self._held = held
-        return self._seen(pod, answer)
+            self._word, self._unanswered_since, self._is_full = word, None, False
+        return self._observed(pod, answer)
 
-    async def report(self, session: Session, *, vm: Vm, now: datetime) -> Seen:
-        pod = self._there()
-        seen = self._seen(pod, await self._ask(pod, "report", session, *report_arguments(session, vm, now)))
-        if vm is Vm.SUSPENDED and (self._told_at is None or now - self._told_at > TELL_AGAIN):
-            self._told_at = now
-            note = f"The debugger of {session.owner} has stopped the JVM in container {self.target.container}."
-            await tell(self._cluster, pod, reason="StoppedByDebugger", action="Debugging", note=note, now=now)
-        return seen
+    async def write(self, session: Session, word: Word, *, now: datetime) -> None:
+        if self._held is None:
+            raise Unavailable(f"The gateway does not reach {self._where}.")
+        self._held.write(word_line(session, word, now))
+        self._word = word
+        if self._unanswered_since is None:
+            self._unanswered_since = asyncio.get_running_loop().time()
+        if word is Word.SUSPENDED and (self._announced_at is None or now - self._announced_at > ANNOUNCE_AGAIN):
+            self._announced_at = now
+            self._announce(session, now)
 
     async def stop(self, session: Session) -> None:
         pod = self._pod()
         if pod is not None and pods.not_running(pod, self.target.container) is None:
             with suppress(NotFound):  # it went just now, and all that ran in it
                 verdict.check(await self._ask(pod, "stop", session, timeout=STOP_TAKES), where=self._where)
-        await self._let_go()
+        self._port = None
+        await self._release()
 
     @property
     def dial(self) -> Dial:
@@ -128,10 +176,12 @@ class PodLine:
 
     async def close(self) -> None:
         self._closed(self)
-        await self._let_go()
+        if self._announcing is not None:
+            self._announcing.cancel()
+        await self._release()
 
     def concerns(self, pod: Pod) -> bool:
-        """A change of *pod* may show something else here: it is this one, or may be its successor."""
+        """Return whether a change of *pod* may show something else: it is this one, or may be its successor."""
         return bool(pod["metadata"]["name"] == self.target.pod) or (
             self._last is None or self._last.presence is not Presence.READY
         )
@@ -142,13 +192,9 @@ class PodLine:
     def _where(self) -> str:
         return f"container {self.target.container} of pod {self.target.namespace}/{self.target.pod}"
 
-    @property
-    def _holds(self) -> bool:
-        return self._held is not None and not self._held.ended.is_set()
-
     def _pod(self) -> Pod | None:
-        """Unavailable when the cluster has never told which pods there are."""
-        told(self._cluster)
+        """Raises Unavailable before the cluster has listed its pods."""
+        listed(self._cluster)
         return self._cluster.informer.get(self.target.namespace, self.target.pod)
 
     def _there(self) -> Pod:
@@ -157,11 +203,30 @@ class PodLine:
             raise Unavailable(f"Pod {self.target.namespace}/{self.target.pod} is gone.")
         return pod
 
-    def _gone(self, session: Session, pod: Pod | None) -> Seen:
-        reason = f"Pod {self.target.namespace}/{self.target.pod} is {'gone' if pod is None else 'being deleted'}."
-        self._last = None
+    async def _gone(self, session: Session, pod: Pod | None) -> Observation:
+        await self._forget()
+        reason = f"Pod {self.target.namespace}/{self.target.pod} is gone."
         if session.workload is None:
-            return Seen(presence=Presence.GONE, reason=f"{reason} It belonged to no workload that would replace it.")
+            reason = f"{reason} It belonged to no workload that would replace it."
+            return Observation(presence=Presence.GONE, reason=reason)
+        successor = self._successor(session, pod)
+        if successor is None:
+            reason = f"{reason} {session.workload} has no other running pod yet."
+            return Observation(presence=Presence.GONE, reason=reason)
+        return Observation(presence=Presence.MOVED, reason=reason, successor=successor)
+
+    def _leaving(self, session: Session, pod: Pod) -> Observation:
+        # Nothing is started there any more; what runs is used to its end.
+        self._last = Observation(
+            presence=Presence.LEAVING,
+            reason=f"Pod {self.target.namespace}/{self.target.pod} is being deleted.",
+            successor=self._successor(session, pod) if session.workload is not None else None,
+            forwarder_alive=self._port is not None,
+        )
+        return self._last
+
+    def _successor(self, session: Session, pod: Pod | None) -> PodTarget | None:
+        assert session.workload is not None
         held = frozenset(
             t.pod
             for t in self._holders.targets
@@ -175,17 +240,42 @@ class PodLine:
             node=pod["spec"].get("nodeName") if pod else None,
             held=held - {self.target.pod},
         )
-        if successor is None:
-            return Seen(presence=Presence.GONE, reason=f"{reason} {session.workload} has no other running pod yet.")
-        target = replace(self.target, pod=successor["metadata"]["name"])
-        return Seen(presence=Presence.MOVED, reason=reason, successor=target)
+        return None if successor is None else replace(self.target, pod=successor["metadata"]["name"])
 
-    def _seen(self, pod: Pod, answer: Answer) -> Seen:
+    def _observed(self, pod: Pod, answer: Answer) -> Observation:
         self._asked_at = asyncio.get_running_loop().time()
-        self._port = answer.forwarder_port or 0
         self._last = None
-        self._last = verdict.seen(answer, where=self._where, jdwp_port=self._jdwp(pod), now=datetime.now(UTC))
+        self._port = answer.forwarder_port
+        self._last = verdict.observed(answer, where=self._where, jdwp_port=self._jdwp(pod))
         return self._last
+
+    def _answered(self, line: str) -> None:
+        """Read what the held forwarder answers to a word: ok or full, and free or taken while nobody is attached."""
+        how, _, agent = line.partition(" ")
+        if how == "over":  # the JVM has ended
+            self._asked_at = 0.0
+            self.changed()
+            return
+        if how not in ("ok", "full"):
+            return
+        before = self.trouble, self._last
+        self._unanswered_since = None
+        self._is_full = how == "full"
+        if self._last is not None and agent in ("free", "taken") and self._word is Word.FREE:
+            self._last = replace(self._last, taken=agent == "taken")
+        if before != (self.trouble, self._last):
+            self.changed()
+
+    def _announce(self, session: Session, now: datetime) -> None:
+        """Write an Event on the pod, beside everything else: an API server that is slow holds nobody up."""
+        pod = self._pod()
+        if pod is None or (self._announcing is not None and not self._announcing.done()):
+            return
+        note = f"The debugger of {session.owner} has stopped the JVM in container {self.target.container}."
+        self._announcing = _beside(
+            tell(self._cluster, pod, reason="StoppedByDebugger", action="Debugging", note=note, now=now),
+            name=f"event on {self.target}",
+        )
 
     async def _ask(self, pod: Pod, verb: str, session: Session, *more: str, timeout: float = EXEC_TAKES) -> Answer:
         result = await self._cluster.exec.run(
@@ -199,7 +289,16 @@ class PodLine:
 
     def _argv(self, pod: Pod, verb: str, session: Session, *more: str) -> list[str]:
         # The script goes in by stdin: exec puts the command line into a URL, and proxies cut URLs at some kilobytes.
-        return ["sh", "-s", "--", *arguments(verb, session.id, name=NAME, jdwp_port=self._jdwp(pod)), *more]
+        about = arguments(
+            verb,
+            session.id,
+            name=NAME,
+            jdwp_port=self._jdwp(pod),
+            where=Where.POD,
+            checkurl=pods.checkurl_of(pod, self.target.container),
+            own_ip=pod["status"].get("podIP") or "",
+        )
+        return ["sh", "-s", "--", *about, *more]
 
     def _way(self, pod: Pod) -> list[str]:
         if self._cluster.settings.reach == "api-server":
@@ -214,6 +313,8 @@ class PodLine:
 
     async def _dial_by_tcp(self, factory: Callable[[], asyncio.BufferedProtocol]) -> asyncio.Transport:
         ip = _ip(self._there())
+        if not self._port:
+            raise ConnectionRefusedError(f"There is no forwarder in {self._where}.")
         transport, _ = await asyncio.get_running_loop().create_connection(factory, ip, self._port)
         return transport
 
@@ -222,14 +323,30 @@ class PodLine:
         argv = ["socat", "-lp", marked, "-t", "5", "-b", "65536", "-", f"UNIX-CONNECT:/dev/shm/.{marked}.sock"]
         return await self._cluster.exec.connect(self._container(self._there()), argv, factory)
 
-    async def _let_go(self) -> None:
+    async def _forget(self) -> None:
+        """What ran there has ended."""
+        self._last = self._port = None
+        await self._release()
+
+    async def _release(self) -> None:
         held, self._held = self._held, None
+        self._unanswered_since, self._is_full = None, False
         if held is not None:
             await held.close()
 
 
-def told(cluster: Cluster) -> Cluster:
-    """Unavailable when it has not told yet which pods there are."""
+def _beside(work: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
+    async def logged() -> None:
+        try:
+            await work
+        except Exception:  # the task's outermost: nothing of the session depends on it
+            log.exception("%s failed", name)
+
+    return asyncio.get_running_loop().create_task(logged(), name=name)
+
+
+def listed(cluster: Cluster) -> Cluster:
+    """Return the cluster. Raises Unavailable before it has listed its pods."""
     if not cluster.informer.synced:
         raise Unavailable(
             cluster.reason or f"Cluster {cluster.name} has not listed its pods yet: try again in a moment."
@@ -238,7 +355,7 @@ def told(cluster: Cluster) -> Cluster:
 
 
 def address_towards(ip: str) -> str:
-    """The address of this machine that *ip* sees; nothing is sent to find out."""
+    """Return the address of this machine that *ip* sees; nothing is sent to find out."""
     family = socket.AF_INET6 if ipaddress.ip_address(ip).version == 6 else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         try:

@@ -1,4 +1,4 @@
-"""JVMs in pods, found through each cluster's informer. How one is reached: pod_line.py."""
+"""JVMs in pods, found through each cluster's informer. How one is reached: link.py."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -12,8 +12,8 @@ from noah.core.session.session import Session
 from noah.core.session.target import PodTarget, Wanted, WantedPod
 from noah.errors import BadInput, CannotDebug, NotFound
 from noah.kube.clusters import Cluster
-from noah.targets.base import Line
-from noah.targets.pod.link import PodLine, told
+from noah.targets.base import Link
+from noah.targets.pod.link import PodLink, listed
 from noah.targets.unconfigured import Unconfigured
 
 FIRST_LIST_TAKES = 3.0  # seconds; 500 pods a page, and a page is a tenth of a second
@@ -26,7 +26,7 @@ class Pods:
         self._clusters = clusters
         self._catalog = catalog
         self._holders = holders
-        self._lines: dict[tuple[str, str], set[PodLine]] = {}
+        self._links: dict[tuple[str, str], set[PodLink]] = {}
         for cluster in clusters.values():
             for pod in cluster.informer.pods():
                 self._list(cluster, pod, is_there=pods.is_there(pod))
@@ -34,7 +34,7 @@ class Pods:
 
     async def resolve(self, wanted: Wanted) -> TargetInfo:
         assert isinstance(wanted, WantedPod)
-        await self._first_told(wanted)
+        await self._first_listed(wanted)
         cluster, pod = self.choose(wanted)
         container = pods.choose_container(pod, wanted.container)
         if not pods.is_there(pod):
@@ -43,40 +43,40 @@ class Pods:
             raise CannotDebug(f"{reason} Enable debugging once it runs.")
         return _info(cluster, pod, container)
 
-    async def _first_told(self, wanted: WantedPod) -> None:
+    async def _first_listed(self, wanted: WantedPod) -> None:
         """A gateway that has just started is given a moment to learn which pods there are."""
         asked = [self.cluster(wanted.cluster)] if wanted.cluster else list(self._clusters.values())
         for cluster in asked:
             if not cluster.informer.synced and cluster.informer.trouble is None:
                 await cluster.informer.wait_synced(FIRST_LIST_TAKES)
 
-    def line(self, session: Session, *, changed: Callable[[], None], step: Callable[[str], None]) -> Line:
+    def link(self, session: Session, *, changed: Callable[[], None], step: Callable[[str], None]) -> Link:
         target = session.target
         assert isinstance(target, PodTarget)
         if target.cluster not in self._clusters:
             return Unconfigured(target)
         key = (target.cluster, target.namespace)
-        line = PodLine(
+        link = PodLink(
             self.cluster(target.cluster),
             session,
             holders=self._holders,
             changed=changed,
-            closed=lambda line: self._forget(key, line),
+            closed=lambda link: self._forget(key, link),
         )
-        self._lines.setdefault(key, set()).add(line)
-        return line
+        self._links.setdefault(key, set()).add(link)
+        return link
 
-    def _forget(self, key: tuple[str, str], line: PodLine) -> None:
-        lines = self._lines.get(key, set())
-        lines.discard(line)
-        if not lines:
-            self._lines.pop(key, None)
+    def _forget(self, key: tuple[str, str], link: PodLink) -> None:
+        links = self._links.get(key, set())
+        links.discard(link)
+        if not links:
+            self._links.pop(key, None)
 
     def _pod_changed(self, cluster: Cluster, pod: Pod, change: str) -> None:
         self._list(cluster, pod, is_there=change != "deleted" and pods.is_there(pod))
-        for line in self._lines.get((cluster.name, pod["metadata"]["namespace"]), ()):
-            if line.concerns(pod):
-                line.changed()
+        for link in self._links.get((cluster.name, pod["metadata"]["namespace"]), ()):
+            if link.concerns(pod):
+                link.changed()
 
     def cluster(self, name: str) -> Cluster:
         if name not in self._clusters:
@@ -87,7 +87,7 @@ class Pods:
     def choose(self, wanted: WantedPod) -> tuple[Cluster, Pod]:
         if wanted.cluster is None or wanted.namespace is None:
             return self._choose_anywhere(wanted)
-        cluster = told(self.cluster(wanted.cluster))
+        cluster = listed(self.cluster(wanted.cluster))
         if wanted.pod is not None:
             pod = cluster.informer.get(wanted.namespace, wanted.pod)
             if pod is None:

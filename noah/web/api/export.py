@@ -12,7 +12,7 @@ from aiohttp import web
 
 from noah.core.session.rights import Right
 from noah.errors import NoahError, Unavailable
-from noah.sessions.live_session import Live
+from noah.sessions.live_session import LiveSession
 from noah.web.api.route import Call, Routes
 from noah.web.api.sessions import SessionJson, SessionsFilter, find, json_of
 from noah.web.wire import Nothing
@@ -85,7 +85,7 @@ async def _write(response: web.StreamResponse, text: str) -> None:
         await response.write(text.encode(errors="replace"))
 
 
-def _json(request: web.Request, sessions: Iterable[Live]) -> Iterable[SessionJson]:
+def _json(request: web.Request, sessions: Iterable[LiveSession]) -> Iterable[SessionJson]:
     return (json_of(request, live) for live in sessions)
 
 

@@ -12,7 +12,7 @@ from noah.core.session.rights import Right
 from noah.core.session.session import Status
 from noah.kube.clusters import Cluster
 from noah.sessions.broker import Broker
-from noah.sessions.live_session import Live, Traffic
+from noah.sessions.live_session import LiveSession, Traffic
 from noah.web.api.health import HEALTH, Health
 from noah.web.api.route import Call, Routes
 from noah.web.wire import Nothing
@@ -70,9 +70,9 @@ class _Reader(Collector):
         yield GaugeMetricFamily("noah_database_up", "Whether the database answers.", self._health.database is None)
 
 
-def _sessions(live: Iterable[Live]) -> Metric:
+def _sessions(live: Iterable[LiveSession]) -> Metric:
     count = Counter(one.status for one in live)
-    family = GaugeMetricFamily("noah_sessions", "Live sessions.", labels=["status"])
+    family = GaugeMetricFamily("noah_sessions", "LiveSession sessions.", labels=["status"])
     for status in Status:
         if status is not Status.ENDED:
             family.add_metric([status], count[status])

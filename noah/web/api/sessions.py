@@ -16,7 +16,7 @@ from noah.core.session.rights import Right
 from noah.core.session.session import Attachment, EndReason, Status, VmState
 from noah.core.session.target import PodTarget, parse_wanted
 from noah.errors import CannotDebug, Conflict, Forbidden, NotFound, Unavailable
-from noah.sessions.live_session import Live
+from noah.sessions.live_session import LiveSession
 from noah.web.api.route import Call, Reply, Routes
 from noah.web.forwarded import client_address
 from noah.web.identity import who
@@ -175,7 +175,7 @@ async def list_sessions(call: Call[SessionsQuery, Nothing]) -> Reply[SessionsJso
     return Reply({"items": items, "continue": page.after, "total": page.total})
 
 
-async def find(request: web.Request, wanted: SessionsFilter, *, limit: int, after: str | None) -> Page[Live]:
+async def find(request: web.Request, wanted: SessionsFilter, *, limit: int, after: str | None) -> Page[LiveSession]:
     return await request.app[BROKER].find(
         owner=wanted.owner,
         target=wanted.target,
@@ -269,7 +269,7 @@ async def ide_file(call: Call[Nothing, Nothing]) -> web.Response:
     )
 
 
-def session_json(live: Live, *, host: str, now: datetime) -> SessionJson:
+def session_json(live: LiveSession, *, host: str, now: datetime) -> SessionJson:
     session, facts = live.session, live.facts
     return {
         "id": session.id,
@@ -332,7 +332,7 @@ def _reread(at: str) -> Moment:
     return moment(datetime.fromisoformat(at))
 
 
-def json_of(request: web.Request, live: Live) -> SessionJson:
+def json_of(request: web.Request, live: LiveSession) -> SessionJson:
     app = request.app
     return session_json(live, host=app[SETTINGS].gateway.advertised_host, now=app[CLOCK]())
 
@@ -345,7 +345,7 @@ def _id(request: web.Request) -> str:
     return session_id
 
 
-async def _settled(call: Call[WaitQuery, Any], live: Live) -> Live:
+async def _settled(call: Call[WaitQuery, Any], live: LiveSession) -> LiveSession:
     broker, wait = call.request.app[BROKER], call.query.wait
     if not wait:
         return live

@@ -13,7 +13,7 @@ from noah.core.session.rights import Right
 from noah.core.session.session import Status
 from noah.core.session.target import parse_wanted
 from noah.errors import BadInput, CannotDebug, NotFound, Unavailable
-from noah.sessions.live_session import Live
+from noah.sessions.live_session import LiveSession
 from noah.web.api.route import Call, Reply, Routes
 from noah.web.keys import BROKER, CATALOG, HOLDERS
 from noah.web.wire import Moment, Nothing, Paged, Text, cursor_of, maybe, moment, with_tokens
@@ -124,7 +124,7 @@ async def list_apps(call: Call[AppsQuery, Nothing]) -> Reply[AppsJson]:
     return Reply({"items": items, "continue": page.after, "total": page.total})
 
 
-def target_json(info: TargetInfo, live: Live | None) -> TargetJson:
+def target_json(info: TargetInfo, live: LiveSession | None) -> TargetJson:
     cluster, namespace = info.place.cluster, info.place.namespace
     return {
         "target": str(info.target),
@@ -144,7 +144,7 @@ def target_json(info: TargetInfo, live: Live | None) -> TargetJson:
     }
 
 
-def _holding_json(live: Live) -> HoldingJson:
+def _holding_json(live: LiveSession) -> HoldingJson:
     session, facts, status = live.session, live.facts, live.status
     since = session.created_at
     if status is Status.SUSPENDED and facts.vm is not None:

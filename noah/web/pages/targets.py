@@ -7,7 +7,7 @@ from aiohttp import web
 from noah.core.session.session import EndReason
 from noah.core.session.target import parse_wanted
 from noah.errors import NotFound
-from noah.sessions.live_session import Live
+from noah.sessions.live_session import LiveSession
 from noah.web.api import sessions, targets
 from noah.web.api.route import Call, Routes
 from noah.web.keys import BROKER, CLOCK
@@ -36,13 +36,13 @@ async def target(call: Call[Nothing, Nothing]) -> Context:
     }
 
 
-def _has_just_failed(live: Live, now: datetime) -> bool:
+def _has_just_failed(live: LiveSession, now: datetime) -> bool:
     session = live.session
     recently = session.ended_at is not None and now - session.ended_at < JUST_FAILED
     return recently and session.end_reason is EndReason.FAILED
 
 
-async def _found(request: web.Request, name: str) -> tuple[targets.TargetJson, Live | None, str | None]:
+async def _found(request: web.Request, name: str) -> tuple[targets.TargetJson, LiveSession | None, str | None]:
     """Return the target, who has it, and the sentence to be confirmed.
 
     One that is gone while somebody has it is shown so.
@@ -59,7 +59,7 @@ async def _found(request: web.Request, name: str) -> tuple[targets.TargetJson, L
     return targets.target_json(info, live), live, info.needs_restart
 
 
-def _gone(live: Live) -> targets.TargetJson:
+def _gone(live: LiveSession) -> targets.TargetJson:
     session = live.session
     return {
         "target": str(session.target),

@@ -19,7 +19,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from noah.proxy.port import DebugPort
+from noah.proxy.listener import Listener
+from noah.proxy.slot import Slot
 from tests.integration.test_byte_path import free_port
 
 HERE: Final = Path(__file__).parent
@@ -89,8 +90,8 @@ def eclipse_classpath(folder: Path) -> list[Path] | None:
 
 
 @asynccontextmanager
-async def target(folder: Path, *, java: str) -> AsyncIterator[DebugPort]:
-    """A port before a JVM of its own."""
+async def target(folder: Path, *, java: str) -> AsyncIterator[tuple[Slot, int]]:
+    """Open a slot before a JVM of its own, and the port that leads to it."""
     jdwp = free_port()
     agent = f"-agentlib:jdwp=transport=dt_socket,server=y,suspend=n,quiet=y,address=127.0.0.1:{jdwp}"
     process = await asyncio.create_subprocess_exec(
@@ -101,38 +102,38 @@ async def target(folder: Path, *, java: str) -> AsyncIterator[DebugPort]:
         transport, _ = await asyncio.get_running_loop().create_connection(protocol, "127.0.0.1", jdwp)
         return transport
 
-    port = DebugPort(
+    slot = Slot(
         session_id="s1",
-        host="127.0.0.1",
-        port=0,
         dial=dial,
-        admits=lambda _: True,
         allow_exit=False,
         clock=lambda: datetime.now(UTC),
         changed=lambda: None,
         noticed=lambda kind, data: None,
     )
-    await port.open()
+    listener = Listener(slot, host="127.0.0.1", port=0, admits=lambda _: True)
+    await slot.open()
+    await listener.open()
     try:
         assert process.stdout is not None
         await process.stdout.readline()
-        yield port
+        yield slot, listener.port
     finally:
-        await port.close("the session is over")
+        listener.close()
+        await slot.close("the session is over")
         process.kill()
         await process.wait()
 
 
 async def debug(folder: Path, *, seed: int, moments: int, client: str = "jdk", java: str = "java") -> Session:
-    async with target(folder, java=java) as port:
-        return await _debug(port, folder, seed=seed, moments=moments, client=client)
+    async with target(folder, java=java) as (slot, port):
+        return await _debug(slot, port, folder, seed=seed, moments=moments, client=client)
 
 
-async def _debug(port: DebugPort, folder: Path, *, seed: int, moments: int, client: str) -> Session:
+async def _debug(slot: Slot, port: int, folder: Path, *, seed: int, moments: int, client: str) -> Session:
     classpath = [folder, *((eclipse_classpath(folder) or []) if client == "eclipse" else [])]
     process = await asyncio.create_subprocess_exec(
         "java", "-XX:TieredStopAtLevel=1", "-cp", ":".join(map(str, classpath)),
-        "Session", str(port.port), str(seed), str(moments), client,
+        "Session", str(port), str(seed), str(moments), client,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout is not None
@@ -147,7 +148,7 @@ async def _debug(port: DebugPort, folder: Path, *, seed: int, moments: int, clie
                     break
                 word, _, rest = raw.decode().rstrip("\n").partition(" ")
                 if word == "EXPECT":
-                    said = await _settled(port, *rest.partition(" at a stop")[:2])
+                    said = await _settled(slot, *rest.partition(" at a stop")[:2])
                 elif word == "SKIP":
                     session.skipped += 1
                     continue
@@ -173,16 +174,16 @@ async def _debug(port: DebugPort, folder: Path, *, seed: int, moments: int, clie
     return session
 
 
-async def _settled(port: DebugPort, state: str, at_a_stop: str) -> tuple[str, str | None, str | None]:
-    """Return what the port says, once it may say what is expected; or what it says after SETTLES."""
+async def _settled(slot: Slot, state: str, at_a_stop: str) -> tuple[str, str | None, str | None]:
+    """Return what the slot says, once it may say what is expected; or what it says after SETTLES."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + SETTLES
     while loop.time() < deadline:
-        vm = port.vm
+        vm = slot.vm
         if vm is not None and vm.vm == state and (not at_a_stop or (vm.thread and ":" in (vm.location or ""))):
             break
         await asyncio.sleep(0.005)
-    vm = port.vm
+    vm = slot.vm
     return ("detached", None, None) if vm is None else (str(vm.vm), vm.thread, vm.location)
 
 

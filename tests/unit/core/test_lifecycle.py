@@ -11,17 +11,18 @@ from noah.core.session.lifecycle import (
     STANDS_AFTER,
     Action,
     ClosePort,
-    End,
+    EndSession,
     Finish,
     Follow,
     OpenPort,
-    Report,
     ResumeVm,
     StartForwarder,
     StopForwarder,
     Wait,
     WarnOfResume,
     next_action,
+    word_changes_at,
+    word_on,
 )
 from noah.core.session.session import (
     Attachment,
@@ -32,6 +33,7 @@ from noah.core.session.session import (
     Status,
     Vm,
     VmState,
+    Word,
     status_of,
 )
 from noah.core.session.target import PodTarget
@@ -57,8 +59,8 @@ READY = Facts(
     presence=Presence.READY,
     forwarder_alive=True,
     port_open=True,
-    reported=Vm.RUNNING,
-    reported_until=NOW + HOUR,
+    forwarder_held=True,
+    word=Word.FREE,
 )
 ADA = Attachment(address="127.0.0.1:5000", since=NOW)
 
@@ -67,8 +69,8 @@ def vm(state: Vm, *, ago: float = 0) -> VmState:
     return VmState(vm=state, since=NOW - timedelta(seconds=ago))
 
 
-def attached(state: Vm, *, ago: float = 0, reported: Vm = Vm.RUNNING, **more: object) -> Facts:
-    return replace(READY, attached=ADA, vm=vm(state, ago=ago), reported=reported, **more)  # type: ignore[arg-type]
+def attached(state: Vm, *, ago: float = 0, word: Word = Word.RUNNING, **more: object) -> Facts:
+    return replace(READY, attached=ADA, vm=vm(state, ago=ago), word=word, **more)  # type: ignore[arg-type]
 
 
 OVER = replace(ASKED, end_reason=EndReason.CLOSED)
@@ -86,60 +88,37 @@ RULES = {
     ),
     "a ready pod without a forwarder gets one": (
         ASKED,
-        replace(READY, forwarder_alive=False, reported=None),
-        StartForwarder(Vm.RUNNING),
+        replace(READY, forwarder_alive=False, word=None),
+        StartForwarder(),
     ),
-    "a killed socat at a breakpoint is started as suspended": (
+    "a killed socat at a breakpoint is started again": (
         ASKED,
         attached(Vm.SUSPENDED, ago=1, forwarder_alive=False),
-        StartForwarder(Vm.SUSPENDED),
+        StartForwarder(),
     ),
+    "a forwarder that is not held is held again": (ASKED, replace(READY, forwarder_held=False), StartForwarder()),
     "all is well": (ASKED, READY, Wait(NOW + HOUR)),
-    "a lost report is written again": (ASKED, replace(READY, reported=None), Report(Vm.RUNNING)),
-    "an extended session is reported again": (
-        replace(ASKED, expires_at=NOW + 2 * HOUR),
-        READY,
-        Report(Vm.RUNNING),
-    ),
-    "a breakpoint that lasts is reported": (ASKED, attached(Vm.SUSPENDED, ago=1), Report(Vm.SUSPENDED)),
-    "a stop that a debugger resumes by itself is not": (
-        ASKED,
-        attached(Vm.SUSPENDED, ago=0.05),
-        Wait(NOW - timedelta(seconds=0.05) + STANDS_AFTER),
-    ),
-    "such stops do not keep the report at suspended": (
-        ASKED,
-        attached(Vm.SUSPENDED, ago=0.05, reported=Vm.SUSPENDED, stood_until=NOW - timedelta(seconds=60)),
-        Wait(NOW + HOUR),
-    ),
-    "nor does running between them": (
-        ASKED,
-        attached(Vm.RUNNING, ago=0.05, reported=Vm.SUSPENDED, stood_until=NOW - timedelta(seconds=60)),
-        Report(Vm.RUNNING),
-    ),
-    "a held thread may hold checkurl's lock": (ASKED, attached(Vm.THREAD, ago=1), Report(Vm.SUSPENDED)),
-    "an unknown state is reported as such": (ASKED, attached(Vm.UNKNOWN), Report(Vm.UNKNOWN)),
-    "a step does not write": (
-        ASKED,
-        attached(Vm.RUNNING, ago=1, reported=Vm.SUSPENDED, stood_until=NOW - timedelta(seconds=1)),
-        Wait(NOW - timedelta(seconds=1) + RUNNING_AFTER),
-    ),
-    "a VM that has run for a while is reported as running": (
-        ASKED,
-        attached(Vm.RUNNING, ago=4, reported=Vm.SUSPENDED, stood_until=NOW - timedelta(seconds=4)),
-        Report(Vm.RUNNING),
-    ),
-    "a debugger that left at a breakpoint is reported": (
-        ASKED,
-        replace(READY, reported=Vm.SUSPENDED),
-        Report(Vm.RUNNING),
-    ),
     "a moved workload is followed": (
         ASKED,
         replace(READY, presence=Presence.MOVED, successor=SUCCESSOR),
         Follow(SUCCESSOR),
     ),
     "a debugger at a dying pod is left alone": (
+        ASKED,
+        replace(attached(Vm.RUNNING), presence=Presence.LEAVING, successor=SUCCESSOR, forwarder_held=False),
+        Wait(NOW + HOUR),
+    ),
+    "a dying pod without a debugger is left": (
+        ASKED,
+        replace(READY, presence=Presence.LEAVING, successor=SUCCESSOR),
+        Follow(SUCCESSOR),
+    ),
+    "a dying pod has all of its grace period": (
+        ASKED,
+        replace(READY, presence=Presence.LEAVING, forwarder_alive=False),
+        Wait(NOW + HOUR),
+    ),
+    "a connection to a pod that has gone is not followed before it ends": (
         ASKED,
         replace(attached(Vm.RUNNING), presence=Presence.MOVED, successor=SUCCESSOR),
         Wait(NOW + HOUR),
@@ -148,15 +127,15 @@ RULES = {
     "a workload without a pod ends the session": (
         ASKED,
         replace(GONE, gone_since=NOW - GONE_AFTER, reason="Gone."),
-        End(EndReason.TARGET_GONE, "Gone."),
+        EndSession(EndReason.TARGET_GONE, "Gone."),
     ),
     "a pod of no workload ends the session at once": (
         replace(ASKED, workload=None),
         replace(GONE, reason="Gone."),
-        End(EndReason.TARGET_GONE, "Gone."),
+        EndSession(EndReason.TARGET_GONE, "Gone."),
     ),
-    "time is up": (replace(ASKED, expires_at=NOW), attached(Vm.SUSPENDED), End(EndReason.EXPIRED)),
-    "time is up before anybody looked": (replace(ASKED, expires_at=NOW), NOT_LOOKED, End(EndReason.EXPIRED)),
+    "time is up": (replace(ASKED, expires_at=NOW), attached(Vm.SUSPENDED), EndSession(EndReason.EXPIRED)),
+    "time is up before anybody looked": (replace(ASKED, expires_at=NOW), NOT_LOOKED, EndSession(EndReason.EXPIRED)),
     "the port goes first": (OVER, attached(Vm.SUSPENDED), ClosePort()),
     "then the forwarder": (OVER, replace(READY, port_open=False), StopForwarder()),
     "a gateway that comes back stops it unseen": (OVER, NOT_LOOKED, StopForwarder()),
@@ -169,25 +148,30 @@ RULES = {
     ),
     "a pause within its budget": (
         BUDGET,
-        attached(Vm.SUSPENDED, ago=60, reported=Vm.SUSPENDED),
+        attached(Vm.SUSPENDED, ago=60, word=Word.SUSPENDED),
         Wait(NOW + timedelta(minutes=8)),
     ),
     "the holder is warned": (
         BUDGET,
-        attached(Vm.SUSPENDED, ago=9 * 60, reported=Vm.SUSPENDED),
+        attached(Vm.SUSPENDED, ago=9 * 60, word=Word.SUSPENDED),
         WarnOfResume(NOW + timedelta(minutes=1)),
     ),
     "and warned once": (
         BUDGET,
-        attached(Vm.SUSPENDED, ago=9 * 60, reported=Vm.SUSPENDED, warned=True),
+        attached(Vm.SUSPENDED, ago=9 * 60, word=Word.SUSPENDED, warned=True),
         Wait(NOW + timedelta(minutes=1)),
     ),
     "then the VM is resumed": (
         BUDGET,
-        attached(Vm.SUSPENDED, ago=600, reported=Vm.SUSPENDED, warned=True),
+        attached(Vm.SUSPENDED, ago=600, word=Word.SUSPENDED, warned=True),
         ResumeVm(),
     ),
-    "no budget, no end": (ASKED, attached(Vm.SUSPENDED, ago=36000, reported=Vm.SUSPENDED), Wait(NOW + HOUR)),
+    "a budget counts while the pod is not reached": (
+        BUDGET,
+        attached(Vm.SUSPENDED, ago=600, word=Word.SUSPENDED, warned=True, forwarder_held=False),
+        ResumeVm(),
+    ),
+    "no budget, no end": (ASKED, attached(Vm.SUSPENDED, ago=36000, word=Word.SUSPENDED), Wait(NOW + HOUR)),
 }
 
 
@@ -199,6 +183,7 @@ def test_what_comes_next(session: Session, facts: Facts, action: Action) -> None
 STATUS = {
     "nobody has looked": (ASKED, NOT_LOOKED, Status.PENDING),
     "no forwarder yet": (ASKED, replace(READY, forwarder_alive=False), Status.STARTING),
+    "not held yet": (ASKED, replace(READY, forwarder_held=False), Status.STARTING),
     "no port yet": (ASKED, replace(READY, port_open=False), Status.STARTING),
     "ready": (ASKED, READY, Status.READY),
     "attached": (ASKED, attached(Vm.RUNNING), Status.ATTACHED),
@@ -222,3 +207,48 @@ def test_the_status_is_a_function_of_what_was_asked_and_what_is_true(
     session: Session, facts: Facts, status: Status
 ) -> None:
     assert status_of(session, facts) is status
+
+
+def at(seconds_ago: float) -> datetime:
+    return NOW - timedelta(seconds=seconds_ago)
+
+
+WORDS = {
+    "nobody is attached": (READY, Word.FREE, None),
+    "a debugger left at a breakpoint": (replace(READY, word=Word.SUSPENDED), Word.FREE, None),
+    "nothing is known of it yet": (replace(attached(Vm.RUNNING), vm=None), Word.UNKNOWN, None),
+    "running": (attached(Vm.RUNNING), Word.RUNNING, None),
+    "a breakpoint that lasts": (attached(Vm.SUSPENDED, ago=1), Word.SUSPENDED, at(1) + STANDS_AFTER),
+    "a stop that a debugger resumes by itself": (
+        attached(Vm.SUSPENDED, ago=0.05),
+        Word.RUNNING,
+        at(0.05) + STANDS_AFTER,
+    ),
+    "such stops do not change a word of suspended": (
+        attached(Vm.SUSPENDED, ago=0.05, word=Word.SUSPENDED, stood_until=at(60)),
+        Word.SUSPENDED,
+        None,
+    ),
+    "running between such stops": (
+        attached(Vm.RUNNING, ago=0.05, word=Word.SUSPENDED, stood_until=at(60)),
+        Word.RUNNING,
+        at(60) + RUNNING_AFTER,
+    ),
+    "a held thread may hold checkurl's lock": (attached(Vm.THREAD, ago=1), Word.SUSPENDED, at(1) + STANDS_AFTER),
+    "an unknown state": (attached(Vm.UNKNOWN), Word.UNKNOWN, None),
+    "a step": (
+        attached(Vm.RUNNING, ago=1, word=Word.SUSPENDED, stood_until=at(1)),
+        Word.SUSPENDED,
+        at(1) + RUNNING_AFTER,
+    ),
+    "a VM that has run for a while": (
+        attached(Vm.RUNNING, ago=4, word=Word.SUSPENDED, stood_until=at(4)),
+        Word.RUNNING,
+        at(4) + RUNNING_AFTER,
+    ),
+}
+
+
+@pytest.mark.parametrize(("facts", "word", "changes_at"), WORDS.values(), ids=WORDS)
+def test_the_word_is_a_function_of_what_is_true(facts: Facts, word: Word, changes_at: datetime | None) -> None:
+    assert (word_on(facts, NOW), word_changes_at(facts)) == (word, changes_at)

@@ -3,7 +3,9 @@
 import contextlib
 import os
 import shutil
+import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,3 +71,65 @@ def path_with(directory: Path, **tools: str | Path) -> str:
         assert found, f"{file} is not on this machine"
         (directory / name).symlink_to(found)
     return str(directory)
+
+
+# What dt_socket does: one debugger at a time, and no listener while it is attached. Prints each change, with the port.
+AGENT = """
+import socket, sys
+port = int(sys.argv[1])
+while True:
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
+        listener.listen(1)
+        port = listener.getsockname()[1]
+        print("free", port, flush=True)
+        debugger = listener.accept()[0]
+    print("taken", port, flush=True)
+    with debugger:
+        while debugger.recv(1024):
+            pass
+"""
+
+
+class Agent:
+    """A process that has an agent's sockets, started from *command*, a copy of Python."""
+
+    def __init__(self, child: subprocess.Popen[bytes]) -> None:
+        assert child.stdout is not None
+        self._said = child.stdout
+        self.process = process(child.pid)
+        self.port = 0
+        self.until("free")
+
+    def until(self, word: str) -> None:
+        line = self._said.readline().split()
+        assert line[:1] == [word.encode()], line
+        self.port = int(line[1])
+
+    @property
+    def hex(self) -> str:
+        return f":{self.port:04X}"
+
+    @contextlib.contextmanager
+    def attached(self) -> Iterator[socket.socket]:
+        with socket.create_connection(("127.0.0.1", self.port)) as debugger:
+            self.until("taken")
+            yield debugger
+        self.until("free")
+
+
+@contextlib.contextmanager
+def agent(command: Path, *, port: int = 0) -> Iterator[Agent]:
+    python = Path(sys.executable).resolve()
+    if not command.exists():
+        shutil.copy(python, command)
+    env = {"PYTHONHOME": f"{sys.base_prefix}:{sys.base_exec_prefix}"}
+    child = subprocess.Popen([command, "-S", "-c", AGENT, str(port)], stdout=subprocess.PIPE, env=env)
+    assert child.stdout is not None
+    try:
+        yield Agent(child)
+    finally:
+        child.kill()
+        child.wait()
+        child.stdout.close()

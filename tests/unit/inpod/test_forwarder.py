@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from noah.inpod import script
-from tests.unit.inpod.containers import SHELLS, Process, path_with, process, state, uptime
+from tests.unit.inpod.containers import SHELLS, Process, agent, path_with, process, state, uptime
 
 pytestmark = pytest.mark.jvm
 
@@ -83,6 +83,7 @@ class Session:
     path: str = os.environ["PATH"]
     id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     name: str = "orders"
+    checkport: str = "-"
     started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     @property
@@ -90,17 +91,18 @@ class Session:
         return {"PATH": self.path, "NOAH_REPORTS": str(self.reports)}
 
     @property
-    def file(self) -> Path:
+    def old_file(self) -> Path:
+        """What probes read that were put in before there was a word."""
         return self.reports / f"noah-{self.name}.{self.id}"
 
     def argv(self, verb: str, *more: object) -> list[str]:
-        words = (verb, self.id, self.name, self.jvm.jdwp, *more)
+        words = (verb, self.id, self.name, self.jvm.jdwp, "host", self.checkport, *more)
         return [*self.shell, "-c", FORWARDER, "noah-forwarder", *map(str, words)]
 
     def run(self, verb: str, *more: object) -> list[str]:
         """The lines of a verb that ends."""
         done = subprocess.run(
-            self.argv(verb, *more), env=self.env, capture_output=True, text=True, timeout=30, check=False
+            self.argv(verb, *more), env=self.env, capture_output=True, text=True, timeout=60, check=False
         )
         assert done.stderr == ""
         lines = done.stdout.splitlines()
@@ -110,7 +112,9 @@ class Session:
     def start(self, *way: object, seconds: int = 60, state: str = "running") -> dict[str, str]:
         """What `start` says; it goes on."""
         argv = self.argv("start", seconds, state, *(way or ("tcp", "127.0.0.1", free_port())))
-        child = subprocess.Popen(argv, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        child = subprocess.Popen(
+            argv, env=self.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         self.started.append(child)
         assert child.stdout is not None
         lines: list[str] = []
@@ -123,8 +127,21 @@ class Session:
     def look(self) -> dict[str, str]:
         return said_by(self.run("look"))
 
+    def say(self, word: str, seconds: int = 60, *, to: int = -1) -> str:
+        """What the held one answers to a word."""
+        child = self.started[to]
+        assert child.stdin is not None
+        assert child.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            child.stdin.write(f"{word} {seconds}\n")
+            child.stdin.flush()
+        return child.stdout.readline().strip()
+
     def report(self) -> list[str]:
-        return self.file.read_text().split()
+        return (self.reports / f"noah-{self.name}.{self.id}.jvm").read_text().split()
+
+    def word(self) -> list[str]:
+        return (self.reports / f"noah-{self.name}.{self.id}.word").read_text().split()
 
     def processes(self) -> list[int]:
         """All socats of this session, zombies too."""
@@ -161,7 +178,10 @@ def session(request: pytest.FixtureRequest, jvm: Jvm) -> Iterator[Session]:
         finally:
             made.run("stop")
             for child in made.started:
-                child.wait(timeout=15)
+                assert child.stdin is not None
+                with contextlib.suppress(BrokenPipeError, ValueError):
+                    child.stdin.close()
+                child.wait(timeout=60)
                 for pipe in (child.stdout, child.stderr):
                     assert pipe is not None
                     pipe.close()
@@ -178,13 +198,17 @@ def test_a_start_makes_the_jvm_reachable_and_tells_the_probe(session: Session, j
     pid, port = forwarder(said)
     assert said["agent"] == "free"
     assert said["java"] == str(jvm.process)
-    version, *processes, end, told, since = session.report()
-    assert (version, processes, told) == ("1", [*str(process(pid)).split(), *str(jvm.process).split()], "suspended")
+    version, *java, end, at, where, owns = session.report()
+    assert (version, java, at, where, owns) == ("2", str(jvm.process).split(), f":{jvm.jdwp:04X}", "host", "unseen")
     assert abs(int(end) - uptime() - 60) <= 2
-    assert abs(int(since) - uptime()) <= 2
-    assert session.alive()
+    state, since, at_last = session.word()
+    assert (state, since) == ("suspended", "0")
+    assert abs(int(at_last) - uptime()) <= 2
+    assert session.old_file.read_text().split()[:3] == ["1", *str(process(pid)).split()]
+    assert not session.alive()
     with debugger_at(port) as debugger:
         assert shakes_hands(debugger)
+        assert session.alive()
         assert session.look()["agent"] == "taken"
     until(lambda: session.look()["agent"] == "free")
 
@@ -192,11 +216,81 @@ def test_a_start_makes_the_jvm_reachable_and_tells_the_probe(session: Session, j
 def test_a_look_says_what_start_said(session: Session) -> None:
     started = session.start()
     seen = session.look()
-    assert {**seen, "report": "", "java-age": "", "container-age": ""} == {
-        **started, "report": "", "java-age": "", "container-age": "",
-    }  # fmt: skip
-    assert seen["report"].split()[0] == "running"
-    assert 55 <= int(seen["report"].split()[1]) <= 60
+    # How many JVMs this machine has is not this test's to say.
+    vary = dict.fromkeys(("java-age", "container-age", "jvms"))
+    assert {**seen, **vary} == {**started, **vary}
+    assert int(seen["jvms"]) >= 1
+
+
+def test_each_word_is_written_and_answered(session: Session) -> None:
+    _, port = forwarder(session.start(state="free"))
+    assert session.say("free").startswith("ok")
+    with debugger_at(port) as debugger:
+        assert shakes_hands(debugger)
+        for word in ("running", "suspended", "unknown"):
+            assert session.say(word) == "ok"
+            state, since, at = session.word()
+            assert (state, since) == (word, "0")
+            assert abs(int(at) - uptime()) <= 2
+            assert session.alive() == (word != "running")
+            old = "running" if word == "free" else word
+            assert session.old_file.read_text().split()[6] == old
+        assert session.say("running") == "ok"
+        assert session.word()[1] != "0", "it may answer checkurl again, after a moment of grace"
+    child = session.started[0]
+    assert child.stdin is not None
+    child.stdin.write("asleep 60\nrunning\nrunning x\n\n$(reboot) 60\n")  # none of them is answered
+    assert session.say("running").startswith("ok")
+    assert session.word()[0] == "running"
+
+
+def test_words_say_who_has_the_slot_while_nobody_is_attached_through_the_gateway(session: Session, jvm: Jvm) -> None:
+    session.start(state="free")
+    assert session.say("free") == "ok free"
+    with debugger_at(jvm.jdwp) as past_the_gateway:
+        assert shakes_hands(past_the_gateway)
+        assert session.say("free") == "ok taken"
+    until(lambda: session.say("free") == "ok free")
+
+
+def test_an_extension_comes_with_a_word(session: Session) -> None:
+    session.start(seconds=60)
+    end = int(session.report()[3])
+    assert session.say("running", 600).startswith("ok")
+    assert abs(int(session.report()[3]) - end - 540) <= 2
+
+
+def test_words_end_with_the_socat_that_they_speak_for(session: Session) -> None:
+    first = session.start()
+    session.started[0].stdin.close()  # type: ignore[union-attr]  # as when the gateway is killed
+    assert session.start()["forwarder"] == first["forwarder"]
+    assert session.say("running").startswith("ok")
+    os.kill(forwarder(first)[0], 9)
+    until(lambda: session.say("running") == "")
+    assert session.started[1].wait(timeout=15) == 0
+
+
+def test_the_jvm_of_a_session_stays_the_jvm_of_the_session(session: Session, jvm: Jvm, tmp_path: Path) -> None:
+    _, port = forwarder(session.start(state="free"))
+    with debugger_at(port) as debugger:
+        assert shakes_hands(debugger)
+        with agent(tmp_path / "java", port=jvm.jdwp):
+            for said in (session.look(), said_by(session.run("word", 60, "suspended"))):
+                assert (said["java"], said["agent"]) == (str(jvm.process), "taken")
+            assert session.report()[1:3] == str(jvm.process).split()
+            assert session.alive()
+    until(lambda: session.look()["agent"] == "free")
+
+
+def test_a_jvm_that_is_not_the_one_behind_checkurl_is_said(session: Session, jvm: Jvm, tmp_path: Path) -> None:
+    with agent(tmp_path / "java") as app, socket.create_server(("127.0.0.1", 0)) as web_server:
+        for port, whose in ((app.port, "other"), (web_server.getsockname()[1], "unseen"), (free_port(), "unseen")):
+            session.checkport = str(port)
+            session.run("start", 60, "suspended", "none")
+            assert session.report()[6] == whose, port
+        session.checkport = str(jvm.jdwp)  # whichever of its ports
+        session.run("word", 60, "suspended")
+        assert session.report()[6] == "own"
 
 
 def test_only_the_gateway_gets_through(session: Session) -> None:
@@ -236,31 +330,38 @@ def test_the_unix_way_takes_connections_that_come_by_exec(session: Session) -> N
 def test_the_none_way_writes_a_report_only(session: Session, jvm: Jvm) -> None:
     lines = session.run("start", 60, "suspended", "none")
     assert "forwarder - - 0" in lines
-    assert session.report()[:5] == ["1", "-", "-", *str(jvm.process).split()]
+    assert session.report()[:3] == ["2", *str(jvm.process).split()]
     assert session.processes() == []
-    assert session.alive()
-    assert "report unknown 120" in session.run("report", 120, "unknown")
-    session.run("stop")
-    assert not session.alive()
+    with debugger_at(jvm.jdwp) as debugger:
+        assert shakes_hands(debugger)
+        assert session.alive()
+        assert session.run("word", 120, "running")[-1] == "done"
+        assert session.word()[0] == "running"
+        assert abs(int(session.report()[3]) - uptime() - 120) <= 2
+        session.run("stop")
+        assert not session.alive()
+
+
+def test_a_word_where_no_session_is_writes_nothing(session: Session) -> None:
+    session.run("word", 60, "suspended")
+    assert list(session.reports.iterdir()) == []
 
 
 def test_a_second_start_takes_over_what_the_first_one_left(session: Session) -> None:
     first = session.start(state="running")
     again = session.start(state="suspended", seconds=90)
     assert again["forwarder"] == first["forwarder"]
-    assert again["report"] == "suspended 90"
+    assert session.word()[0] == "suspended"
+    assert abs(int(session.report()[3]) - uptime() - 90) <= 2
     assert len(session.processes()) == 1
 
 
-def test_a_report_extends_it_and_remembers_since_when(session: Session) -> None:
+def test_an_extension_is_seen_by_the_watchdog(session: Session) -> None:
     session.start(seconds=2, state="suspended")
-    since, first_end = session.report()[7], int(session.report()[5])
-    until(lambda: uptime() > int(since))
-    assert "report suspended 60" in session.run("report", 60, "suspended")
-    assert session.report()[7] == since
+    first_end = int(session.report()[3])
+    assert session.say("suspended", 60) == "ok"
     until(lambda: uptime() > first_end)  # when the watchdog wakes
-    session.run("report", 60, "running")
-    assert int(session.report()[7]) >= uptime() - 1 > int(since)
+    assert session.say("running", 60) == "ok"
     assert len(session.processes()) == 1
 
 
@@ -268,6 +369,7 @@ def test_it_ends_by_itself_when_nobody_extends_it(session: Session) -> None:
     _, port = forwarder(session.start(seconds=2, state="suspended"))
     with debugger_at(port) as debugger:
         assert shakes_hands(debugger)
+        assert session.alive()
         assert len(session.processes()) == 2
         until(lambda: session.started[0].poll() == 0)
         assert session.left() == []
@@ -291,18 +393,17 @@ def test_a_stop_leaves_nothing_and_cuts_who_is_attached(session: Session) -> Non
     assert session.run("stop") == ["done"]
 
 
-def test_a_killed_socat_speaks_for_nobody_and_can_be_started_again(session: Session) -> None:
-    pid, _ = forwarder(session.start(state="suspended"))
-    assert session.alive()
-    os.kill(pid, 9)
-    until(lambda: session.started[0].poll() is not None)
-    assert session.left() == []
-    assert not session.alive()
-    assert "forwarder" not in session.look()
-    assert "report" not in session.look()
-
-    assert forwarder(session.start(state="suspended"))[0] != pid
-    assert session.alive()
+def test_a_killed_socat_can_be_started_again_beside_its_debugger(session: Session) -> None:
+    pid, port = forwarder(session.start(state="suspended"))
+    with debugger_at(port) as debugger:
+        assert shakes_hands(debugger)
+        os.kill(pid, 9)
+        until(lambda: session.started[0].poll() is not None)
+        assert session.alive(), "a debugger is attached, whoever carries its bytes"
+        assert "forwarder" in session.look(), "the report is there"
+        assert forwarder(session.start(state="suspended"))[0] != pid
+        assert session.alive()
+    until(lambda: not session.alive())
 
 
 def test_a_start_that_was_killed_is_no_reason_for_two_socats(session: Session) -> None:
@@ -342,7 +443,7 @@ def test_a_port_of_somebody_who_is_no_java_is_no_agent(session: Session) -> None
 
 
 def test_without_socat_it_says_so(session: Session, tmp_path: Path) -> None:
-    tools = ("sh", "tr", "ls", "sleep", "rm", "mv", "cat")
+    tools = ("sh", "tr", "ls", "sleep", "rm", "mv", "cat", "grep")
     session.path = path_with(tmp_path / "bin", **{tool: tool for tool in tools})
     assert session.run("start", 60, "running", "unix") == ["error no-socat"]
     seen = session.run("look")
@@ -377,6 +478,6 @@ def test_arguments_are_never_evaluated(session: Session, tmp_path: Path) -> None
         session.name = evil.replace("/", "\\")
         session.run("look")
         session.run("start", 60, evil, "none")
-        session.run("report", 60, evil)
+        session.run("word", 60, evil)
         session.run("stop")
     assert not trap.exists()

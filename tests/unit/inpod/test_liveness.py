@@ -22,9 +22,10 @@ import pytest
 from noah import inpod
 from noah.core.inject.probe import inlined
 from tests.unit.inpod.checkurls import Checkurls
-from tests.unit.inpod.containers import SHELLS, Process, path_with, running, uptime, zombie
+from tests.unit.inpod.containers import SHELLS, Agent, Process, agent, path_with, uptime, zombie
 
 FORMS = {"whole": inpod.script("liveness"), "inlined": inlined()}
+BASE = {"grep": "grep", "ls": "ls"}  # what nearly all images have
 AS_USER = 61234  # who has no process: a limit on processes does not hold for root
 
 
@@ -45,8 +46,14 @@ class Container:
     def env(self) -> dict[str, str]:
         return {"PATH": self.path, "NOAH_REPORTS": str(self.reports)}
 
-    def report(self, line: str, name: str = "noah-jvm.s1") -> None:
-        (self.reports / name).write_text(line + "\n")
+    def report(self, line: str, word: str | None = None, *, name: str = "jvm", session: str = "s1") -> None:
+        """Write what the forwarder would; *word* None: its file is not there."""
+        (self.reports / f"noah-{name}.{session}.jvm").write_text(line + "\n")
+        file = self.reports / f"noah-{name}.{session}.word"
+        if word is None:
+            file.unlink(missing_ok=True)
+        else:
+            file.write_text(word and f"{word}\n")
 
     async def probe(self, url: str, *more: str, env: dict[str, str] | None = None) -> tuple[int, str]:
         """Its exit code and what it said; it never has anything to say on stderr."""
@@ -75,12 +82,13 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     )
     old.chmod(0o755)
     return {
-        "curl": path_with(root / "curl", curl="curl"),
-        "wget": path_with(root / "wget", wget="wget", sleep="sleep"),
-        "busybox": path_with(root / "busybox", wget="busybox", sleep="busybox"),
-        "old busybox": path_with(root / "old", wget=old, sleep="busybox", busybox="busybox"),
-        "bash": path_with(root / "bash", bash="bash", sleep="sleep"),
-        "wget alone": path_with(root / "alone", wget="wget"),
+        "no grep": path_with(root / "no-grep", curl="curl", ls="ls", cat="cat"),
+        "curl": path_with(root / "curl", curl="curl", **BASE),
+        "wget": path_with(root / "wget", wget="wget", sleep="sleep", **BASE),
+        "busybox": path_with(root / "busybox", wget="busybox", sleep="busybox", **BASE),
+        "old busybox": path_with(root / "old", wget=old, sleep="busybox", busybox="busybox", **BASE),
+        "bash": path_with(root / "bash", bash="bash", sleep="sleep", **BASE),
+        "wget alone": path_with(root / "alone", wget="wget", **BASE),
         "nothing": path_with(root / "nothing"),
     }
 
@@ -105,7 +113,7 @@ def with_each_tool(paths: dict[str, str], reports: Path) -> list[Container]:
         Container(argv, FORMS["inlined"], path, reports, tools)
         for shell, argv in SHELLS.items()
         for tools, path in paths.items()
-        if tools not in {"nothing", "wget alone"} and (shell != "busybox" or tools in {"curl", "busybox"})
+        if tools not in {"nothing", "wget alone", "no grep"} and (shell != "busybox" or tools in {"curl", "busybox"})
     ]
 
 
@@ -124,132 +132,197 @@ def nobody() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def socat() -> Iterator[Process]:
-    with running("sleep", "600") as forwarder:
-        yield forwarder
-
-
-@pytest.fixture(scope="module")
-def java(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+def java(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agent]:
     """Under a name that would mislead who counts the fields of /proc/PID/stat from its start."""
-    command = tmp_path_factory.mktemp("bin") / "ja) Z 1\n1 (x"
-    shutil.copy("/usr/bin/sleep", command)
-    with running(command, "600") as jvm:
+    with agent(tmp_path_factory.mktemp("bin") / "ja) Z 1\n1 (x") as jvm:
         yield jvm
+
+
+def line_of(java: Agent, *, seconds: int = 30, where: str = "pod", owns: str = "own") -> str:
+    return f"2 {java.process} {uptime() + seconds} {java.hex} {where} {owns}"
+
+
+def said_ago(state: str, seconds: int = 0, *, since: int = 0) -> str:
+    return f"{state} {since} {uptime() - seconds}"
 
 
 # About reports
 
+LETS_CHECKURL_DECIDE = "gave no answer (within 1 s) and "
+# The gateway's word, how old it is, and what a probe says: with a debugger attached here, and without.
+VERDICTS = {
+    "running, fresh": ("running", 0, "no debugger has suspended it", "no debugger has suspended it"),
+    "running, stale": ("running", 5, "is attached to java", "no debugger is attached"),
+    "suspended, fresh": ("suspended", 0, "a debugger has suspended java", "no debugger is attached"),
+    "suspended, stale": ("suspended", 500, "a debugger has suspended java", "no debugger is attached"),
+    "unknown": ("unknown", 0, "is attached to java", "no debugger is attached"),
+    "free: who is attached came past the gateway": ("free", 0, "is attached to java", "no debugger is attached"),
+    "from a time to come": ("running", -50, "is attached to java", "no debugger is attached"),
+}
 
-@pytest.mark.parametrize(
-    ("line", "says"),
-    [
-        ("1 {socat} {java} {soon} suspended {then}", "a debugger has suspended java"),
-        ("1 {socat} {java} {soon} unknown {then}", "a debugger may have suspended java"),
-        ("1 - - {java} {soon} suspended {then}", "a debugger has suspended java"),
-        ("1 {socat} {java} {soon} running {just_now}", "a debugger has let java"),
-    ],
-)
-async def test_a_report_in_force_speaks_for_a_java_that_is_alive(
-    container: Container, nobody: str, socat: Process, java: Process, line: str, says: str
+
+@pytest.mark.parametrize("story", VERDICTS)
+async def test_what_is_true_in_the_pod_decides_and_the_word_says_which_state(
+    container: Container, nobody: str, java: Agent, story: str
 ) -> None:
-    now = uptime()
-    container.report(line.format(socat=socat, java=java, soon=now + 30, then=max(now - 300, 0), just_now=now - 2))
+    state, ago, attached_says, free_says = VERDICTS[story]
+    container.report(line_of(java), said_ago(state, ago))
     code, said = await container.probe(nobody)
-    assert (code, said.startswith(f"noah: {says} ")) == (0, True), said
+    assert (code, free_says in said) == (1, True), said
+    with java.attached():
+        container.report(line_of(java), said_ago(state, ago))
+        code, said = await container.probe(nobody)
+        assert (code, attached_says in said) == (int(story == "running, fresh"), True), said
+    container.report(line_of(java), said_ago(state, ago))
+    assert (await container.probe(nobody))[0] == 1
 
 
-def no_reports(socat: Process, java: Process, dead: Process) -> dict[str, str]:
+UNREADABLE = (None, "", "running", "running 0", "running 0 1 2", "running x y", "\0\1", "x" * 999)
+
+
+async def test_a_word_that_cannot_be_read_spares_while_a_debugger_is_attached(
+    container: Container, nobody: str, java: Agent
+) -> None:
+    for word in UNREADABLE:
+        container.report(line_of(java), word)
+        assert (await container.probe(nobody))[0] == 1, word
+    with java.attached():
+        for word in UNREADABLE:
+            container.report(line_of(java), word)
+            assert (await container.probe(nobody))[0] == 0, word
+
+
+async def test_an_image_without_grep_is_not_different(
+    paths: dict[str, str], reports: Path, nobody: str, java: Agent
+) -> None:
+    for shell in ("dash", "bash"):
+        container = Container(SHELLS[shell], FORMS["inlined"], paths["no grep"], reports)
+        container.report(line_of(java), said_ago("unknown"))
+        assert (await container.probe(nobody))[0] == 1
+        with java.attached():
+            container.report(line_of(java), said_ago("unknown"))
+            assert (await container.probe(nobody))[0] == 0
+
+
+async def test_a_moment_of_grace_follows_a_long_stop(container: Container, nobody: str, java: Agent) -> None:
+    for state in ("running", "free"):
+        container.report(line_of(java), said_ago(state, since=uptime() - 2))
+        assert "a debugger has let java" in (await container.probe(nobody))[1]
+        container.report(line_of(java), said_ago(state, since=uptime() - 12))
+        assert (await container.probe(nobody))[0] == 1
+
+
+async def test_a_tool_that_takes_the_port_meanwhile_changes_nothing(
+    container: Container, nobody: str, java: Agent, tmp_path: Path
+) -> None:
+    with java.attached(), agent(tmp_path / "java", port=java.port) as tool:
+        for state, code in (("suspended", 0), ("running", 1)):
+            container.report(line_of(java), said_ago(state))
+            assert (await container.probe(nobody))[0] == code, state
+        with tool.attached():
+            container.report(line_of(java), said_ago("suspended"))
+            assert (await container.probe(nobody))[0] == 0
+
+
+async def test_a_debugger_that_is_attached_to_another_jvm_at_that_port_spares_nobody(
+    container: Container, nobody: str, java: Agent, tmp_path: Path
+) -> None:
+    with agent(tmp_path / "java") as other:
+        line = line_of(java).replace(java.hex, other.hex)
+        with other.attached():
+            container.report(line, said_ago("unknown"))
+            assert (await container.probe(nobody))[0] == 1
+
+
+async def test_a_jvm_that_checkurl_does_not_ask_spares_nobody(container: Container, nobody: str, java: Agent) -> None:
+    with java.attached():
+        for owns, code in (("other", 1), ("own", 0), ("unseen", 0)):
+            container.report(line_of(java, owns=owns), said_ago("suspended"))
+            assert (await container.probe(nobody))[0] == code, owns
+
+
+def no_reports(java: Agent, dead: Process) -> dict[str, str]:
     """Lines that speak for nobody."""
-    now = uptime()
-    other = Process(java.pid, str(int(java.start) + 1))
-    good = f"1 {socat} {java} {now + 30} suspended {now}"
+    now, it, port = uptime(), java.process, java.hex
+    other = Process(it.pid, str(int(it.start) + 1))
+    good = f"2 {it} {now + 30} {port} pod own"
     return {
-        "expired": f"1 {socat} {java} {now} suspended {now}",
-        "running for long": f"1 {socat} {java} {now + 30} running {now - 12}",
-        "running from later on": f"1 {socat} {java} {now + 30} running {now + 20}",
-        "its socat is a zombie": f"1 {dead} {java} {now + 30} suspended {now}",
-        "its socat is another process": f"1 {other} {java} {now + 30} suspended {now}",
-        "its socat is gone": f"1 999999999 5 {java} {now + 30} suspended {now}",
-        "its java is a zombie": f"1 {socat} {dead} {now + 30} suspended {now}",
-        "its java is a zombie, no socat": f"1 - - {dead} {now + 30} suspended {now}",
-        "its java is another process": f"1 {socat} {other} {now + 30} suspended {now}",
-        "no java": f"1 {socat} - - {now + 30} suspended {now}",
-        "half a socat": f"1 - {socat.start} {java} {now + 30} suspended {now}",
-        "a pid that is a path": f"1 self/../{socat} {java} {now + 30} suspended {now}",
-        "another version": f"2{good[1:]}",
-        "another state": good.replace("suspended", "asleep"),
+        "expired": f"2 {it} {now} {port} pod own",
+        "its java is a zombie": f"2 {dead} {now + 30} {port} pod own",
+        "its java is another process": f"2 {other} {now + 30} {port} pod own",
+        "no java": f"2 - - {now + 30} {port} pod own",
+        "a pid that is a path": f"2 self/../{it} {now + 30} {port} pod own",
+        "another version": f"3{good[1:]}",
         "one field more": f"{good} 1",
-        "one field less": f"1 {socat} {java} {now + 30} suspended",
-        "a carriage return": f"{good}\r",
-        "negative": f"1 {socat} {java} -{now + 30} suspended {now}",
-        "octal": f"1 {socat} {java} 09999999999 running {now}",
-        "octal since": f"1 {socat} {java} {now + 30} running 08",
-        "too big for 64 bits": f"1 {socat} {java} {10**30} suspended {now}",
-        "since too big": f"1 {socat} {java} {now + 30} running {10**30}",
-        "a fraction": f"1 {socat} {java} {now + 30}.5 suspended {now}",
-        "a command": f"1 {socat} {java} $(touch evaluated) suspended `touch evaluated`",
-        "a pattern": f"1 {socat} {java} * suspended *",
+        "one field less": f"2 {it} {now + 30} {port} pod",
+        "a carriage return": f"2 {it} {now + 30} {port}\r pod own",
+        "negative": f"2 {it} -{now + 30} {port} pod own",
+        "octal": f"2 {it} 09999999999 {port} pod own",
+        "too big for 64 bits": f"2 {it} {10**30} {port} pod own",
+        "a fraction": f"2 {it} {now + 30}.5 {port} pod own",
+        "a port that is a pattern": f"2 {it} {now + 30} :.... pod own",
+        "a port of five digits": f"2 {it} {now + 30} :12345 pod own",
+        "a command": f"2 {it} $(touch evaluated) `touch evaluated` pod own",
         "empty": "",
         "blanks": "  \t ",
-        "a megabyte": "1 " + "x" * (1 << 20),
+        "a line without end": "2 " + "x" * (1 << 17),
     }
 
 
-async def test_any_other_report_leaves_it_to_checkurl(
-    container: Container, nobody: str, socat: Process, java: Process
-) -> None:
-    with zombie("sleep", "600") as dead:
-        for story, line in no_reports(socat, java, dead).items():
-            container.report(line)
-            code, said = await container.probe(nobody)
-            # Both of these are sessions, and in force.
-            in_force = story in {"running for long", "running from later on"}
-            who = "no debugger has suspended it" if in_force else "nobody is debugging"
-            wanted = f"noah: checkurl {nobody} gave no answer (within 1 s) and {who}\n"
-            assert (code, said) == (1, wanted), story
+async def test_any_other_report_leaves_it_to_checkurl(container: Container, nobody: str, java: Agent) -> None:
+    with zombie("sleep", "600") as dead, java.attached():
+        for story, line in no_reports(java, dead).items():
+            container.report(line, said_ago("suspended"))
+            wanted = f"noah: checkurl {nobody} gave no answer (within 1 s) and nobody is debugging\n"
+            assert await container.probe(nobody) == (1, wanted), story
 
 
 def spoil(reports: Path, good: str) -> None:
     """What a directory may have besides files with a line."""
-    (reports / "noah-jvm.cut").write_text(good)
-    (reports / "noah-jvm.binary").write_bytes(bytes(range(256)))
-    (reports / "noah-jvm.huge").write_bytes(b"x" * (1 << 20))
-    (reports / "noah-jvm.directory").mkdir()
-    os.mkfifo(reports / "noah-jvm.fifo")
-    (reports / "noah-jvm.gone").symlink_to("nowhere")
-    (reports / "noah-jvm.device").symlink_to("/dev/zero")
-    (reports / "noah-jvm.name with\nspaces *").write_text("2\n")
-    (reports / "noah-orders.s1").write_text(f"{good}\n")
-    (reports / "noah-jvm.orders.s1").write_text(f"{good}\n")
+    (reports / "noah-jvm.cut.jvm").write_text(good[:20])
+    (reports / "noah-jvm.binary.jvm").write_bytes(bytes(range(256)))
+    (reports / "noah-jvm.huge.jvm").write_bytes(b"x" * (1 << 17))
+    (reports / "noah-jvm.directory.jvm").mkdir()
+    os.mkfifo(reports / "noah-jvm.fifo.jvm")
+    (reports / "noah-jvm.gone.jvm").symlink_to("nowhere")
+    (reports / "noah-jvm.device.jvm").symlink_to("/dev/zero")
+    (reports / "noah-jvm.name with\nspaces *.jvm").write_text("3\n")
+    (reports / "noah-orders.s1.jvm").write_text(f"{good}\n")
+    (reports / "noah-jvm.orders.s1.jvm").write_text(f"{good}\n")
+    (reports / "noah-jvm.s2").write_text(f"{good}\n")
     (reports / ".noah-s1.new").write_text(f"{good}\n")
 
 
 async def test_what_is_no_report_neither_blocks_nor_speaks_nor_hides_a_good_one(
-    container: Container, nobody: str, socat: Process, java: Process
+    container: Container, nobody: str, java: Agent
 ) -> None:
-    good = f"1 {socat} {java} {uptime() + 30} suspended 0"
-    spoil(container.reports, good)
-    assert (await container.probe(nobody))[0] == 1
+    with java.attached():
+        spoil(container.reports, line_of(java))
+        assert (await container.probe(nobody))[0] == 1
 
-    container.report(good, name="noah-jvm.zzz")
-    assert (await container.probe(nobody))[0] == 0
+        os.mkfifo(container.reports / "noah-jvm.aaa.word")
+        (container.reports / "noah-jvm.aaa.jvm").write_text(line_of(java))  # no word can be read: unknown
+        assert (await container.probe(nobody))[0] == 0
+        (container.reports / "noah-jvm.aaa.jvm").unlink()
+        container.report(line_of(java), said_ago("suspended"), session="zzz")
+        assert (await container.probe(nobody))[0] == 0
 
 
-async def test_only_reports_of_its_own_name_are_believed(
-    container: Container, nobody: str, socat: Process, java: Process
+async def test_only_reports_of_its_own_name_are_believed(container: Container, nobody: str, java: Agent) -> None:
+    with java.attached():
+        container.report(line_of(java, where="host"), said_ago("suspended"), name="orders")
+        assert (await container.probe(nobody, "1", "orders"))[0] == 0
+        for other in ("jvm", "order", "orders.s1", "*"):
+            assert (await container.probe(nobody, "1", other))[0] == 1, other
+
+
+async def test_a_zombie_whose_name_says_that_it_runs_is_dead(
+    container: Container, nobody: str, java: Agent, tmp_path: Path
 ) -> None:
-    container.report(f"1 - - {java} {uptime() + 30} suspended 0", name="noah-orders.s1")
-    assert (await container.probe(nobody, "1", "orders"))[0] == 0
-    for other in ("jvm", "order", "orders.s1", "*"):
-        assert (await container.probe(nobody, "1", other))[0] == 1, other
-
-
-async def test_a_zombie_whose_name_says_that_it_runs_is_dead(container: Container, nobody: str, tmp_path: Path) -> None:
     command = tmp_path / "java) S 1 ("
     shutil.copy("/usr/bin/sleep", command)
-    with zombie(command, "600") as dead:
-        container.report(f"1 - - {dead} {uptime() + 30} suspended 0")
+    with zombie(command, "600") as dead, java.attached():
+        container.report(line_of(java).replace(str(java.process), str(dead)), said_ago("suspended"))
         assert (await container.probe(nobody))[0] == 1
 
 
@@ -278,18 +351,45 @@ def limited(argv: list[str], env: dict[str, str], *, processes: int) -> subproce
     return None
 
 
-def test_a_suspended_java_costs_no_fork(
-    container: Container, checkurls: Checkurls, socat: Process, java: Process
-) -> None:
-    container.report(f"1 {socat} {java} {uptime() + 30} suspended 0")
-    suspended = limited(container.argv(checkurls.url("/200")), container.env, processes=1)
-    assert suspended is not None
-    assert (suspended.returncode, suspended.stderr) == (0, b"")
-    assert b"suspended" in suspended.stdout
+def test_a_suspended_java_costs_no_fork(container: Container, checkurls: Checkurls, java: Agent) -> None:
+    with java.attached():
+        container.report(line_of(java), said_ago("suspended"))
+        suspended = limited(container.argv(checkurls.url("/200")), container.env, processes=1)
+        assert suspended is not None
+        assert (suspended.returncode, suspended.stderr) == (0, b"")
+        assert b"suspended" in suspended.stdout
 
-    container.report(f"1 {socat} {java} {uptime() + 30} running 0")
-    running_on = limited(container.argv(checkurls.url("/200")), container.env, processes=1)
-    assert running_on is None or running_on.returncode != 0, "the limit does not limit: this test could not fail"
+        container.report(line_of(java), said_ago("running"))
+        running_on = limited(container.argv(checkurls.url("/200")), container.env, processes=1)
+        assert running_on is None or running_on.returncode != 0, "the limit does not limit: this test could not fail"
+
+
+def test_a_jvm_whose_sockets_may_not_be_looked_at_is_spared(container: Container, nobody: str, java: Agent) -> None:
+    if os.getuid() != 0:
+        pytest.skip("running as another user takes root")
+
+    def probe_as_user() -> int:
+        return subprocess.run(
+            container.argv(nobody, "1", "orders"), env=container.env, capture_output=True, check=False, user=AS_USER
+        ).returncode
+
+    container.report(line_of(java), said_ago("running", 5), name="orders")
+    assert probe_as_user() == 1
+    with java.attached():
+        container.report(line_of(java), said_ago("running", 5), name="orders")
+        assert probe_as_user() == 0
+
+
+async def test_a_file_of_another_user_of_the_pod_is_not_a_report(
+    container: Container, nobody: str, java: Agent
+) -> None:
+    if os.getuid() != 0:
+        pytest.skip("giving a file away takes root")
+    with java.attached():
+        container.report(line_of(java), said_ago("suspended"))
+        assert (await container.probe(nobody))[0] == 0
+        os.chown(container.reports / "noah-jvm.s1.jvm", AS_USER, AS_USER)
+        assert (await container.probe(nobody))[0] == 1
 
 
 # About checkurl
@@ -368,16 +468,17 @@ async def test_the_url_is_an_argument_and_nothing_else(
 
 
 async def test_a_breakpoint_that_was_hit_while_checkurl_hung_spares_the_app(
-    with_each_tool: list[Container], checkurls: Checkurls, socat: Process, java: Process
+    with_each_tool: list[Container], checkurls: Checkurls, java: Agent
 ) -> None:
-    line = f"1 {socat} {java} {uptime() + 30} suspended 0"
     for container in (c for c in with_each_tool if c.shell == SHELLS["dash"]):
-        with checkurls.when_asked(partial(container.report, line)):
-            assert await container.probe(checkurls.url("/hang"), "1") == (
-                0,
-                f"noah: a debugger has suspended java ({java.pid}), which is alive\n",
-            ), container
-        (container.reports / "noah-jvm.s1").unlink()
+        with java.attached():
+            write = partial(container.report, line_of(java), said_ago("suspended"))
+            with checkurls.when_asked(write):
+                assert await container.probe(checkurls.url("/hang"), "1") == (
+                    0,
+                    f"noah: a debugger has suspended java ({java.process.pid}), which is alive\n",
+                ), container
+        (container.reports / "noah-jvm.s1.jvm").unlink()
 
 
 async def test_an_answer_ends_the_wait_each_time(paths: dict[str, str], reports: Path, checkurls: Checkurls) -> None:

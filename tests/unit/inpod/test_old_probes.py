@@ -3,13 +3,14 @@
 import asyncio
 import socket
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from noah.core.inject.manifest import inject
-from tests.unit.inpod.containers import SHELLS, path_with, running, uptime
+from tests.unit.inpod.containers import SHELLS, agent, path_with, uptime
 
 
 def put_in(probe: dict[str, Any]) -> list[str]:
@@ -26,7 +27,7 @@ def env(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
     shell.chmod(0o755)
     (tmp_path / "shm").mkdir()
     return {
-        "PATH": path_with(tmp_path / "bin", sh=shell, false="false", curl="curl"),
+        "PATH": path_with(tmp_path / "bin", sh=shell, false="false", curl="curl", grep="grep", ls="ls"),
         "NOAH_REPORTS": str(tmp_path / "shm"),
     }
 
@@ -54,10 +55,12 @@ async def test_an_exec_probe_is_what_it_was(env: dict[str, str], expected: int) 
     assert await code(put_in({"exec": {"command": ["sh", "-c", f"exit {expected}"]}}), env) == expected
 
 
-async def test_a_jvm_that_a_debugger_has_suspended_is_alive(env: dict[str, str]) -> None:
+async def test_a_jvm_that_a_debugger_has_suspended_is_alive(env: dict[str, str], tmp_path: Path) -> None:
     command = put_in({"exec": {"command": ["false"]}})
-    with running("/usr/bin/sleep", "60") as socat, running("/usr/bin/sleep", "60") as java:
-        report = Path(env["NOAH_REPORTS"]) / "noah-jvm.s1"
-        report.write_text(f"1 {socat} {java} {uptime() + 60} suspended {uptime()}\n")
-        assert await code(command, env) == 0
-    assert await code(command, env) == 1
+    reports = Path(env["NOAH_REPORTS"])
+    with agent(tmp_path / "java") as java:
+        for is_attached, code_then in ((True, 0), (False, 1)):
+            with java.attached() if is_attached else nullcontext():
+                (reports / "noah-jvm.s1.jvm").write_text(f"2 {java.process} {uptime() + 60} {java.hex} pod own\n")
+                (reports / "noah-jvm.s1.word").write_text(f"suspended 0 {uptime()}\n")
+                assert await code(command, env) == code_then

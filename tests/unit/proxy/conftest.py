@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from noah.core.jdwp.wire import HANDSHAKE
-from noah.proxy.port import DebugPort
+from noah.proxy.listener import Listener
+from noah.proxy.slot import Slot
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
 with suppress(ImportError):
@@ -103,25 +104,28 @@ class StreamTransport(asyncio.Transport, asyncio.Protocol):
 
 
 class Watched:
-    """A port, and all that it told."""
+    """A slot with a listener, and all that it announced."""
 
-    def __init__(self, jvm: Jvm, *, admits: Callable[[str], bool], allow_exit: bool) -> None:
+    def __init__(self, jvm: Jvm, *, admits: Callable[[str], bool], allow_exit: bool, held_for_s: float) -> None:
         self.jvm = jvm
         self.dialled = 0  # a port in front of the JVM's
         self.notices: list[tuple[str, Mapping[str, Any]]] = []
         self._change = asyncio.Event()
         self._clients: list[asyncio.StreamWriter] = []
-        self.port = DebugPort(
+        self.slot = Slot(
             session_id="s1",
-            host="127.0.0.1",
-            port=0,
             dial=self.dial,
-            admits=admits,
             allow_exit=allow_exit,
             clock=lambda: datetime.now(UTC),
             changed=self._change.set,
             noticed=self._noticed,
+            held_for_s=held_for_s,
         )
+        self.listener = Listener(self.slot, host="127.0.0.1", port=0, admits=admits)
+
+    async def open(self) -> None:
+        await self.slot.open()
+        await self.listener.open()
 
     async def dial(self, protocol: Callable[[], asyncio.BufferedProtocol]) -> asyncio.Transport:
         transport, _ = await asyncio.get_running_loop().create_connection(protocol, "127.0.0.1", self._jvm_port)
@@ -150,7 +154,7 @@ class Watched:
                     await asyncio.wait_for(self._change.wait(), 0.05)
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        streams = await asyncio.open_connection("127.0.0.1", self.port.port)
+        streams = await asyncio.open_connection("127.0.0.1", self.listener.port)
         self._clients.append(streams[1])
         return streams
 
@@ -159,7 +163,11 @@ class Watched:
             writer.close()
             with suppress(ConnectionError):
                 await writer.wait_closed()
-        await self.port.close("the test is over")
+        await self.close_port("the test is over")
+
+    async def close_port(self, why: str) -> None:
+        self.listener.close()
+        await self.slot.close(why)
 
     async def attach(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         reader, writer = await self.connect()
@@ -176,17 +184,21 @@ Open = Callable[..., Awaitable[Watched]]
 
 @pytest.fixture
 async def opened() -> AsyncIterator[Open]:
-    """Opens a port before a JVM; all of it is closed at the end."""
+    """Open a port before a JVM; all of it is closed at the end."""
     async with AsyncExitStack() as stack:
 
         async def open_port(
-            talk: Talk = echo, *, admits: Callable[[str], bool] = lambda _: True, allow_exit: bool = False
+            talk: Talk = echo,
+            *,
+            admits: Callable[[str], bool] = lambda _: True,
+            allow_exit: bool = False,
+            held_for_s: float = 5.0,
         ) -> Watched:
-            watched = Watched(jvm := Jvm(talk), admits=admits, allow_exit=allow_exit)
+            watched = Watched(jvm := Jvm(talk), admits=admits, allow_exit=allow_exit, held_for_s=held_for_s)
             await jvm.open()
             stack.push_async_callback(jvm.close)
             stack.push_async_callback(watched.close)
-            await watched.port.open()
+            await watched.open()
             return watched
 
         yield open_port

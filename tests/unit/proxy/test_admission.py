@@ -18,7 +18,7 @@ async def test_an_address_that_is_not_allowed_never_reaches_the_jvm(opened: Open
         writer.write(HANDSHAKE)
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
             await reader.readexactly(1)
-    assert watched.port.refused == {"not_allowed": 3}
+    assert watched.slot.refused == {"not_allowed": 3}
     assert watched.jvm.touched == 0
     await watched.until(lambda: watched.told("refused"))
     assert [refusal["address"] for refusal in watched.told("refused")] == ["127.0.0.1"]  # told once
@@ -31,7 +31,7 @@ async def test_whoever_says_something_else_is_hung_up_on_at_once(opened: Open, s
     writer.write(said)
     with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
         await asyncio.wait_for(reader.readexactly(1), 3)  # sooner than by patience
-    assert watched.port.refused == {"no_handshake": 1}
+    assert watched.slot.refused == {"no_handshake": 1}
     assert watched.jvm.touched == 0
 
 
@@ -74,7 +74,7 @@ async def test_a_thousand_scanners_do_not_keep_a_debugger_out(opened: Open) -> N
     for i in range(1000):
         scanner = socket.socket()
         scanner.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(scanner, ("127.0.0.1", watched.port.port))
+        await asyncio.get_running_loop().sock_connect(scanner, ("127.0.0.1", watched.listener.port))
         if kinds[i % 4]:
             scanner.send(kinds[i % 4])
         scanners.append(scanner)
@@ -83,7 +83,7 @@ async def test_a_thousand_scanners_do_not_keep_a_debugger_out(opened: Open) -> N
     try:
         writer.write(b"\x00\x00\x00\x0b\x00\x00\x00\x01\x00\x01\x01")
         assert len(await reader.readexactly(11)) == 11
-        await watched.until(lambda: watched.port.refused["no_handshake"] == 1000)
+        await watched.until(lambda: watched.slot.refused["no_handshake"] == 1000)
         assert watched.jvm.touched == 1
     finally:
         for scanner in scanners:

@@ -69,14 +69,14 @@ class Exchange:
 async def exchange(watched: Watched, network: Network, *, said: Exchange) -> None:
     """Bad networks on both sides of the port."""
     watched.jvm.talk = said.jvm
-    far, near = through(network, to=watched.jvm.port), through(network, to=watched.port.port)
+    far, near = through(network, to=watched.jvm.port), through(network, to=watched.listener.port)
     async with far as watched.dialled, near as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         try:
             await said.debugger(reader, writer)
         finally:
             writer.close()
-            await watched.until(lambda: watched.port._holder is None and watched.jvm.is_free)
+            await watched.until(lambda: watched.slot._holder is None and watched.jvm.is_free)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ async def test_every_byte_arrives_in_order_past_half_closes(opened: Open, networ
 
 async def test_every_byte_arrives_through_a_transport_without_a_socket(opened: Open) -> None:
     watched = await opened(allow_exit=True)
-    watched.port.dial = watched.dial_stream
+    watched.slot.dial = watched.dial_stream
     said = Exchange(2, 1_000_000)
     await exchange(watched, Network(), said=said)
     assert said.heard_by_jvm == said.commands
@@ -135,7 +135,7 @@ async def test_a_debugger_that_does_not_read_stops_its_jvm_and_nothing_else(open
             sent += len(packet)
 
     watched, other = await opened(pours), await opened()
-    with socket.create_connection(("127.0.0.1", watched.port.port)) as lazy:
+    with socket.create_connection(("127.0.0.1", watched.listener.port)) as lazy:
         lazy.sendall(HANDSHAKE)
         tracemalloc.start()
         before = -1
@@ -168,7 +168,7 @@ async def test_a_fin_reaches_the_jvm_at_once(opened: Open) -> None:
     writer.close()
     async with asyncio.timeout(5):  # milliseconds, on a quiet machine
         await ended.wait()
-    await watched.until(lambda: watched.port.attached is None)
+    await watched.until(lambda: watched.slot.attached is None)
     assert watched.told("detached")[0]["ended"] == "the debugger closed the connection"
 
 
@@ -182,7 +182,7 @@ async def test_a_jvm_that_dies_takes_its_debuggers_connection_with_it(opened: Op
     writer.write(ask(1, jdwp.VERSION))
     assert await reader.read() == b""
     writer.close()
-    await watched.until(lambda: watched.port.attached is None)
+    await watched.until(lambda: watched.slot.attached is None)
 
 
 @pytest.mark.asyncio(loop_factories=["asyncio"])
@@ -196,7 +196,7 @@ async def test_a_side_that_does_not_end_after_the_other_is_ended(opened: Open) -
     writer.write_eof()
     async with asyncio.timeout(LINGER * 2):
         assert await reader.read() == b""
-    await watched.until(lambda: watched.port.attached is None)
+    await watched.until(lambda: watched.slot.attached is None)
 
 
 async def test_what_the_jvm_alone_knows_of_a_stop_is_asked_after_the_debugger_and_stays_here(opened: Open) -> None:
@@ -222,9 +222,9 @@ async def test_what_the_jvm_alone_knows_of_a_stop_is_asked_after_the_debugger_an
     for packet_id in range(1, 20):  # as long as it talks, nothing else is said
         writer.write(ask(packet_id, jdwp.VALUES, long(packet_id)))
         assert await reader.readexactly(11) == reply(packet_id)
-    await watched.until(lambda: watched.port.vm and watched.port.vm.location == "Shop.total:15")
-    assert watched.port.vm is not None
-    assert watched.port.vm.thread == "http-1"
+    await watched.until(lambda: watched.slot.vm and watched.slot.vm.location == "Shop.total:15")
+    assert watched.slot.vm is not None
+    assert watched.slot.vm.thread == "http-1"
     own = [number for packet_id, number in heard if packet_id >= 20]
     assert own == [jdwp.THREAD_NAME, jdwp.SIGNATURE, jdwp.METHODS, jdwp.LINES]
     writer.write(ask(20, jdwp.RESUME))

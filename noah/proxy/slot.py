@@ -1,14 +1,18 @@
-"""The address that an IDE is pointed at: admits, lets one debugger at a time through, and tells what it does.
+"""A JVM's single place for a debugger: who has it, who waits, who takes over, and what each did.
 
-A port outlives its connections, and its JVM: *dial* is looked up anew for each connection. Nothing is told from within
-the byte path: *changed* and *noticed* are called a moment later, and what they raise reaches no connection.
+A slot outlives its connections, and its JVM: *dial* is looked up again for each connection. How a debugger's bytes come
+in is a matter of the caller of admit(): a listener (listener.py), for one. A debugger that comes while the JVM cannot
+be reached is held, its handshake unanswered, and then served, or refused with the reason.
+
+Nothing is announced from within the byte path: *changed* and *noticed* are called a moment later, and what they raise
+reaches no connection.
 """
 
 import asyncio
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
@@ -17,35 +21,33 @@ from noah.core.jdwp.conversation import ExitRefused, Identified, PacketRefused, 
 from noah.core.session.audit import REMEMBERED
 from noah.core.session.event_kind import EventKind
 from noah.core.session.session import Attachment, Vm, VmState
-from noah.proxy.admission import Admission
-from noah.proxy.connection import Connection, Unreachable
-from noah.proxy.keepalive import set_keepalive
+from noah.proxy.connection import HELD_FOR, Connection, Unreachable
 from noah.proxy.relay import Dial
 
 log = logging.getLogger(__name__)
 
-BACKLOG: Final = 1024  # connections that the kernel holds for us; a scanner opens hundreds at once
+# Seconds that a second debugger is held before it is refused: the end of the one before may be read a moment later than
+# its handshake.
+SECOND_WAITS_S: Final = 1.0
+# Twice the interval of the kernel's probes (keepalive.py), and a word in the pod is not believed for longer than 4 s.
+SILENT_AFTER_S: Final = 2.2
 
 
-class DebugPort:
+class Slot:
     def __init__(
         self,
         *,
         session_id: str,
-        host: str,
-        port: int,
         dial: Dial,
-        admits: Callable[[str], bool],
         allow_exit: bool,
         clock: Callable[[], datetime],
         changed: Callable[[], None],
         noticed: Callable[[EventKind, Mapping[str, Any]], None],
+        held_for_s: float = HELD_FOR,
     ) -> None:
         self.session_id = session_id
-        self.host = host
-        self.port = port
-        self.dial = dial  # may be replaced while open: the session followed its workload to another pod
-        self.refused: Counter[str] = Counter()
+        self.dial = dial  # may be replaced at any time: the session followed its workload to another pod
+        self.refused: Counter[str] = Counter()  # connections that were turned away, by reason
         self.attached: Attachment | None = None
         self.vm: VmState | None = None  # None: nobody is attached
         self.last_stop: VmState | None = None
@@ -53,55 +55,54 @@ class DebugPort:
         self._clock = clock
         self._changed = changed
         self._noticed = noticed
-        self._admission = Admission(
-            admits=admits, refused=self.refused, admitted=self._admitted, turned_away=self._turned_away
-        )
-        self._strangers: set[str] = set()  # hosts whose refusal was told; a scanner comes a thousand times
-        self._server: asyncio.Server | None = None
-        self._stack = AsyncExitStack()
-        self._tasks: asyncio.TaskGroup
-        self._holder: Connection | None = None  # of the one slot that a JVM has
+        self._held_for_s = held_for_s
+        self._strangers: set[str] = set()  # hosts whose refusal was announced; a scanner comes a thousand times
+        self._holder: Connection | None = None
         self._next_takes_over = False
         self._past: deque[Mapping[str, Any]] = deque(maxlen=REMEMBERED)
         self._commands: Counter[str] = Counter()  # of connections that are over
         self._carried: Counter[str] = Counter()  # by them
         self._change_is_due = False
+        self._tasks: asyncio.TaskGroup | None = None
 
     @property
     def is_open(self) -> bool:
-        return self._server is not None
+        return self._tasks is not None
 
     async def open(self) -> None:
-        """OSError when the address is taken."""
-        # Its tasks never fail (see _serve), so it makes no difference whose task opens the port and whose closes it.
-        self._tasks = await self._stack.enter_async_context(asyncio.TaskGroup())
-        loop = asyncio.get_running_loop()
-        try:
-            server = await loop.create_server(self._admission.caller, self.host, self.port, backlog=BACKLOG)
-        except BaseException:
-            await self._stack.aclose()
-            raise
-        for listener in server.sockets:
-            set_keepalive(listener.fileno())
-        self.port = server.sockets[0].getsockname()[1]
-        self._server = server
+        """Take debuggers from now on. Its tasks never fail (see _serve): any task may open it and any close it."""
+        self._tasks = await asyncio.TaskGroup().__aenter__()
 
     async def close(self, why: str) -> None:
-        """The listener first, then the connections; when it returns the JVM is free."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-        self._admission.close()
-        await self.detach(why)
-        await self._stack.aclose()
+        """Take no more debuggers; when it returns the JVM is free."""
+        tasks, self._tasks = self._tasks, None
+        if tasks is not None:
+            await self.detach(why)
+            await tasks.__aexit__(None, None, None)
+
+    def admit(self, transport: asyncio.Transport, address: str) -> None:
+        """Take a debugger that has sent its handshake. *transport* is paused; it is the slot's from here on."""
+        if self._tasks is None:
+            transport.abort()
+            return
+        task = self._tasks.create_task(self._serve(transport, address), name=f"{self.session_id}: debugger {address}")
+        # Also when it was cancelled before it began.
+        task.add_done_callback(lambda _: transport.abort())
+
+    def turned_away(self, host: str) -> None:
+        """Announce, once for each host, that a connection came from where none may come from."""
+        if host not in self._strangers and len(self._strangers) < REMEMBERED:
+            self._strangers.add(host)
+            text = f"A connection from {host} was refused: this session's port is not for that address."
+            self._notice(EventKind.REFUSED, text, address=host, reason="not_allowed")
 
     async def detach(self, why: str) -> None:
-        """Closes the debugger's way to the JVM, which resumes the VM as a whole; returns when that is done."""
+        """Close the debugger's way to the JVM, which resumes the VM as a whole; return when that is done."""
         if self._holder is not None:
             await self._holder.end(why)
 
     async def take_over(self) -> None:
-        """The next debugger that is admitted ends the one that is attached now, if that is still there."""
+        """Let the next debugger that is admitted end the one that is attached now, if that is still there."""
         self._next_takes_over = self._holder is not None
 
     def audit(self) -> Mapping[str, Any]:
@@ -115,22 +116,22 @@ class DebugPort:
         }
 
     @property
+    def is_silent(self) -> bool:
+        """Return whether the network of the attached JVM does not answer: what it does now is not known."""
+        return self._holder is not None and self.attached is not None and self._holder.silence_s > SILENT_AFTER_S
+
+    @property
     def carried(self) -> Counter[str]:
-        """Bytes, in from debuggers and out to them, by all connections since the port was opened."""
+        """Bytes, in from debuggers and out to them, by all connections since the slot was opened."""
         return self._carried + (self._holder.carried() if self._holder else Counter())
 
     # A connection's life
-
-    def _admitted(self, transport: asyncio.Transport, address: str) -> None:
-        task = self._tasks.create_task(self._serve(transport, address), name=f"{self.session_id}: debugger {address}")
-        # Also when it was canceled before it began.
-        task.add_done_callback(lambda _: transport.abort())
 
     async def _serve(self, transport: asyncio.Transport, address: str) -> None:
         try:
             if await self._gets_slot(address):
                 await self._hold_slot(transport, address)
-        except Exception:  # the task's outermost: one connection's failure is not the port's
+        except Exception:  # the task's outermost: one connection's failure is not the slot's
             log.exception("%s: the connection of %s failed", self.session_id, address)
 
     async def _gets_slot(self, address: str) -> bool:
@@ -141,6 +142,10 @@ class DebugPort:
         elif holder is not None and holder.is_leaving:
             # Half closed, and this one is its successor: most often the same person, attaching again.
             await holder.end("another debugger came")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SECOND_WAITS_S):
+                while self._holder is not None:
+                    await self._holder.over.wait()
         if self._holder is not None:
             self._refuse_second(address, self._holder)
         return self._holder is None and self.is_open
@@ -148,7 +153,14 @@ class DebugPort:
     async def _hold_slot(self, transport: asyncio.Transport, address: str) -> None:
         self._holder = holder = Connection(address=address, since=self._clock())
         try:
-            relay = await holder.reach(lambda: self.dial, transport, allow_exit=self._allow_exit, changed=self._told)
+            relay = await holder.reach(
+                lambda: self.dial,
+                transport,
+                allow_exit=self._allow_exit,
+                changed=self._told,
+                waits=lambda why: self._waits(address, why),
+                held_for_s=self._held_for_s,
+            )
             self._attach(holder)
             await relay.over
             holder.ended = holder.ended or relay.why
@@ -215,16 +227,15 @@ class DebugPort:
             text = "The debugger asked the JVM to exit and was told that it cannot: this session does not allow it."
             self._notice(EventKind.EXIT_REFUSED, text, address=holder.address)
 
+    def _waits(self, address: str, why: str) -> None:
+        """The JVM was not reached at once: somebody may find out why, while the debugger is held."""
+        self._notice(EventKind.STEP, f"The debugger of {address} is held until the JVM can be reached: {why}")
+        self._change()
+
     def _refuse_second(self, address: str, holder: Connection) -> None:
         since = f"{holder.since:%H:%M} UTC"
         text = f"A second debugger, from {address}, was refused: {holder.address} holds the JVM since {since}."
         self._refuse("slot_taken", address, text, holder=holder.address, since=holder.since.isoformat())
-
-    def _turned_away(self, host: str) -> None:
-        if host not in self._strangers and len(self._strangers) < REMEMBERED:
-            self._strangers.add(host)
-            text = f"A connection from {host} was refused: this session's port is not for that address."
-            self._notice(EventKind.REFUSED, text, address=host, reason="not_allowed")
 
     def _refuse(self, reason: str, address: str, text: str, **more: Any) -> None:
         self.refused[reason] += 1

@@ -35,20 +35,20 @@ async def test_the_state_of_the_vm_is_that_of_what_passed(opened: Open) -> None:
         await reader.read()
 
     watched = await opened(stops)
-    assert watched.port.vm is None
+    assert watched.slot.vm is None
     _, writer = await watched.attach()
-    await watched.until(lambda: watched.port.vm and watched.port.vm.vm is Vm.SUSPENDED)
-    assert watched.port.attached is not None
-    since = watched.port.vm and watched.port.vm.since
+    await watched.until(lambda: watched.slot.vm and watched.slot.vm.vm is Vm.SUSPENDED)
+    assert watched.slot.attached is not None
+    since = watched.slot.vm and watched.slot.vm.since
     assert since is not None
-    assert since >= watched.port.attached.since
+    assert since >= watched.slot.attached.since
     writer.write(ask(1, jdwp.RESUME))
-    await watched.until(lambda: watched.port.vm and watched.port.vm.vm is Vm.RUNNING)
-    assert watched.port.last_stop is not None
-    assert watched.port.last_stop.since == since
+    await watched.until(lambda: watched.slot.vm and watched.slot.vm.vm is Vm.RUNNING)
+    assert watched.slot.last_stop is not None
+    assert watched.slot.last_stop.since == since
     writer.close()
-    await watched.until(lambda: watched.port.attached is None)
-    assert watched.port.vm is None
+    await watched.until(lambda: watched.slot.attached is None)
+    assert watched.slot.vm is None
 
 
 async def test_a_jvm_that_starts_suspended_is_known_to_stand_from_the_first(opened: Open) -> None:
@@ -65,8 +65,8 @@ async def test_a_jvm_that_starts_suspended_is_known_to_stand_from_the_first(open
     watched.dialled = server.sockets[0].getsockname()[1]
     reader, _ = await watched.attach()
     assert await reader.readexactly(len(stop(ALL))) == stop(ALL, kind=jdwp.VM_START)
-    await watched.until(lambda: watched.port.vm and watched.port.vm.vm is Vm.SUSPENDED)
-    await watched.port.detach("seen")
+    await watched.until(lambda: watched.slot.vm and watched.slot.vm.vm is Vm.SUSPENDED)
+    await watched.slot.detach("seen")
     server.close()
 
 
@@ -88,7 +88,7 @@ async def test_a_second_debugger_is_refused_and_told_who_holds_the_slot(opened: 
 async def test_the_next_debugger_takes_over_once_that_is_allowed(opened: Open) -> None:
     watched = await opened()
     first = await watched.attach()
-    await watched.port.take_over()
+    await watched.slot.take_over()
     await watched.attach()
     assert await hung_up(first)
     await watched.until(lambda: watched.told("detached"))
@@ -105,7 +105,7 @@ async def test_whoever_comes_back_at_once_finds_the_slot_free(opened: Open) -> N
         _, writer = await watched.attach()
         writer.close()
     assert watched.jvm.debuggers == 50
-    assert not watched.port.refused
+    assert not watched.slot.refused
 
 
 async def test_a_successor_ends_one_that_has_half_closed(opened: Open) -> None:
@@ -120,33 +120,33 @@ async def test_a_successor_ends_one_that_has_half_closed(opened: Open) -> None:
     _, first = await watched.attach()
     first.write_eof()
     watched.jvm.talk = echo
-    await watched.until(lambda: watched.port._holder and watched.port._holder.is_leaving)
+    await watched.until(lambda: watched.slot._holder and watched.slot._holder.is_leaving)
     await watched.attach()
 
 
 async def test_detach_closes_the_jvms_side_and_says_why(opened: Open) -> None:
     watched = await opened()
     streams = await watched.attach()
-    await watched.port.detach("resumed by anna")
-    assert watched.port.attached is None
+    await watched.slot.detach("resumed by anna")
+    assert watched.slot.attached is None
     assert await hung_up(streams)
     await watched.until(lambda: watched.jvm.is_free)
-    assert watched.port.audit()["connections"][0]["ended"] == "resumed by anna"
-    await watched.port.detach("once more")  # of nobody
+    assert watched.slot.audit()["connections"][0]["ended"] == "resumed by anna"
+    await watched.slot.detach("once more")  # of nobody
     await watched.attach()
 
 
 async def test_close_leaves_nothing_open(opened: Open) -> None:
     watched = await opened()
     attached, waiting = await watched.attach(), await watched.connect()
-    await watched.port.close("the session expired")
-    assert not watched.port.is_open
+    await watched.close_port("the session expired")
+    assert not watched.listener.is_open
     assert await hung_up(attached)
     assert await hung_up(waiting)
     with pytest.raises(ConnectionRefusedError):
         await watched.connect()
     await watched.until(lambda: watched.jvm.is_free)
-    assert watched.port.audit()["connections"][0]["ended"] == "the session expired"
+    assert watched.slot.audit()["connections"][0]["ended"] == "the session expired"
 
 
 async def test_close_does_not_wait_for_a_jvm_that_does_not_answer(opened: Open) -> None:
@@ -155,18 +155,18 @@ async def test_close_does_not_wait_for_a_jvm_that_does_not_answer(opened: Open) 
         watched.jvm.port = silent.getsockname()[1]
         _, writer = await watched.connect()
         writer.write(HANDSHAKE)
-        await watched.until(lambda: watched.port._holder)
+        await watched.until(lambda: watched.slot._holder)
         async with asyncio.timeout(3):
-            await watched.port.close("the gateway stops")
+            await watched.close_port("the gateway stops")
 
 
 async def test_an_address_that_is_taken_is_an_oserror(opened: Open) -> None:
     first, second = await opened(), await opened()
-    await second.port.close("to be opened elsewhere")
-    second.port.port = first.port.port
+    await second.close_port("to be opened elsewhere")
+    second.listener.port = first.listener.port
     with pytest.raises(OSError, match="in use"):
-        await second.port.open()
-    assert not second.port.is_open
+        await second.open()
+    assert not second.listener.is_open
 
 
 async def test_a_jvm_that_listens_again_in_a_moment_is_waited_for(opened: Open) -> None:
@@ -174,10 +174,10 @@ async def test_a_jvm_that_listens_again_in_a_moment_is_waited_for(opened: Open) 
     await watched.jvm.close()
     _, writer = await watched.connect()
     writer.write(HANDSHAKE)
-    await watched.until(lambda: watched.port._holder)
+    await watched.until(lambda: watched.slot._holder)
     await asyncio.sleep(0.3)
     await watched.jvm.open(watched.jvm.port)
-    await watched.until(lambda: watched.port.attached)
+    await watched.until(lambda: watched.slot.attached)
 
 
 @pytest.mark.asyncio(loop_factories=["asyncio"])
@@ -199,7 +199,7 @@ async def test_what_a_target_says_of_itself_is_passed_on_at_once(opened: Open) -
     async def not_yet(protocol: Any) -> asyncio.Transport:
         raise Unavailable("The container restarts.")
 
-    watched.port.dial = not_yet
+    watched.slot.dial = not_yet
     streams = await watched.connect()
     streams[1].write(HANDSHAKE)
     assert await hung_up(streams)
@@ -258,8 +258,8 @@ async def test_the_audit_has_every_connection_and_what_was_done_in_all_of_them(o
         writer.write(ask(1, jdwp.REDEFINE, bytes(100)))
         await reader.readexactly(111)
         writer.close()
-        await watched.until(lambda: watched.port.attached is None)
-    audit = watched.port.audit()
+        await watched.until(lambda: watched.slot.attached is None)
+    audit = watched.slot.audit()
     assert audit["commands"] == {"classes redefined": 2}
     assert [(c["bytes_in"], c["bytes_out"], c["ended"]) for c in audit["connections"]] == [
         (111, 111, "the debugger closed the connection")
@@ -274,8 +274,8 @@ async def test_a_listener_that_fails_breaks_no_connection(opened: Open) -> None:
     def fail(*_: object) -> None:
         raise ValueError("a bug elsewhere")
 
-    watched.port._changed = fail
-    watched.port._noticed = fail
+    watched.slot._changed = fail
+    watched.slot._noticed = fail
     reader, writer = await watched.attach()
     writer.write(ask(1, jdwp.SUSPEND))
     assert await reader.readexactly(11) == ask(1, jdwp.SUSPEND)
