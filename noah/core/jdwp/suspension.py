@@ -41,6 +41,7 @@ class Suspension:
         self._bases: Counter[int] = Counter()  # of _threads, how many have this base
         self._above = 0  # of _threads, how many have a base above -_shift
         self._swept = 0  # the step at which _threads was last rid of those that have the VM's count again
+        self._is_partly_resumed = False  # threads have counts below the VM's
         self._standing: set[int] | None = None  # all that are held while the VM is suspended; None: not known
         self._unsure = False
 
@@ -56,7 +57,7 @@ class Suspension:
     @property
     def is_partly_resumed(self) -> bool:
         """True if the VM is suspended, threads of it were resumed one by one, and it is not known whether all were."""
-        return bool(self._levels and self._threads) and self._standing is None and not self._unsure
+        return self._is_partly_resumed and self._standing is None and not self._unsure
 
     def holds(self, thread: int) -> bool:
         return self._count(thread) > 0
@@ -83,6 +84,7 @@ class Suspension:
         self._unsure = False
         if self._levels:
             self._levels.pop()
+            self._is_partly_resumed = self._is_partly_resumed and bool(self._levels)
         elif not self._threads:
             return
         self._shift -= 1
@@ -96,6 +98,7 @@ class Suspension:
     def resume(self, thread: int) -> None:
         count = max(0, self._count(thread) - 1)
         self._set(thread, count)
+        self._is_partly_resumed = self._is_partly_resumed or count < len(self._levels)
         if not count and self._standing is not None:
             self._standing.discard(thread)
 

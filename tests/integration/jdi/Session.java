@@ -495,6 +495,7 @@ public class Session {
                 return e;
               }
             });
+    String invoking = action;
     boolean begun = false;
     long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(10);
     while (!result.isDone()) {
@@ -510,7 +511,6 @@ public class Session {
           run(outer, single, -1);
         }
         note(set);
-        String invoking = action;
         action = "within " + invoking;
         moment(null);
         action = "after a stop within " + invoking;

@@ -109,7 +109,10 @@ def test_threads_that_came_back_to_the_vms_count_make_room_for_others() -> None:
 
 def test_all_threads_resumed_one_by_one_are_a_running_vm() -> None:
     suspension = Suspension()
+    suspension.suspend(1)
     suspension.suspend_all()
+    suspension.resume(1)
+    assert not suspension.is_partly_resumed
     suspension.resume(1)
     assert suspension.is_partly_resumed
     suspension.list_threads([1, 2, 3])
