@@ -4,10 +4,6 @@ Replies do not say what they answer, so what was asked is remembered by packet I
 the work that one read can cause; what is forgotten or skipped costs a name, or makes the state unknown, but never makes
 it wrong. What cannot be understood makes the state unknown until the next sure sign.
 
-Stops are remembered by thread: the newest whose thread was held ever since is the one that is described. A method that
-a debugger invokes lets threads run and holds them again (HotSpot's invoker.c); as long as nothing else happens in
-between, the VM counts as suspended where it was.
-
 Where a stop cannot be described from what passed, there are questions of the gateway's own: at most once for each
 stop, with packet IDs that no debugger uses. Once a debugger does use them there are none.
 
@@ -21,17 +17,25 @@ from itertools import islice
 from typing import Final, NamedTuple
 
 from noah.core.jdwp import wire
-from noah.core.jdwp.suspension import Mark, Suspension
+from noah.core.jdwp.commands import (
+    ABOUT_THREADS,
+    BREAKPOINT_SET,
+    INVOKES,
+    KINDS,
+    LONGEST_INVOKE,
+    MOST_LOADERS,
+    REPLY_HEADS,
+    SUSPENDING,
+    UNKNOWN,
+)
+from noah.core.jdwp.stops import Stops
 from noah.core.jdwp.symbols import MOST_CLASSES, SymbolTable
-from noah.core.jdwp.wire import Events, IdSizes, Location, Malformed, Reader
+from noah.core.jdwp.wire import Events, IdSizes, Malformed, Reader
 from noah.core.session.session import Vm
 
 AWAITED: Final = 256  # replies that are waited for at once; beyond it the oldest is forgotten
-MOST_STOPS: Final = 64  # threads whose stops are remembered
-_MOST_UNCHECKED: Final = 8  # threads that were suspended one by one and may have ended
 _MOST_METHODS: Final = 1000  # of a class
 _MOST_LINES: Final = 500  # of a method
-_MOST_LOADERS: Final = 64  # of classes of one name
 
 OWN_IDS: Final = 0xED  # the first byte of the packet IDs of our own questions; debuggers count from 1
 _MOST_QUESTIONS: Final = 8  # that wait for their reply
@@ -42,86 +46,11 @@ _MOST_QUESTIONS: Final = 8  # that wait for their reply
 EFFORT: Final = 128 << 10
 _PACKET_EFFORT: Final = 100
 
-_INVOKES: Final = frozenset({wire.CLASS_INVOKE, wire.CLASS_NEW_INSTANCE, wire.INTERFACE_INVOKE, wire.OBJECT_INVOKE})
-_ABOUT_THREADS: Final = frozenset(
-    {wire.VM_ALL_THREADS, wire.THREAD_FRAMES, wire.THREAD_STATUS, wire.THREAD_SUSPEND_COUNT, wire.FRAME_POP}
-)
-_LONGEST_INVOKE: Final = 256  # bytes of its payload, at whose end its options are: some 25 arguments
-# Commands that may change what is suspended: one that cannot be understood leaves the state unknown.
-_SUSPENDING: Final = _INVOKES | {
-    wire.VM_DISPOSE,
-    wire.VM_SUSPEND,
-    wire.VM_RESUME,
-    wire.THREAD_SUSPEND,
-    wire.THREAD_RESUME,
-}
-# Commands that are looked into, and how many bytes of their payload that takes. The others are only counted.
-COMMAND_HEADS: Final = {
-    wire.VM_VERSION: 0,
-    wire.VM_CLASSES_BY_SIGNATURE: 4 + wire.LONGEST_NAME,
-    wire.VM_ALL_CLASSES: 0,
-    wire.VM_ALL_THREADS: 0,
-    wire.VM_DISPOSE: 0,
-    wire.VM_ID_SIZES: 0,
-    wire.VM_SUSPEND: 0,
-    wire.VM_RESUME: 0,
-    wire.VM_EXIT: 0,
-    wire.VM_REDEFINE_CLASSES: 0,
-    wire.VM_ALL_CLASSES_GENERIC: 0,
-    wire.TYPE_SIGNATURE: 8,
-    wire.TYPE_METHODS: 8,
-    wire.TYPE_SIGNATURE_GENERIC: 8,
-    wire.TYPE_METHODS_GENERIC: 8,
-    **dict.fromkeys(_INVOKES, _LONGEST_INVOKE),
-    wire.METHOD_LINES: 16,
-    wire.THREAD_NAME: 8,
-    wire.THREAD_SUSPEND: 8,
-    wire.THREAD_RESUME: 8,
-    wire.THREAD_STATUS: 8,
-    wire.THREAD_FRAMES: 12,
-    wire.THREAD_SUSPEND_COUNT: 8,
-    wire.REQUEST_SET: 16,
-    wire.FRAME_POP: 8,
-}
-# The same for replies, by what they answer. Names beyond these limits are not missed often, and can be asked for.
-_REPLY_HEADS: Final = {
-    wire.VM_VERSION: 2048,
-    wire.VM_CLASSES_BY_SIGNATURE: 4 + 13 * _MOST_LOADERS,
-    wire.VM_ALL_CLASSES: 256 << 10,
-    wire.VM_ALL_THREADS: 16 << 10,
-    wire.VM_ID_SIZES: 20,
-    wire.VM_SUSPEND: 0,
-    wire.VM_REDEFINE_CLASSES: 0,
-    wire.VM_ALL_CLASSES_GENERIC: 256 << 10,
-    wire.TYPE_SIGNATURE: 1024,
-    wire.TYPE_METHODS: 128 << 10,
-    wire.TYPE_SIGNATURE_GENERIC: 1024,
-    wire.TYPE_METHODS_GENERIC: 128 << 10,
-    **dict.fromkeys(_INVOKES, 0),
-    wire.METHOD_LINES: 8 << 10,
-    wire.THREAD_NAME: 1024,
-    wire.THREAD_SUSPEND: 0,
-    wire.THREAD_STATUS: 8,
-    wire.THREAD_FRAMES: 4 + 8 + 25,
-    wire.THREAD_SUSPEND_COUNT: 4,
-    wire.FRAME_POP: 0,
-}
-EVENT_HEAD: Final = 1024
-
 # jdb's fourth command, [seen] with JDK 17: it looks out for java.lang.Throwable before anybody types anything.
 _JDB_SET: Final = bytes([8, 2, 0, 0, 0, 2, 5, 0, 0, 0, 19]) + b"java."
 
 _DOUBTFUL: Final = 3  # a suspend policy that does not exist
 _SURE_POLICIES: Final = {wire.NO_ONE: bytes([wire.NO_ONE]), wire.ALL: bytes([wire.ALL])}
-UNKNOWN: Final = 0  # in counts: commands that JDWP does not have
-_BREAKPOINT: Final = -1  # in counts: requests for a breakpoint, apart from requests for other events
-_KINDS: Final = wire.NAMES | {
-    UNKNOWN: "unknown",
-    _BREAKPOINT: "breakpoints set",
-    **dict.fromkeys(_INVOKES, "methods invoked"),
-    **dict.fromkeys((wire.command(s, c) for s, c in ((3, 2), (9, 3), (13, 3), (16, 2))), "values set"),
-    wire.VM_REDEFINE_CLASSES: "classes redefined",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,25 +99,10 @@ class _Asked(NamedTuple):
     name: str = ""
 
 
-@dataclass(slots=True)
-class _Stop:
-    mark: Mark  # its thread was held ever since
-    location: Location | None  # None: not known
-
-
-@dataclass(slots=True)
-class _Invocation:
-    thread: int
-    is_single_threaded: bool
-    has_begun: bool = False  # threads were let run for it, as far as is known here
-    stop: _Stop | None = None  # of its thread, where it will be again
-
-
 class Conversation:
     __slots__ = (
-        "_asked", "_debugger", "_invocations", "_looked_into", "_may_ask", "_published", "_questions_asked",
-        "_questions_step", "_serial", "_sizes", "_stops", "_suspension", "_symbols", "_unchecked", "_vm_name",
-        "effort", "events", "is_disposed", "own", "passed",
+        "_asked", "_debugger", "_looked_into", "_may_ask", "_published", "_questions_asked", "_questions_step",
+        "_serial", "_sizes", "_stops", "_symbols", "_vm_name", "effort", "events", "is_disposed", "own", "passed",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -201,11 +115,8 @@ class Conversation:
         self._looked_into: Counter[int] = Counter()
         self._asked: OrderedDict[int, _Asked] = OrderedDict()
         self._sizes = IdSizes()
-        self._suspension = Suspension()
+        self._stops = Stops()
         self._symbols = SymbolTable()
-        self._stops: OrderedDict[int, _Stop] = OrderedDict()  # by thread, the newest last
-        self._invocations: dict[int, _Invocation] = {}  # by the packet ID of the command
-        self._unchecked: dict[int, None] = {}  # threads that were suspended one by one: an ended one cannot be
         self._may_ask = True
         self._serial = 0
         self._questions_step = -1
@@ -223,7 +134,7 @@ class Conversation:
         """Return how many commands of each kind the debugger sent; most kinds have JDWP's own names."""
         kinds: Counter[str] = Counter()
         for number, count in [*self.passed.items(), *self._looked_into.items()]:
-            kinds[_KINDS[number]] += count
+            kinds[KINDS[number]] += count
         return kinds
 
     def begin_read(self) -> None:
@@ -236,19 +147,19 @@ class Conversation:
         self.effort -= _PACKET_EFFORT + len(head)
         if number == wire.REQUEST_SET:
             self._recognize(head)
-            number = _BREAKPOINT if head[:1] == bytes([wire.BREAKPOINT]) else number
+            number = BREAKPOINT_SET if head[:1] == bytes([wire.BREAKPOINT]) else number
         else:
             try:
                 self._apply(number, packet_id, head)
             except Malformed:
-                if number in _SUSPENDING:
+                if number in SUSPENDING:
                     self.doubt()
         self._looked_into[number] += 1
 
     def skip_command(self, number: int) -> None:
         """Count a command of COMMAND_HEADS without looking into it: too much came with it."""
         self._looked_into[number] += 1
-        if number in _SUSPENDING and self._published[0] is not Vm.UNKNOWN:
+        if number in SUSPENDING and self._published[0] is not Vm.UNKNOWN:
             self.doubt()
 
     def skip_composite(self, policy: bytes) -> None:
@@ -272,13 +183,13 @@ class Conversation:
 
     def _apply(self, number: int, packet_id: int, head: bytes) -> None:
         asked = self._subject(number, Reader(head, self._sizes))
-        if number in _SUSPENDING:
+        if number in SUSPENDING:
             # At once, not when it is confirmed: what the JVM does next may overtake its reply.
             self._suspend_or_resume(number, packet_id, asked.first, head)
             self._publish()
-            if not self.events and self._suspension.is_partly_resumed:
+            if not self.events and self._stops.is_partly_resumed:
                 self.events.append(QuestionArose())
-        if number in _REPLY_HEADS:
+        if number in REPLY_HEADS:
             self._await(packet_id, asked)
 
     def _subject(self, number: int, reader: Reader) -> _Asked:
@@ -304,32 +215,27 @@ class Conversation:
             case wire.OBJECT_INVOKE:
                 reader.thread_id()  # the object, whose ID is as long
                 first = reader.thread_id()
-        return _Asked(number, first, second, self._suspension.step, name)
+        return _Asked(number, first, second, self._stops.step, name)
 
     def _suspend_or_resume(self, number: int, packet_id: int, thread: int, head: bytes) -> None:
-        if number in _INVOKES:
-            if len(head) == _LONGEST_INVOKE:
-                raise Malformed  # where its options may be missing
-            is_single_threaded = bool(int.from_bytes(head[-4:]) & wire.SINGLE_THREADED)
-            if len(self._invocations) < AWAITED:
-                self._invocations[packet_id] = _Invocation(thread, is_single_threaded)
-            return
-        self._begin_invocations()
+        stops = self._stops
         match number:
             case wire.VM_DISPOSE:
                 self.is_disposed = True
-                self._suspension.release()
-                self._stops.clear()
-                self._invocations.clear()
+                stops.release()
             case wire.VM_SUSPEND:
-                self._suspension.suspend_all()
+                stops.suspend_all()
             case wire.VM_RESUME:
-                self._suspension.resume_all()
+                stops.resume_all()
             case wire.THREAD_SUSPEND:
-                self._suspend(thread)
-                self._check_later(thread)
+                stops.suspend(thread)
             case wire.THREAD_RESUME:
-                self._resume(thread)
+                stops.resume(thread)
+            case _:
+                if len(head) == LONGEST_INVOKE:
+                    raise Malformed  # its options may be missing
+                options = int.from_bytes(head[-4:])
+                stops.invoke(packet_id, thread, is_single_threaded=bool(options & wire.SINGLE_THREADED))
 
     def _await(self, packet_id: int, asked: _Asked) -> None:
         self._asked[packet_id] = asked
@@ -337,7 +243,8 @@ class Conversation:
             oldest, forgotten = self._asked.popitem(last=False)
             if oldest in self.own:
                 self._asked[oldest] = forgotten  # its reply must not reach the debugger
-            elif self._invocations.pop(oldest, None) is not None:
+            elif forgotten.number in INVOKES:
+                self._stops.invoked(oldest, is_refused=True)
                 self.doubt()
 
     # What the JVM says
@@ -350,7 +257,7 @@ class Conversation:
     def reply_head(self, packet_id: int) -> int:
         """Return how many bytes of that reply's payload are looked into."""
         asked = self._asked.get(packet_id)
-        return 0 if asked is None else _REPLY_HEADS[asked.number]
+        return 0 if asked is None else REPLY_HEADS[asked.number]
 
     def reply(self, packet_id: int, *, error: int, payload: bytes) -> None:
         self.own.discard(packet_id)
@@ -360,35 +267,30 @@ class Conversation:
             self._fail(asked, packet_id) if error else self._learn(asked, packet_id, payload)
         except Malformed:
             if asked.number == wire.VM_ID_SIZES:
-                self._suspension.doubt()
+                self._stops.doubt()
         self._publish()
 
     def _fail(self, asked: _Asked, packet_id: int) -> None:
         """Take back what was believed when the command passed."""
         match asked.number:
             case wire.VM_SUSPEND:
-                self._suspension.resume_all()
+                self._stops.resume_all()
             case wire.THREAD_SUSPEND:
-                self._resume(asked.first)
+                self._stops.resume(asked.first)
             case wire.THREAD_STATUS | wire.THREAD_SUSPEND_COUNT:
-                self._forget(asked.first)  # there is no such thread any more
+                self._stops.ended(asked.first)  # there is no such thread any more
             case wire.TYPE_METHODS | wire.TYPE_METHODS_GENERIC:
                 self._symbols.learn_methods(asked.first, {})
             case wire.METHOD_LINES:
                 self._symbols.learn_lines(asked.first, asked.second, [])
-            case number if number in _INVOKES:
-                invocation = self._invocations.pop(packet_id, None)
-                if invocation is not None and invocation.has_begun:
-                    self._end_invocation(invocation)
+            case number if number in INVOKES:
+                self._stops.invoked(packet_id, is_refused=True)
 
     def _learn(self, asked: _Asked, packet_id: int, payload: bytes) -> None:
         number = asked.number
-        if number in _INVOKES:
-            invocation = self._invocations.pop(packet_id, None)
-            if invocation is not None:
-                self._begin_invocation(invocation)
-                self._end_invocation(invocation)
-        elif number in _ABOUT_THREADS:
+        if number in INVOKES:
+            self._stops.invoked(packet_id, is_refused=False)
+        elif number in ABOUT_THREADS:
             self._learn_threads(asked, payload)
         elif number == wire.VM_VERSION:
             self._vm_name = wire.read_version(payload)
@@ -399,34 +301,32 @@ class Conversation:
             self._learn_names(asked, payload)
 
     def _learn_threads(self, asked: _Asked, payload: bytes) -> None:
-        thread, is_still_so = asked.first, asked.step == self._suspension.step
+        stops, thread, is_still_so = self._stops, asked.first, asked.step == self._stops.step
         match asked.number:
             case wire.VM_ALL_THREADS:
                 threads = wire.read_threads(payload, self._sizes)
                 if threads is not None and is_still_so:
-                    self._suspension.list_threads(threads)
+                    stops.list_threads(threads)
             case wire.THREAD_FRAMES if asked.second == 0:
-                location, stop = wire.read_top_frame(payload, self._sizes), self._stop_of(thread)
-                if location is not None and stop is not None and is_still_so:
-                    stop.location = location
+                location = wire.read_top_frame(payload, self._sizes)
+                if location is not None and is_still_so:
+                    stops.moved(thread, location)
             case wire.THREAD_STATUS:
                 if Reader(payload, self._sizes).uint() == wire.ZOMBIE:
-                    self._forget(thread)
-                self._unchecked.pop(thread, None)
+                    stops.ended(thread)
+                stops.unchecked.pop(thread, None)
             case wire.THREAD_SUSPEND_COUNT:
                 # Only a zero is believed: a suspend may overtake the reply.
                 if not Reader(payload, self._sizes).uint() and is_still_so:
-                    self._suspension.found_running(thread)
-                    self._stops.pop(thread, None)
+                    stops.found_running(thread)
             case wire.FRAME_POP:
-                if thread in self._stops:
-                    self._stops[thread].location = None
+                stops.moved(thread, None)
 
     def _learn_names(self, asked: _Asked, payload: bytes) -> None:
         symbols, sizes, number, first = self._symbols, self._sizes, asked.number, asked.first
         match number:
             case wire.VM_CLASSES_BY_SIGNATURE:
-                for type_id in wire.read_types(payload, sizes, most=_MOST_LOADERS):
+                for type_id in wire.read_types(payload, sizes, most=MOST_LOADERS):
                     symbols.learn_class(type_id, asked.name)
             case wire.VM_ALL_CLASSES | wire.VM_ALL_CLASSES_GENERIC:
                 generic = number == wire.VM_ALL_CLASSES_GENERIC
@@ -448,8 +348,7 @@ class Conversation:
         if sizes != self._sizes:
             self._sizes = sizes
             self._symbols = SymbolTable()  # what was learned by IDs of other sizes
-            self._stops.clear()
-            self._unchecked.clear()
+            self._stops.forget_places()
 
     def composite(self, payload: bytes) -> None:
         """Look into the JVM's events, up to EVENT_HEAD bytes of them."""
@@ -462,115 +361,25 @@ class Conversation:
         if events.prepared:
             self._symbols.learn_class(*events.prepared)
         if events.policy != wire.NO_ONE:
-            self._begin_invocations()
-            self._stop(events)
+            self._stops.stopped(events.policy, events.thread, events.location)
             self._publish()
         elif events.kind == wire.THREAD_DEATH and events.thread is not None:
-            self._forget(events.thread)
+            self._stops.ended(events.thread)
             self._publish()
-
-    def _stop(self, events: Events) -> None:
-        thread = events.thread
-        match events.policy:
-            case wire.ALL:
-                self._suspension.suspend_all()
-            case wire.EVENT_THREAD if thread is not None:
-                self._suspend(thread)
-                self._unchecked.pop(thread, None)
-            case _:
-                self._suspension.doubt()
-                return
-        if thread is not None:
-            self._stops[thread] = _Stop(self._suspension.mark(thread), events.location)
-            self._stops.move_to_end(thread)
-            if len(self._stops) > MOST_STOPS:
-                self._stops.popitem(last=False)
-
-    # Threads that are suspended and resumed one by one
-
-    def _suspend(self, thread: int) -> None:
-        stop = self._stop_of(thread)
-        self._suspension.suspend(thread)
-        if stop is not None:
-            stop.mark = self._suspension.mark(thread)
-
-    def _resume(self, thread: int) -> None:
-        stop = self._stop_of(thread)
-        self._suspension.resume(thread)
-        if stop is not None:
-            stop.mark = self._suspension.mark(thread)
-        if not self._suspension.holds(thread):
-            self._unchecked.pop(thread, None)
-
-    def _stop_of(self, thread: int) -> _Stop | None:
-        """Return where *thread* stopped, if it was held ever since."""
-        stop = self._stops.get(thread)
-        if stop is not None and not self._suspension.has_held_since(stop.mark):
-            del self._stops[thread]
-            return None
-        return stop
-
-    def _check_later(self, thread: int) -> None:
-        """A JVM says yes when it is asked to suspend a thread that has ended."""
-        self._unchecked[thread] = None
-        if len(self._unchecked) > _MOST_UNCHECKED:
-            del self._unchecked[next(iter(self._unchecked))]
-
-    def _forget(self, thread: int) -> None:
-        """*thread* has ended."""
-        self._suspension.forget(thread)
-        self._stops.pop(thread, None)
-        self._unchecked.pop(thread, None)
-
-    # Methods that the debugger invokes
-
-    def _begin_invocations(self) -> None:
-        """Something else happens before they have ended, and they were there first."""
-        for invocation in self._invocations.values():
-            self._begin_invocation(invocation)
-
-    def _begin_invocation(self, invocation: _Invocation) -> None:
-        if invocation.has_begun:
-            return
-        invocation.has_begun = True
-        invocation.stop = self._stop_of(invocation.thread)
-        if invocation.is_single_threaded:
-            self._resume(invocation.thread)
-        else:
-            self._suspension.resume_all()
-
-    def _end_invocation(self, invocation: _Invocation) -> None:
-        if invocation.is_single_threaded:
-            self._suspend(invocation.thread)
-        else:
-            self._suspension.suspend_all()
-        if invocation.stop is not None:
-            invocation.stop.mark = self._suspension.mark(invocation.thread)
-            self._stops[invocation.thread] = invocation.stop
-            self._stops.move_to_end(invocation.thread)
 
     # What follows
 
     def doubt(self) -> None:
         """Something passed that nobody can understand."""
-        self._suspension.doubt()
+        self._stops.doubt()
         self._publish()
 
-    def _current(self) -> tuple[int, _Stop] | None:
-        """Return the newest stop whose thread was held ever since."""
-        while self._stops:
-            thread = next(reversed(self._stops))
-            stop = self._stop_of(thread)
-            if stop is not None:
-                return thread, stop
-        return None
-
     def _publish(self) -> None:
-        vm = self._suspension.vm
+        vm = self._stops.vm
         thread = location = None
-        if vm in (Vm.SUSPENDED, Vm.THREAD) and (current := self._current()):
+        if vm in (Vm.SUSPENDED, Vm.THREAD) and (current := self._stops.current()):
             thread = self._symbols.thread(current[0])
-            location = self._symbols.describe(current[1].location) if current[1].location else None
+            location = self._symbols.describe(current[1]) if current[1] else None
         state = vm, thread, location
         if state != self._published:
             self._published = state
@@ -592,14 +401,14 @@ class Conversation:
             packet_id = OWN_IDS << 24 | self._serial & 0xFFFFFF
             self.own.add(packet_id)
             self._questions_asked.add((number, first, second))
-            self._await(packet_id, _Asked(number, first, second, self._suspension.step))
+            self._await(packet_id, _Asked(number, first, second, self._stops.step))
             packets += wire.packet(packet_id, number, payload)
         return bytes(packets)
 
     def _open_questions(self) -> Iterator[tuple[int, int, int, bytes]]:
         """Yield commands that were not sent since the last step, the IDs that they are about, and their payloads."""
-        vm, step = self._suspension.vm, self._suspension.step
-        if not self._may_ask or self._invocations or self.is_disposed or vm not in (Vm.SUSPENDED, Vm.THREAD):
+        vm, step = self._stops.vm, self._stops.step
+        if not self._may_ask or self._stops.is_invoking or self.is_disposed or vm not in (Vm.SUSPENDED, Vm.THREAD):
             return
         if step != self._questions_step:
             self._questions_step = step
@@ -610,14 +419,14 @@ class Conversation:
 
     def _missing(self) -> Iterator[tuple[int, int, int, bytes]]:
         symbols, sizes = self._symbols, self._sizes
-        for thread in self._unchecked:
+        for thread in self._stops.unchecked:
             yield wire.THREAD_STATUS, thread, 0, thread.to_bytes(sizes.thread)
-        if self._suspension.is_partly_resumed:
+        if self._stops.is_partly_resumed:
             yield wire.VM_ALL_THREADS, 0, 0, b""
-        current = self._current()
+        current = self._stops.current()
         if current is None:
             return
-        thread, location = current[0], current[1].location
+        thread, location = current
         if symbols.thread(thread) is None:
             yield wire.THREAD_NAME, thread, 0, thread.to_bytes(sizes.thread)
         if location is None:

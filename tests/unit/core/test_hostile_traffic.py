@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from noah.core.jdwp.conversation import COMMAND_HEADS, EFFORT, VmChanged
+from noah.core.jdwp.commands import COMMAND_HEADS
+from noah.core.jdwp.conversation import EFFORT, VmChanged
 from noah.core.jdwp.observer import Observer
 from noah.core.session.session import Vm
 from noah.proxy.ends import READ_SIZE

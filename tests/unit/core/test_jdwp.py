@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from noah.core.jdwp.conversation import COMMAND_HEADS, Event, PacketRefused
+from noah.core.jdwp.commands import COMMAND_HEADS
+from noah.core.jdwp.conversation import Event, PacketRefused
 from noah.core.jdwp.observer import LONGEST, Observer, OversizedPacket
 from noah.core.session.session import Vm
 from tests import jdwp
