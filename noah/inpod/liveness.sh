@@ -1,10 +1,15 @@
 # The liveness expression: (checkurl == 200) || (debugging && java alive).
-# One exec probe command: sh -c THIS noah-liveness CHECKURL [SECONDS [NAME]]; POSIX sh: dash, busybox, bash.
+# One exec probe command: sh -c THIS noah-liveness CHECKURL [SECONDS [NAME [HEALTHY [HEADER...]]]]; POSIX sh: dash,
+# busybox, bash.
 #
-#   CHECKURL  asked as kubelet's httpGet asks: GET, no proxy, certificates not verified; but only 200 is healthy
+#   CHECKURL  asked as kubelet's httpGet asks: GET, no proxy, certificates not verified. $NOAH_POD_IP for a host is that
+#             variable's value, or 127.0.0.1. A `-` is not asked: the exit code tells of the debugger alone
 #   SECONDS   how long checkurl may take, all in all. Keep it below the probe's own timeout: what the kubelet ends by
 #             force leaves a child behind, and a java that is PID 1 never reaps it
 #   NAME      whose reports to believe: `jvm` in a container, the app's name on a host
+#   HEALTHY   200 and nothing else, or 200-399 for what a kubelet takes: these, and redirects are followed on the same
+#             host; one to another host is healthy and is not followed
+#   HEADER    `Name: value`, sent along
 #
 # Exit code 0: alive, 1: not. One line says why; the kubelet puts it into the pod's event.
 #
@@ -35,7 +40,13 @@
 #  - No `$` twice in a row and no name in `$()` with nothing else: the kubelet expands those in a probe's command.
 #  - A comment has a line of its own: those lines are left out of the pod's manifest.
 set -u
-url=$1 limit=${2:-1} name=${3:-jvm} dir=${NOAH_REPORTS:-/dev/shm}
+url=$1 limit=${2:-1} name=${3:-jvm} healthy=${4:-200} dir=${NOAH_REPORTS:-/dev/shm}
+if [ $# -gt 4 ]; then shift 4; else set --; fi
+case $url in *'//$NOAH_POD_IP:'*)
+  ip=${NOAH_POD_IP:-127.0.0.1}
+  case $ip in *:*) ip=[$ip] ;; esac
+  url=${url%%'$NOAH_POD_IP'*}$ip${url#*'$NOAH_POD_IP'} ;;
+esac
 # wget and sleep take whole seconds everywhere, fractions only in some builds.
 whole=${limit%%.*}
 case $whole in ''|0|*[!0-9]*) whole=1 ;; esac
@@ -46,6 +57,8 @@ grace=10
 # a VM that stops just after the last word that arrived is called stale before the kubelet has counted to the threshold.
 fresh=3
 
+nl='
+'
 # dash's echo would make a line end of a backslash and an n in a URL.
 say() { printf 'noah: %s\n' "$1"; }
 alive() { say "$1"; exit 0; }
@@ -174,45 +187,120 @@ timed() {
   return $status
 }
 
-# ask: sets code (the HTTP status, empty when there was no answer) and status (0: the answer came to its end) of checkurl.
+# ask HEADER...: sets code (the HTTP status that counts, empty when there was no answer) and status (0: the answer came
+# to its end) of checkurl; and why, what the tool has to say of a failure.
 ask() {
   unset http_proxy https_proxy all_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY
+  target=$url hops=0
+  while fetch "$@"; judge; [ -n "$to" ]; do
+    # As many as a kubelet follows.
+    hops=$((hops + 1)) target=$to
+    [ $hops -lt 10 ] || { code='' why='it redirects ten times'; break; }
+  done
+}
+
+# fetch HEADER...: asks $target. Sets said, with a line `HTTP/... CODE` and perhaps `Location: URL` for each answer; and
+# followed, where the tool has followed redirects by itself.
+fetch() {
+  followed='' why=''
   if command -v curl > /dev/null 2>&1; then
+    for header; do set -- "$@" -H "$header"; shift; done
     # -q: no .curlrc. -g: the URL is no pattern. exec: bash would fork once more.
-    said=$(exec curl -q -gsk -o /dev/null -m "$limit" -w 'HTTP/ %{http_code}' --url "$url" 2>/dev/null)
+    said=$(exec curl -q -gsSk -o /dev/null -m "$limit" "$@" \
+      -w 'HTTP/ %{http_code}\nLocation: %{redirect_url}\n' --url "$target" 2>&1)
     status=$?
+    case $said in curl:*) why=${said%%HTTP/*} why=${why%%"$nl"*} ;; esac
   elif command -v wget > /dev/null 2>&1; then
-    # Only options that GNU's and busybox's both have. Both follow redirects, so the first answer is what counts.
-    case $url in https:*) set -- --no-check-certificate ;; *) set -- ;; esac
-    said=$(timed wget -q -S -O /dev/null -t 1 "$@" -- "$url" 2>&1)
+    followed=yes
+    for header; do set -- "$@" --header "$header"; shift; done
+    # Only options that GNU's and busybox's both have.
+    case $target in https:*) set -- --no-check-certificate "$@" ;; esac
+    said=$(timed wget -q -S -O /dev/null -t 1 "$@" -- "$target" 2>&1)
     status=$?
     # An old busybox: its exit code is all that there is, and it takes a redirect's end for the answer.
     case $status$said in 1*" option "*)
-      said=$(timed wget -q -O /dev/null "$url" 2>&1 && echo 'HTTP/ 200')
+      said=$(timed wget -q -O /dev/null "$target" 2>&1 && echo 'HTTP/ 200')
       status=$? ;;
     esac
+    # GNU's says why only when it is not quiet. What was killed at the deadline has nothing to say.
+    case $status$said in 0*|*HTTP/*|1[0-9][0-9]*) ;; *[a-z]*) why=$said ;; *)
+      said=$(timed wget -nv -O /dev/null -t 1 "$@" -- "$target" 2>&1)
+      why=$said said= ;;
+    esac
+    why=${why%%"$nl"*}
   else
-    ask_with_bash
+    fetch_with_bash "$@"
   fi
-  code=
-  case $said in *HTTP/*) code=${said#*HTTP/} code=${code#* } code=${code%%[!0-9]*} ;; esac
-  [ "$code" != 000 ] || code=
 }
 
-# ask_with_bash: for slim images, which have bash and neither curl nor wget. Where that is not there or cannot do it, we
+# judge: of all answers in $said, sets code to the one that counts, and to, when that leads on to the same host.
+judge() {
+  code='' to='' elsewhere=''
+  set -f
+  IFS=$nl
+  for line in $said; do
+    line=${line#"${line%%[! ]*}"}
+    case $line in
+    HTTP/*)
+      # wget follows whatever it is told to.
+      [ -z "$elsewhere" ] || break
+      [ -z "$code" ] || [ "$healthy" != 200 ] || break
+      code=${line#* } code=${code%%[!0-9]*} to='' ;;
+    [Ll]ocation:*)
+      case $healthy$code in 200-39930[12378]) leads_to "${line#*:}" ;; esac ;;
+    esac
+  done
+  unset IFS
+  set +f
+  [ "$code" != 000 ] || code=
+  if [ -n "$followed" ] && [ -n "$to" ]; then
+    code='' to='' why='it redirects to where no answer came from'
+  fi
+}
+
+# leads_to LOCATION: sets to, or elsewhere when that is another host.
+leads_to() {
+  # The line's end in HTTP goes too.
+  to=${1#"${1%%[! ]*}"} to=${to%[!!-~]}
+  case $to in
+  ''|http://*|https://*) ;;
+  //*) to=${target%%//*}$to ;;
+  /*) rest=${target#*://} to=${target%%://*}://${rest%%[/?#]*}$to ;;
+  *) rest=${target%%[?#]*} to=${rest%/*}/$to ;;
+  esac
+  [ -n "$to" ] || return
+  name_in "$url"; here=$host
+  name_in "$to"
+  [ "$host" = "$here" ] || elsewhere=yes to=
+}
+
+# name_in URL: sets host.
+name_in() {
+  host=${1#*://} host=${host%%[/?#]*}
+  case $host in *]*) host=${host%%]*} ;; *) host=${host%%:*} ;; esac
+}
+
+# fetch_with_bash: for slim images, which have bash and neither curl nor wget. Where that is not there or cannot do it, we
 # do not know whether the app lives. Saying that it does would hide each deadlock for ever, so the probe fails from the
 # first day, with a sentence: that is found when the probe is put in, not at the first outage.
-ask_with_bash() {
-  case $url in http://*) ;; *) no_tool https ;; esac
+fetch_with_bash() {
+  case $target in http://*) ;; *) no_tool https ;; esac
   command -v bash > /dev/null 2>&1 || no_tool http
-  rest=${url#http://} host=${rest%%[/?#]*} path=${rest#"${rest%%[/?#]*}"}
+  rest=${target#http://} host=${rest%%[/?#]*} path=${rest#"${rest%%[/?#]*}"}
   path=/${path#/} path=${path%%#*} port=80 peer=$host
   case $host in *:*[!0-9]*) ;; *:*) port=${host##*:} peer=${host%:*} ;; esac
   case $host in *]:*) port=${host##*:} peer=${host%:*} ;; esac
   peer=${peer#[} peer=${peer%]}
   said=$(timed bash -c 'exec 3<>"/dev/tcp/$1/$2" || exit
-    printf "GET %s HTTP/1.0\r\nHost: %s\r\nConnection: close\r\n\r\n" "$3" "$4" >&3
-    IFS= read -r line <&3 && echo "$line"' noah-liveness "$peer" "$port" "$path" "$host" 2>/dev/null)
+    request="GET $3 HTTP/1.0" host="Host: $4"
+    shift 4
+    for header; do case $header in [Hh]ost:*) host= ;; esac; done
+    printf "%s\r\n" "$request" ${host:+"$host"} "$@" "Connection: close" "" >&3
+    while IFS= read -r line <&3; do
+      case $line in ""|?) exit 0 ;; esac
+      echo "$line"
+    done
+    exit 1' noah-liveness "$peer" "$port" "$path" "$host" "$@" 2>/dev/null)
   status=$?
 }
 
@@ -222,14 +310,24 @@ no_tool() {
   exit 1
 }
 
+# is_healthy: the answer is what HEALTHY says. Tools may take one without a body for a failure.
+is_healthy() {
+  case $healthy$code in
+  200200|200-399200) [ $status = 0 ] ;;
+  200-399[23]??) [ $status -lt 128 ] ;;
+  *) return 1 ;;
+  esac
+}
+
 look
-ask
-[ "$code" != 200 ] || [ $status != 0 ] || alive "checkurl $url answered 200"
+if [ "$url" = - ]; then say "$who"; exit 1; fi
+ask "$@"
+if is_healthy; then alive "checkurl $url answered $code"; fi
 # A breakpoint may have been hit while checkurl was hanging.
 look
 if [ -n "$code" ] && [ "$code" != 200 ]; then answer="answered $code"
 elif [ -n "$code" ]; then answer="answered 200 but did not come to an end within $limit s"
-else answer="gave no answer (within $limit s)"
+else answer="gave no answer (within $limit s${why:+: $why})"
 fi
 say "checkurl $url $answer and $who"
 exit 1

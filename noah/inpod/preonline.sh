@@ -7,6 +7,7 @@
 #   SECONDS   how long it may take
 #   TRIES     how often it is run until it has failed for good
 #   SHARED    the directory that the app's container has too
+#   HEALTHY HEADER...  as liveness.sh takes them
 #
 # Rules that must stay true:
 #  - healthcheck.html is there only after checkurl has passed and then the hook, for the process that the app is now.
@@ -15,6 +16,13 @@
 #  - SHARED/.noah-preonline holds one sentence, which the readiness probe of this container puts into an event.
 set -u
 probe=$1 url=$2 port=$3 script=$4 seconds=$5 tries=$6 shared=$7
+shift 7
+# As in liveness.sh; here for what is said.
+case $url in *'//$NOAH_POD_IP:'*)
+  ip=${NOAH_POD_IP:-127.0.0.1}
+  case $ip in *:*) ip=[$ip] ;; esac
+  url=${url%%'$NOAH_POD_IP'*}$ip${url#*'$NOAH_POD_IP'} ;;
+esac
 online=$shared/healthcheck.html
 # checkurl may fail so often in a row: one slow garbage collection takes nobody offline.
 patience=3
@@ -42,10 +50,10 @@ listens() {
   return 1
 }
 
-# checks: whether checkurl passes; else answer is what was found. Reports of debuggers are not looked at, so that nothing
-# can be said of who is debugging.
+# checks HEALTHY HEADER...: whether checkurl passes; else answer is what was found. Reports of debuggers are not looked at,
+# so that nothing can be said of who is debugging.
 checks() {
-  answer=$(NOAH_REPORTS=/nowhere sh -c "$probe" noah-liveness "$url" 2 2>&1) && return
+  answer=$(NOAH_REPORTS=/nowhere sh -c "$probe" noah-liveness "$url" 2 jvm "$@" 2>&1) && return
   answer=${answer#noah: } answer=${answer%nobody is debugging} answer=${answer% and } answer=${answer%,}
   return 1
 }
@@ -103,7 +111,7 @@ while :; do
   if [ -e "$shared/.noah-stopping" ]; then offline "the pod ends"
   elif ! listens; then
     if [ -n "$hooked" ]; then anew "the app is down: nothing listens on port $port"; fi
-  elif checks; then
+  elif checks "$@"; then
     failures=0
     if [ -n "$hooked" ]; then go_online
     elif [ "$tried" -lt "$tries" ]; then

@@ -153,7 +153,7 @@ def _on_demand(app: App) -> tuple[str, tuple[str, ...]]:
 
 _VERSION = re.compile(
     r"(?:java|jdk|jre|openjdk|temurin|corretto|zulu|liberica|sapmachine|semeru|dragonwell|graalvm)(?:-ce|-ee)?[-_:]?(\d{1,2})(?!\d)"
-    r"|[:_.-](\d{1,2})(?:\.\d+){0,3}(?:[_+]\d+)?-(?:jdk|jre)"
+    r"|[:_.-](\d{1,2})(?:\.\d+){0,3}(?:[_+]\d+)?-(?:jdk|jre)(?!\d)"
 )
 
 

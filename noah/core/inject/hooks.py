@@ -105,6 +105,7 @@ def _sidecar(app: App, question: Question, file: str) -> dict[str, Any]:
     seconds, tries = switches.number("preonline-seconds", 300), switches.number("preonline-tries", 3, at_most=1000)
     # The script asks within 2 s, whatever the app's own probes allow. A kubelet expands $(NAME) in a command.
     url, _, *more = question.arguments(2)
+    more = more[1:]  # without the name of whose reports to believe
     arguments = [inlined(), url, str(question.port), file, str(seconds), str(tries), SHARED, *more]
     theirs = {key: app.container[key] for key in _OF_THE_APP if key in app.container}
     if question.asks_pod:

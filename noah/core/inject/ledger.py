@@ -8,7 +8,7 @@ was changed by somebody else since, and stays.
   ["?", path]                    was not there, but others may have put something into it
   ["+", path, text]              this text was appended to the string
   ["w", path, count, mark, offset, word]  so many words were put into the list, of which the one at offset is `word`
-  ["s", path, values, mark, keys]         of these keys only `values` were there
+  ["s", path, values, mark, keys, order]  of these keys only `values` were there, with all others in this order
   ["j", path, before, after]     a JSON text that had this value, and got that one
 
 Nothing is changed in place: a tree shares with the one that it was made from what is the same in both. The time that
@@ -141,7 +141,7 @@ class Ledger:
         node = self._parent(path)
         touched = sorted(keys & node.keys() | values.keys())
         old = {key: node[key] for key in touched if key in node}
-        self.entries.append(["s", list(path), old, mark(dict(values)), touched])
+        self.entries.append(["s", list(path), old, mark(dict(values)), touched, list(node)])
         for key in old:
             del node[key]
         node.update(values)
@@ -217,8 +217,8 @@ class _Reversal:
                 node[key] = _without(now, text)
             case "w", [int(count), known, int(offset), str(word)] if isinstance(now, list):
                 node[key] = self._without_words(now, count, known, offset, word)
-            case "s", [dict(before), known, list(keys)] if isinstance(now, Mapping):
-                self._swap_back(draft.owned(node, key), before, known, keys)
+            case "s", [dict(before), known, list(keys), list(order)] if isinstance(now, Mapping):
+                self._swap_back(draft.owned(node, key), before, known, keys, order)
             case "j", [before, str(after)] if isinstance(now, str):
                 _take_json_back(node, key, now, before, after)
 
@@ -227,12 +227,13 @@ class _Reversal:
         start = next((i for i in starts if self._is_ours(now[i : i + count], known)), None)
         return now if start is None else [*now[:start], *now[start + count :]]
 
-    def _swap_back(self, node: dict[str, Any], before: Mapping[str, Any], known: Any, keys: list[str]) -> None:
-        there = {key: node[key] for key in keys if key in node}
-        if self._is_ours(there, known):
-            for key in there:
-                del node[key]
-            node.update(before)
+    def _swap_back(
+        self, node: dict[str, Any], before: Mapping[str, Any], known: Any, keys: list[str], order: list[str]
+    ) -> None:
+        if self._is_ours({key: node[key] for key in keys if key in node}, known):
+            rest = {key: value for key, value in node.items() if key not in keys} | before
+            node.clear()
+            node.update({key: rest[key] for key in order if key in rest} | rest)
 
     def _is_ours(self, now: Any, known: Any) -> bool:
         """True for what was put in. What is longer than all that is ever put in has been changed by somebody else."""
@@ -264,8 +265,11 @@ def _without(now: str, text: str) -> str:
             end = start + len(piece)
             begins = start == 0 or piece[0].isspace() or now[start - 1].isspace()
             if begins and (end == len(now) or now[end].isspace()):
-                rest = now[end:]
-                return now[:start] + (rest if now[:start] else rest.lstrip())
+                head, rest = now[:start], now[end:]
+                if not piece[0].isspace():
+                    # What is around it was written by others, with a blank for it.
+                    head, rest = head[:-1], rest if head else rest.lstrip()
+                return head + rest
             start = now.find(piece, end)
     return now
 

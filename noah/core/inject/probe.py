@@ -44,7 +44,7 @@ exit 1
 """
 # A debugger's report decides first, then what the old probe asked.
 _OLD_PROBE = f"""\
-sh -c "$1" noah-liveness http://127.0.0.1:9/ 1 && exit 0
+sh -c "$1" noah-liveness - 1 && exit 0
 shift
 {WITHOUT_AGENT}exec "$@"
 """
@@ -132,7 +132,7 @@ def health_question(app: App) -> Question | None:
         except BadInput:
             continue
         if url := url_of(probe):
-            return Question(url)
+            return Question(url, as_kubelet=True)
     return None
 
 
@@ -190,7 +190,7 @@ def _question(probe: Json, container: Json) -> Question | None:
     get = probe.get("httpGet")
     if not get:
         return None
-    host = str(get.get("host") or "127.0.0.1")
+    host = str(get.get("host") or f"${POD_IP}")
     path = quote(str(get.get("path") or "/"), safe="/?&=%:@!$'()*+,;~[]#")
     scheme = str(get.get("scheme") or "HTTP").lower()
     host = f"[{host}]" if ":" in host else host
@@ -200,9 +200,10 @@ def _question(probe: Json, container: Json) -> Question | None:
         raise BadInput(f"its header {wrong[:40]!r} cannot be sent from a shell: name a checkurl with {PREFIX}checkurl.")
     if len(url) > LONGEST_URL:
         raise BadInput(f"its path is longer than {LONGEST_URL} characters.")
-    if headers:
-        raise BadInput(f"it sends headers, which a checkurl cannot: name one with {PREFIX}checkurl.")
-    return Question(url)
+    if not any(header.lower().startswith("user-agent:") for header in headers):
+        # Apps keep a kubelet's requests out of their logs by this.
+        headers = (*headers, "User-Agent: kube-probe/noah")
+    return Question(url, as_kubelet=True, headers=headers)
 
 
 def _old_command(old: Json, container: Json) -> list[str]:

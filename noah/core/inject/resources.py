@@ -41,7 +41,7 @@ def sidecar_resources(app: App) -> dict[str, dict[str, str]]:
             request, limit = _amount(requests.get(name)), _amount(limits.get(name))
             if request is None and limit is None:
                 continue
-            ratio = limit / request if limit is not None and request else Fraction(1)
+            ratio = max(limit / request, Fraction(1)) if limit is not None and request else Fraction(1)
             is_tight = name == "cpu" and limit is not None and ratio < 2
             amount = min(x for x in (CPU_WITHOUT_BURST if is_tight else ours, request, limit) if x is not None)
             # A limit without a request is its own request.

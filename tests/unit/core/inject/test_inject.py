@@ -82,19 +82,6 @@ def test_the_probe_keeps_its_rhythm_and_what_it_asks() -> None:
     assert app_of(pod)["startupProbe"]["exec"] == new["exec"]
 
 
-@pytest.mark.parametrize(
-    ("get", "url"),
-    [
-        ({"port": "web"}, "http://127.0.0.1:9090/"),
-        ({"port": 8443, "scheme": "HTTPS", "path": "/a b?c=d"}, "https://127.0.0.1:8443/a%20b?c=d"),
-        ({"port": 80, "host": "fd00::1", "path": "x"}, "http://[fd00::1]:80/x"),
-    ],
-)
-def test_what_an_http_get_asks_is_a_url(get: dict[str, Any], url: str) -> None:
-    pod = injected(java(ports=[{"name": "web", "containerPort": 9090}], livenessProbe={"httpGet": get}))
-    assert checkurl_of(pod, "app") == url
-
-
 def test_what_an_exec_asks_is_asked_still() -> None:
     pod = injected(
         java(livenessProbe={"exec": {"command": ["curl", "-f", "http://localhost:1/x"]}, "timeoutSeconds": 9})
@@ -103,23 +90,6 @@ def test_what_an_exec_asks_is_asked_still() -> None:
     assert probe["exec"]["command"][-3:] == ["curl", "-f", "http://localhost:1/x"]
     assert probe["timeoutSeconds"] == 9
     assert {level for level, _ in probe_verdicts(pod, "app")} == {"ok"}
-
-
-@pytest.mark.parametrize(
-    ("probe", "says"),
-    [
-        ({"grpc": {"port": 1}}, "nothing inside of a container can ask"),
-        ({"httpGet": {"port": "nowhere"}}, "'nowhere' is none of the container's"),
-        ({"httpGet": {"port": 1, "httpHeaders": [{"name": "a", "value": "b"}]}}, "it sends headers"),
-        ({"tcpSocket": {"port": 1, "host": "db"}}, "nothing inside of a container can ask"),
-    ],
-)
-def test_a_probe_that_cannot_be_replaced_stays_with_a_sentence(probe: dict[str, Any], says: str) -> None:
-    manifest = deployment(java(livenessProbe=probe))
-    assert says in notes(manifest)
-    assert app_of(inject(manifest).manifest["spec"]["template"])["livenessProbe"] == probe
-    given_one = deployment(java(livenessProbe=probe), annotations={"checkurl": "http://127.0.0.1:1/ok"})
-    assert checkurl_of(inject(given_one).manifest["spec"]["template"], "app") == "http://127.0.0.1:1/ok"
 
 
 def test_prestart_wraps_the_command_and_leaves_the_arguments() -> None:
@@ -163,10 +133,10 @@ def test_the_sidecar_is_the_app_without_the_agent() -> None:
         "/x",
         {"runAsUser": 7},
     )
-    assert sidecar["env"] == [{"name": "A", "value": "b"}]
+    assert [e["name"] for e in sidecar["env"]] == ["A", "NOAH_POD_IP"]
     assert sidecar["volumeMounts"] == app_of(pod)["volumeMounts"] == [*mounts, {"name": "noah", "mountPath": "/noah"}]
-    assert sidecar["command"][5:] == [
-        "http://127.0.0.1:8080/checkurl",
+    assert sidecar["command"][5:11] == [
+        "http://$$NOAH_POD_IP:8080/checkurl",
         "8080",
         "/app/noah/preonline.sh",
         "300",
@@ -208,7 +178,7 @@ def test_everything_can_be_switched_off_by_itself() -> None:
         ("preonline", "volumeMounts"),
     ):
         app = app_of(injected(container, annotations={k: v for k, v in OFF.items() if k != one}))
-        assert {k for k in app if app[k] != container.get(k)} - {"lifecycle"} == {changed}
+        assert {k for k in app if app[k] != container.get(k)} - {"lifecycle", "env"} == {changed}
 
 
 @pytest.mark.parametrize(
