@@ -104,7 +104,7 @@ def jdwp_port(pod: Pod, container: str, otherwise: int) -> int:
 
 
 def statuses_of(pod: Pod) -> tuple[Mapping[str, Any], ...]:
-    """Of all containers that have one by now, init containers first."""
+    """Return the statuses of all containers that have one by now, init containers first."""
     status = pod.get("status") or {}
     return (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ()))
 
@@ -147,7 +147,7 @@ def not_running(pod: Pod, container: str) -> str | None:
 
 
 def phase_of(pod: Pod) -> str:
-    """What `kubectl get pods` would say."""
+    """Return the word that `kubectl get pods` shows."""
     status = pod["status"]
     if pod["metadata"].get("deletionTimestamp"):
         return "Terminating"
@@ -157,9 +157,9 @@ def phase_of(pod: Pod) -> str:
             return reason if reason == "PodInitializing" else f"Init:{reason}"
     for container in status.get("containerStatuses") or ():
         state = container.get("state") or {}
-        told = state.get("waiting") or state.get("terminated") or {}
-        if told.get("reason"):
-            return str(told["reason"])
+        why = state.get("waiting") or state.get("terminated") or {}
+        if why.get("reason"):
+            return str(why["reason"])
     return str(status.get("reason") or status.get("phase") or "Unknown")
 
 

@@ -10,7 +10,7 @@ nl='
 usable() {
   why=
   [ -e "$1" ] || return 1
-  if [ ! -f "$1" ]; then why="$1 is no file"
+  if [ ! -f "$1" ]; then why="$1 is not a file"
   elif [ ! -x "$1" ]; then why="$1 is not executable: set its x bit in the image"
   fi
 }

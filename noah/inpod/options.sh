@@ -8,7 +8,7 @@
 #   jcmd PID                 has the agent of that JVM listen
 #   listens PORT             `listens` when a program has that port
 #   run FILE TURN COMMAND    with its own output and exit code
-#   runs FILE                `runs` while that `run` has not ended, whoever began it
+#   runs FILE                `runs` while that `run` has not ended, by whichever gateway it was begun
 #
 # The last line is `done`, or `error WORD...`.
 #
@@ -46,7 +46,7 @@ replace() {
   said=$(cp -p "$file" "$new" 2>&1) || fail write "$said"
   [ "$(stat -c '%a %u:%g' "$new")" = "$like" ] || fail owner
   said=$( { chmod u+w "$new" && printf %s "$content" | base64 -d > "$new"; } 2>&1 )
-  # A full disk is not always told: what was written is compared.
+  # A full disk is not always reported: what was written is compared.
   [ "$(sum "$new")" = "$becomes  -" ] || fail write "$said"
   chmod "${like%% *}" "$new"
   sync "$new" 2>/dev/null || sync
@@ -79,10 +79,10 @@ jvms() {
     case $exe in */bin/java) ;; *) continue ;; esac
     home=${exe%/bin/java}
     release
-    told=-
+    waits=-
     options=$(tr '\0' ' ' < "$p/cmdline" 2>/dev/null; tr '\0' ' ' < "$p/environ" 2>/dev/null)
-    case $options in *onjcmd=y*) case $options, in *[:=]"$1"[!0-9]*) told=onjcmd ;; esac ;; esac
-    echo "jvm ${p#/proc/} $version $told"
+    case $options in *onjcmd=y*) case $options, in *[:=]"$1"[!0-9]*) waits=onjcmd ;; esac ;; esac
+    echo "jvm ${p#/proc/} $version $waits"
   done
 }
 

@@ -63,11 +63,11 @@ offline() {
   say "$1"
 }
 
-# begun: sets start to when the app's process began, as far as preStart has told.
+# begun: sets start to when the app's process began, as far as preStart has noted it.
 begun() { start=; [ ! -f "$shared/.noah-start" ] || read -r start < "$shared/.noah-start" || :; } 2>/dev/null
 
-# anew SENTENCE: the app is another process from now on.
-anew() {
+# start_over SENTENCE: the app is another process from now on.
+start_over() {
   hooked='' tried=0 failures=0
   offline "$1"
 }
@@ -107,10 +107,10 @@ before=$start
 say "waiting for checkurl $url"
 while :; do
   begun
-  if [ "$start" != "$before" ]; then before=$start; anew "the app starts; waiting for checkurl $url"; fi
+  if [ "$start" != "$before" ]; then before=$start; start_over "the app starts; waiting for checkurl $url"; fi
   if [ -e "$shared/.noah-stopping" ]; then offline "the pod ends"
   elif ! listens; then
-    if [ -n "$hooked" ]; then anew "the app is down: nothing listens on port $port"; fi
+    if [ -n "$hooked" ]; then start_over "the app is down: nothing listens on port $port"; fi
   elif checks "$@"; then
     failures=0
     if [ -n "$hooked" ]; then go_online

@@ -23,7 +23,7 @@ fi
 if usable "$script"; then
   code=126
   if [ -z "$why" ]; then
-    # Who is told to end before the app was there has nothing to wind up.
+    # A signal before the app is there leaves nothing to wind up.
     trap 'leave TERM 143' TERM
     trap 'leave INT 130' INT
     hook preStart "$script" "$seconds" "$message"

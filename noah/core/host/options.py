@@ -8,7 +8,7 @@ import re
 from noah.core.host.assignments import Assignment, NotEditable, assignments, is_mentioned
 
 CLASSIC = "-Xdebug -Xrunjdwp:transport=dt_socket,server=y,suspend=n,address=127.0.0.1:{port}"
-# The same agent since JDK 5, told the way that newer ones do not warn about; quiet: no line at each new debugger.
+# The same agent since JDK 5, spelled the way that newer ones do not warn about; quiet: no line at each new debugger.
 MODERN = "-agentlib:jdwp=transport=dt_socket,server=y,suspend=n,address=127.0.0.1:{port},quiet=y"
 MODERN_SINCE = 9
 
@@ -16,7 +16,7 @@ _FLAGS = re.compile(rb"-(?:agentlib:|Xrun)jdwp[:=]\S*")
 
 
 def flags_for(versions: set[str], port: int) -> str:
-    """By what the host's JVMs are: the classic spelling serves them all, as long as one is old or not known."""
+    """Return the flags for a host's JVMs: the classic spelling serves them all, if one is old or not known."""
     majors = {_major(version) for version in versions}
     modern = bool(majors) and min(majors) >= MODERN_SINCE
     return (MODERN if modern else CLASSIC).format(port=port)

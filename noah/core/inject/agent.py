@@ -13,7 +13,7 @@ import re
 from typing import Any
 
 from noah.core.agent import own_agent
-from noah.core.inject.app import App, Json, Part
+from noah.core.inject.app import AppContainer, Json, Part
 from noah.core.inject.ledger import Append, Change, Insert, PutJson
 from noah.core.inject.switches import PREFIX
 from noah.core.pods import DEBUG_CONFIG
@@ -71,7 +71,7 @@ def agent_option(port: int, *, on_demand: bool = False) -> str:
     return f"-agentlib:jdwp=transport=dt_socket,server=y,suspend=n,address=127.0.0.1:{port},quiet=y{wait}"
 
 
-def place_agent(app: App) -> Part:
+def place_agent(app: AppContainer) -> Part:
     """An agent that is there already is kept."""
     kind = app.switches.one_of("agent", "always", "on-demand", "off")
     if app.own_agent is not None:
@@ -88,7 +88,7 @@ def place_agent(app: App) -> Part:
     return Part((*changes, *_published(app, port)) if changes else (), (*notes, *more))
 
 
-def _keep(app: App) -> Part:
+def _keep(app: AppContainer) -> Part:
     agent = app.own_agent
     assert agent is not None
     where = f"container {app.name}"
@@ -112,7 +112,7 @@ def _keep(app: App) -> Part:
     return Part(tuple(_published(app, agent.port or port)), tuple(notes))
 
 
-def _free_port(app: App) -> tuple[int, tuple[str, ...]]:
+def _free_port(app: AppContainer) -> tuple[int, tuple[str, ...]]:
     """Return a port that nothing else in the pod has, as far as the manifest tells: containers share them all."""
     taken = set[int]()
     for container in (*app.spec["containers"], *(app.spec.get("initContainers") or ())):
@@ -134,7 +134,7 @@ def _free_port(app: App) -> tuple[int, tuple[str, ...]]:
     return port, ()
 
 
-def _on_demand(app: App) -> tuple[str, tuple[str, ...]]:
+def _on_demand(app: AppContainer) -> tuple[str, tuple[str, ...]]:
     """Return a sentence why there is no agent on demand, or notes."""
     version = jdk_version(app.container)
     if version is None:
@@ -169,7 +169,7 @@ def jdk_version(container: Json) -> int | None:
     return int(found[1] or found[2]) if found else None
 
 
-def _brought(app: App, option: str) -> tuple[tuple[Change, ...], tuple[str, ...]]:
+def _brought(app: AppContainer, option: str) -> tuple[tuple[Change, ...], tuple[str, ...]]:
     """Return what brings the option to the JVM. Nothing, with a sentence, where it cannot be brought."""
     by = app.switches.one_of("agent-by", "auto", "command", "variable")
     env = [e for e in app.container.get("env") or () if isinstance(e, dict)]
@@ -207,7 +207,7 @@ def _brought(app: App, option: str) -> tuple[tuple[Change, ...], tuple[str, ...]
     )
 
 
-def _by_command(app: App, option: str) -> tuple[Change, ...]:
+def _by_command(app: AppContainer, option: str) -> tuple[Change, ...]:
     if is_java(app.command[0]):
         return (Insert(app.path("command"), (option,), at=1),)
     return (Insert(app.path("command"), ("sh", "-c", _WITH_AGENT, "noah-agent", option), known_by=4),)
@@ -218,7 +218,7 @@ def is_java(word: str) -> bool:
     return word.rpartition("/")[2] == "java"
 
 
-def _spared_tools(app: App) -> tuple[Change, ...]:
+def _spared_tools(app: AppContainer) -> tuple[Change, ...]:
     """Return what keeps the agent from what else the kubelet runs in the container. The probes that are replaced see to
     that by themselves."""
     places = [("readinessProbe",), ("lifecycle", "preStop"), ("lifecycle", "postStart")]
@@ -234,7 +234,7 @@ def _spared_tools(app: App) -> tuple[Change, ...]:
     return tuple(changes)
 
 
-def _published(app: App, port: int) -> tuple[Change, ...]:
+def _published(app: AppContainer, port: int) -> tuple[Change, ...]:
     """Publish the port as Skaffold and Cloud Code do, unless they have."""
     annotations = (app.pod.get("metadata") or {}).get("annotations") or {}
     if not app.switches.on("config"):

@@ -18,14 +18,14 @@ MOST_CONTAINERS = 200  # more than a node's memory has room for
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one part of the plumbing asks for."""
+    """The changes and the sentences of one part of the plumbing."""
 
     changes: tuple[Change, ...] = ()
     notes: tuple[str, ...] = ()  # sentences on what is left as it is, and on what to mind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class App:
+class AppContainer:
     owner: Json  # the object that the pod belongs to
     pod: Json
     container: Json
@@ -52,7 +52,7 @@ class App:
         return ("spec", self.listed, self.name, *keys)
 
 
-def choose_app(owner: Json, pod: Json, switches: Switches, *, ends: bool) -> tuple[App | None, str]:
+def choose_app(owner: Json, pod: Json, switches: Switches, *, ends: bool) -> tuple[AppContainer | None, str]:
     """Return the container that is meant: the annotation's, the default one, the first JVM. None with a sentence why
     when there is none; it is empty when nobody has asked for anything. BadInput for what cannot be done."""
     if _is_windows(pod):
@@ -64,8 +64,8 @@ def choose_app(owner: Json, pod: Json, switches: Switches, *, ends: bool) -> tup
     if not pod["spec"]["containers"] or any(not c.get("name") or not c.get("image") for _, c in listed):
         raise BadInput("it has no containers with a name and an image.")
 
-    def app(where: str, container: Json) -> App:
-        return App(
+    def app(where: str, container: Json) -> AppContainer:
+        return AppContainer(
             owner=owner,
             pod=pod,
             container=container,
@@ -98,7 +98,7 @@ def choose_app(owner: Json, pod: Json, switches: Switches, *, ends: bool) -> tup
         why = f"container {mentions['name']} mentions Java and does not look like a JVM"
         return None, f"{why}: left as it is. {PREFIX}container: {mentions['name']} says that it is one."
     asked = any(key.startswith(PREFIX) for key in annotations)
-    return None, "there is no JVM in it as far as can be told: left as it is." if asked else ""
+    return None, "as far as can be seen it has no JVM: left as it is." if asked else ""
 
 
 def _is_windows(pod: Json) -> bool:

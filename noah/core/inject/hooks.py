@@ -6,8 +6,8 @@ healthcheck.html is there: a rollout then waits for preOnline, and the sentence 
 
 from typing import Any
 
-from noah.core.inject.app import App, Json, Part
-from noah.core.inject.ledger import Change, Insert, Put
+from noah.core.inject.app import AppContainer, Json, Part
+from noah.core.inject.ledger import Change, Insert, SetValue
 from noah.core.inject.probe import Question, health_question, inlined, pod_ip, without_comments
 from noah.core.inject.resources import sidecar_resources
 from noah.core.inject.switches import PREFIX
@@ -23,14 +23,14 @@ _STOPPING = 'rm -f "$1/healthcheck.html"; : > "$1/.noah-stopping"'
 _DRAIN = 'rm -f "$1/healthcheck.html"; sleep "$2"'
 
 
-def place_command(app: App) -> Part:
+def place_command(app: AppContainer) -> Part:
     """The image's ENTRYPOINT as the annotation says it, for what is put before it or into it."""
     if app.command and not app.container.get("command"):
-        return Part((Put(app.path("command"), app.command),))
+        return Part((SetValue(app.path("command"), app.command),))
     return Part()
 
 
-def place_prestart(app: App) -> Part:
+def place_prestart(app: AppContainer) -> Part:
     file = app.switches.file("prestart", "/app/noah/prestart.sh")
     if file is None:
         return Part()
@@ -46,7 +46,7 @@ def place_prestart(app: App) -> Part:
     return Part((Insert(app.path("command"), wrapper, known_by=3),))
 
 
-def place_preonline(app: App) -> Part:
+def place_preonline(app: AppContainer) -> Part:
     """Nobody's traffic goes to a Job's pod, and Knative neither takes a sidecar nor needs one."""
     file = app.switches.file("preonline", "/app/noah/preonline.sh")
     if file is None or app.ends:
@@ -64,15 +64,15 @@ def place_preonline(app: App) -> Part:
     if app.switches.one_of("preonline-as", "sidecar", "container") == "sidecar":
         where, sidecar = "initContainers", {**sidecar, "restartPolicy": "Always"}
     changes: list[Change] = [
-        Put(("spec", "volumes", VOLUME), {"name": VOLUME, "emptyDir": {}}),
-        Put(app.path("volumeMounts", VOLUME), _mount()),
-        Put(("spec", where, SIDECAR), sidecar),
+        SetValue(("spec", "volumes", VOLUME), {"name": VOLUME, "emptyDir": {}}),
+        SetValue(app.path("volumeMounts", VOLUME), _mount()),
+        SetValue(("spec", where, SIDECAR), sidecar),
     ]
     drain = _drain(app)
     return Part((*changes, *drain.changes), drain.notes)
 
 
-def _in_the_way(app: App) -> str:
+def _in_the_way(app: AppContainer) -> str:
     """Return a sentence on what has a name or a place that the sidecar needs; empty: nothing."""
     if any(str(m.get("mountPath", "")).rstrip("/") == SHARED for m in app.container.get("volumeMounts") or ()):
         return f"container {app.name} has a volume of its own at {SHARED}."
@@ -82,7 +82,7 @@ def _in_the_way(app: App) -> str:
     return f"the pod has a container of its own that is called {SIDECAR}." if SIDECAR in names else ""
 
 
-def _drain(app: App) -> Part:
+def _drain(app: AppContainer) -> Part:
     """Wait between the moment that healthcheck.html is gone and SIGTERM, for those who have just seen it."""
     seconds = app.switches.number("drain-seconds", 5, at_least=0, at_most=3600)
     grace = app.spec.get("terminationGracePeriodSeconds")
@@ -97,10 +97,10 @@ def _drain(app: App) -> Part:
         )
         return Part(notes=(sentence,))
     command = ["sh", "-c", _DRAIN, "noah-drain", SHARED, str(seconds)]
-    return Part((Put(app.path("lifecycle", "preStop"), {"exec": {"command": command}}),))
+    return Part((SetValue(app.path("lifecycle", "preStop"), {"exec": {"command": command}}),))
 
 
-def _sidecar(app: App, question: Question, file: str) -> dict[str, Any]:
+def _sidecar(app: AppContainer, question: Question, file: str) -> dict[str, Any]:
     switches = app.switches
     seconds, tries = switches.number("preonline-seconds", 300), switches.number("preonline-tries", 3, at_most=1000)
     # The script asks within 2 s, whatever the app's own probes allow. A kubelet expands $(NAME) in a command.

@@ -33,7 +33,7 @@ _GONE = object()
 
 
 @dataclass(frozen=True, slots=True)
-class Put:
+class SetValue:
     """The value of *path*, in the place of what is there. `ours`: nobody else has a say in it."""
 
     path: Path
@@ -77,7 +77,7 @@ class PutJson:
     value: Mapping[str, Any]
 
 
-Change = Put | Append | Insert | Swap | PutJson
+Change = SetValue | Append | Insert | Swap | PutJson
 
 
 class Ledger:
@@ -96,7 +96,7 @@ class Ledger:
     def apply(self, changes: Iterable[Change]) -> None:
         for change in changes:
             match change:
-                case Put(path, value, ours):
+                case SetValue(path, value, ours):
                     self._put(path, value, ours=ours)
                 case Append(path, text):
                     self._append(path, text)
@@ -231,7 +231,7 @@ class _Reversal:
         self, node: dict[str, Any], before: Mapping[str, Any], known: Any, keys: list[str], order: list[str]
     ) -> None:
         if self._is_ours({key: node[key] for key in keys if key in node}, known):
-            rest = {key: value for key, value in node.items() if key not in keys} | before
+            rest = {key: value for key, value in node.items() if key not in keys} | dict(before)
             node.clear()
             node.update({key: rest[key] for key in order if key in rest} | rest)
 
@@ -360,7 +360,7 @@ class _Draft:
             node[key] = value
 
     def put_back(self, node: Any, key: str, value: Any) -> None:
-        """Put a value where one was; an item of a list that somebody has taken away stays away."""
+        """SetValue a value where one was; an item of a list that somebody has taken away stays away."""
         if isinstance(node, MutableMapping) or self.child(node, key) is not None:
             self.put(node, key, value)
 

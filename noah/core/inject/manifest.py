@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from noah.core.inject.agent import place_agent
-from noah.core.inject.app import App, Part, choose_app
+from noah.core.inject.app import AppContainer, Part, choose_app
 from noah.core.inject.hooks import place_command, place_preonline, place_prestart
-from noah.core.inject.ledger import Ledger, Put, take_back
+from noah.core.inject.ledger import Ledger, SetValue, take_back
 from noah.core.inject.probe import place_probes
 from noah.core.inject.switches import PREFIX, Switches
 from noah.core.inject.templates import Path, at, pods_with_owners
@@ -31,7 +31,13 @@ LONGEST_ACCOUNT = 256 << 10  # characters: an API server takes no more in all an
 
 # In this order they are applied. The sidecar is a copy of the app without the agent, since they share the network and
 # with it the agent's port; preStart stands before the command that has the agent.
-_PARTS: tuple[Callable[[App], Part], ...] = (place_preonline, place_command, place_agent, place_prestart, place_probes)
+_PARTS: tuple[Callable[[AppContainer], Part], ...] = (
+    place_preonline,
+    place_command,
+    place_agent,
+    place_prestart,
+    place_probes,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +47,10 @@ class Injected:
 
 
 def inject(manifest: Json) -> Injected:
-    """What cannot be done is left, and a note says so. BadInput only for an account that was changed by hand."""
+    """Return the manifest with all that its annotations ask for, and notes on what was left as it is.
+
+    BadInput only for an account that was changed by hand.
+    """
     found = list(pods_with_owners(manifest))
     notes: list[str] = []
     pods: dict[Path, Json] = {}
@@ -83,7 +92,7 @@ def _prepared(owner: Json, pod: Json, earlier: Json, *, ends: bool) -> tuple[Jso
 
 def _with_account(ledger: Ledger) -> Manifest:
     path = ("metadata", "annotations", ORIGINAL)
-    ledger.apply([Put(path, "", ours=True)])
+    ledger.apply([SetValue(path, "", ours=True)])
     # The account holds itself: its last entry is the annotation's own.
     account = json.dumps(ledger.entries, separators=(",", ":"))
     ledger.tree["metadata"]["annotations"][ORIGINAL] = account
@@ -105,7 +114,7 @@ def _taken_out(pod: Json) -> Json:
 
 
 def _with_source(pod: Json, earlier: Json) -> Json:
-    """How the original was written goes along, if it is the same still."""
+    """Return the pod with the record of how its original was written, if that still fits."""
     source, account = _annotations(earlier).get(SOURCE), _annotations(pod).get(ORIGINAL)
     if source is None or account is None or _annotations(earlier).get(ORIGINAL) != account:
         return pod

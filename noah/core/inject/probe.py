@@ -13,8 +13,8 @@ from urllib.parse import quote, urlsplit
 
 from noah import inpod
 from noah.core.inject.agent import WITHOUT_AGENT
-from noah.core.inject.app import App, Part
-from noah.core.inject.ledger import Change, Put, Swap
+from noah.core.inject.app import AppContainer, Part
+from noah.core.inject.ledger import Change, SetValue, Swap
 from noah.core.inject.switches import PREFIX
 from noah.core.pods import POD_IP, url_of
 from noah.errors import BadInput
@@ -52,7 +52,7 @@ shift
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked to learn whether the app is healthy."""
+    """The request by which one learns whether the app is healthy."""
 
     url: str
     as_kubelet: bool = False  # 200 to 399 and redirects to the same host are healthy, as for httpGet; else only 200
@@ -106,20 +106,20 @@ def probe_spec(
     }
 
 
-def place_probes(app: App) -> Part:
+def place_probes(app: AppContainer) -> Part:
     """Both kinds of probes that kill: the readiness probe only takes a pod out of its Services."""
     parts = [_place(app, "livenessProbe", "liveness"), _place(app, "startupProbe", "startup")]
     changes = tuple(change for part in parts for change in part.changes)
     return Part(changes, tuple(note for part in parts for note in part.notes))
 
 
-def pod_ip(app: App) -> Put:
+def pod_ip(app: AppContainer) -> SetValue:
     """Return the change that tells the container its pod's address, which is the one that a kubelet asks."""
     value = {"name": POD_IP, "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
-    return Put(app.path("env", POD_IP), value)
+    return SetValue(app.path("env", POD_IP), value)
 
 
-def health_question(app: App) -> Question | None:
+def health_question(app: AppContainer) -> Question | None:
     """Return what says that the app is healthy: the annotation, the liveness, the readiness or the startup probe."""
     if given := app.switches.get("checkurl"):
         _check_url(given)
@@ -136,7 +136,7 @@ def health_question(app: App) -> Question | None:
     return None
 
 
-def _place(app: App, kind: str, switch: str) -> Part:
+def _place(app: AppContainer, kind: str, switch: str) -> Part:
     old = app.container.get(kind)
     if not old or not app.switches.on(switch) or "noah-liveness" in ((old.get("exec") or {}).get("command") or ())[:4]:
         return Part()
@@ -156,10 +156,10 @@ def _place(app: App, kind: str, switch: str) -> Part:
         return Part(
             notes=(f"The {switch} probe of container {app.name} stays as it is, and kills it at a breakpoint: {e}",)
         )
-    more += [Put(app.path(kind, "timeoutSeconds"), timeout)] * (timeout != old.get("timeoutSeconds"))
+    more += [SetValue(app.path(kind, "timeoutSeconds"), timeout)] * (timeout != old.get("timeoutSeconds"))
     period, threshold = old.get("periodSeconds") or 10, old.get("failureThreshold") or 3
     enough = ceil(PATIENCE_S / period) + 1
-    more += [Put(app.path(kind, "failureThreshold"), enough)] * (threshold < enough)
+    more += [SetValue(app.path(kind, "failureThreshold"), enough)] * (threshold < enough)
     return Part((Swap(app.path(kind), HANDLERS, {"exec": {"command": command}}), *more))
 
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from fractions import Fraction
 
-from noah.core.inject.app import App
+from noah.core.inject.app import AppContainer
 from noah.core.inject.switches import PREFIX
 from noah.errors import BadInput
 
@@ -30,7 +30,7 @@ _SUFFIXES = {
 }
 
 
-def sidecar_resources(app: App) -> dict[str, dict[str, str]]:
+def sidecar_resources(app: AppContainer) -> dict[str, dict[str, str]]:
     """Return the sidecar's `resources`; empty: none. BadInput for an annotation that is not a quantity."""
     theirs = app.container.get("resources") or {}
     requests, limits = (dict(theirs.get(kind) or {}) for kind in ("requests", "limits"))

@@ -70,7 +70,7 @@ class Switches:
         return int(value)
 
     def file(self, name: str, otherwise: str) -> str | None:
-        """None: off."""
+        """Return a path; None when it is off."""
         if not self.on(name):
             return None
         value = self.get(name, otherwise)

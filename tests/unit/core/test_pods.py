@@ -125,8 +125,8 @@ def test_a_broken_debug_config_is_ignored(config: str) -> None:
 def test_readiness_is_not_asked_whether_a_container_runs() -> None:
     assert pods.not_running(pod(status={"conditions": []}), "app") is None
     crash = {"name": "app", "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}}}
-    told = pods.not_running(pod(status={"containerStatuses": [crash]}), "app")
-    assert told == "Container app of pod team-a/shop-7d9f-abcde does not run: CrashLoopBackOff (back-off 10s)."
+    sentence = pods.not_running(pod(status={"containerStatuses": [crash]}), "app")
+    assert sentence == "Container app of pod team-a/shop-7d9f-abcde does not run: CrashLoopBackOff (back-off 10s)."
     assert "does not run yet: Pending" in str(
         pods.not_running(pod(status={"containerStatuses": [], "phase": "Pending"}), "app")
     )

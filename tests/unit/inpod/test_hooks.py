@@ -239,7 +239,7 @@ async def test_a_hook_that_cannot_be_run_keeps_it_offline_and_says_why(pod: Pod,
 async def test_a_directory_is_no_hook(pod: Pod, checkurls: Checkurls) -> None:
     pod.file.mkdir()
     async with pod.preonline(checkurls.url("/200")) as sidecar:
-        await sidecar.until(lambda: f"{pod.file} is no file; there will be no healthcheck.html" in sidecar.said)
+        await sidecar.until(lambda: f"{pod.file} is not a file; there will be no healthcheck.html" in sidecar.said)
         assert not sidecar.is_online
 
 

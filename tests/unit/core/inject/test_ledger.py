@@ -43,7 +43,7 @@ def test_an_option_that_another_injector_adds_survives_eject_and_a_second_inject
     assert OURS not in options_of(container_of(eject(again)))
     assert inject(again).manifest == again
     if "{}" in theirs:
-        # An option that stands where it stood is no reason for others to be called again.
+        # An option that stands where it stood does not call others again.
         assert container_of(again)["env"] == container_of(manifest)["env"]
 
 

@@ -95,4 +95,4 @@ def test_no_limit_is_exceeded_and_no_ratio_grows(theirs: dict[str, dict[str, str
                 assert limit_of_theirs is not None
                 assert mine <= limit_of_theirs
         if their_limit is not None and limit is not None and request and their_request and their_limit >= their_request:
-            assert limit / request <= max(their_limit / their_request, 1) + Fraction(1, 10)
+            assert limit / request <= their_limit / their_request + Fraction(1, 10)
