@@ -92,9 +92,9 @@ class _Maker:
             spec["restartPolicy"] = self.random.choice(("Never", "OnFailure"))
         annotations = self.some(
             {
-                "debug.noah/agent": self.random.choice(("always", "on-demand", "off", "nonsense")),
-                "debug.noah/preonline": self.random.choice(("off", "/hooks/on line.sh")),
-                "debug.noah/liveness": "off",
+                "debug.noah/agent": self.random.choice(("always", "on-demand", "disabled", "nonsense")),
+                "debug.noah/preonline": self.random.choice(("disabled", "/hooks/on line.sh")),
+                "debug.noah/liveness": "disabled",
                 "debug.noah/jdwp-port": "5005",
                 "debug.noah/command": '["java", "-jar", "/a.jar"]',
                 "debug.noah/preonline-as": "container",
@@ -171,6 +171,8 @@ class _Maker:
         out = io.StringIO()
         yaml.dump_all(objects, out)
         text = out.getvalue()
+        if text.startswith("{"):
+            text = "---\n" + text  # else kubectl takes it for JSON
         if style in ("block", "indented") and self.random.random() < 0.4:
             lines = text.split("\n")
             # Before a line that begins a key, which is not within a text over several lines.

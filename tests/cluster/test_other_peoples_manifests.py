@@ -165,7 +165,7 @@ def test_a_failed_check_says_its_reason_in_an_event(kubectl: Kubectl) -> None:
         )
 
     until(lambda: "Liveness probe failed" in said(), within=60)
-    assert "SSL" in said() or "TLS" in said()
+    assert "curl: (" in said()
 
 
 QUOTA = {"limits.memory": "1Gi", "limits.cpu": "2", "requests.memory": "1Gi", "requests.cpu": "1"}
@@ -200,36 +200,33 @@ def test_a_pod_that_fits_its_quota_and_its_limit_range_still_does(narrow: Kubect
         assert made["status"]["qosClass"] == ("Burstable" if name == "fits" else "Guaranteed")
 
 
-def _accepted(kubectl: Kubectl, seed: int, count: int) -> int:
-    """How many manifests there were of which inject has changed something; all were accepted as before."""
+def _changed(kubectl: Kubectl, seed: int, count: int) -> int:
+    """How many manifests inject has changed; what was accepted before is accepted after, and comes back."""
     texts = [text for text, native in generated(seed, count) if native]
-    accepted = [text for text in texts if _is_accepted(kubectl, text)]
-    injected = [(text, manifests.inject(text)[0]) for text in accepted]
-    refused = [after for _, after in injected if not _is_accepted(kubectl, after)]
-    assert refused == []
-    assert all(manifests.eject(after) == text for text, after in injected)
-    return sum(after != text for text, after in injected)
+    refused = _refused(kubectl, texts)
+    injected = {text: manifests.inject(text)[0] for text in texts if text not in refused}
+    assert len(injected) > 0.9 * len(texts)
+    assert _refused(kubectl, list(injected.values())) == []
+    assert [text for text, after in injected.items() if manifests.eject(after) != text] == []
+    return sum(after != text for text, after in injected.items())
+
+
+def _refused(kubectl: Kubectl, texts: list[str]) -> list[str]:
+    batches = [texts[at : at + 25] for at in range(0, len(texts), 25)]
+    suspects = [batch for batch in batches if not _is_accepted(kubectl, "\n---\n".join(batch))]
+    return [text for batch in suspects for text in batch if not _is_accepted(kubectl, text)]
 
 
 def _is_accepted(kubectl: Kubectl, text: str) -> bool:
-    argv = [
-        "kubectl",
-        "--kubeconfig",
-        str(kubectl.kubeconfig),
-        "-n",
-        kubectl.namespace,
-        "apply",
-        "--dry-run=server",
-        "-f",
-        "-",
-    ]
-    return subprocess.run(argv, input=text.encode(), capture_output=True, timeout=60, check=False).returncode == 0
+    argv = ["kubectl", "--kubeconfig", str(kubectl.kubeconfig), "-n", kubectl.namespace]
+    argv += ["apply", "--dry-run=server", "-f", "-"]
+    return subprocess.run(argv, input=text.encode(), capture_output=True, timeout=300, check=False).returncode == 0
 
 
 def test_what_an_api_server_accepts_it_accepts_after_inject(kubectl: Kubectl) -> None:
-    assert _accepted(kubectl, seed=1, count=8) > 2
+    assert _changed(kubectl, seed=1, count=12) > 3
 
 
 @pytest.mark.soak
 def test_five_hundred_manifests_are_accepted_and_come_back_byte_for_byte(kubectl: Kubectl) -> None:
-    assert _accepted(kubectl, seed=2, count=500) > 150
+    assert _changed(kubectl, seed=2, count=500) > 150
