@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from noah.cli import manifests
+from noah.cli.manifests import manifests
 from noah.core.inject.manifest import inject
 from tests.cluster.conftest import Kubectl, until
 from tests.generated import manifests as generated
@@ -204,10 +204,10 @@ def _changed(kubectl: Kubectl, seed: int, count: int) -> int:
     """How many manifests inject has changed; what was accepted before is accepted after, and comes back."""
     texts = [text for text, native in generated(seed, count) if native]
     refused = _refused(kubectl, texts)
-    injected = {text: manifests.inject(text)[0] for text in texts if text not in refused}
+    injected = {text: manifests.inject(text).text for text in texts if text not in refused}
     assert len(injected) > 0.9 * len(texts)
     assert _refused(kubectl, list(injected.values())) == []
-    assert [text for text, after in injected.items() if manifests.eject(after) != text] == []
+    assert [text for text, after in injected.items() if manifests.eject(after).text != text] == []
     return sum(after != text for text, after in injected.items())
 
 

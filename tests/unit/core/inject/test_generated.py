@@ -2,7 +2,7 @@
 
 import pytest
 
-from noah.cli.manifests import eject, inject
+from noah.cli.manifests.manifests import eject, inject
 from tests.generated import manifests
 
 
@@ -10,10 +10,11 @@ def put_in_and_taken_out(seed: int, count: int) -> int:
     """How many were changed."""
     changed = 0
     for text, _ in manifests(seed, count):
-        injected, notes = inject(text)
-        changed += injected != text
-        assert eject(injected) == text
-        assert inject(injected) == (injected, notes)
+        injected = inject(text)
+        changed += injected.text != text
+        assert eject(injected.text).text == text
+        assert inject(injected.text) == injected
+        assert injected.refused == ()
     return changed
 
 
