@@ -1,4 +1,4 @@
-"""Events on a pod (events.k8s.io/v1), so that `kubectl describe pod` says why it stands still."""
+"""Events on a pod (events.k8s.io/v1), so that `kubectl describe pod` says why it is stopped."""
 
 import logging
 import secrets
@@ -15,8 +15,10 @@ CONTROLLER = "debug.noah/gateway"
 NOTE_LIMIT = 1024  # bytes, as the API says
 
 
-async def tell(cluster: Cluster, pod: Mapping[str, Any], *, reason: str, action: str, note: str, now: datetime) -> None:
-    """*reason* and *action* are words in CamelCase.
+async def write_event(
+    cluster: Cluster, pod: Mapping[str, Any], *, reason: str, action: str, note: str, now: datetime
+) -> None:
+    """Write an event on *pod*; *reason* and *action* are words in CamelCase.
 
     An event that cannot be written is logged and forgotten: a gateway can do without the right to write them.
     """

@@ -1,16 +1,21 @@
-"""What stands between a gateway and an API server in many companies: a proxy with a path, and a CONNECT proxy."""
+"""What stands between a gateway and an API server in many companies: a proxy with a path, and a CONNECT proxy.
+
+And an API server before 1.30, which is one of today whose clients cannot ask for v5.channel.k8s.io.
+"""
 
 import asyncio
 import contextlib
+import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+OFFERED = re.compile(rb"(?i)(sec-websocket-protocol: )([^\r]*)")
 Serve = Callable[[bytes, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @asynccontextmanager
-async def path_proxy(prefix: str, *, to: str) -> AsyncIterator[str]:
+async def path_proxy(prefix: str, *, to: str, before_1_30: bool = False) -> AsyncIterator[str]:
     """Its URL. It takes *prefix* off every path and speaks TLS to *to*, as Rancher and KubeSphere do."""
     host, _, port = to.removeprefix("https://").partition(":")
     trusting = ssl.create_default_context()
@@ -23,6 +28,13 @@ async def path_proxy(prefix: str, *, to: str) -> AsyncIterator[str]:
         if not path.startswith(prefix.encode()):
             writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
             return
+        if before_1_30 and (offered := OFFERED.search(rest)):
+            known = [one for one in offered[2].split(b", ") if one != b"v5.channel.k8s.io"]
+            if not known:
+                # As golang.org/x/net/websocket refuses protocols that it does not know.
+                writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                return
+            rest = OFFERED.sub(rb"\1" + b", ".join(known), rest)
         if b"upgrade: websocket" not in head.lower():
             rest = b"Connection: close\r\n" + rest  # one request per connection, so that each has its path changed
         up_reader, up_writer = await asyncio.open_connection(host, int(port), ssl=trusting)

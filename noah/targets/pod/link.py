@@ -26,7 +26,7 @@ from noah.core.session.target import PodTarget
 from noah.errors import NotFound, Unavailable
 from noah.inpod import script
 from noah.kube.clusters import Cluster
-from noah.kube.events import tell
+from noah.kube.events import write_event
 from noah.kube.exec.commands import Container
 from noah.kube.exec.held import HeldExec
 from noah.proxy.relay import Dial
@@ -273,7 +273,7 @@ class PodLink:
             return
         note = f"The debugger of {session.owner} has stopped the JVM in container {self.target.container}."
         self._announcing = _beside(
-            tell(self._cluster, pod, reason="StoppedByDebugger", action="Debugging", note=note, now=now),
+            write_event(self._cluster, pod, reason="StoppedByDebugger", action="Debugging", note=note, now=now),
             name=f"event on {self.target}",
         )
 
