@@ -7,7 +7,7 @@ from noah.cli.completion import complete_clusters, complete_targets
 from noah.cli.exit_codes import ExitCode
 from noah.cli.output import Column, output_option, print_list
 from noah.cli.target_names import full_name, place_options
-from noah.cli.terminal import BAD, CARE, GOOD, echo, styled
+from noah.cli.terminal import BAD, CARE, GOOD, echo, echo_styled, styled
 from noah.client.environment import client_from_environment
 from noah.client.gateway_client import GatewayClient, Json, target_path
 from noah.core.printable import printable
@@ -75,9 +75,9 @@ def _print(findings: list[Json]) -> None:
     for finding in findings:
         if finding["cluster"] != cluster:
             cluster = finding["cluster"]
-            echo(styled(cluster, bold=True))
+            echo_styled(styled(cluster, bold=True))
         level = styled(f"{finding['level']:<7}", fg=_COLOURS.get(finding["level"]))
-        echo(f"  {level}  {printable(str(finding.get('message')))}")
+        echo_styled(f"  {level}  {printable(str(finding.get('message')))}")
     if not findings:
         echo("The gateway knows no clusters.", err=True)
 

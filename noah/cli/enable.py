@@ -10,7 +10,7 @@ from noah.cli.duration_type import DURATION
 from noah.cli.output import output_option, print_one
 from noah.cli.session_text import COLUMNS, address, name, step_line, until, why
 from noah.cli.target_names import full_name, place_options
-from noah.cli.terminal import echo, styled
+from noah.cli.terminal import echo, echo_styled, styled
 from noah.cli.wait import USABLE, until_usable
 from noah.client.environment import client_from_environment
 from noah.client.gateway_client import Json
@@ -113,22 +113,22 @@ class _Steps:
     def __call__(self, session: Json) -> None:
         steps = session.get("steps") or []
         for step in steps[self._shown :]:
-            echo(styled(step_line(step), dim=True), err=True)
+            echo_styled(styled(step_line(step), dim=True), err=True)
         self._shown = len(steps)
 
 
 def what_now(session: Json) -> str:
-    where, session_id = address(session), session["id"]
+    where, session_id = printable(address(session) or "-"), printable(name(session))
     state = f"{session['target']} is {session['status']}" + (f": {why(session)}" if why(session) else "")
     lines = [
         printable(state),
         *([] if session["status"] in USABLE else ["The same command with --wait waits until it is ready."]),
         "",
-        f"  {styled(where or '-', bold=True)}",
+        f"  {styled(where, bold=True)}",
         "",
         f"Attach with   jdb -attach {where}",
         f"or your IDE   noah ide {session_id} --format intellij --write",
-        f"It is yours   {until(session)}; noah extend {session_id}",
+        f"It is yours   {printable(until(session))}; noah extend {session_id}",
         f"End it with   noah end {session_id}",
     ]
     return "\n".join(lines)

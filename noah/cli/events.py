@@ -9,7 +9,7 @@ from noah.cli.completion import complete_sessions, complete_targets
 from noah.cli.manifests.writing import to_yaml
 from noah.cli.output import output_option
 from noah.cli.target_names import find_session, full_name, place_options
-from noah.cli.terminal import BAD, CARE, QUIET, echo, json_text, styled
+from noah.cli.terminal import BAD, CARE, QUIET, echo, echo_styled, json_text, styled
 from noah.cli.times import clock
 from noah.client.environment import client_from_environment
 from noah.client.event_stream import EventStream
@@ -52,7 +52,7 @@ def events(
     }
     watched: Iterable[Json] = EventStream(gateway, "/events", query, notify=lambda sentence: echo(sentence, err=True))
     for event in _for_people(watched) if output in (None, "table") else watched:
-        echo(_printed(event, output), nl=output != "yaml")
+        echo_styled(_printed(event, output), nl=output != "yaml")
 
 
 def _for_people(events: Iterable[Json]) -> Iterator[Json]:

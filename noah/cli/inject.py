@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from noah.cli.exit_codes import ExitCode
-from noah.cli.terminal import BAD, CARE, GOOD, echo, styled
+from noah.cli.terminal import BAD, CARE, GOOD, echo_styled, styled
 from noah.errors import BadInput
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def _change(names: tuple[str, ...], change: "Callable[[str], Changed]", *, diff:
     changed = [(name, text, _changed(name, text, change, alone=len(texts) == 1)) for name, text in texts]
     for _, _, result in changed:
         for note in (*result.notes, *result.refused):
-            echo(styled(note, fg=CARE if note in result.notes else BAD), err=True)
+            echo_styled(styled(note, fg=CARE if note in result.notes else BAD), err=True)
     if strict and any(result.refused for _, _, result in changed):
         return ExitCode.USAGE
     for name, text, result in changed:
@@ -123,4 +123,4 @@ def _print_manifest(text: str, *, alone: bool) -> None:
 def _print_diff(name: str, old: str, new: str) -> None:
     for line in difflib.unified_diff(old.splitlines(), new.splitlines(), name, name, lineterm=""):
         colour = {"+": GOOD, "-": BAD}.get(line[:1])
-        echo(styled(line, fg=colour) if colour else line)
+        echo_styled(styled(line, fg=colour))

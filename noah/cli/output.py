@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from noah.cli.manifests.writing import to_yaml
-from noah.cli.terminal import echo, json_text, styled
+from noah.cli.terminal import echo, echo_styled, json_text, styled
 from noah.client.gateway_client import Json
 from noah.core.printable import printable
 
@@ -46,9 +46,9 @@ def print_list(
         print_data(answer, output)
     elif output == "name":
         for item in answer["items"]:
-            echo(printable(name(item)))
+            echo(name(item))
     elif answer["items"]:
-        echo("\n".join(table(answer["items"], columns, width=_width())))
+        echo_styled("\n".join(table(answer["items"], columns, width=_width())))
     else:
         echo(nothing, err=True)
 
@@ -56,9 +56,9 @@ def print_list(
 def print_one(
     item: Json, output: str | None, columns: Sequence[Column], *, name: Callable[[Json], str], text: Callable[[], str]
 ) -> None:
-    """Print *item*; *text* returns what a person reads when no -o is given."""
+    """Print *item*; *text* returns what a person reads when no -o is given, printable and with our styles."""
     if output is None:
-        echo(text())
+        echo_styled(text())
     elif output in ("json", "yaml"):
         print_data(item, output)
     else:

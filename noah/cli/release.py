@@ -10,7 +10,7 @@ from noah.cli.exit_codes import ExitCode
 from noah.cli.output import Column, output_option, print_list
 from noah.cli.repeat_filter import RepeatFilter
 from noah.cli.target_names import only_cluster, place_options
-from noah.cli.terminal import BAD, CARE, GOOD, QUIET, echo, json_text, styled
+from noah.cli.terminal import BAD, CARE, GOOD, QUIET, echo, echo_styled, json_text, styled
 from noah.cli.times import clock
 from noah.client.environment import client_from_environment
 from noah.client.event_stream import EventStream
@@ -88,7 +88,7 @@ def watch(
         for event in _events(gateway, path, {**wanted, "kind": kind}):
             if event["kind"] == ReleaseEventKind.END:
                 end = event
-            echo(json_text(event) if output else _line(event))
+            echo_styled(json_text(event) if output else _line(event))
         if end["result"] != Result.REPLACED or kind is None:
             return 0 if end["result"] == Result.DONE else ExitCode.CANNOT_DEBUG
 

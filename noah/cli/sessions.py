@@ -13,6 +13,7 @@ from noah.cli.terminal import echo
 from noah.cli.wait import until_ended
 from noah.client.environment import client_from_environment
 from noah.client.gateway_client import session_path
+from noah.core.printable import printable
 
 MOST_ENDED = 100  # sessions that are shown; a gateway keeps many more
 
@@ -62,7 +63,7 @@ def extend(*, session: str, cluster: str | None, namespace: str | None, length: 
     gateway = client_from_environment()
     session_id = find_session(gateway, session, cluster=cluster, namespace=namespace)
     _, found = gateway.post(session_path(session_id, "/extend"), {"for": int(length.total_seconds())})
-    print_one(found, output, COLUMNS, name=name, text=lambda: f"{found['target']} is yours {until(found)}.")
+    print_one(found, output, COLUMNS, name=name, text=lambda: printable(f"{found['target']} is yours {until(found)}."))
 
 
 @click.command()
@@ -80,7 +81,7 @@ def end(
     found = gateway.delete(session_path(session_id))
     if wait:
         found = until_ended(gateway, found, timeout)
-    print_one(found, output, COLUMNS, name=name, text=lambda: f"{found['target']}: {found['status']}.")
+    print_one(found, output, COLUMNS, name=name, text=lambda: printable(f"{found['target']}: {found['status']}."))
 
 
 @click.command()
@@ -95,4 +96,10 @@ def resume(*, session: str, cluster: str | None, namespace: str | None, output: 
     gateway = client_from_environment()
     session_id = find_session(gateway, session, cluster=cluster, namespace=namespace)
     _, found = gateway.post(session_path(session_id, "/resume"))
-    print_one(found, output, COLUMNS, name=name, text=lambda: f"{found['target']} runs. Attach again when you like.")
+    print_one(
+        found,
+        output,
+        COLUMNS,
+        name=name,
+        text=lambda: printable(f"{found['target']} runs. Attach again when you like."),
+    )

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.cli.command import noah
+from tests.acceptance.cli.command import SESSION, TARGET, noah
 from tests.acceptance.cli.scripted_gateway import ScriptedGateway, refuses, says
 from tests.gateway import free_port
 
@@ -83,3 +83,55 @@ async def test_bad_input_is_one_sentence_and_asks_no_gateway(
     assert (said.code, said.out) == (2, "")
     assert len(said.err.splitlines()[-1]) < 300
     assert gateway.asked == []
+
+
+NASTY = "a\x1b[31m\x1b[2J\x1b]0;title\x07\x9b31m\u202eb\u2066\r\x08"
+
+
+@pytest.mark.parametrize(
+    ("argv", "answers"),
+    [
+        (["targets"], {"GET /targets": says({"items": [{**TARGET, "app": NASTY, "phase": NASTY}], "total": 1})}),
+        (["targets", "-o", "name"], {"GET /targets": says({"items": [{**TARGET, "target": NASTY}], "total": 1})}),
+        (["targets", "-o", "yaml"], {"GET /targets": says({"items": [{**TARGET, "app": NASTY}], "total": 1})}),
+        (["targets", "-o", "json"], {"GET /targets": says({"items": [{**TARGET, "app": NASTY}], "total": 1})}),
+        (["clusters"], {"GET /clusters": says({"items": [{"name": "dev", "reason": NASTY}], "total": 1})}),
+        (
+            ["sessions"],
+            {
+                "GET /sessions": says(
+                    {"items": [{**SESSION, "owner": NASTY, "reason": NASTY}], "continue": None, "total": 1}
+                )
+            },
+        ),
+        (
+            ["sessions", "s-1"],
+            {"GET /sessions/s-1": says({**SESSION, "attached": {"debugger": NASTY, "address": NASTY}})},
+        ),
+        (
+            ["enable", "local/shop", "--wait"],
+            {
+                "POST /sessions": says(
+                    {**SESSION, "host": NASTY, "steps": [{"at": None, "text": NASTY}], "reason": NASTY}
+                )
+            },
+        ),
+        (["enable", "local/shop"], {"POST /sessions": refuses(409, NASTY, needs_restart=True)}),
+        (["enable", "local/shop"], {"POST /sessions": refuses(422, NASTY)}),
+        (["release", "watch", "r-1"], {"GET /releases/r-1/events": refuses(404, NASTY)}),
+        (["doctor", "dev"], {"GET /clusters/dev/doctor": says({"findings": [{"level": NASTY, "message": NASTY}]})}),
+        (["drift"], {"GET /drift": says({"items": [{"target": "a", "finding": NASTY, "detail": NASTY}], "total": 1})}),
+        (["ide", "s-1", "--format", "jdb"], {"GET /sessions/s-1/ide/jdb": says(NASTY)}),
+        (["extend", "s-1"], {"POST /sessions/s-1/extend": says({**SESSION, "target": NASTY})}),
+        (["end", "s-1"], {"DELETE /sessions/s-1": says({**SESSION, "target": NASTY, "status": NASTY})}),
+    ],
+)
+async def test_text_from_elsewhere_cannot_steer_the_terminal(
+    gateway: ScriptedGateway, argv: list[str], answers: dict[str, Any]
+) -> None:
+    for what, answer in answers.items():
+        gateway.on(what, answer)
+    said = await noah(gateway.url, *argv)
+    text = said.out + said.err
+    assert "title" in text
+    assert all(line.isprintable() for line in text.split("\n"))
