@@ -4,51 +4,62 @@ A person reads the first line of what a command prints, a script its exit code a
 traceback for what somebody typed, configured or switched off.
 """
 
+import importlib
 import os
 import sys
 from pathlib import Path
 
 import click
 
-from noah.cli import (
-    clusters,
-    completion,
-    doctor,
-    drift,
-    enable,
-    events,
-    ide,
-    inject,
-    probe_spec,
-    release,
-    server,
-    sessions,
-    targets,
-    version,
-    webhook,
-)
 from noah.cli.exit_codes import exit_code_of
 from noah.cli.terminal import echo
 from noah.errors import NoahError
 
-COMMANDS = (
-    *(enable.enable, targets.targets, clusters.clusters),
-    *(sessions.sessions, sessions.extend, sessions.end, sessions.resume),
-    *(events.events, ide.ide, doctor.doctor, drift.drift, probe_spec.probe_spec),
-    *(release.release, inject.inject, inject.eject, webhook.webhook),
-    *(server.serve, server.demo, server.db, completion.completion, version.version),
-)
+COMPLETION_VARIABLE = "_NOAH_COMPLETE"  # a shell sets it to ask for what it may offer
+
+# The module of each command, in the order in which a developer meets them. It is imported when its command is called:
+# a prompt, or a key that completes a name, waits for nothing else.
+COMMANDS = {
+    "enable": "enable",
+    "targets": "targets",
+    "clusters": "clusters",
+    "sessions": "sessions",
+    "extend": "sessions",
+    "end": "sessions",
+    "resume": "sessions",
+    "events": "events",
+    "ide": "ide",
+    "doctor": "doctor",
+    "drift": "drift",
+    "probe-spec": "probe_spec",
+    "release": "release",
+    "inject": "inject",
+    "eject": "inject",
+    "webhook": "webhook",
+    "serve": "server",
+    "demo": "server",
+    "db": "server",
+    "completion": "completion",
+    "version": "version",
+}
 
 
-class _AsListed(click.Group):
-    """Lists commands in the order in which a developer meets them, not by the alphabet."""
+class _CommandsByModule(click.Group):
+    """Imports the module of a command once that is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"noah.cli.{COMMANDS[cmd_name]}")
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
+        return command
 
 
 @click.group(
-    cls=_AsListed,
+    cls=_CommandsByModule,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="""
 \b
@@ -93,14 +104,10 @@ def noah(ctx: click.Context) -> None:
         ctx.color = False
 
 
-for command in COMMANDS:
-    noah.add_command(command)
-
-
 def run(args: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     try:
-        result = noah.main(args, prog_name=_called(), complete_var=completion.VARIABLE, standalone_mode=False)
+        result = noah.main(args, prog_name=_called(), complete_var=COMPLETION_VARIABLE, standalone_mode=False)
     except click.ClickException as e:
         e.show()
         return e.exit_code

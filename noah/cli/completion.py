@@ -16,8 +16,6 @@ from noah.core.printable import printable
 from noah.core.workload import SHORT_NAMES, workload_kind_of
 from noah.errors import NoahError
 
-VARIABLE = "_NOAH_COMPLETE"
-
 LONGEST_WAIT_S = 1.0  # to connect, and for the answer; nobody waits longer for a proposal
 SHELLS = ["bash", "zsh", "fish"]
 MOST_TARGETS = 200  # more proposals than that do not help a reader
@@ -103,10 +101,10 @@ def completion(shell: str) -> None:
 
 
 def _completer(kind: type[ShellComplete] | None) -> ShellComplete:
-    from noah.cli import noah
+    from noah.cli import COMPLETION_VARIABLE, noah
 
     assert kind is not None
-    return kind(noah, {}, "noah", VARIABLE)
+    return kind(noah, {}, "noah", COMPLETION_VARIABLE)
 
 
 def for_kubectl() -> None:
