@@ -50,7 +50,6 @@ class Slot:
         self.refused: Counter[str] = Counter()  # connections that were turned away, by reason
         self.attached: Attachment | None = None
         self.vm: VmState | None = None  # None: nobody is attached
-        self.last_stop: VmState | None = None
         self._allow_exit = allow_exit
         self._clock = clock
         self._changed = changed
@@ -217,8 +216,6 @@ class Slot:
     def _vm_changed(self, event: VmChanged) -> None:
         since = self.vm.since if self.vm is not None and self.vm.vm is event.vm else self._clock()
         self.vm = VmState(vm=event.vm, since=since, thread=event.thread, location=event.location)
-        if event.vm in (Vm.SUSPENDED, Vm.THREAD):
-            self.last_stop = self.vm
         self._change()
 
     def _exit_refused(self, holder: Connection) -> None:

@@ -20,7 +20,7 @@ LAST = 2.0
 
 
 class Audits:
-    """Beside the sessions' own tasks: a database that is slow or away must not hold one up."""
+    """Saves audits in a task of its own: a database that is slow or away must not hold a session up."""
 
     def __init__(self, store: SessionStore, *, every: float = EVERY) -> None:
         self._store = store
@@ -31,12 +31,12 @@ class Audits:
         self._rung = asyncio.Event()
 
     def keep(self, live: LiveSession) -> None:
-        """Until it has ended, which keeps its audit too."""
+        """Save the session's audit now and then until it has ended, which saves it too."""
         self._lives[live.session.id] = live
         self._saved[live.session.id] = live.audit
 
     def save_soon(self, session_id: str) -> None:
-        """A debugger came or went."""
+        """Save it at once: a debugger came or went."""
         self._soon.add(session_id)
         self._rung.set()
 
@@ -85,7 +85,7 @@ class Audits:
 
 @asynccontextmanager
 async def keeping_audits(store: SessionStore, *, every: float = EVERY) -> AsyncIterator[Audits]:
-    """Leaving it keeps what is not kept yet: leave it after the sessions' ports are closed."""
+    """Save audits as long as the context lasts, and at its end: leave it after the sessions' ports are closed."""
     audits = Audits(store, every=every)
     async with asyncio.TaskGroup() as group:
         saving = group.create_task(audits.save_for_ever(), name="keep what debuggers did")

@@ -1,6 +1,6 @@
-"""The live sessions: enable, end, extend, resume; and one task for each (task.py).
+"""What people ask of sessions: enable, end, extend, resume. Their tasks are in ownership.py.
 
-Whoever wants something of a session writes it into the store and wakes its task; the task alone touches the target.
+A request is written into the store and wakes the session's task; the task alone touches the target.
 """
 
 import asyncio
@@ -87,7 +87,7 @@ class Broker:
         limit: int = 100,
         after: str | None = None,
     ) -> Page[LiveSession]:
-        """Newest first. A status other than ended is not in the store: those that have it now are named to it."""
+        """Return a page, newest first. The store knows the status ended only; others are looked up by ID."""
         ids: list[str] | None = None
         if status is Status.ENDED:
             state = "ended"
@@ -122,10 +122,10 @@ class Broker:
         take_over: bool = False,
         confirm_restart: bool = False,
     ) -> tuple[LiveSession, bool]:
-        """The session and whether it is new: the same person asking again gets the one that there is.
+        """Return the session and whether it is new: the same person asking again gets the one that exists.
 
         *take_over*: end the debugger that is attached to it now, so that the next one gets the slot.
-        *confirm_restart*: the app may be restarted for it; NeedsRestart when it has to be and may not.
+        *confirm_restart*: the app may be restarted for it; NeedsRestart if it has to be and may not.
         """
         length = self._checked(length or self._settings.sessions.default_length)
         info = await self.resolve(wanted)
@@ -184,10 +184,10 @@ class Broker:
         return task.live
 
     async def ask(self, session_id: str, *, by: str, text: str | None) -> LiveSession:
-        """Tells whoever has the session that somebody waits; what they do about it is theirs."""
+        """Let the session's owner know that somebody waits; what they do about it is their decision."""
         live = await self.get(session_id)
         if live.session.is_over:
-            raise Conflict(f"Session {session_id} is over: nobody is asked for anything.")
+            raise Conflict(f"Session {session_id} is over: its target is free.")
         said = f"{by} asks to resume{f': {text}' if text else '.'}"
         live.steps.append(Step(self._clock(), said))
         asked = {"session": session_id, "owner": live.session.owner, "by": by, "text": text}
@@ -196,7 +196,7 @@ class Broker:
         return live
 
     async def settled(self, session_id: str, *, within: float) -> LiveSession:
-        """Once it is ready, in use or ended; or as it is after *within* seconds."""
+        """Return the session once it is ready, in use or ended; or as it is after *within* seconds."""
         return await self._until(session_id, lambda live: live.status in SETTLED, within=within)
 
     async def ended(self, session_id: str, *, within: float) -> LiveSession:
@@ -215,7 +215,7 @@ class Broker:
     def _task(self, live: LiveSession) -> SessionTask:
         task = self._ownership.task_of(live.session.id)
         if task is None or live.session.is_over:
-            raise Conflict(f"Session {live.session.id} is over: enable debugging anew.")
+            raise Conflict(f"Session {live.session.id} is over: enable debugging again.")
         return task
 
     def _checked(self, length: timedelta) -> timedelta:

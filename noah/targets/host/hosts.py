@@ -99,7 +99,7 @@ class HostLink:
         verdict.check(answer, where=self._app.where)
 
     async def stop(self, session: Session) -> None:
-        """A host that is not reached does not hold the session up: its flags are taken back when it answers."""
+        """End the session there. A host that is away does not hold it up: its flags are taken back once it answers."""
         try:
             async with self._app.changing:
                 verdict.check(await self._app.forwarder("stop", session.id), where=self._app.where)
@@ -129,12 +129,12 @@ class HostLink:
 
 
 def _away(error: Unavailable) -> Observation:
-    """No debugger comes through either: what was seen before says nothing."""
+    """Return that it is not reachable: no debugger gets through either, so earlier observations say nothing."""
     return Observation(presence=Presence.NOT_READY, reason=error.sentence)
 
 
 class Hosts:
-    """The kind."""
+    """The apps on all hosts."""
 
     def __init__(self, hosts: Iterable[Host], edits: EditStore, *, catalog: Catalog, holders: Holders) -> None:
         self._edits = edits
@@ -163,7 +163,7 @@ class Hosts:
         return HostLink(self._find(session.target), self._edits, changed=changed, step=step)
 
     async def drift(self) -> Sequence[Drift]:
-        """Asks every host at once; one that hangs is a line, and costs the others nothing."""
+        """Ask every host at once; one that hangs is a line, and costs the others nothing."""
         held = set(self._holders.targets)
         forgotten = [drift.forgotten(edit) for edit in await self._edits.left_over() if edit.target not in self._apps]
         async with asyncio.TaskGroup() as group:
@@ -250,7 +250,7 @@ async def _look_until_settled(app: HostedApp) -> Answer:
 
 
 def _what_it_takes(app: HostedApp, answer: Answer) -> str | None:
-    """What has to be confirmed first."""
+    """Return what has to be confirmed first."""
     if not sleeps(answer):
         return None
     if app.app.options_file is None or app.app.restart_command is None:

@@ -44,8 +44,6 @@ async def test_the_state_of_the_vm_is_that_of_what_passed(opened: Open) -> None:
     assert since >= watched.slot.attached.since
     writer.write(ask(1, jdwp.RESUME))
     await watched.until(lambda: watched.slot.vm and watched.slot.vm.vm is Vm.RUNNING)
-    assert watched.slot.last_stop is not None
-    assert watched.slot.last_stop.since == since
     writer.close()
     await watched.until(lambda: watched.slot.attached is None)
     assert watched.slot.vm is None
