@@ -85,8 +85,12 @@ def probe_spec(
     failure_threshold: int = 3,
     initial_delay_seconds: int | None = None,
     name: str = "jvm",
+    as_kubelet: bool = False,
 ) -> dict[str, Any]:
-    """Return the livenessProbe that asks checkurl, unless a debugger has suspended the JVM that reports on *name*."""
+    """Return the livenessProbe that asks checkurl, unless a debugger has suspended the JVM that reports on *name*.
+
+    *as_kubelet*: what an httpGet takes for healthy is healthy; else only 200.
+    """
     _check_url(checkurl)
     # With a second left for the start of the shell and its second look at the reports, one must remain for checkurl.
     _check("timeout", timeout_seconds, at_least=2)
@@ -98,7 +102,7 @@ def probe_spec(
         raise BadInput(f"{name[:80]!r} cannot be the name of an app: letters, digits, '_', '-' and single dots.")
     delay = {} if initial_delay_seconds is None else {"initialDelaySeconds": initial_delay_seconds}
     return {
-        "exec": {"command": _command(Question(checkurl), timeout_seconds, name)},
+        "exec": {"command": _command(Question(checkurl, as_kubelet), timeout_seconds, name)},
         **delay,
         "timeoutSeconds": timeout_seconds,
         "periodSeconds": period_seconds,

@@ -27,6 +27,11 @@ def test_a_name_and_an_initial_delay_are_there_when_they_are_asked_for() -> None
     assert spec["exec"]["command"][4:] == [URL, "2", "orders.eu"]
 
 
+def test_by_hand_200_alone_is_healthy_unless_it_is_to_be_as_a_kubelet_has_it() -> None:
+    assert probe_spec(checkurl=URL, as_kubelet=True)["exec"]["command"][4:] == [URL, "2", "jvm", "200-399"]
+    assert probe_spec(checkurl=URL, as_kubelet=True, name="shop")["exec"]["command"][6:] == ["shop", "200-399"]
+
+
 @pytest.mark.parametrize("timeout", [2, 3, 5, 60])
 def test_checkurl_has_at_least_half_of_the_time_and_leaves_a_second(timeout: int) -> None:
     deadline = float(probe_spec(checkurl=URL, timeout_seconds=timeout)["exec"]["command"][5])
