@@ -4,6 +4,7 @@ import com.sun.jdi.InterfaceType;
 import com.sun.jdi.Location;
 import com.sun.jdi.Method;
 import com.sun.jdi.NativeMethodException;
+import com.sun.jdi.ObjectCollectedException;
 import com.sun.jdi.ObjectReference;
 import com.sun.jdi.ReferenceType;
 import com.sun.jdi.StackFrame;
@@ -203,7 +204,11 @@ public class Session {
   /** As the views of an IDE do. */
   private void look() throws Exception {
     for (ThreadReference thread : vm.allThreads()) {
-      thread.name();
+      try {
+        thread.name();
+      } catch (ObjectCollectedException e) {
+        continue; // it has ended meanwhile
+      }
     }
     for (StackFrame frame : current().frames()) {
       describe(frame.location());
@@ -211,20 +216,16 @@ public class Session {
   }
 
   private String truth(String state) throws Exception {
-    int held = 0;
-    int all = 0;
+    boolean agrees = true;
     for (ThreadReference thread : vm.allThreads()) {
-      all++;
-      held += thread.suspendCount() > 0 ? 1 : 0;
+      try {
+        agrees &= thread.suspendCount() == count(thread);
+      } catch (ObjectCollectedException e) {
+        continue; // it has ended meanwhile
+      }
     }
-    boolean agrees =
-        switch (state) {
-          // A thread that was started while others were resumed one by one has inherited the VM's suspend.
-          case "running" -> held == 0 || action.startsWith("all resumed");
-          case "suspended" -> held > 0;
-          default -> held > 0 && held < all;
-        };
-    if (!agrees) {
+    // A thread that was started while others were resumed one by one has inherited the VM's suspend.
+    if (!agrees && !action.startsWith("all resumed")) {
       throw new IllegalStateException(action + ": " + state + " is not true: " + counted());
     }
     ThreadReference thread = state.equals("running") ? null : current();
