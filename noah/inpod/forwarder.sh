@@ -307,7 +307,7 @@ show() {
   [ -z "$java" ] || { echo "java $java"; stat "${java%% *}" && echo "java-age $((now - began / 100))"; }  # USER_HZ is 100
   stat 1 && echo "container-age $((now - began / 100))"
   if [ -n "$first" ]; then port_of "$first"; stat "$first" && echo "forwarder $first $began $port"
-  elif read_report && [ "$jpid $jstart" = "$java" ]; then echo "forwarder - - 0"
+  elif [ "$where" = host ] && read_report && [ "$jpid $jstart" = "$java" ]; then echo "forwarder - - 0"
   fi
   echo done
 }
