@@ -88,6 +88,7 @@ class SessionTask:
         self._acting: asyncio.Timeout | None = None
         self._look_at = 0.0  # of the loop's clock
         self._backoff = Backoff(first_s=2 * FIRST_PAUSE, longest_s=LONGEST_PAUSE)
+        self._failing_because: str | None = None  # since the last act that succeeded
         self._holding = Backoff(first_s=FIRST_PAUSE, longest_s=LONGEST_PAUSE)
         self._held_at = self._hold_at = 0.0  # when it was held last, and may be again; of the loop's clock
 
@@ -138,7 +139,7 @@ class SessionTask:
             else:
                 await self._act(action)
                 self._backoff.reset()
-                self.live.trouble = None
+                self.live.trouble = self._failing_because = None
         except CannotDebug as e:
             await self._give_up(e)
         except NoahError as e:
@@ -323,9 +324,9 @@ class SessionTask:
             await self._recover(e.sentence)
 
     async def _recover(self, sentence: str) -> None:
-        if self.live.trouble != sentence:
+        if self._failing_because != sentence:
             self._announcer.step(sentence)
-        self.live.trouble = sentence
+        self.live.trouble = self._failing_because = sentence
         self._look_at = 0.0
         self._announcer.changes()
         was_over = self.live.session.is_over

@@ -1,0 +1,209 @@
+"""A session's task over a link and a store that are a few lines each; the slot, the port and the debugger are real."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import pytest
+
+from noah.catalog.holders import Holders
+from noah.core.jdwp.wire import HANDSHAKE
+from noah.core.session.session import EndReason, Presence, Session, Word
+from noah.core.session.target import PodTarget, Target, Wanted
+from noah.errors import NoahError
+from noah.sessions.audits import Audits
+from noah.sessions.live_session import LiveSession
+from noah.sessions.task import SessionTask
+from noah.settings import GatewaySettings
+from noah.store.feed import Feed
+from noah.store.sessions import SessionStore
+from noah.targets.base import Kind, Observation
+from tests.gateway import free_port
+from tests.unit.proxy.conftest import Jvm
+
+TARGET = PodTarget("dev", "team-a", "shop-1", "app")
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass
+class FakeLink:
+    """What a pod's link does, with nothing behind it but a JVM of this process."""
+
+    jvm: Jvm
+    target: Target
+    changed: Callable[[], None]
+    observation: Observation = field(default_factory=lambda: Observation(presence=Presence.READY))
+    start_fails: NoahError | None = None
+    loses_it_at_once: bool = False
+    look_hangs: bool = False
+    is_held: bool = False
+    trouble: str | None = None
+    beat_s: float = 0.1
+    idle_beat_s: float | None = 5.0
+    look_again: float = 60.0
+    starts: int = 0
+    stops: int = 0
+    is_closed: bool = False
+    words: list[tuple[Word, datetime]] = field(default_factory=list)
+
+    async def look(self, session: Session) -> Observation:
+        if self.look_hangs:
+            await asyncio.get_running_loop().create_future()
+        return self.observation
+
+    async def start(self, session: Session, *, word: Word, now: datetime) -> Observation:
+        self.starts += 1
+        if self.start_fails is not None:
+            raise self.start_fails
+        self.is_held = True
+        self.observation = Observation(presence=Presence.READY, forwarder_alive=True)
+        if self.loses_it_at_once:
+            asyncio.get_running_loop().call_soon(self.lose)
+        return self.observation
+
+    def lose(self) -> None:
+        self.is_held = False
+        self.changed()
+
+    def sees(self, **what: Any) -> None:
+        self.observation = replace(self.observation, **what)
+        self.changed()
+
+    async def write(self, session: Session, word: Word, *, now: datetime) -> None:
+        self.words.append((word, session.expires_at))
+
+    async def stop(self, session: Session) -> None:
+        self.stops += 1
+
+    @property
+    def dial(self) -> Callable[..., Any]:
+        return self._dial
+
+    async def _dial(self, factory: Callable[[], asyncio.BufferedProtocol]) -> asyncio.Transport:
+        transport, _ = await asyncio.get_running_loop().create_connection(factory, "127.0.0.1", self.jvm.port)
+        return transport
+
+    async def close(self) -> None:
+        self.is_closed = True
+
+    def said(self, word: Word) -> bool:
+        return bool(self.words) and self.words[-1][0] is word
+
+
+class FakeKind:
+    def __init__(self, jvm: Jvm) -> None:
+        self._jvm = jvm
+        self.links: list[FakeLink] = []
+
+    def list(self) -> Iterable[Any]:
+        return []
+
+    async def resolve(self, wanted: Wanted) -> Any:
+        raise NotImplementedError
+
+    def link(self, session: Session, *, changed: Callable[[], None], step: Callable[[str], None]) -> FakeLink:
+        self.links.append(FakeLink(self._jvm, session.target, changed))
+        return self.links[-1]
+
+
+class FakeStore:
+    """One row. What is asked for is changed, as the statements of SessionStore change it."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    async def ask_end(self, id: str, *, reason: EndReason, detail: str | None, by: str | None) -> Session:
+        self.session = replace(self.session, end_reason=reason, end_detail=detail, ended_by=by)
+        return self.session
+
+    async def finish(self, id: str, *, audit: Mapping[str, Any] | None) -> Session:
+        self.session = replace(self.session, ended_at=now())
+        return self.session
+
+    async def move(self, id: str, *, target: Target) -> Session:
+        self.session = replace(self.session, target=target)
+        return self.session
+
+    async def extend(self) -> Session:
+        self.session = replace(self.session, expires_at=self.session.expires_at + timedelta(hours=1))
+        return self.session
+
+
+@dataclass
+class Story:
+    task: SessionTask
+    kind: FakeKind
+    store: FakeStore
+
+    @property
+    def live(self) -> LiveSession:
+        return self.task.live
+
+    @property
+    def link(self) -> FakeLink:
+        return self.kind.links[-1]
+
+    @property
+    def steps(self) -> list[str]:
+        return [step.text for step in self.live.steps]
+
+    async def until(self, true: Callable[[], object], within: float = 10.0) -> None:
+        async with asyncio.timeout(within):
+            while not true():
+                await asyncio.sleep(0.01)
+
+    @asynccontextmanager
+    async def debugger(self) -> AsyncIterator[asyncio.StreamWriter]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.live.session.port)
+        writer.write(HANDSHAKE)
+        try:
+            assert await asyncio.wait_for(reader.readexactly(len(HANDSHAKE)), 10) == HANDSHAKE
+            await self.until(lambda: self.live.attached)
+            yield writer
+        finally:
+            writer.close()
+
+
+@pytest.fixture
+async def jvm() -> AsyncIterator[Jvm]:
+    made = Jvm()
+    await made.open()
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def story(jvm: Jvm) -> AsyncIterator[Story]:
+    session = Session(
+        id="s-1",
+        target=TARGET,
+        workload="Deployment/shop",
+        app="shop",
+        owner="ada",
+        port=free_port(),
+        created_at=now(),
+        expires_at=now() + timedelta(hours=1),
+        allow=("127.0.0.0/8",),
+    )
+    kind, store, live = FakeKind(jvm), FakeStore(session), LiveSession(session)
+    task = SessionTask(
+        live,
+        kinds=cast(Mapping[str, Kind], {"pod": kind}),
+        holders=Holders(),
+        store=cast(SessionStore, store),
+        audits=Audits(cast(SessionStore, store)),
+        feed=Feed(epoch="e", clock=now),
+        gateway=GatewaySettings(),
+        clock=now,
+        took=lambda _: None,
+    )
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(task.run(), name="the session")
+        yield Story(task, kind, store)
+        running.cancel()
