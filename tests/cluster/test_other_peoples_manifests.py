@@ -228,5 +228,6 @@ def test_what_an_api_server_accepts_it_accepts_after_inject(kubectl: Kubectl) ->
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1800)  # 500 times through the command line's YAML, twice
 def test_five_hundred_manifests_are_accepted_and_come_back_byte_for_byte(kubectl: Kubectl) -> None:
     assert _changed(kubectl, seed=2, count=500) > 150

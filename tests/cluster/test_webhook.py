@@ -180,7 +180,7 @@ async def test_an_authority_that_has_ended_costs_the_injection_and_the_log_says_
                 return way.taken > 0
 
             await asyncio.to_thread(until, asked)
-            assert "nothing is injected from then on" in caplog.text
+            assert "from then on nothing is injected" in caplog.text
             clock.now = datetime.now(UTC)
             await asyncio.to_thread(until, lambda: "has ended" in caplog.text)
             assert "`noah webhook | kubectl apply -f -`" in caplog.text

@@ -23,5 +23,6 @@ def test_any_manifest_comes_back_byte_for_byte() -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1800)
 def test_five_hundred_manifests_come_back_byte_for_byte() -> None:
     assert put_in_and_taken_out(seed=2, count=500) > 250
