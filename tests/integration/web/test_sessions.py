@@ -103,11 +103,20 @@ async def test_who_came_and_who_was_refused_are_steps_of_the_session(gateway: Ga
             writer.write(b"JDWP-Handshake")
             assert await reader.read() == b""
             writer.close()
-    seen = await gateway.api.until(session, "ready")
-    steps = [step["text"] for step in seen["steps"]]
-    about = [text.partition(" from ")[0].partition(" of ")[0] for text in steps]
-    came = about.index("A debugger attached")
-    assert about[came : came + 3] == ["A debugger attached", "A second debugger,", "The debugger"], steps
+    expected = ["A debugger attached from", "A second debugger, from", "The debugger of"]
+    async with asyncio.timeout(30):
+        while True:
+            seen = await gateway.api.ask("GET", f"sessions/{session['id']}")
+            steps = [
+                step["text"] for step in seen["steps"] if "debugger" in step["text"] and "Ready" not in step["text"]
+            ]
+            if steps[-1:] and steps[-1].startswith(expected[-1]):
+                break
+            await asyncio.sleep(0.05)
+    # A busy JVM may stand for a moment between two refusals, which is a step of its own.
+    assert len(steps) <= 5
+    shown = [text for n, text in enumerate(steps) if n == 0 or text[:17] != steps[n - 1][:17]]
+    assert [text[: len(start)] for text, start in zip(shown, expected, strict=True)] == expected, steps
 
 
 async def test_ending_waits_until_nothing_is_left(gateway: Gateway) -> None:
