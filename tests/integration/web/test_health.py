@@ -92,7 +92,9 @@ async def test_metrics_follow_a_session(gateway: Gateway) -> None:
     assert before["process_open_fds"] > 0
 
     session = await gateway.api.ready("local/shop", allow=["10.9.9.9"])
-    _, writer = await asyncio.open_connection(session["host"], session["port"])
+    reader, writer = await asyncio.open_connection(session["host"], session["port"])
+    with suppress(ConnectionResetError):
+        assert await reader.read() == b""  # it is refused
     writer.close()
     during = await _metrics(gateway)
     assert during["noah_sessions ready"] == 1
