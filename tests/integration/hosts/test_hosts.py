@@ -11,7 +11,7 @@ import pytest
 
 from noah.demo.debugger import Jdb, jdb
 from tests.gateway import Refused, serving
-from tests.integration.hosts.machines import OPTIONS, HostedOrders, Machine
+from tests.integration.hosts.machines import OPTIONS, HostedOrders, Machine, as_user
 
 pytestmark = pytest.mark.jvm
 
@@ -147,10 +147,15 @@ async def test_a_port_that_is_taken_is_said_before_anything_is_done(
     await orders.restart()
     await orders.has_settled()
     before, pid = orders.state(), orders.pid
-    other = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", orders.jdwp)
-    async with serving(tmp_path, machine.settings(orders.settings())) as (_, api), other:
+    # Of the app's user: a port of root might be a JVM's of root, which this user cannot look into.
+    other = await asyncio.create_subprocess_exec(
+        "socat", f"TCP-LISTEN:{orders.jdwp},bind=127.0.0.1,reuseaddr,fork", "EXEC:true", **as_user()
+    )
+    async with serving(tmp_path, machine.settings(orders.settings())) as (_, api):
         session = await api.enable(orders.target, confirm_restart=True)
-        assert session["end_reason"] == "failed"
+        other.kill()
+        await other.wait()
+        assert session["end_reason"] == "failed", session
         assert f"Port {orders.jdwp}" in session["end_detail"]
         assert (orders.state(), orders.pid) == (before, pid)
 
