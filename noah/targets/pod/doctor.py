@@ -107,7 +107,7 @@ async def _of_pod(cluster: Cluster, pod: Pod, wanted: str | None) -> AsyncIterat
         yield Finding(Level.ERROR, "sh", e.sentence)
     else:
         yield Finding(Level.OK, "sh", "Commands can be run in it.")
-        for finding in _inside(answer, where, port):
+        for finding in findings_inside(answer, where, port):
             yield finding
     for level, message in pods.probe_verdicts(pod, container):
         yield Finding(Level(level), "probe", message)
@@ -123,7 +123,9 @@ async def _look(cluster: Cluster, pod: Pod, container: str, port: int) -> Answer
     return read_answer(result.stdout.decode("utf-8", "replace").splitlines())
 
 
-def _inside(answer: Answer, where: str, port: int) -> list[Finding]:
+def findings_inside(answer: Answer, where: str, port: int) -> list[Finding]:
+    """Return what the forwarder's look at a container means for debugging in it."""
+
     def found(ok: bool, check: str, good: str, bad: str, level: Level = Level.ERROR) -> Finding:
         return Finding(Level.OK, check, good) if ok else Finding(level, check, bad)
 
@@ -140,8 +142,14 @@ def _inside(answer: Answer, where: str, port: int) -> list[Finding]:
             "The probe has curl or wget for checkurl.",
             f"There is neither curl nor wget in {where}: the liveness probe cannot ask checkurl.",
         ),
-        found(answer.writable, "report", "/dev/shm can be written.", f"/dev/shm cannot be written in {where}."),
+        found(
+            answer.writable,
+            "report",
+            "/dev/shm can be written.",
+            f"/dev/shm cannot be written in {where}: it is full, or belongs to another user.",
+        ),
         found(answer.java is not None, "java", "A JVM runs.", f"No Java process runs in {where}."),
+        *([_of_several(answer, where, port)] if answer.jvms > 1 else []),
         found(
             answer.agent is not Agent.NONE,
             "agent",
@@ -149,3 +157,11 @@ def _inside(answer: Answer, where: str, port: int) -> list[Finding]:
             f"Nothing listens for a debugger on port {port}: start the JVM with {FLAG.format(port=port)}.",
         ),
     ]
+
+
+def _of_several(answer: Answer, where: str, port: int) -> Finding:
+    sentence = (
+        f"{answer.jvms} JVMs run in {where}: a session is on the one that has port {port} (process {answer.java}), "
+        "and its breakpoints spare the container only if checkurl asks that one."
+    )
+    return Finding(Level.WARNING, "java", sentence)
