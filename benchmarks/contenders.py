@@ -61,7 +61,7 @@ class Contender:
 
 
 def _until_listening(port: int, process: subprocess.Popen[bytes]) -> None:
-    """By looking: a connection would be carried to the JVM."""
+    """Wait by looking: a connection would be carried to the JVM."""
     for _ in range(600):
         if f":{port:04X} 00000000:0000 0A" in Path("/proc/net/tcp").read_text():
             return

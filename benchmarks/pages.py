@@ -77,7 +77,7 @@ async def _visited(browser: Browser, url: str) -> dict[str, float]:
 
 @asynccontextmanager
 async def _traced(browser: Browser, page: Page, found: dict[str, float], what: str) -> AsyncIterator[None]:
-    """What the longest task took, and what of that it had a processor: this machine may have other things to do."""
+    """Measure the longest task, and for how much of it it had a processor: this machine may be busy."""
     await browser.start_tracing(page=page, categories=["toplevel", "__metadata"])
     yield
     events = json.loads(await browser.stop_tracing())["traceEvents"]

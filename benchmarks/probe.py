@@ -149,7 +149,7 @@ def milliseconds(kubectl: Kubectl, pod: str, *command: str) -> float:
 
 
 def seconds(text: str) -> float:
-    """Of `0m1.230000s`."""
+    """Return the seconds of `0m1.230000s`."""
     minutes, _, rest = text.rstrip("s").partition("m")
     return int(minutes) * 60 + float(rest)
 

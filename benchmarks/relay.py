@@ -127,7 +127,7 @@ def rounds(contenders: Sequence[Contender], count: int, *, quick: bool) -> dict[
 
 
 def idle(*, uvloop: bool) -> dict[str, float]:
-    """What 1,000 debuggers cost that are attached, each through its own port, and quiet."""
+    """Measure what 1,000 debuggers cost that are attached, each through its own port, and quiet."""
     contender = gateway(first_port=30_000, ports=IDLE, uvloop=uvloop)
     with contender.up() as pid:
         before = _resident_kib(pid)

@@ -35,7 +35,7 @@ class Answer:
 
 
 class Where(StrEnum):
-    """Where the script runs: in a pod it tells its own container's processes from those of the others."""
+    """The place where the script runs: in a pod it tells its own container's processes from the others'."""
 
     POD = "pod"
     HOST = "host"
@@ -70,7 +70,7 @@ def word_arguments(session: Session, word: Word, now: datetime) -> list[str]:
 
 
 def word_line(session: Session, word: Word, now: datetime) -> bytes:
-    """Return what a held forwarder is told by its stdin."""
+    """Return the line that a held forwarder reads from its stdin."""
     seconds, state = word_arguments(session, word, now)
     return f"{state} {seconds}\n".encode()
 

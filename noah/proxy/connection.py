@@ -18,7 +18,7 @@ DIALLING: Final = 10.0  # seconds for a connection and the JVM's handshake
 # or the debugger before has just gone (the agent then listens again after some milliseconds).
 HELD_FOR: Final = 15.0  # seconds
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5  # seconds between two attempts
-QUIET_FOR: Final = 0.5  # seconds of being held before anybody is told
+QUIET_FOR: Final = 0.5  # seconds of being held before it is announced
 CLOSING: Final = 5.0  # seconds; a transport that takes longer to say that it is closed is not waited for
 
 

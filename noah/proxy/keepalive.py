@@ -32,7 +32,7 @@ def find_out_when_gone(transport: asyncio.BaseTransport) -> None:
 
 
 def silence_of(transport: asyncio.BaseTransport) -> float:
-    """Return for how many seconds the other end has not given a sign of life; 0 where that cannot be told."""
+    """Return for how many seconds the other end has not given a sign of life; 0 where that is not known."""
     fd = _tcp(transport)
     if fd is None:
         return 0.0

@@ -156,7 +156,7 @@ class Slot:
                 lambda: self.dial,
                 transport,
                 allow_exit=self._allow_exit,
-                changed=self._told,
+                changed=self._take_events,
                 waits=lambda why: self._waits(address, why),
                 held_for_s=self._held_for_s,
             )
@@ -172,14 +172,14 @@ class Slot:
             finally:
                 self._detached(holder)
 
-    # What is told
+    # What is announced
 
     def _attach(self, holder: Connection) -> None:
         self.attached = Attachment(address=holder.address, since=holder.since)
         self.vm = VmState(vm=Vm.RUNNING, since=self._clock())
         self._change()
         self._notice(EventKind.ATTACHED, f"A debugger attached from {holder.address}.", address=holder.address)
-        self._told()  # of what the JVM said before there was a debugger to say it to
+        self._take_events()  # of what the JVM said before there was a debugger to say it to
 
     def _detached(self, holder: Connection) -> None:
         holder.until = self._clock()
@@ -196,7 +196,7 @@ class Slot:
             )
         holder.over.set()
 
-    def _told(self) -> None:
+    def _take_events(self) -> None:
         if self._holder is None or self.attached is None:
             return
         for event in self._holder.take_events():
@@ -220,8 +220,8 @@ class Slot:
 
     def _exit_refused(self, holder: Connection) -> None:
         holder.exits_refused += 1
-        if holder.exits_refused == 1:  # whoever insists is not told of again and again
-            text = "The debugger asked the JVM to exit and was told that it cannot: this session does not allow it."
+        if holder.exits_refused == 1:  # a debugger that insists is announced once
+            text = "The debugger asked the JVM to exit, which this session does not allow: it was refused."
             self._notice(EventKind.EXIT_REFUSED, text, address=holder.address)
 
     def _waits(self, address: str, why: str) -> None:

@@ -26,7 +26,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What a slot has carried, in bytes by direction, and refused, by reason."""
+    """The bytes that a slot has carried, by direction, and its refusals, by reason."""
 
     carried: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)

@@ -50,7 +50,7 @@ from noah.targets.base import Kind, Link, Observation
 
 log = logging.getLogger(__name__)
 
-LOOK_WHILE_TAKEN = 2.0  # seconds; whoever is attached past the gateway leaves without a word to it
+LOOK_WHILE_TAKEN = 2.0  # seconds; a debugger that is attached past the gateway leaves unseen
 # Between two debuggers the agent has no socket at all; a look just then would find a JVM that cannot be debugged.
 LISTENS_AGAIN_WITHIN = 1.0  # seconds
 STEADY_AFTER = 20.0  # seconds that a held forwarder lasts until losing it counts as the first loss again
@@ -342,7 +342,7 @@ class SessionTask:
     async def _sleep_until(self, until: datetime) -> None:
         vm = self.live.facts.vm
         if vm is not None and passes_by(vm, self._clock()):
-            until = min(until, vm.since + STANDS_AFTER)  # then it is told
+            until = min(until, vm.since + STANDS_AFTER)  # then it is published
         seconds = (until - self._clock()).total_seconds()
         if not self.live.session.is_over:
             seconds = min(seconds, self._look_at - asyncio.get_running_loop().time())

@@ -16,7 +16,7 @@ from noah.proxy.relay import Dial
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """What one look at a target showed."""
+    """The result of one look at a target."""
 
     presence: Presence
     reason: str = ""
@@ -54,11 +54,11 @@ class Link(Protocol):
 
     @property
     def beat_s(self) -> float:
-        """How often a word is repeated while a debugger is attached; liveness.sh takes 3 s for fresh."""
+        """Seconds after which a word is repeated while a debugger is attached; liveness.sh believes one for 3 s."""
 
     @property
     def idle_beat_s(self) -> float | None:
-        """The same while nobody is attached; None: it is not repeated."""
+        """Seconds after which it is repeated while nobody is attached; None: it is not."""
 
     async def stop(self, session: Session) -> None:
         """End the forwarder and its children, remove the report, and see that they are gone."""

@@ -57,7 +57,7 @@ class LocalLink:
         return self._dial
 
     async def close(self) -> None:
-        """There is nothing to let go of."""
+        """Do nothing: this link holds nothing open."""
 
     async def _dial(self, factory: Callable[[], asyncio.BufferedProtocol]) -> asyncio.Transport:
         transport, _ = await asyncio.get_running_loop().create_connection(factory, "127.0.0.1", self._local.jdwp_port)
@@ -136,9 +136,9 @@ def _info(local: Local, ports: set[int] | None) -> TargetInfo:
 
 
 def _ports_in_use() -> set[int] | None:
-    """Where somebody listens, or, like an agent that has its debugger, did.
+    """Return the ports where somebody listens, or, like an agent that has its debugger, did.
 
-    A JVM's port is its identity here: a process without one cannot be told from any other. Both tables take 3 ms on a
+    A JVM's port is its identity here: a process without one looks like any other. Both tables take 3 ms on a
     machine with some hundred connections.
     """
     found: set[int] | None = None

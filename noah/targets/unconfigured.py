@@ -40,7 +40,7 @@ class Unconfigured:
         return self._dial
 
     async def close(self) -> None:
-        """There is nothing to let go of."""
+        """Do nothing: this link holds nothing open."""
 
     async def _dial(self, factory: Callable[[], asyncio.BufferedProtocol]) -> asyncio.Transport:
         raise Unavailable(self._sentence)

@@ -1,4 +1,4 @@
-"""The two stories, told as a user would have them told."""
+"""The two stories, as a user runs them."""
 
 import asyncio
 import os

@@ -46,17 +46,17 @@ async def failed(api: Api, target: str) -> str:
         ("pod/dev/NAMESPACE/two", 422, "several containers (one, other)"),
         ("pod/dev/NAMESPACE/done", 422, "done"),
         ("pod/dev/NAMESPACE/stuck", 422, "does not run"),
-        ("pod/dev/NAMESPACE/$(reboot)", 400, "is no name"),
-        ("pod/dev/../../etc", 400, "is no name"),
+        ("pod/dev/NAMESPACE/$(reboot)", 400, "is not a name"),
+        ("pod/dev/../../etc", 400, "is not a name"),
         ("pod/dev/" + "x" * 10_000, 400, "at most 800 characters"),
-        ("nonsense", 400, "is no target"),
+        ("nonsense", 400, "is not a target"),
         ("local/x", 404, "[[local]]"),
         ("host/h/x", 404, "host"),
     ],
 )
 async def test_what_is_not_there_is_said(api: Api, odd_pods: Kubectl, target: str, status: int, words: str) -> None:
-    told = await refused(api, target.replace("NAMESPACE", odd_pods.namespace))
-    assert (told.status, words in told.detail) == (status, True), told.detail
+    refusal = await refused(api, target.replace("NAMESPACE", odd_pods.namespace))
+    assert (refusal.status, words in refusal.detail) == (status, True), refusal.detail
 
 
 @pytest.fixture(scope="module")
@@ -117,9 +117,9 @@ async def test_a_gateway_without_the_right_to_exec_says_which_one_is_missing(
         f'namespaces = ["{kubectl.namespace}"]\n'
     )
     async with serving(tmp_path, config) as (_, api):
-        told = await failed(api, f"pod/dev/{kubectl.namespace}/deploy/shop")
-        assert "pods/exec" in told
-        assert kubectl.namespace in told
+        refusal = await failed(api, f"pod/dev/{kubectl.namespace}/deploy/shop")
+        assert "pods/exec" in refusal
+        assert kubectl.namespace in refusal
         findings = (await api.ask("GET", "clusters/dev/doctor"))["findings"]
         assert any("create pods/exec" in f["message"] for f in findings if f["level"] == "error")
 
@@ -129,8 +129,8 @@ async def test_a_debugger_past_the_gateway_is_waited_for(api: Api, kubectl: Kube
     target = f"pod/dev/{kubectl.namespace}/taken"
     async with attached_past_the_gateway(kubectl, "taken"):
         session = await api.enable(target, wait=0)
-        told = await api.until(session, "waiting")
-        assert "past the gateway" in told["reason"]
+        refusal = await api.until(session, "waiting")
+        assert "past the gateway" in refusal["reason"]
     await api.until(session, "ready")
     await api.end(session)
 

@@ -67,7 +67,7 @@ class Shop:
         return await asyncio.to_thread(self.kubectl, "exec", self.pod_name(), "--", *argv)
 
     async def socats(self) -> list[str]:
-        """Command lines of socats that are no zombies."""
+        """Command lines of socats that are not zombies."""
         lines = (await self.exec("ps", "-eo", "stat,args")).splitlines()
         return [line for line in lines if " socat " in line and not line.startswith("Z")]
 

@@ -1,6 +1,6 @@
 """A laptop or a node that is gone without a word: another network namespace, whose packets are dropped from then on.
 
-What was attached from there, or to there, is let go of within 45 s, with data on its way or without; whoever is only
+What was attached from there, or to there, is given up within 45 s, with data on its way or without; whoever is only
 quiet stays.
 """
 
@@ -78,7 +78,7 @@ def vanish(namespace: str) -> None:
 
 
 class Here:
-    """JVMs of this machine: they greet and stay quiet, until they are told to speak."""
+    """JVMs of this machine: they greet and stay quiet, until a test has them speak."""
 
     def __init__(self) -> None:
         self.port = 0

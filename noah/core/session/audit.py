@@ -24,7 +24,7 @@ def added(earlier: Audit | None, now: Audit) -> Audit:
 
 
 def left_behind(audit: Audit) -> Audit:
-    """As a gateway that was killed left it: nobody saw its last connection end, but it has."""
+    """Return it as a killed gateway left it: nobody saw its last connection end, but it has."""
     return {
         **audit,
         "connections": [c if c["until"] or c["ended"] else {**c, "ended": KILLED} for c in audit["connections"]],

@@ -95,7 +95,7 @@ def next_action(session: Session, facts: Facts, now: datetime) -> Action:
     if session.has_expired(now):
         return EndSession(EndReason.EXPIRED)
     if not facts.port_open:
-        # Even while the target is away: who connects early is told why, instead of being refused by the machine.
+        # Even while the target is away: a debugger that comes early is held, instead of being refused by the machine.
         return OpenPort()
     if not facts.looked:
         return Wait(session.expires_at)
@@ -114,14 +114,14 @@ def next_action(session: Session, facts: Facts, now: datetime) -> Action:
 
 
 def passes_by(vm: VmState | None, now: datetime) -> bool:
-    """It stands, and has not stood for so long yet that anybody is told."""
+    """Return whether it is suspended, and not yet for so long that it is published."""
     return vm is not None and vm.stands and now < vm.since + STANDS_AFTER
 
 
 def word_on(facts: Facts, now: datetime) -> Word:
-    """What the target's probe should read now."""
+    """Return what the target's probe should read now."""
     if facts.attached is None:
-        # Whoever is attached all the same came past the gateway.
+        # A debugger that is attached all the same came past the gateway.
         return Word.FREE
     if facts.vm is None:
         return Word.UNKNOWN

@@ -60,7 +60,7 @@ class Session:
 
 
 class Vm(StrEnum):
-    """What the JVM is doing, as far as passing JDWP traffic tells."""
+    """The JVM's state, as far as passing JDWP traffic shows it."""
 
     RUNNING = "running"
     THREAD = "thread-suspended"  # a debugger holds one or some threads; the VM as a whole runs
@@ -82,7 +82,7 @@ class VmState:
 
 
 class Word(StrEnum):
-    """What the gateway says in a target of its JVM, for the liveness probe; inpod/liveness.sh decides with it."""
+    """The gateway's word on a JVM, written into its target for the liveness probe; inpod/liveness.sh reads it."""
 
     FREE = "free"  # nobody is attached through the gateway
     RUNNING = "running"
@@ -96,12 +96,12 @@ class Attachment:
 
     address: str  # the client's address and port, "10.1.2.3:51514"
     since: datetime
-    debugger: str | None = None  # "IntelliJ IDEA", if it can be told from what it asks
+    debugger: str | None = None  # "IntelliJ IDEA", if what it asks shows it
     vm_name: str | None = None  # what the JVM answered to VirtualMachine.Version
 
 
 class Presence(StrEnum):
-    """How much of the target is there."""
+    """The state of a target as a whole."""
 
     READY = "ready"  # runs, and its agent can be reached
     NOT_READY = "not ready"  # is coming up, or restarting
@@ -112,7 +112,7 @@ class Presence(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What is true of a session's target now."""
+    """The observed truth about a session's target."""
 
     presence: Presence
     reason: str = ""  # one sentence, why it is not ready or cannot be debugged
@@ -128,7 +128,7 @@ class Facts:
     stood_until: datetime | None = None  # the end of the last stop that lasted (lifecycle.STANDS_AFTER)
     word: Word | None = None  # the last one that was written in the target; None: none since this gateway began
     forwarder_stopped: bool = False  # stop was asked for at the session's end, and seen to be done
-    warned: bool = False  # the holder has been told that the pause budget ends soon
+    warned: bool = False  # the holder has been warned that the pause budget ends soon
     looked: bool = True  # False: nobody has looked yet; of the target nothing is known
 
 

@@ -95,7 +95,7 @@ def parse_wanted(text: str) -> Wanted:
         case rest if rest[0] in KINDS_BY_SHORT_NAME or rest[0].startswith("app="):
             return _pod(None, None, rest, text)
         case _:
-            raise BadInput(f"{_shown(text)} is no target: {HOW}.")
+            raise BadInput(f"{_shown(text)} is not a target: {HOW}.")
 
 
 def parse_target(text: str) -> Target:
@@ -119,12 +119,12 @@ def _pod(cluster: str | None, namespace: str | None, rest: list[str], text: str)
         case [label, *container] if label.startswith("app=") and len(container) <= 1:
             app = label.removeprefix("app=")
             if not _LABEL.fullmatch(app):
-                raise BadInput(f"{_shown(text)}: {_shown(app)} is no value of a label.")
+                raise BadInput(f"{_shown(text)}: {_shown(app)} is not a value of a label.")
             return WantedPod(cluster, namespace, app=app, container=_container(container, text))
         case [pod, *container] if cluster and len(container) <= 1:
             return WantedPod(cluster, namespace, pod=_checked(pod, text), container=_container(container, text))
         case _:
-            raise BadInput(f"{_shown(text)} is no target: {HOW}.")
+            raise BadInput(f"{_shown(text)} is not a target: {HOW}.")
 
 
 def _container(part: list[str], text: str) -> str | None:
@@ -133,7 +133,9 @@ def _container(part: list[str], text: str) -> str | None:
 
 def _checked(part: str, text: str) -> str:
     if not _PART.fullmatch(part):
-        raise BadInput(f"{_shown(text)}: {_shown(part)} is no name; a name is lower-case letters, digits, '-' and '.'.")
+        raise BadInput(
+            f"{_shown(text)}: {_shown(part)} is not a name; a name is lower-case letters, digits, '-' and '.'."
+        )
     return part
 
 

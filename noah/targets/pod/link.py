@@ -324,7 +324,7 @@ class PodLink:
         return await self._cluster.exec.connect(self._container(self._there()), argv, factory)
 
     async def _forget(self) -> None:
-        """What ran there has ended."""
+        """Drop what is known of the container: what ran there has ended."""
         self._last = self._port = None
         await self._release()
 

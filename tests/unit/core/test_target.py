@@ -71,7 +71,7 @@ def test_a_name_of_10_kb_is_refused_without_being_repeated(text: str) -> None:
 
 
 def test_a_name_that_is_too_long_for_a_part_is_shown_shortened() -> None:
-    with pytest.raises(BadInput, match="is no name") as caught:
+    with pytest.raises(BadInput, match="is not a name") as caught:
         parse_wanted("local/" + "x" * 254)
     assert len(caught.value.sentence) < 300
 
@@ -95,5 +95,5 @@ def test_what_may_mean_several_jvms_is_no_target(text: str) -> None:
 
 
 def test_a_stored_name_is_checked_too() -> None:
-    with pytest.raises(BadInput, match="is no name"):
+    with pytest.raises(BadInput, match="is not a name"):
         parse_target("pod/dev/team-a/../app")

@@ -399,7 +399,7 @@ def test_a_killed_socat_can_be_started_again_beside_its_debugger(session: Sessio
         assert shakes_hands(debugger)
         os.kill(pid, 9)
         until(lambda: session.started[0].poll() is not None)
-        assert session.alive(), "a debugger is attached, whoever carries its bytes"
+        assert session.alive(), "a debugger is attached, whatever carries its bytes"
         assert "forwarder" in session.look(), "the report is there"
         assert forwarder(session.start(state="suspended"))[0] != pid
         assert session.alive()

@@ -124,8 +124,8 @@ def test_a_hook_that_fails_ends_it_with_its_code_and_last_lines(pod: Pod) -> Non
     done = pod.start("echo", "never")
     assert done.returncode == 3
     assert "never" not in done.stdout
-    told = pod.message.read_text().splitlines()
-    assert told == [f"noah: preStart {pod.file} failed with exit code 3", *(f"line {i}" for i in range(3, 8))]
+    said = pod.message.read_text().splitlines()
+    assert said == [f"noah: preStart {pod.file} failed with exit code 3", *(f"line {i}" for i in range(3, 8))]
 
 
 def test_a_hook_that_never_ends_is_ended_with_all_that_it_has_started(pod: Pod) -> None:
@@ -207,7 +207,7 @@ async def test_it_is_online_after_checkurl_and_then_the_hook(pod: Pod, checkurls
     async with pod.preonline(checkurls.url("/200")) as sidecar:
         await sidecar.until(lambda: sidecar.is_online)
         assert "[preOnline] hello\n" in sidecar.said
-        # It is told once it is true.
+        # It is printed once it is true.
         await sidecar.until(
             lambda: (pod.shared / ".noah-preonline").read_text() == "online: healthcheck.html is there\n"
         )

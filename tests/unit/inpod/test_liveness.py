@@ -513,7 +513,7 @@ async def test_without_a_tool_it_fails_with_a_sentence(paths: dict[str, str], re
 async def test_no_process_is_left_to_a_pid_1_that_does_not_reap(
     with_each_tool: list[Container], checkurls: Checkurls, path: str
 ) -> None:
-    # Whoever is a subreaper gets what PID 1 of a container would get.
+    # A subreaper gets what PID 1 of a container would get.
     program = (
         "import ctypes, os, subprocess, sys\n"
         "ctypes.CDLL(None).prctl(36, 1)\n"

@@ -76,14 +76,14 @@ class StreamTransport(asyncio.Transport, asyncio.Protocol):
         {"abort", "can_write_eof", "close", "get_write_buffer_size", "is_closing"}
         | {"pause_reading", "resume_reading", "write", "write_eof"}
     )
-    TOLD = frozenset({"connection_lost", "eof_received", "pause_writing", "resume_writing"})
+    PASSED_ON = frozenset({"connection_lost", "eof_received", "pause_writing", "resume_writing"})
 
     def __init__(self, protocol: asyncio.BufferedProtocol) -> None:
         super().__init__()
         self._protocol = protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        for names, whose in ((self.ASKED, transport), (self.TOLD, self._protocol)):
+        for names, whose in ((self.ASKED, transport), (self.PASSED_ON, self._protocol)):
             for name in names:
                 setattr(self, name, getattr(whose, name))
         self._protocol.connection_made(self)
@@ -175,8 +175,8 @@ class Watched:
         assert await reader.readexactly(len(HANDSHAKE)) == HANDSHAKE
         return reader, writer
 
-    def told(self, kind: str) -> list[Mapping[str, Any]]:
-        return [data for told, data in self.notices if told == kind]
+    def notices_of(self, kind: str) -> list[Mapping[str, Any]]:
+        return [data for one, data in self.notices if one == kind]
 
 
 Open = Callable[..., Awaitable[Watched]]

@@ -20,8 +20,8 @@ async def test_an_address_that_is_not_allowed_never_reaches_the_jvm(opened: Open
             await reader.readexactly(1)
     assert watched.slot.refused == {"not_allowed": 3}
     assert watched.jvm.touched == 0
-    await watched.until(lambda: watched.told("refused"))
-    assert [refusal["address"] for refusal in watched.told("refused")] == ["127.0.0.1"]  # told once
+    await watched.until(lambda: watched.notices_of("refused"))
+    assert [refusal["address"] for refusal in watched.notices_of("refused")] == ["127.0.0.1"]  # announced once
 
 
 @pytest.mark.parametrize("said", [b"GET / HTTP/1.1\r\n\r\n", TLS_HELLO, b"JDWP-handshake", b"\x00"])

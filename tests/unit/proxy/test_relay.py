@@ -169,7 +169,7 @@ async def test_a_fin_reaches_the_jvm_at_once(opened: Open) -> None:
     async with asyncio.timeout(5):  # milliseconds, on a quiet machine
         await ended.wait()
     await watched.until(lambda: watched.slot.attached is None)
-    assert watched.told("detached")[0]["ended"] == "the debugger closed the connection"
+    assert watched.notices_of("detached")[0]["ended"] == "the debugger closed the connection"
 
 
 async def test_a_jvm_that_dies_takes_its_debuggers_connection_with_it(opened: Open) -> None:

@@ -1,4 +1,4 @@
-"""A port's life: one debugger at a time, and everybody else is told why not."""
+"""A port's life: one debugger at a time, and everybody else hears why not."""
 
 import asyncio
 import socket
@@ -75,8 +75,8 @@ async def test_a_second_debugger_is_refused_and_told_who_holds_the_slot(opened: 
     second[1].write(HANDSHAKE)
     assert await hung_up(second)
     holder: str = "{}:{}".format(*first[1].get_extra_info("sockname"))
-    await watched.until(lambda: watched.told("refused"))
-    [refusal] = watched.told("refused")
+    await watched.until(lambda: watched.notices_of("refused"))
+    [refusal] = watched.notices_of("refused")
     assert (refusal["reason"], refusal["holder"]) == ("slot_taken", holder)
     assert watched.jvm.touched == 1
     first[1].write(b"still works")
@@ -89,8 +89,8 @@ async def test_the_next_debugger_takes_over_once_that_is_allowed(opened: Open) -
     await watched.slot.take_over()
     await watched.attach()
     assert await hung_up(first)
-    await watched.until(lambda: watched.told("detached"))
-    assert watched.told("detached")[0]["ended"].startswith("taken over by 127.0.0.1:")
+    await watched.until(lambda: watched.notices_of("detached"))
+    assert watched.notices_of("detached")[0]["ended"].startswith("taken over by 127.0.0.1:")
     assert watched.jvm.debuggers == 2
     third = await watched.connect()
     third[1].write(HANDSHAKE)
@@ -185,8 +185,8 @@ async def test_a_jvm_that_is_not_there_is_said_in_a_sentence(opened: Open) -> No
     streams = await watched.connect()
     streams[1].write(HANDSHAKE)
     assert await hung_up(streams)
-    await watched.until(lambda: watched.told("refused"))
-    [refusal] = watched.told("refused")
+    await watched.until(lambda: watched.notices_of("refused"))
+    [refusal] = watched.notices_of("refused")
     assert refusal["reason"] == "upstream_failed"
     assert refusal["text"].startswith("The JVM takes no debugger")
 
@@ -201,8 +201,8 @@ async def test_what_a_target_says_of_itself_is_passed_on_at_once(opened: Open) -
     streams = await watched.connect()
     streams[1].write(HANDSHAKE)
     assert await hung_up(streams)
-    await watched.until(lambda: watched.told("refused"))
-    assert watched.told("refused")[0]["text"] == "The container restarts."
+    await watched.until(lambda: watched.notices_of("refused"))
+    assert watched.notices_of("refused")[0]["text"] == "The container restarts."
 
 
 async def test_the_next_debugger_goes_where_the_session_has_gone(opened: Open) -> None:
@@ -221,8 +221,8 @@ async def test_an_exit_becomes_a_command_that_no_jvm_knows_and_is_noticed_once(o
     writer.write(ask(1, jdwp.EXIT, integer(0)) * 3 + ask(2, jdwp.VERSION))
     # This JVM echoes.
     assert await reader.readexactly(56) == ask(1, command(1, 127), integer(0)) * 3 + ask(2, jdwp.VERSION)
-    await watched.until(lambda: watched.told("exit_refused"))
-    assert len(watched.told("exit_refused")) == 1
+    await watched.until(lambda: watched.notices_of("exit_refused"))
+    assert len(watched.notices_of("exit_refused")) == 1
 
 
 async def test_an_exit_passes_where_the_session_allows_it(opened: Open) -> None:
@@ -243,9 +243,9 @@ async def test_an_oversized_packet_ends_the_connection_and_never_reaches_the_jvm
     streams = await watched.attach()
     streams[1].write(integer(0x7FFFFFFF) + ask(1, jdwp.VERSION)[4:])
     assert await hung_up(streams)
-    await watched.until(lambda: watched.told("detached"))
-    assert watched.told("packet_refused")[0]["length"] == 0x7FFFFFFF
-    assert "2147483647 bytes" in watched.told("detached")[0]["ended"]
+    await watched.until(lambda: watched.notices_of("detached"))
+    assert watched.notices_of("packet_refused")[0]["length"] == 0x7FFFFFFF
+    assert "2147483647 bytes" in watched.notices_of("detached")[0]["ended"]
     assert not heard
 
 
