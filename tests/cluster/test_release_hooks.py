@@ -37,6 +37,8 @@ def shop(name: str, *, replicas: int, **spec: Any) -> dict[str, Any]:
         "imagePullPolicy": "Never",
         "command": ["java", "-Xmx32m", "-XX:TieredStopAtLevel=1", "-cp", "/app", "App"],
         "ports": [{"name": "http", "containerPort": 8080}],
+        # Its sidecar has some then, too; of BestEffort all pods of a node share what the least of the others gets.
+        "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}},
         "livenessProbe": {"httpGet": {"path": "/checkurl", "port": "http"}, "periodSeconds": 2},
         "startupProbe": {"httpGet": {"path": "/checkurl", "port": "http"}, "periodSeconds": 1, "failureThreshold": 90},
         "volumeMounts": [{"name": "hooks", "mountPath": "/app/noah"}],

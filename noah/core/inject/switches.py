@@ -18,7 +18,8 @@ debug.noah/preonline: FILE | off          /app/noah/preonline.sh
 debug.noah/preonline-seconds: N           300
 debug.noah/preonline-tries: N             3
 debug.noah/preonline-as: sidecar | container   a plain container is for clusters before 1.29
-debug.noah/preonline-cpu: QUANTITY        the sidecar's request and limit: 50m, or the app's if that is less
+debug.noah/preonline-cpu: QUANTITY        the sidecar's request and limit: 50m, or the app's if that is less; none where
+                                          the app has none, so that a pod's class stays
 debug.noah/preonline-memory: QUANTITY     the same: 64Mi; a hook that starts a JVM needs more
 debug.noah/drain-seconds: N               5: how long the app runs on after healthcheck.html is gone
 """
