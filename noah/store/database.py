@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,12 +13,14 @@ from sqlalchemy.engine import URL, ExceptionContext, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import QueuePool
 
 from noah.clock import machine_clock
 from noah.errors import BadInput, BadSettings, Unavailable
 from noah.store.tables import metadata
 
 TAKES = 10.0  # seconds at most, for a whole transaction; the longest here is a page of sessions
+GIVEN_BACK_WITHIN = 1.0  # seconds
 BUSY = 5.0  # seconds that SQLite waits for another writer
 READ_ONLY = "25006"  # SQLSTATE of a write to what has become a standby
 
@@ -136,6 +138,13 @@ class Database:
                 raise Unavailable(f"The database does not answer: {file}: {e}.") from None
 
     async def close(self) -> None:
+        """Close all connections. One that a cancelled task is still giving back is waited for: dispose() forgets it."""
+        pool = self._engine.pool
+        assert isinstance(pool, QueuePool)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GIVEN_BACK_WITHIN):
+                while pool.checkedout():  # noqa: ASYNC110 - a pool tells nobody
+                    await asyncio.sleep(0.01)
         await self._engine.dispose()
 
     @asynccontextmanager
