@@ -113,10 +113,12 @@ class Agent:
 
     @contextlib.contextmanager
     def attached(self) -> Iterator[socket.socket]:
-        with socket.create_connection(("127.0.0.1", self.port)) as debugger:
-            self.until("taken")
-            yield debugger
-        self.until("free")
+        try:
+            with socket.create_connection(("127.0.0.1", self.port)) as debugger:
+                self.until("taken")
+                yield debugger
+        finally:
+            self.until("free")
 
 
 @contextlib.contextmanager

@@ -302,7 +302,7 @@ async def test_what_is_no_report_neither_blocks_nor_speaks_nor_hides_a_good_one(
         assert (await container.probe(nobody))[0] == 1
 
         os.mkfifo(container.reports / "noah-jvm.aaa.word")
-        (container.reports / "noah-jvm.aaa.jvm").write_text(line_of(java))  # no word can be read: unknown
+        (container.reports / "noah-jvm.aaa.jvm").write_text(f"{line_of(java)}\n")  # no word can be read: unknown
         assert (await container.probe(nobody))[0] == 0
         (container.reports / "noah-jvm.aaa.jvm").unlink()
         container.report(line_of(java), said_ago("suspended"), session="zzz")
@@ -354,14 +354,14 @@ def limited(argv: list[str], env: dict[str, str], *, processes: int) -> subproce
 
 def test_a_suspended_java_costs_no_fork(container: Container, checkurls: Checkurls, java: Agent) -> None:
     with java.attached():
-        container.report(line_of(java), said_ago("suspended"))
-        suspended = limited(container.argv(checkurls.url("/200")), container.env, processes=1)
+        container.report(line_of(java), said_ago("suspended"), name="orders")
+        suspended = limited(container.argv(checkurls.url("/200"), "1", "orders"), container.env, processes=1)
         assert suspended is not None
         assert (suspended.returncode, suspended.stderr) == (0, b"")
         assert b"suspended" in suspended.stdout
 
-        container.report(line_of(java), said_ago("running"))
-        running_on = limited(container.argv(checkurls.url("/200")), container.env, processes=1)
+        container.report(line_of(java), said_ago("running"), name="orders")
+        running_on = limited(container.argv(checkurls.url("/200"), "1", "orders"), container.env, processes=1)
         assert running_on is None or running_on.returncode != 0, "the limit does not limit: this test could not fail"
 
 
@@ -369,9 +369,11 @@ def test_a_jvm_whose_sockets_may_not_be_looked_at_is_spared(container: Container
     if os.getuid() != 0:
         pytest.skip("running as another user takes root")
 
+    env = container.env | {"PATH": os.environ["PATH"]}  # the tools of a test are its user's alone
+
     def probe_as_user() -> int:
         return subprocess.run(
-            container.argv(nobody, "1", "orders"), env=container.env, capture_output=True, check=False, user=AS_USER
+            container.argv(nobody, "1", "orders"), env=env, capture_output=True, check=False, user=AS_USER
         ).returncode
 
     container.report(line_of(java), said_ago("running", 5), name="orders")
