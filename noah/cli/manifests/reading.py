@@ -27,7 +27,6 @@ _PARSER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 MOST_VALUES = 1_000_000
 
 MOST_COLONS = 100  # each costs another reading of the text
-_COLON = "\ue000"  # stands for a colon; a private character, which no manifest has a use for
 
 
 class NotReadable(BadInput):
@@ -73,23 +72,30 @@ class AliasNode(Node):
 
 def compose(text: str) -> Node | None:
     """Return the root of the first document in *text*; None if there is none. Raises NotReadable."""
-    parsed = _without_surrogates(text)
+    parsed, colon = _without_surrogates(text), ""
     for _ in range(MOST_COLONS):
         loader = _PARSER(parsed)
         try:
-            return _Composer(loader).root()
+            return _Composer(loader, colon).root()
         except yaml.YAMLError as e:
             mark = getattr(e, "problem_mark", None) or getattr(e, "context_mark", None)
             problem = getattr(e, "problem", None) or str(e).splitlines()[0]
             if problem != "found unexpected ':'" or mark is None or parsed[mark.index] != ":":
                 raise NotReadable(str(problem), mark.line if mark else 0) from None
             # libyaml 0.2 refuses [a:], where 0.1 takes the colon for a part of the word.
-            parsed = parsed[: mark.index] + _COLON + parsed[mark.index + 1 :]
+            colon = colon or _unused_in(text)
+            parsed = parsed[: mark.index] + colon + parsed[mark.index + 1 :]
         except RecursionError:
             raise NotReadable("it is nested too deeply", 0) from None
         finally:
             loader.dispose()
     raise NotReadable("it has too many colons at the end of words in flow style", 0)
+
+
+def _unused_in(text: str) -> str:
+    """Return a private character that the text does not have, written or as an escape."""
+    codes = text.lower()
+    return next(chr(code) for code in range(0xE000, 0xF900) if chr(code) not in text and f"{code:04x}" not in codes)
 
 
 def meaning(root: Node, text: str) -> Any:
@@ -170,8 +176,10 @@ _SURROGATES = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-
 
 
 class _Composer:
-    def __init__(self, loader: Any) -> None:
+    def __init__(self, loader: Any, colon: str) -> None:
+        """*colon*: the character that stands for some of the text's colons; empty: none does."""
         self._loader = loader
+        self._colon = colon
         self._anchors: dict[str, Node] = {}
 
     def root(self) -> Node | None:
@@ -189,7 +197,12 @@ class _Composer:
         node: Node
         if isinstance(event, yaml.ScalarEvent):
             node = ScalarNode(
-                start, end, event.tag, event.value.replace(_COLON, ":"), event.style, bool(event.implicit[0])
+                start,
+                end,
+                event.tag,
+                event.value.replace(self._colon, ":") if self._colon else event.value,
+                event.style,
+                bool(event.implicit[0]),
             )
             self._anchor(event.anchor, node)
         elif isinstance(event, yaml.MappingStartEvent):
