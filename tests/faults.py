@@ -60,11 +60,16 @@ def _reset(writer: asyncio.StreamWriter) -> None:
 
 
 class Link:
-    """A relay to the port *to* that can be cut: its connections are reset, and new ones refused, until it is mended."""
+    """A relay to the port *to* that can be cut: its connections are reset, and new ones refused, until it is mended.
+
+    Or frozen: connections stay and new ones are taken, and no byte passes, until it is thawed.
+    """
 
     def __init__(self, to: int) -> None:
         self._to = to
         self._open: set[asyncio.StreamWriter] = set()
+        self._flows = asyncio.Event()
+        self._flows.set()
         self.port = 0
         self._server: asyncio.Server | None = None
 
@@ -77,19 +82,33 @@ class Link:
             self._server.close()
         for writer in list(self._open):
             _reset(writer)
+        self.thaw()  # for tasks that would wait here for ever
+
+    def freeze(self) -> None:
+        self._flows.clear()
+
+    def thaw(self) -> None:
+        self._flows.set()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._to)
         both = (writer, far_writer)
         self._open.update(both)
-        plain, chance = Network(), random.Random(0)
         try:
             with suppress(OSError):
-                await asyncio.gather(_pass(plain, chance, reader, far_writer), _pass(plain, chance, far_reader, writer))
+                await asyncio.gather(self._pass(reader, far_writer), self._pass(far_reader, writer))
         finally:
             self._open.difference_update(both)
             for each in both:
                 each.transport.abort()
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while piece := await reader.read(65536):
+            await self._flows.wait()
+            writer.write(piece)
+            await writer.drain()
+        await self._flows.wait()  # the end of a stream is something that passes, too
+        writer.write_eof()
 
 
 @asynccontextmanager

@@ -1,0 +1,143 @@
+"""Apps in pods of a test's own, probed by the liveness expression: what the kubelet and the app itself say about them.
+
+The app is asked over the pod network, so that the API server's audit log has the gateway's execs only.
+"""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+from noah.core.inject.probe import probe_spec
+from tests.cluster.conftest import Kubectl, java_app
+
+CHECKURL = "http://127.0.0.1:8080/checkurl"
+PERIOD_S, FAILURES, TIMEOUT_S = 2, 3, 3
+# The issue's bound for a dead app: 2 x threshold x period, here 12 s. Three failures take about 8 s.
+BOUND_S = 2 * FAILURES * PERIOD_S
+# Kubernetes tells the time of a container's end in whole seconds, and a container has its grace period of one second.
+MARGIN_S = 3
+OURS = probe_spec(checkurl=CHECKURL, timeout_seconds=TIMEOUT_S, period_seconds=PERIOD_S, failure_threshold=FAILURES)
+
+
+def pod_of(name: str, **more: Any) -> dict[str, Any]:
+    """A pod's manifest. *more* is java_app()'s."""
+    return {"apiVersion": "v1", "kind": "Pod", **java_app(name, **{"livenessProbe": OURS, **more})}
+
+
+class ProbedApp:
+    """One container in which App.java runs. *name* is the pod's, and the value of its label `app`."""
+
+    def __init__(self, kubectl: Kubectl, name: str) -> None:
+        self.kubectl = kubectl
+        self.name = name
+        self.ip = ""
+        self._working: list[asyncio.StreamWriter] = []
+
+    def __repr__(self) -> str:
+        return f"<{self.kubectl.namespace}/{self.name}>"
+
+    async def pod(self) -> dict[str, Any]:
+        return await asyncio.to_thread(self.kubectl.get, "pod", self.name)
+
+    async def come_up(self) -> None:
+        await asyncio.to_thread(self.kubectl.wait, f"pod/{self.name}", "condition=Ready", timeout=120)
+        self.ip = (await self.pod())["status"]["podIP"]
+
+    async def exec(self, *argv: str) -> str:
+        return await asyncio.to_thread(self.kubectl, "exec", self.name, "--", *argv)
+
+    # The kubelet's word
+
+    async def restarts(self) -> int:
+        return int((await self._container())["restartCount"])
+
+    async def killed_at(self) -> datetime | None:
+        """The end of the container's run before this one; None when there was none."""
+        ended: Mapping[str, Any] = (await self._container())["lastState"].get("terminated") or {}
+        return datetime.fromisoformat(ended["finishedAt"]) if ended else None
+
+    async def is_killed(self, *, within: float) -> datetime | None:
+        """The time at which the kubelet killed it; None when it lives for *within* seconds from now."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                # The kubelet reports a restart now and then before it reports the end that came before.
+                while (at := await self.killed_at()) is None:
+                    await asyncio.sleep(0.5)
+                return at
+        return None
+
+    async def _container(self) -> dict[str, Any]:
+        statuses: list[dict[str, Any]] = (await self.pod())["status"]["containerStatuses"]
+        return statuses[0]
+
+    # The app's own word
+
+    async def get(self, path: str, *, port: int = 8080, within: float = 10) -> str:
+        """The answer to a GET, with its head. TimeoutError or OSError when there is none."""
+        async with asyncio.timeout(within):
+            reader, writer = await asyncio.open_connection(self.ip, port)
+            try:
+                writer.write(_request(path))
+                answer = await reader.read()
+            finally:
+                writer.transport.abort()
+        if not answer:
+            raise ConnectionError(f"{self.name} hung up without an answer to {path}")
+        return answer.decode()
+
+    async def hang(self) -> datetime:
+        """Makes checkurl hang from now on; the time."""
+        at = datetime.now(UTC)
+        assert "hanging" in await self.get("/hang")
+        return at
+
+    async def work(self, *, port: int = 8080) -> None:
+        """Begins a request that runs into a breakpoint in App.compute; nobody waits for its answer."""
+        _, writer = await asyncio.open_connection(self.ip, port)
+        writer.write(_request("/work"))
+        self._working.append(writer)
+
+    async def answers(self, *, within: float = 3) -> bool:
+        try:
+            return "200 OK" in await self.get("/checkurl", within=within)
+        except (OSError, TimeoutError):
+            return False
+
+    async def stands(self, *, within: float = 30) -> None:
+        """Waits until checkurl hangs, as it does at a breakpoint."""
+        async with asyncio.timeout(within):
+            while await self.answers(within=2) or await self.answers(within=2):
+                await asyncio.sleep(0.1)
+
+    async def runs(self, *, within: float = 30) -> None:
+        """Waits until checkurl answers."""
+        async with asyncio.timeout(within):
+            while not await self.answers():
+                await asyncio.sleep(0.2)
+
+    def close(self) -> None:
+        for writer in self._working:
+            writer.transport.abort()
+
+
+def _request(path: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n".encode()
+
+
+async def come_up(kubectl: Kubectl, *manifests: dict[str, Any]) -> dict[str, ProbedApp]:
+    """The apps of these pods, ready, by name."""
+    await asyncio.to_thread(kubectl.apply, *manifests)
+    apps = {manifest["metadata"]["name"]: ProbedApp(kubectl, manifest["metadata"]["name"]) for manifest in manifests}
+    # One after the other: nobody waits longer than for the slowest.
+    for app in apps.values():
+        await app.come_up()
+    return apps
+
+
+def pods_named(kubectl: Kubectl, app: str) -> list[dict[str, Any]]:
+    """The pods of a workload, those that are going away as well."""
+    items: list[dict[str, Any]] = json.loads(kubectl("get", "pods", "-l", f"app={app}", "-o", "json"))["items"]
+    return items
