@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,12 +60,13 @@ async def _stop_in_rounds(
         try:
             async with serving(folder, config) as (_, api):
                 for _ in range(rounds):
-                    outage, over = _outage(way, chance), asyncio.Event()
-                    each = [
-                        _stop(api, names[name], app, stops[name], after=chance.uniform(2, 6), over=over)
-                        for name, app in apps.items()
-                    ]
-                    await asyncio.gather(_then(outage, over), *each)
+                    # A cut that comes while somebody attaches is another story.
+                    attach, over = asyncio.Barrier(count + 1), asyncio.Event()
+                    async with asyncio.TaskGroup() as group:
+                        group.create_task(_outage(way, chance, attach, over))
+                        for name, app in apps.items():
+                            after = chance.uniform(2, 6)
+                            group.create_task(_stop(api, names[name], app, stops[name], attach, over, after=after))
         finally:
             for app in apps.values():
                 app.close()
@@ -76,12 +76,15 @@ async def _stop_in_rounds(
     return stops
 
 
-async def _stop(api: Api, reach: str, app: ProbedApp, stops: Stops, *, after: float, over: asyncio.Event) -> None:
+async def _stop(
+    api: Api, reach: str, app: ProbedApp, stops: Stops, attach: asyncio.Barrier, over: asyncio.Event, *, after: float
+) -> None:
     # The same session in each round: who has one gets it again.
     session = await api.enable(f"pod/{reach}/{app.kubectl.namespace}/{app.name}")
     await api.until(session, "ready")
     async with attached(session["port"]) as debugger:
         await debugger.stop_in("compute")
+        await attach.wait()
         await asyncio.sleep(after)
         await app.work()
         await asyncio.sleep(1)
@@ -90,24 +93,17 @@ async def _stop(api: Api, reach: str, app: ProbedApp, stops: Stops, *, after: fl
         await over.wait()
 
 
-def _outage(way: Link, chance: random.Random) -> Callable[[], Awaitable[None]]:
+async def _outage(way: Link, chance: random.Random, attach: asyncio.Barrier, over: asyncio.Event) -> None:
     begins, lasts, freezes = chance.uniform(0, 10), chance.uniform(3, 1.5 * STOP_S), chance.random() < 0.5
-
-    async def run() -> None:
-        await asyncio.sleep(begins)
-        if freezes:
-            way.freeze()
-        else:
-            await way.cut()
-        await asyncio.sleep(lasts)
-        if freezes:
-            way.thaw()
-        else:
-            await way.mend()
-
-    return run
-
-
-async def _then(outage: Callable[[], Awaitable[None]], over: asyncio.Event) -> None:
-    await outage()
+    await attach.wait()
+    await asyncio.sleep(begins)
+    if freezes:
+        way.freeze()
+    else:
+        await way.cut()
+    await asyncio.sleep(lasts)
+    if freezes:
+        way.thaw()
+    else:
+        await way.mend()
     over.set()
