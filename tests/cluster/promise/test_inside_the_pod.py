@@ -24,7 +24,8 @@ from tests.gateway import Api, serving
 
 pytestmark = [pytest.mark.cluster, pytest.mark.jvm]
 
-WATCHED_S = 30.0  # what nothing spares is killed after 8 s
+WATCHED_S = 40.0  # what nothing spares is killed after 20 s
+HIDDEN_S = 90.0  # a dead app that is not killed within that counts as hidden
 TOOL_PORT, HELPER_PORT = 8081, 8081
 # The app that checkurl means has no agent; the helper beside it is what is debugged.
 TWO_JVMS = (
@@ -56,7 +57,7 @@ class Stranger:
 @dataclass(frozen=True)
 class Helper:
     spared: int  # restarts while the helper stood at a breakpoint and the app was well
-    killed_after: float | None  # seconds from the app's death; None: not within a minute
+    killed_after: float | None  # seconds from the app's death; None: it was hidden
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def test_a_breakpoint_with_a_full_shared_memory_kills_nothing(observed: Observed
 @pytest.mark.parametrize("reach", ["pod", "api-server"])
 def test_a_report_that_cannot_be_written_is_tried_again_with_growing_pauses(observed: Observed, reach: str) -> None:
     full = observed.full[reach]
-    # Pauses that double from half a second up to 15 s allow for six in half a minute.
+    # Pauses that double from half a second up to 15 s allow for six in 40 s.
     assert full.first_half + full.second_half <= 8
     assert full.second_half <= max(1, full.first_half)
 
@@ -114,7 +115,7 @@ def test_a_helpers_breakpoint_kills_nothing_while_the_app_is_well(observed: Obse
 @pytest.mark.parametrize("death", ["hangs", "dies"])
 def test_an_app_that_is_dead_is_killed_though_a_helper_stands_at_a_breakpoint(observed: Observed, death: str) -> None:
     after = observed.helper[death].killed_after
-    assert after is not None, "hidden for a minute"
+    assert after is not None, "hidden"
     assert after < BOUND_S + MARGIN_S
 
 
@@ -293,7 +294,7 @@ async def _helper(api: Api, app: ProbedApp, death: Any) -> Helper:
         await asyncio.sleep(BOUND_S)
         spared = await app.restarts()
         at = await death(app)
-        killed_at = await app.is_killed(within=60)
+        killed_at = await app.is_killed(within=HIDDEN_S)
     return Helper(spared, (killed_at - at).total_seconds() if killed_at else None)
 
 

@@ -27,8 +27,9 @@ from tests.gateway import Api, Process, serving
 
 pytestmark = [pytest.mark.cluster, pytest.mark.jvm]
 
-# A JVM that nothing spares is killed 8 s after its stop, and 16 to 21 s was seen: the stop lasts for twice that.
-SESSION = "60s"
+SESSION = "90s"
+LASTS_S = 1.25 * BOUND_S  # of a stop, at least; a JVM that nothing spares is killed 20 s after it
+HIDDEN_S = 90.0  # a dead app that is not killed within that counts as hidden
 OUTAGES = ("cut", "frozen", "frozen-exec", "dropped", "stopped", "stopped-exec")
 DEATHS = ("killed", "killed-exec", "ended", "ended-exec")
 READY_WITHIN_S = 90.0  # for one app, after another on the same gateway
@@ -40,7 +41,7 @@ class Stop:
     """An outage, then a breakpoint, then the session's end."""
 
     stood: float  # seconds, as far as the app's checkurl shows, up to the session's end
-    restarts: int  # until half a minute after the session's end
+    restarts: int  # until 25 s after the session's end
     answers: bool  # checkurl, at the end of all
     shown: dict[str, Any] | None  # the session 15 s after the stop, where the gateway can be asked
 
@@ -49,7 +50,7 @@ class Stop:
 class Death:
     """A gateway's end at a breakpoint, then the app's."""
 
-    killed_after: float | None  # seconds from when checkurl hung; None: not within a minute
+    killed_after: float | None  # seconds from when checkurl hung; None: it was hidden
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def test_a_breakpoint_that_comes_after_an_outage_kills_nothing(observed: Observe
     if outage == "dropped" and not DROPS_PACKETS:
         pytest.skip("dropping packets needs root and nft")
     stop = observed.stops[outage]
-    assert stop.stood > 2 * BOUND_S
+    assert stop.stood > LASTS_S
     assert stop.restarts == 0
     assert stop.answers
 
@@ -84,7 +85,7 @@ def test_a_person_at_a_breakpoint_is_shown_that_the_api_server_is_away(observed:
 @pytest.mark.parametrize("death", DEATHS)
 def test_an_app_that_hangs_after_its_gateway_died_at_a_breakpoint_is_killed(observed: Observed, death: str) -> None:
     after = observed.deaths[death].killed_after
-    assert after is not None, "hidden for a minute"
+    assert after is not None, "hidden"
     assert after < BOUND_S + MARGIN_S
 
 
@@ -187,13 +188,13 @@ async def _stop(
         await app.stands()
         began = last = time.time()
         shown = None
-        while time.time() < ends - 3 and not await app.answers(within=2):
+        while time.time() < ends - 6 and not await app.answers(within=4):
             last = time.time()
             if asks and shown is None and last - began > 15:
                 shown = await api.show(session)
             await asyncio.sleep(0.5)
         # The session's end resumes the VM, by the gateway or by the deadline that the forwarder carries.
-        await asyncio.sleep(max(0.0, ends + 30 - time.time()))
+        await asyncio.sleep(max(0.0, ends + 25 - time.time()))
     return Stop(last - began, await app.restarts(), await app.answers(), shown)
 
 
@@ -206,7 +207,7 @@ async def _death(api: Api, cluster: str, app: ProbedApp, outage: Callable[[], Aw
         await outage()
         await app.runs()  # its sockets were closed, and that resumes
     hung_at = await app.hang()
-    killed_at = await app.is_killed(within=60)
+    killed_at = await app.is_killed(within=HIDDEN_S)
     return Death((killed_at - hung_at).total_seconds() if killed_at else None)
 
 

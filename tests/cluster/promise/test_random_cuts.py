@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,13 +12,14 @@ import pytest
 from tests.cluster.conftest import Kubectl
 from tests.cluster.promise.outages import api_server_port, cluster, kubeconfig_through
 from tests.cluster.promise.probed_app import BOUND_S, ProbedApp, come_up, pod_of
-from tests.cluster.promise.scripted_debugger import attached
+from tests.cluster.promise.scripted_debugger import ScriptedDebugger, TurnedAway, attached
 from tests.faults import Link, link
 from tests.gateway import Api, serving
 
 pytestmark = [pytest.mark.cluster, pytest.mark.jvm]
 
-STOP_S = 1.5 * BOUND_S  # what nothing spares is killed after 8 s
+STOP_S = 1.25 * BOUND_S  # what nothing spares is killed after 20 s
+ATTACHES_WITHIN_S = 60.0  # after an outage
 ROUTES = ("pod", "api-server")
 
 
@@ -82,7 +85,7 @@ async def _stop(
     # The same session in each round: who has one gets it again.
     session = await api.enable(f"pod/{reach}/{app.kubectl.namespace}/{app.name}")
     await api.until(session, "ready")
-    async with attached(session["port"]) as debugger:
+    async with _attached_at_last(session["port"]) as debugger:
         await debugger.stop_in("compute")
         await attach.wait()
         await asyncio.sleep(after)
@@ -93,8 +96,24 @@ async def _stop(
         await over.wait()
 
 
+@asynccontextmanager
+async def _attached_at_last(port: int) -> AsyncIterator[ScriptedDebugger]:
+    """A debugger that comes again when it is turned away; after an outage that is for another test to judge."""
+    async with AsyncExitStack() as stack, asyncio.timeout(None) as deadline:
+        deadline.reschedule(asyncio.get_running_loop().time() + ATTACHES_WITHIN_S)
+        while True:
+            try:
+                debugger = await stack.enter_async_context(attached(port))
+            except TurnedAway:
+                await asyncio.sleep(0.5)
+            else:
+                break
+        deadline.reschedule(None)
+        yield debugger
+
+
 async def _outage(way: Link, chance: random.Random, attach: asyncio.Barrier, over: asyncio.Event) -> None:
-    begins, lasts, freezes = chance.uniform(0, 10), chance.uniform(3, 1.5 * STOP_S), chance.random() < 0.5
+    begins, lasts, freezes = chance.uniform(0, 10), chance.uniform(3, STOP_S), chance.random() < 0.5
     await attach.wait()
     await asyncio.sleep(begins)
     if freezes:
