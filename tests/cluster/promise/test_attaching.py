@@ -110,8 +110,7 @@ async def test_thirty_debuggers_one_right_after_the_other_are_served(
 async def test_three_hundred_debuggers_one_right_after_the_other_are_served_on_a_busy_node(
     kubectl: Kubectl, tmp_path: Path, reach: str
 ) -> None:
-    with _busy(BUSY_LOOPS):
-        attempts = await _one_after_the_other(kubectl, tmp_path, reach, count=300)
+    attempts = await _one_after_the_other(kubectl, tmp_path, reach, count=300, busy=BUSY_LOOPS)
     assert attempts.refused == []
 
 
@@ -182,14 +181,15 @@ async def _past_the_gateway(api: Api, session: dict[str, Any], app: ProbedApp) -
     return PastUs(refused_after, reason, second)
 
 
-async def _one_after_the_other(kubectl: Kubectl, folder: Path, reach: str, *, count: int) -> Attempts:
+async def _one_after_the_other(kubectl: Kubectl, folder: Path, reach: str, *, count: int, busy: int = 0) -> Attempts:
     name = f"again-{reach}-{count}"
     app = (await come_up(kubectl, pod_of(name)))[name]
     attempts = Attempts()
     async with serving(folder, cluster("dev", kubectl.kubeconfig, kubectl.namespace, reach=reach)) as (_, api):
         session = await api.ready(f"pod/dev/{kubectl.namespace}/{app.name}")
-        for _ in range(count):
-            await attempts.attach(session["port"])
+        with _busy(busy):
+            for _ in range(count):
+                await attempts.attach(session["port"])
     print(f"{reach}: {len(attempts.took)} served, the slowest after {max(attempts.took, default=0):.1f} s")
     return attempts
 
