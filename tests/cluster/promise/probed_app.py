@@ -22,11 +22,18 @@ BOUND_S = 2 * FAILURES * PERIOD_S
 # Kubernetes tells the time of a container's end in whole seconds, and a container has its grace period of one second.
 MARGIN_S = 3
 OURS = probe_spec(checkurl=CHECKURL, timeout_seconds=TIMEOUT_S, period_seconds=PERIOD_S, failure_threshold=FAILURES)
+# Until an app is up, which takes long on a busy node, the kubelet leaves the liveness probe alone.
+STARTS = {"httpGet": {"path": "/checkurl", "port": 8080}, "periodSeconds": 1, "failureThreshold": 180}
+
+
+def probed_app(name: str, **more: Any) -> dict[str, Any]:
+    """A pod's metadata and spec, as a workload's template has them. *more* is java_app()'s."""
+    return java_app(name, **{"livenessProbe": OURS, "startupProbe": STARTS, **more})
 
 
 def pod_of(name: str, **more: Any) -> dict[str, Any]:
     """A pod's manifest. *more* is java_app()'s."""
-    return {"apiVersion": "v1", "kind": "Pod", **java_app(name, **{"livenessProbe": OURS, **more})}
+    return {"apiVersion": "v1", "kind": "Pod", **probed_app(name, **more)}
 
 
 class ProbedApp:
@@ -37,6 +44,7 @@ class ProbedApp:
         self.name = name
         self.ip = ""
         self._working: list[asyncio.StreamWriter] = []
+        self._restarts = 0  # when it came up
 
     def __repr__(self) -> str:
         return f"<{self.kubectl.namespace}/{self.name}>"
@@ -45,8 +53,9 @@ class ProbedApp:
         return await asyncio.to_thread(self.kubectl.get, "pod", self.name)
 
     async def come_up(self) -> None:
-        await asyncio.to_thread(self.kubectl.wait, f"pod/{self.name}", "condition=Ready", timeout=120)
+        await asyncio.to_thread(self.kubectl.wait, f"pod/{self.name}", "condition=Ready", timeout=180)
         self.ip = (await self.pod())["status"]["podIP"]
+        self._restarts = (await self._container())["restartCount"]
 
     async def exec(self, *argv: str) -> str:
         return await asyncio.to_thread(self.kubectl, "exec", self.name, "--", *argv)
@@ -54,22 +63,23 @@ class ProbedApp:
     # The kubelet's word
 
     async def restarts(self) -> int:
-        return int((await self._container())["restartCount"])
-
-    async def killed_at(self) -> datetime | None:
-        """The end of the container's run before this one; None when there was none."""
-        ended: Mapping[str, Any] = (await self._container())["lastState"].get("terminated") or {}
-        return datetime.fromisoformat(ended["finishedAt"]) if ended else None
+        """How often the container was restarted since it came up."""
+        return int((await self._container())["restartCount"]) - self._restarts
 
     async def is_killed(self, *, within: float) -> datetime | None:
         """The time at which the kubelet killed it; None when it lives for *within* seconds from now."""
+        before = await self._last_end()
         with suppress(TimeoutError):
             async with asyncio.timeout(within):
                 # The kubelet reports a restart now and then before it reports the end that came before.
-                while (at := await self.killed_at()) is None:
+                while (at := await self._last_end()) == before:
                     await asyncio.sleep(0.5)
                 return at
         return None
+
+    async def _last_end(self) -> datetime | None:
+        ended: Mapping[str, Any] = (await self._container())["lastState"].get("terminated") or {}
+        return datetime.fromisoformat(ended["finishedAt"]) if ended else None
 
     async def _container(self) -> dict[str, Any]:
         statuses: list[dict[str, Any]] = (await self.pod())["status"]["containerStatuses"]

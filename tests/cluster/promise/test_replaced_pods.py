@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.conftest import Kubectl, java_app
+from tests.cluster.conftest import Kubectl
 from tests.cluster.promise.execs import AuditLog, Exec
 from tests.cluster.promise.outages import cluster
-from tests.cluster.promise.probed_app import OURS, ProbedApp, pods_named
+from tests.cluster.promise.probed_app import ProbedApp, pods_named, probed_app
 from tests.cluster.promise.rows import Rows, side_by_side
 from tests.cluster.promise.scripted_debugger import ScriptedDebugger, attached
 from tests.gateway import Api, serving
@@ -94,7 +94,7 @@ async def _observe(kubectl: Kubectl, audit_log: AuditLog, folder: Path) -> Rows[
 
 def _workload(kind: str, name: str, grace_s: int, *, hook: Sequence[str] | None = None, **spec: Any) -> dict[str, Any]:
     lifecycle: dict[str, Any] = {"lifecycle": {"preStop": {"exec": {"command": hook}}}} if hook else {}
-    template = java_app(name, livenessProbe=OURS, **lifecycle)
+    template = probed_app(name, **lifecycle)
     template["spec"]["terminationGracePeriodSeconds"] = grace_s
     whole = {"replicas": 1, "selector": {"matchLabels": {"app": name}}, "template": template, **spec}
     return {"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": name}, "spec": whole}
