@@ -23,7 +23,8 @@ from tests.cluster.promise.rows import Rows, side_by_side
 from tests.cluster.promise.scripted_debugger import TurnedAway, attached
 from tests.gateway import Api, free_port, serving
 
-pytestmark = [pytest.mark.cluster, pytest.mark.jvm]
+# The stories take two minutes; on a busy node pods take as long to come up.
+pytestmark = [pytest.mark.cluster, pytest.mark.jvm, pytest.mark.timeout(600)]
 
 HELD_FOR_S = 15.0  # at most, as the issue says, by the gateway
 MARGIN_S = 5.0  # of a busy machine

@@ -22,7 +22,8 @@ from tests.cluster.promise.rows import Rows, side_by_side
 from tests.cluster.promise.scripted_debugger import TurnedAway, attached
 from tests.gateway import Api, serving
 
-pytestmark = [pytest.mark.cluster, pytest.mark.jvm]
+# The stories take two minutes; on a busy node pods take as long to come up.
+pytestmark = [pytest.mark.cluster, pytest.mark.jvm, pytest.mark.timeout(600)]
 
 WATCHED_S = 40.0  # what nothing spares is killed after 20 s
 HIDDEN_S = 90.0  # a dead app that is not killed within that counts as hidden

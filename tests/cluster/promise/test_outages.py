@@ -25,7 +25,8 @@ from tests.cluster.promise.scripted_debugger import ScriptedDebugger, attached
 from tests.faults import link
 from tests.gateway import Api, Process, serving
 
-pytestmark = [pytest.mark.cluster, pytest.mark.jvm]
+# The stories take two minutes; on a busy node pods take as long to come up.
+pytestmark = [pytest.mark.cluster, pytest.mark.jvm, pytest.mark.timeout(600)]
 
 SESSION = "90s"
 LASTS_S = 1.25 * BOUND_S  # of a stop, at least; a JVM that nothing spares is killed 20 s after it

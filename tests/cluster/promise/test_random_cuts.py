@@ -16,7 +16,8 @@ from tests.cluster.promise.scripted_debugger import ScriptedDebugger, TurnedAway
 from tests.faults import Link, link
 from tests.gateway import Api, serving
 
-pytestmark = [pytest.mark.cluster, pytest.mark.jvm]
+# The stories take two minutes; on a busy node pods take as long to come up.
+pytestmark = [pytest.mark.cluster, pytest.mark.jvm, pytest.mark.timeout(600)]
 
 STOP_S = 1.25 * BOUND_S  # what nothing spares is killed after 20 s
 ATTACHES_WITHIN_S = 60.0  # after an outage

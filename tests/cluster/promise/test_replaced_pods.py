@@ -18,7 +18,8 @@ from tests.cluster.promise.rows import Rows, side_by_side
 from tests.cluster.promise.scripted_debugger import ScriptedDebugger, attached
 from tests.gateway import Api, serving
 
-pytestmark = [pytest.mark.cluster, pytest.mark.jvm]
+# The stories take two minutes; on a busy node pods take as long to come up.
+pytestmark = [pytest.mark.cluster, pytest.mark.jvm, pytest.mark.timeout(600)]
 
 # The gateway gave up a pod without a successor after 60 s; what is debugged may need longer than that to end.
 LONG_GRACE_S = 75
