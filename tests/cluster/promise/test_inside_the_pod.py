@@ -26,6 +26,7 @@ from tests.gateway import Api, serving
 pytestmark = [pytest.mark.cluster, pytest.mark.jvm, pytest.mark.timeout(600)]
 
 WATCHED_S = 40.0  # what nothing spares is killed after 20 s
+GRACE_S = 15.0  # after a long stop an app is given 10 s to answer again, and a stop counts for 3 s more
 HIDDEN_S = 90.0  # a dead app that is not killed within that counts as hidden
 TOOL_PORT, HELPER_PORT = 8081, 8081
 # The app that checkurl means has no agent; the helper beside it is what is debugged.
@@ -170,6 +171,7 @@ async def _full(api: Api, cluster: str, app: ProbedApp, audit_log: AuditLog) -> 
         # Attached, with a VM that runs: only what reaches the pod can tell the probe so.
         await debugger.resume()
         await app.runs()
+        await asyncio.sleep(GRACE_S)
         at = await app.hang()
         killed_at = await app.is_killed(within=HIDDEN_S)
     return Full(restarts, len(first), len(second), said_after, (killed_at - at).total_seconds() if killed_at else None)
