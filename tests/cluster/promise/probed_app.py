@@ -12,6 +12,7 @@ from typing import Any
 
 from noah.core.inject.probe import probe_spec
 from tests.cluster.conftest import Kubectl, java_app
+from tests.gateway import Api
 
 CHECKURL = "http://127.0.0.1:8080/checkurl"
 # A rhythm that a busy node bears: the kubelet counts the start of an exec into its timeout. An app that hangs and that
@@ -24,6 +25,8 @@ MARGIN_S = 3
 OURS = probe_spec(checkurl=CHECKURL, timeout_seconds=TIMEOUT_S, period_seconds=PERIOD_S, failure_threshold=FAILURES)
 # Until an app is up, which takes long on a busy node, the kubelet leaves the liveness probe alone.
 STARTS = {"httpGet": {"path": "/checkurl", "port": 8080}, "periodSeconds": 1, "failureThreshold": 180}
+
+READY_WITHIN_S = 180.0
 
 
 def probed_app(name: str, **more: Any) -> dict[str, Any]:
@@ -148,6 +151,14 @@ async def come_up(kubectl: Kubectl, *manifests: dict[str, Any]) -> dict[str, Pro
     for app in apps.values():
         await app.come_up()
     return apps
+
+
+async def session_on(api: Api, target: str, **more: Any) -> dict[str, Any]:
+    """A session that is ready, however long that takes on a busy node. *more* is the request's."""
+    async with asyncio.timeout(READY_WITHIN_S):
+        while (session := await api.enable(target, **more))["status"] != "ready":
+            await asyncio.sleep(0.2)
+    return session
 
 
 def pods_named(kubectl: Kubectl, app: str) -> list[dict[str, Any]]:

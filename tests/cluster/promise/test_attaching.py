@@ -18,7 +18,7 @@ import pytest
 
 from tests.cluster.conftest import Kubectl
 from tests.cluster.promise.outages import cluster
-from tests.cluster.promise.probed_app import ProbedApp, come_up, pod_of
+from tests.cluster.promise.probed_app import ProbedApp, come_up, pod_of, session_on
 from tests.cluster.promise.rows import Rows, side_by_side
 from tests.cluster.promise.scripted_debugger import TurnedAway, attached
 from tests.gateway import Api, free_port, serving
@@ -136,7 +136,7 @@ async def _observe(kubectl: Kubectl, folder: Path) -> Observed:
 async def _in_a_session(
     api: Api, cluster: str, app: ProbedApp, story: Callable[[Api, dict[str, Any], ProbedApp], Any]
 ) -> Any:
-    session = await api.ready(f"pod/{cluster}/{app.kubectl.namespace}/{app.name}")
+    session = await session_on(api, f"pod/{cluster}/{app.kubectl.namespace}/{app.name}")
     return await story(api, session, app)
 
 
@@ -187,7 +187,7 @@ async def _one_after_the_other(kubectl: Kubectl, folder: Path, reach: str, *, co
     app = (await come_up(kubectl, pod_of(name)))[name]
     attempts = Attempts()
     async with serving(folder, cluster("dev", kubectl.kubeconfig, kubectl.namespace, reach=reach)) as (_, api):
-        session = await api.ready(f"pod/dev/{kubectl.namespace}/{app.name}")
+        session = await session_on(api, f"pod/dev/{kubectl.namespace}/{app.name}")
         with _busy(busy):
             for _ in range(count):
                 await attempts.attach(session["port"])

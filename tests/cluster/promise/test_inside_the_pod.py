@@ -17,7 +17,7 @@ import pytest
 from tests.cluster.conftest import AGENT, Kubectl
 from tests.cluster.promise.execs import AuditLog
 from tests.cluster.promise.outages import cluster
-from tests.cluster.promise.probed_app import BOUND_S, MARGIN_S, ProbedApp, come_up, pod_of
+from tests.cluster.promise.probed_app import BOUND_S, MARGIN_S, ProbedApp, come_up, pod_of, session_on
 from tests.cluster.promise.rows import Rows, side_by_side
 from tests.cluster.promise.scripted_debugger import TurnedAway, attached
 from tests.gateway import Api, serving
@@ -154,7 +154,7 @@ async def _observe(kubectl: Kubectl, audit_log: AuditLog, folder: Path) -> Obser
 
 
 async def _full(api: Api, cluster: str, app: ProbedApp, audit_log: AuditLog) -> Full:
-    session = await api.ready(f"pod/{cluster}/{app.kubectl.namespace}/{app.name}")
+    session = await session_on(api, f"pod/{cluster}/{app.kubectl.namespace}/{app.name}")
     async with attached(session["port"]) as debugger:
         await debugger.stop_in("compute")
         await api.until(session, "attached")
@@ -190,7 +190,7 @@ async def _says(api: Api, session: dict[str, Any], words: str, *, within: float 
 
 
 async def _tool(api: Api, app: ProbedApp) -> Tool:
-    session = await api.ready(f"pod/near/{app.kubectl.namespace}/{app.name}")
+    session = await session_on(api, f"pod/near/{app.kubectl.namespace}/{app.name}")
     async with attached(session["port"]) as debugger:
         await debugger.stop_in("compute")
         await app.work()
@@ -213,7 +213,7 @@ async def _tool(api: Api, app: ProbedApp) -> Tool:
 
 
 async def _stranger(api: Api, app: ProbedApp) -> Stranger:
-    session = await api.ready(f"pod/near/{app.kubectl.namespace}/{app.name}")
+    session = await session_on(api, f"pod/near/{app.kubectl.namespace}/{app.name}")
     async with AsyncExitStack() as stack:
         async with attached(session["port"]):
             await api.until(session, "attached")
@@ -278,7 +278,7 @@ async def _exits(app: ProbedApp, port: int) -> None:
 
 
 async def _helper(api: Api, app: ProbedApp, death: Any) -> Helper:
-    session = await api.ready(f"pod/near/{app.kubectl.namespace}/{app.name}")
+    session = await session_on(api, f"pod/near/{app.kubectl.namespace}/{app.name}")
     async with attached(session["port"]) as debugger:
         await debugger.stop_in("compute")
         await app.work(port=HELPER_PORT)

@@ -19,7 +19,7 @@ import pytest
 
 from tests.cluster.conftest import Kubectl
 from tests.cluster.promise.outages import api_server_port, cluster, kubeconfig_through, packets_dropped
-from tests.cluster.promise.probed_app import BOUND_S, MARGIN_S, ProbedApp, come_up, pod_of
+from tests.cluster.promise.probed_app import BOUND_S, MARGIN_S, READY_WITHIN_S, ProbedApp, come_up, pod_of, session_on
 from tests.cluster.promise.rows import Rows, side_by_side
 from tests.cluster.promise.scripted_debugger import ScriptedDebugger, attached
 from tests.faults import link
@@ -28,12 +28,11 @@ from tests.gateway import Api, Process, serving
 # The stories take two minutes; on a busy node pods take as long to come up.
 pytestmark = [pytest.mark.cluster, pytest.mark.jvm, pytest.mark.timeout(600)]
 
-SESSION = "90s"
+SESSION = "75s"
 LASTS_S = 1.25 * BOUND_S  # of a stop, at least; a JVM that nothing spares is killed 20 s after it
 HIDDEN_S = 90.0  # a dead app that is not killed within that counts as hidden
 OUTAGES = ("cut", "frozen", "frozen-exec", "dropped", "stopped", "stopped-exec")
 DEATHS = ("killed", "killed-exec", "ended", "ended-exec")
-READY_WITHIN_S = 90.0  # for one app, after another on the same gateway
 DROPS_PACKETS = os.geteuid() == 0 and shutil.which("nft") is not None
 
 
@@ -177,13 +176,14 @@ async def _end(process: Process, number: signal.Signals) -> None:
 async def _stop(
     api: Api, cluster: str, app: ProbedApp, outage: Callable[[], Awaitable[None]], *, asks: bool = True
 ) -> Stop:
-    session = await api.ready(_target(cluster, app), **{"for": SESSION})
-    ends = datetime.fromisoformat(session["expires_at"]).timestamp()
+    session = await session_on(api, _target(cluster, app), **{"for": SESSION})
     async with attached(session["port"]) as debugger:
         await debugger.stop_in("compute")
         await api.until(session, "attached")
         # Long enough for whatever the gateway says about a VM that runs to have reached the pod, and to be renewed.
         await asyncio.sleep(6)
+        session = await api.ask("POST", f"sessions/{session['id']}/extend", {"for": SESSION})
+        ends = datetime.fromisoformat(session["expires_at"]).timestamp()
         await outage()
         await app.work()
         await app.stands()
@@ -200,7 +200,7 @@ async def _stop(
 
 
 async def _death(api: Api, cluster: str, app: ProbedApp, outage: Callable[[], Awaitable[None]]) -> Death:
-    session = await api.ready(_target(cluster, app))
+    session = await session_on(api, _target(cluster, app))
     async with attached(session["port"]) as debugger:
         await _breaks(debugger, app)
         await api.until(session, "suspended")

@@ -13,7 +13,7 @@ import pytest
 from tests.cluster.conftest import Kubectl
 from tests.cluster.promise.execs import AuditLog, Exec
 from tests.cluster.promise.outages import cluster
-from tests.cluster.promise.probed_app import ProbedApp, pods_named, probed_app
+from tests.cluster.promise.probed_app import ProbedApp, pods_named, probed_app, session_on
 from tests.cluster.promise.rows import Rows, side_by_side
 from tests.cluster.promise.scripted_debugger import ScriptedDebugger, attached
 from tests.gateway import Api, serving
@@ -107,7 +107,7 @@ async def _replaced(
     first = await _first_pod(kubectl, name)
     app = ProbedApp(kubectl, first["metadata"]["name"])
     await app.come_up()
-    session = await api.ready(f"pod/dev/{kubectl.namespace}/{app.name}")
+    session = await session_on(api, f"pod/dev/{kubectl.namespace}/{app.name}")
     try:
         async with attached(session["port"]) as debugger:
             if stops:
