@@ -128,7 +128,7 @@ class ProbedApp:
             while await self.answers(within=4) or await self.answers(within=4):
                 await asyncio.sleep(0.1)
 
-    async def runs(self, *, within: float = 30) -> None:
+    async def runs(self, *, within: float = 60) -> None:
         """Waits until checkurl answers."""
         async with asyncio.timeout(within):
             while not await self.answers():
