@@ -37,6 +37,7 @@ STATES = ("idle", "attached", "suspended", "stepping")
 STEP_S = 2.0  # seconds between a stop and the next resume, of a person who steps
 SETTLES_S = 10.0  # seconds after which what a session's begin took is over
 CONNECTIONS = 5000
+MORE = 500  # since a JVM closes some that nothing is asked on before it stands
 RUNS = 100
 
 
@@ -138,7 +139,7 @@ async def probed(app: ProbedApp, debugger: ScriptedDebugger) -> dict[str, float]
 def connect(ip: str, stack: ExitStack) -> None:
     room = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (room, room))
-    for _ in range(CONNECTIONS):
+    for _ in range(CONNECTIONS + MORE):
         stack.enter_context(socket.create_connection((ip, 8080), timeout=10))
 
 
