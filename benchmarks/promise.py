@@ -1,44 +1,35 @@
-"""What a session costs the cluster: execs per hour by what the debugger does, and the CPU of the liveness probe.
+"""What a session costs the cluster: execs per hour, by what the debugger does.
 
     python -m benchmarks.promise KUBECONFIG [MINUTES]
 
 Makes a namespace with one sample pod for each state of a debugger, and removes it. Execs are counted in the API
 server's audit log for MINUTES (5) and extrapolated to an hour; then the gateway is killed and started again, and they
-are counted once more. The probe's CPU is what the container's own shell says that its children used, beside
-`sh -c true`, with no other connection in the pod's tables and with 5,000.
+are counted once more. What the liveness probe costs: benchmarks/probe.py.
 """
 
 import asyncio
 import json
 import os
-import resource
 import signal
-import socket
-import statistics
 import sys
 import tempfile
 import uuid
 from collections.abc import Mapping
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.probe import MEASURE, seconds
-from noah.core.inject.probe import inlined
 from tests.cluster.conftest import Kubectl, until
 from tests.cluster.promise.execs import AuditLog
 from tests.cluster.promise.outages import cluster
-from tests.cluster.promise.probed_app import CHECKURL, TIMEOUT_S, ProbedApp, come_up, pod_of
+from tests.cluster.promise.probed_app import ProbedApp, come_up, pod_of, session_on
 from tests.cluster.promise.scripted_debugger import ScriptedDebugger, attached
 from tests.gateway import Api, serving
 
 STATES = ("idle", "attached", "suspended", "stepping")
 STEP_S = 2.0  # seconds between a stop and the next resume, of a person who steps
 SETTLES_S = 10.0  # seconds after which what a session's begin took is over
-CONNECTIONS = 5000
-MORE = 500  # since a JVM closes some that nothing is asked on before it stands
-RUNS = 100
 
 
 async def main(kubeconfig: Path, minutes: float) -> None:
@@ -58,7 +49,7 @@ async def measured(kubectl: Kubectl, apps: Mapping[str, ProbedApp], minutes: flo
     figures: dict[str, Any] = {"minutes": minutes}
     with tempfile.TemporaryDirectory() as folder:
         async with serving(Path(folder), cluster("dev", kubectl.kubeconfig, kubectl.namespace)) as (process, api):
-            sessions = {state: await api.ready(f"pod/dev/{kubectl.namespace}/{state}") for state in STATES}
+            sessions = {state: await session_on(api, f"pod/dev/{kubectl.namespace}/{state}") for state in STATES}
             async with AsyncExitStack() as stack:
                 debuggers = {
                     state: await stack.enter_async_context(attached(sessions[state]["port"])) for state in STATES[1:]
@@ -70,12 +61,10 @@ async def measured(kubectl: Kubectl, apps: Mapping[str, ProbedApp], minutes: flo
                     stepping = group.create_task(steps(debuggers["stepping"], apps["stepping"]), name="stepping")
                     figures["execs per hour"] = await counted(audit_log, kubectl, minutes)
                     stepping.cancel()
-                figures["probe, ms"] = await probed(apps["suspended"], debuggers["suspended"])
-                restarts = {state: await app.restarts() for state, app in apps.items()}
-                assert not any(restarts.values()), restarts
+                figures["restarts"] = {state: await app.restarts() for state, app in apps.items()}
             await process.stop(signal.SIGKILL)
-            await process.start()
             began = datetime.now(UTC)
+            await process.start()
             await settled(api, sessions)
             figures["execs of a restart"] = count(audit_log, kubectl, began)
             figures["execs per hour after a restart"] = await counted(audit_log, kubectl, minutes)
@@ -116,52 +105,14 @@ def count(audit_log: AuditLog, kubectl: Kubectl, since: datetime) -> dict[str, i
     return {state: len(audit_log.execs(kubectl.namespace, state, since=since, until=now)) for state in STATES}
 
 
-async def probed(app: ProbedApp, debugger: ScriptedDebugger) -> dict[str, float]:
-    """Milliseconds of CPU for one run, of the app that stands at a breakpoint."""
-    probe = ("sh", "-c", inlined(), "noah-liveness", CHECKURL, str(TIMEOUT_S - 1))
-    took = {
-        "sh -c true": await milliseconds(app, "sh", "-c", "true"),
-        "suspended": await milliseconds(app, *probe),
-    }
-    # A JVM that stands takes no connections, and one that runs soon closes those on which nothing is asked.
-    await debugger.resume()
-    await app.runs()
-    with ExitStack() as stack:
-        connect(app.ip, stack)
-        await app.work()
-        await debugger.stopped()
-        there = int(await app.exec("sh", "-c", "cat /proc/net/tcp /proc/net/tcp6 | wc -l"))
-        assert there >= CONNECTIONS, there
-        took[f"suspended, {CONNECTIONS} connections"] = await milliseconds(app, *probe)
-    return took
-
-
-def connect(ip: str, stack: ExitStack) -> None:
-    room = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (room, room))
-    for _ in range(CONNECTIONS + MORE):
-        stack.enter_context(socket.create_connection((ip, 8080), timeout=10))
-
-
-async def milliseconds(app: ProbedApp, *command: str) -> float:
-    """The median of three series."""
-    series = []
-    for _ in range(3):
-        said = await app.exec("sh", "-c", MEASURE, "measure", str(RUNS), *command)
-        series.append(sum(seconds(part) for part in said.splitlines()[-1].split()) * 1000 / RUNS)
-    return round(statistics.median(series), 2)
-
-
 def report(figures: dict[str, Any]) -> None:
     hour, again = figures["execs per hour"], figures["execs per hour after a restart"]
-    once, probe = figures["execs of a restart"], figures["probe, ms"]
+    once = figures["execs of a restart"]
     print(f"execs per hour and session, from {figures['minutes']:g} minutes")
     print(f"{'':12} {'':>8} {'of a restart':>14} {'after a restart':>16}")
     for state in STATES:
         print(f"{state:12} {hour[state]:8.1f} {once[state]:14} {again[state]:16.1f}")
-    print("the probe's CPU per run")
-    for what, took in probe.items():
-        print(f"{what:30} {took:8.2f} ms {took / probe['sh -c true']:8.1f} x")
+    print(f"restarts of containers, before the gateway was killed: {figures['restarts']}")
     Path("build").mkdir(exist_ok=True)
     Path("build/bench-promise.json").write_text(json.dumps(figures, indent=2))
 
