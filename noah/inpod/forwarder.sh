@@ -15,9 +15,9 @@
 #
 # Each verb prints lines of `key value`, the last one `done`. Exit code 0 unless the verb itself could not be carried out,
 # and then the last line is `error WORD`. After that `start tcp` and `start unix` go on: they read lines `STATE SECONDS`
-# from stdin, write each as the word, and answer `ok`, or `full` when it cannot be written; to a repeated `free` with who
-# has the agent's slot behind it (free or taken), and `over` when the JVM has ended. Called again, they hold what is there
-# already: one exec is enough for a session.
+# from stdin, write each as the word, and answer `ok`, or `full` when it cannot be written; to `free` with the state of the
+# agent's port behind it (free, taken, other: of another process, or none), and `over` when the JVM has ended. Called
+# again, they hold what is there already: one exec is enough for a session.
 #
 # Rules that must stay true:
 #  - Every process of a session has `-lp noah-SESSION` in its command line and is found by that; the report can be lost.
@@ -278,7 +278,7 @@ hear() {
     case $seconds in ''|*[!0-9]*|?????????*) continue ;; esac
     uptime
     late=$((now + seconds - until)) slot=
-    [ "$heard" != free ] || [ "$said" != free ] || slot_of_agent
+    [ "$heard" != free ] || slot_of_agent
     # An extension; less than that is a clock's rounding.
     if [ "$heard" != "$said" ] || [ $late -gt 2 ] || [ $late -lt -2 ]; then write_report "$seconds" "$heard"
     else write_word "$heard"
@@ -286,12 +286,17 @@ hear() {
   done
 }
 
-# slot_of_agent: sets slot to who has it as far as its sockets tell, empty in the moment between two debuggers.
+# slot_of_agent: sets slot to the state of the agent's port. Between two debuggers it has no socket for some milliseconds.
 slot_of_agent() {
-  sockets "$jdwp"
-  if [ -n "$listening" ]; then slot=' free'
-  elif [ -n "$taken" ]; then slot=' taken'
-  fi
+  round=0
+  while [ $((round += 1)) -le 25 ]; do
+    sockets "$jdwp"
+    [ -z "$listening$taken" ] || break
+    pause
+  done
+  agent_of "${java%% *}"
+  slot=" $agent"
+  [ "$agent" != none ] || [ -z "$listening" ] || slot=' other'
 }
 
 # -- the verbs

@@ -44,6 +44,7 @@ LOOK_AGAIN_HELD = 300.0  # seconds; twelve execs per hour
 LOOK_WHILE_STARTING = 1.0  # seconds; the container runs and its JVM is not up: a second of a developer's time
 LOOK_AGAIN = 10.0  # seconds; a killed socat is back within 15
 BEAT_S, IDLE_BEAT_S, TAKEN_BEAT_S = 1.0, 10.0, 2.0
+SEEN_WITHIN = 2.0  # seconds that a debugger is kept until an answer says whose the agent's port is
 SILENT_FOR = 5.0  # seconds without an answer to a word, after which its way is taken for cut
 ANNOUNCE_AGAIN = timedelta(minutes=5)  # between two events on a pod: stepping stops it again and again
 ANSWER_LIMIT = 64 * 1024  # bytes
@@ -74,6 +75,7 @@ class PodLink:
         self._uid: str | None = None  # of the pod that all of this is about
         self._port: int | None = None  # of socat; None: it is not known to run. 0: it is not reached by TCP
         self._word: Word | None = None  # the last one that was written
+        self._is_seen = asyncio.Event()  # the agent's port, since the last debugger: whose it is
         self._unanswered_since: float | None = None  # by the loop's clock
         self._is_full = False  # the last word could not be kept there
         self._announced_at: datetime | None = None  # when the pod's events said last that it is stopped
@@ -84,9 +86,13 @@ class PodLink:
 
     @property
     def look_again(self) -> float:
-        if self._last is not None and self._last.presence is Presence.NOT_READY:
-            return LOOK_WHILE_STARTING
-        return LOOK_AGAIN_HELD if self.is_held else LOOK_AGAIN
+        if self.is_held:
+            return LOOK_AGAIN_HELD
+        return LOOK_WHILE_STARTING if self._waits else LOOK_AGAIN
+
+    @property
+    def _waits(self) -> bool:
+        return self._last is not None and self._last.presence is Presence.NOT_READY
 
     @property
     def is_held(self) -> bool:
@@ -94,7 +100,7 @@ class PodLink:
 
     @property
     def idle_beat_s(self) -> float:
-        return TAKEN_BEAT_S if self._last is not None and self._last.taken else IDLE_BEAT_S
+        return TAKEN_BEAT_S if self._waits or (self._last is not None and self._last.taken) else IDLE_BEAT_S
 
     @property
     def trouble(self) -> str | None:
@@ -124,7 +130,7 @@ class PodLink:
         if self._last is None:
             # Nobody has asked yet: start() finds out all the rest, and holds a forwarder that is there already.
             return Observation(presence=Presence.READY)
-        if not self.is_held and self._last.presence is not Presence.NOT_READY:
+        if not self.is_held and not self._waits:
             return replace(self._last, forwarder_alive=self._port is not None)
         if asyncio.get_running_loop().time() - self._asked_at < self.look_again:
             return self._last
@@ -133,6 +139,7 @@ class PodLink:
     async def start(self, session: Session, *, word: Word, now: datetime) -> Observation:
         pod = self._there()
         await self._release()
+        self._uid = pod["metadata"]["uid"]
         held = await self._cluster.exec.hold(
             self._container(pod),
             self._argv(pod, "start", session, *word_arguments(session, word, now), *self._way(pod)),
@@ -149,12 +156,15 @@ class PodLink:
         else:
             self._held = held
             self._word, self._unanswered_since, self._is_full = word, None, False
+            self._is_seen.set()  # start() looks for whose it is, too
         return self._observed(pod, answer)
 
     async def write(self, session: Session, word: Word, *, now: datetime) -> None:
         if self._held is None:
             raise Unavailable(f"The gateway does not reach {self._where}.")
         self._held.write(word_line(session, word, now))
+        if word is not self._word:
+            self._is_seen.clear()
         self._word = word
         if self._unanswered_since is None:
             self._unanswered_since = asyncio.get_running_loop().time()
@@ -261,10 +271,24 @@ class PodLink:
         before = self.trouble, self._last
         self._unanswered_since = None
         self._is_full = how == "full"
-        if self._last is not None and agent in ("free", "taken") and self._word is Word.FREE:
-            self._last = replace(self._last, taken=agent == "taken")
+        if self._last is not None and agent and self._word is Word.FREE:
+            self._last = self._with_agent(self._last, agent)
+            self._is_seen.set()
         if before != (self.trouble, self._last):
             self.changed()
+
+    def _with_agent(self, last: Observation, agent: str) -> Observation:
+        """Return *last* with what the held forwarder says of the agent's port."""
+        if agent in ("free", "taken"):
+            return replace(last, presence=Presence.READY, reason="", taken=agent == "taken")
+        if agent == "other":
+            reason = (
+                f"Another process in {self._where} has the port of the JVM's debug agent, and a debugger would be its. "
+                "End that process; the agent may not listen again before the container is restarted."
+            )
+        else:
+            reason = f"The JVM in {self._where} does not listen for a debugger any more: restart the container."
+        return replace(last, presence=Presence.NOT_READY, reason=reason, taken=False)
 
     def _announce(self, session: Session, now: datetime) -> None:
         """Write an Event on the pod, beside everything else: an API server that is slow holds nobody up."""
@@ -311,7 +335,19 @@ class PodLink:
     def _container(self, pod: Pod) -> Container:
         return Container(self.target.namespace, self.target.pod, self.target.container, pod["spec"].get("nodeName"))
 
+    async def _port_is_the_jvms(self) -> None:
+        """Wait until it is seen whose the agent's port is since the last debugger; not where nothing is answered.
+
+        Raises Unavailable when it is another process's.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SEEN_WITHIN if self.is_held else 0):
+                await self._is_seen.wait()
+        if self._waits and self._last is not None:
+            raise Unavailable(self._last.reason)
+
     async def _dial_by_tcp(self, factory: Callable[[], asyncio.BufferedProtocol]) -> asyncio.Transport:
+        await self._port_is_the_jvms()
         ip = _ip(self._there())
         if not self._port:
             raise ConnectionRefusedError(f"There is no forwarder in {self._where}.")
@@ -319,6 +355,7 @@ class PodLink:
         return transport
 
     async def _dial_by_exec(self, factory: Callable[[], asyncio.BufferedProtocol]) -> asyncio.Transport:
+        await self._port_is_the_jvms()
         marked = f"noah-{self._session_id}"
         argv = ["socat", "-lp", marked, "-t", "5", "-b", "65536", "-", f"UNIX-CONNECT:/dev/shm/.{marked}.sock"]
         return await self._cluster.exec.connect(self._container(self._there()), argv, factory)
