@@ -70,7 +70,7 @@ running() {
 
 # neighbour PID: runs in another container of a pod that shares its processes, as its control groups tell.
 neighbour() {
-  [ "$where" = pod ] || return 1
+  [ "$where" = pod ] && [ ! "/proc/$1/root" -ef / ] || return 1
   while read -r mine <&5 && read -r theirs <&6; do
     case $theirs in */..*) return 0 ;; "$mine"|"${mine%/}"/*) ;; *) return 0 ;; esac
   done 2>/dev/null 5< /proc/self/cgroup 6< "/proc/$1/cgroup"

@@ -81,7 +81,11 @@ def facts_of(w: World) -> Facts:
 
 def is_spared(w: World) -> bool:
     """The table of inpod/liveness.sh."""
-    if not w.attached or w.left <= 0:
+    if w.left <= 0:
+        return False
+    if w.word is Word.SUSPENDED and w.age <= FRESH:
+        return True
+    if not w.attached:
         return False
     state = w.word if w.word is Word.SUSPENDED or w.age <= FRESH else None
     return state is not Word.RUNNING
