@@ -68,6 +68,13 @@ running() {
   [ -z "${2:-}" ] || [ "$began" = "$2" ]
 }
 
+# called PID PATTERN: has such a name. Asked first of each process: a shell reads byte by byte, and stat is 20 times as long.
+called() {
+  comm=''
+  IFS= read -r comm 2>/dev/null < "/proc/$1/comm" || return 1
+  case $comm in $2) ;; *) return 1 ;; esac
+}
+
 # neighbour PID: runs in another container of a pod that shares its processes, as its control groups tell.
 neighbour() {
   [ "$where" = pod ] && [ ! "/proc/$1/root" -ef / ] || return 1
@@ -102,8 +109,7 @@ ours() {
   all='' first='' listens=''
   for p in /proc/[0-9]*; do
     p=${p#/proc/}
-    running "$p" || continue
-    case $comm in socat*) ;; *) continue ;; esac
+    called "$p" 'socat*' && running "$p" || continue
     args=$(tr '\0' ' ' 2>/dev/null < "/proc/$p/cmdline") || continue
     case "$args " in *" -lp noah-$session "*) ;; *) continue ;; esac
     all="$all $p"
@@ -171,8 +177,7 @@ jvm() {
   owner='' likely='' likely_began='' oldest='' oldest_began=''
   for p in /proc/[0-9]*; do
     p=${p#/proc/}
-    running "$p" || continue
-    case $comm in java*) ;; *) continue ;; esac
+    called "$p" 'java*' && running "$p" || continue
     ! neighbour "$p" || continue
     jvms=$((jvms + 1))
     [ -n "$oldest" ] && [ "$began" -ge "$oldest_began" ] || oldest="$p $began" oldest_began=$began
@@ -212,8 +217,7 @@ behind_checkurl() {
   if owns "${java%% *}" $listening; then whose=own; return; fi
   for p in /proc/[0-9]*; do
     p=${p#/proc/}
-    running "$p" || continue
-    case $comm in java*) ;; *) continue ;; esac
+    called "$p" 'java*' && running "$p" || continue
     if owns "$p" $listening; then whose=other; return; fi
   done
 }
@@ -276,14 +280,20 @@ hear() {
     running "${java%% *}" "${java#* }" || echo over
     case $heard in free|running|suspended|unknown) ;; *) continue ;; esac
     case $seconds in ''|*[!0-9]*|?????????*) continue ;; esac
-    uptime
-    late=$((now + seconds - until)) slot=
+    slot=
     [ "$heard" != free ] || slot_of_agent
-    # An extension; less than that is a clock's rounding.
-    if [ "$heard" != "$said" ] || [ $late -gt 2 ] || [ $late -lt -2 ]; then write_report "$seconds" "$heard"
-    else write_word "$heard"
-    fi && echo "ok$slot" || echo "full$slot"
+    write_next "$seconds" "$heard" && echo "ok$slot" || echo "full$slot"
   done
+}
+
+# write_next SECONDS STATE: the word alone while nothing else has changed. 1 when it could not be written.
+write_next() {
+  uptime
+  late=$((now + $1 - until))
+  # An extension; less than that is a clock's rounding.
+  if [ "$2" != "$said" ] || [ $late -gt 2 ] || [ $late -lt -2 ]; then write_report "$1" "$2"
+  else write_word "$2"
+  fi
 }
 
 # slot_of_agent: sets slot to the state of the agent's port. Between two debuggers it has no socket for some milliseconds.
@@ -388,9 +398,14 @@ look)
   ours; jvm; show ;;
 
 word)
-  ours; jvm
-  if [ -n "$java" ] && read_report; then write_report "$7" "$8" || fail report; fi
-  show ;;
+  # Every other second while somebody is attached: nothing is looked for that the report does not name.
+  first=''
+  if read_report && running "$jpid" "$jstart"; then
+    java="$jpid $jstart"
+    read_word
+    write_next "$7" "$8" || fail report
+  fi
+  echo done ;;
 
 stop)
   rm -f "$report" "$word" "$old" "$sock"
