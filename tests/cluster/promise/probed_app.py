@@ -69,15 +69,15 @@ class ProbedApp:
         """How often the container was restarted since it came up."""
         return int((await self._container())["restartCount"]) - self._restarts
 
-    async def is_killed(self, *, within: float) -> datetime | None:
-        """The time at which the kubelet killed it; None when it lives for *within* seconds from now."""
-        before = await self._last_end()
+    async def killed_after(self, since: datetime, *, within: float) -> float | None:
+        """Seconds from *since* until the kubelet killed it; None when it lives for *within* seconds from now."""
+        since_whole_second = since.replace(microsecond=0)
         with suppress(TimeoutError):
             async with asyncio.timeout(within):
                 # The kubelet reports a restart now and then before it reports the end that came before.
-                while (at := await self._last_end()) == before:
+                while (at := await self._last_end()) is None or at < since_whole_second:
                     await asyncio.sleep(0.5)
-                return at
+                return (at - since).total_seconds()
         return None
 
     async def _last_end(self) -> datetime | None:

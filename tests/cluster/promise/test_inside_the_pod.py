@@ -5,7 +5,7 @@ The liveness probe spares the JVM of the session, for as long as it stands at a 
 
 import asyncio
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -172,9 +172,8 @@ async def _full(api: Api, cluster: str, app: ProbedApp, audit_log: AuditLog) -> 
         await debugger.resume()
         await app.runs()
         await asyncio.sleep(GRACE_S)
-        at = await app.hang()
-        killed_at = await app.is_killed(within=HIDDEN_S)
-    return Full(restarts, len(first), len(second), said_after, (killed_at - at).total_seconds() if killed_at else None)
+        killed_after = await app.killed_after(await app.hang(), within=HIDDEN_S)
+    return Full(restarts, len(first), len(second), said_after, killed_after)
 
 
 async def _says(api: Api, session: dict[str, Any], words: str, *, within: float = 20) -> float | None:
@@ -277,7 +276,7 @@ async def _exits(app: ProbedApp, port: int) -> None:
         return
 
 
-async def _helper(api: Api, app: ProbedApp, death: Any) -> Helper:
+async def _helper(api: Api, app: ProbedApp, death: Callable[[ProbedApp], Awaitable[datetime]]) -> Helper:
     session = await session_on(api, f"pod/near/{app.kubectl.namespace}/{app.name}")
     async with attached(session["port"]) as debugger:
         await debugger.stop_in("compute")
@@ -286,9 +285,8 @@ async def _helper(api: Api, app: ProbedApp, death: Any) -> Helper:
         await api.until(session, "suspended")
         await asyncio.sleep(BOUND_S)
         spared = await app.restarts()
-        at = await death(app)
-        killed_at = await app.is_killed(within=HIDDEN_S)
-    return Helper(spared, (killed_at - at).total_seconds() if killed_at else None)
+        killed_after = await app.killed_after(await death(app), within=HIDDEN_S)
+    return Helper(spared, killed_after)
 
 
 async def _hangs(app: ProbedApp) -> datetime:

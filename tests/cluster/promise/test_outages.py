@@ -207,9 +207,7 @@ async def _death(api: Api, cluster: str, app: ProbedApp, outage: Callable[[], Aw
         await asyncio.sleep(6)  # the same as above, for a VM that stands
         await outage()
         await app.runs()  # its sockets were closed, and that resumes
-    hung_at = await app.hang()
-    killed_at = await app.is_killed(within=HIDDEN_S)
-    return Death((killed_at - hung_at).total_seconds() if killed_at else None)
+    return Death(await app.killed_after(await app.hang(), within=HIDDEN_S))
 
 
 async def _breaks(debugger: ScriptedDebugger, app: ProbedApp) -> None:
