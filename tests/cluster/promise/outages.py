@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 
 from tests.cluster.conftest import Kubectl
 
+DROPPED_FOR_S = 300  # more than any story takes
+
 
 def api_server_port(kubectl: Kubectl) -> int:
     """The port on loopback of the API server of the tests' cluster."""
@@ -32,10 +34,12 @@ def kubeconfig_through(port: int, kubectl: Kubectl, into: Path) -> Path:
 def packets_dropped(ip: str, *, but_port: int) -> Iterator[None]:
     """Drops what goes between this machine and *ip*, both ways, but for one TCP port of *ip*."""
     table = f"noah_promise_{os.getpid()}"
+    # With a timeout: if the tests are killed, the next pod that gets the address is not cut off for ever.
     rules = (
         f"table inet {table} {{\n"
-        f"  chain to {{ type filter hook output priority 0; ip daddr {ip} tcp dport != {but_port} drop; }}\n"
-        f"  chain from {{ type filter hook input priority 0; ip saddr {ip} tcp sport != {but_port} drop; }}\n"
+        f"  set away {{ type ipv4_addr; flags timeout; elements = {{ {ip} timeout {DROPPED_FOR_S}s }}; }}\n"
+        f"  chain to {{ type filter hook output priority 0; ip daddr @away tcp dport != {but_port} drop; }}\n"
+        f"  chain from {{ type filter hook input priority 0; ip saddr @away tcp sport != {but_port} drop; }}\n"
         "}\n"
     )
     subprocess.run(["nft", "-f", "-"], input=rules, text=True, check=True, capture_output=True)
