@@ -46,7 +46,7 @@ class Pod:
 
     def start(self, *command: str, seconds: int = 20) -> subprocess.CompletedProcess[str]:
         argv = self.prestart(*command, seconds=seconds)
-        return subprocess.run(argv, env=self.env, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(argv, env=self.env, capture_output=True, text=True, timeout=seconds + 60, check=False)
 
     @contextlib.asynccontextmanager
     async def preonline(self, url: str, *, seconds: int = 20, tries: int = 2) -> AsyncIterator["Sidecar"]:
@@ -161,7 +161,7 @@ def test_a_hook_that_is_not_executable_says_so(pod: Pod) -> None:
 
 def test_a_hundred_megabytes_of_output_are_passed_on_and_little_is_kept(pod: Pod) -> None:
     pod.hook(f"yes {'a' * 999} | head -n {HUNDRED_MEGABYTES // 1000}; exit 1")
-    done = pod.start("echo", "never")
+    done = pod.start("echo", "never", seconds=200)
     assert done.stdout.count("[preStart] aaa") == HUNDRED_MEGABYTES // 1000
     assert len(pod.message.read_text()) < 2500
 
@@ -257,8 +257,8 @@ async def test_a_hundred_megabytes_of_output_are_passed_on_and_do_not_fill_the_v
     pod: Pod, checkurls: Checkurls
 ) -> None:
     pod.hook(f"yes {'a' * 999} | head -n {HUNDRED_MEGABYTES // 1000}")
-    async with pod.preonline(checkurls.url("/200"), seconds=60) as sidecar:
-        await sidecar.until(lambda: sidecar.is_online, within=60)
+    async with pod.preonline(checkurls.url("/200"), seconds=200) as sidecar:
+        await sidecar.until(lambda: sidecar.is_online, within=200)
         assert sidecar.log.stat().st_size > HUNDRED_MEGABYTES
         assert sum(file.stat().st_size for file in pod.shared.iterdir()) < 1000
     sidecar.log.unlink()

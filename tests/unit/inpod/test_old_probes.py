@@ -62,5 +62,5 @@ async def test_a_jvm_that_a_debugger_has_suspended_is_alive(env: dict[str, str],
         for is_attached, code_then in ((True, 0), (False, 1)):
             with java.attached() if is_attached else nullcontext():
                 (reports / "noah-jvm.s1.jvm").write_text(f"2 {java.process} {uptime() + 60} {java.hex} pod own\n")
-                (reports / "noah-jvm.s1.word").write_text(f"suspended 0 {uptime()}\n")
+                (reports / "noah-jvm.s1.word").write_text(f"suspended 0 {uptime() - 5}\n")
                 assert await code(command, env) == code_then
