@@ -145,11 +145,11 @@ async def test_a_session_in_which_nothing_is_suspended_hides_no_deadlock(api: Ap
     assert back["port"] == session["port"]
 
 
-async def test_a_killed_gateway_leaves_the_pod_protected_until_the_sessions_end(
+async def test_a_gateway_that_is_killed_at_a_breakpoint_hides_no_dead_app(
     gateway: tuple[Process, Api], shop: Shop
 ) -> None:
     process, api = gateway
-    session = await api.ready(shop.target, **{"for": "40s"})
+    session = await api.ready(shop.target, **{"for": "10m"})
     async with jdb(session["host"], session["port"]) as debugger, asyncio.TaskGroup() as group:
         debugger.type("stop in App.compute")
         await debugger.says("breakpoint")
@@ -159,12 +159,9 @@ async def test_a_killed_gateway_leaves_the_pod_protected_until_the_sessions_end(
         await asyncio.sleep(2)
         await process.stop(signal.SIGKILL)
         order.cancel()
-    await shop.exec("curl", "-s", "http://127.0.0.1:8080/hang")  # from here on checkurl would have it killed
-    began = asyncio.get_running_loop().time()
-    await shop.until(lambda shop: shop.restarts() > 0, within=120)
-    # It was protected for most of what was left of the session, which is far more than three probes.
-    assert asyncio.get_running_loop().time() - began > 2 * FAILURES * PERIOD
-    assert await shop.socats() == []
+    # Its sockets have closed, so the VM runs: from here on checkurl decides.
+    await shop.exec("curl", "-s", "http://127.0.0.1:8080/hang")
+    await shop.until(lambda shop: shop.restarts() > 0, within=60)
 
 
 async def test_a_killed_socat_is_started_again(api: Api, shop: Shop, kubeconfig: Path) -> None:
