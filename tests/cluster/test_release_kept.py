@@ -200,7 +200,7 @@ async def test_bad_input_gets_one_sentence(kubectl: Kubectl, gateway: tuple[Proc
         ("releases/r-x/events?since=yesterday", 400, "a length of time like 10m, or a time"),
         ("releases/r-x/events?tail=-1", 400, "tail"),
         ("releases?result=good", 400, "result"),
-        ("releases?continue=x", 400, "no token"),
+        ("releases?continue=x", 400, "not a token"),
     ):
         with pytest.raises(Refused) as caught:
             await api.ask("GET", path)
