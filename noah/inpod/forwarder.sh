@@ -410,6 +410,8 @@ word)
 stop)
   rm -f "$report" "$word" "$old" "$sock"
   end_all
+  # A word that was on its way may have been written meanwhile.
+  rm -f "$report" "$word" "$old" "$new"
   [ -z "$all" ] || fail "left$all"
   echo done ;;
 
