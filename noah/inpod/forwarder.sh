@@ -149,6 +149,16 @@ $rows
 ROWS
 }
 
+# agent_sockets: the sockets of the agent's port. Between two debuggers it has none for some milliseconds.
+agent_sockets() {
+  round=0
+  while [ $((round += 1)) -le 25 ]; do
+    sockets "$jdwp"
+    [ -z "$listening$taken" ] || break
+    pause
+  done
+}
+
 # agent_of PID: sets agent to what its JDWP agent does at the port: free, taken or none.
 agent_of() {
   agent=none
@@ -167,13 +177,7 @@ agent_of() {
 # not be looked at, the oldest of the socket's user; else the oldest.
 jvm() {
   java='' agent=none jvms=0
-  # Between two debuggers the agent has no socket for some milliseconds.
-  round=0
-  while [ $((round += 1)) -le 25 ]; do
-    sockets "$jdwp"
-    [ -z "$listening$taken" ] || break
-    pause
-  done
+  agent_sockets
   owner='' likely='' likely_began='' oldest='' oldest_began=''
   for p in /proc/[0-9]*; do
     p=${p#/proc/}
@@ -296,14 +300,9 @@ write_next() {
   fi
 }
 
-# slot_of_agent: sets slot to the state of the agent's port. Between two debuggers it has no socket for some milliseconds.
+# slot_of_agent: sets slot to the state of the agent's port.
 slot_of_agent() {
-  round=0
-  while [ $((round += 1)) -le 25 ]; do
-    sockets "$jdwp"
-    [ -z "$listening$taken" ] || break
-    pause
-  done
+  agent_sockets
   agent_of "${java%% *}"
   slot=" $agent"
   [ "$agent" != none ] || [ -z "$listening" ] || slot=' other'

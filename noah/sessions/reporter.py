@@ -55,8 +55,8 @@ class Reporter:
                 pause_s = await self._report()
             except Exception:  # the task's outermost loop: whatever it is, the next word is tried
                 log.exception("%s %s: no word was written", self._live.session.target, self._live.session.id)
-                pause_s = self._backoff.next_s()
-                await asyncio.sleep(pause_s)
+                await asyncio.sleep(self._backoff.next_s())
+                continue
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await self._awake.wait()
