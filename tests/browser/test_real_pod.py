@@ -9,7 +9,7 @@ from playwright.async_api import Browser, expect
 
 from noah.demo.debugger import jdb
 from tests.browser.conftest import SCREENS, SOON, visit
-from tests.cluster.conftest import Kubectl
+from tests.cluster.conftest import STARTS, Kubectl
 from tests.cluster.test_enable import OURS, Shop, hit
 from tests.gateway import serving
 
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.cluster, pytest.mark.jvm]
 
 
 async def test_from_a_click_to_a_pods_line_and_back(kubectl: Kubectl, tmp_path: Path, browser: Browser) -> None:
-    await asyncio.to_thread(kubectl.deploy, "shop", livenessProbe=OURS)
+    await asyncio.to_thread(kubectl.deploy, "shop", livenessProbe=OURS, startupProbe=STARTS)
     shop = Shop(kubectl, "shop")
     config = f'[[clusters]]\nname = "dev"\nkubeconfig = "{kubectl.kubeconfig}"\nnamespaces = ["{kubectl.namespace}"]\n'
     async with serving(tmp_path, config) as (process, api):

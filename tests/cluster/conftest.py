@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 AGENT = "-agentlib:jdwp=transport=dt_socket,server=y,suspend=n,address=127.0.0.1:50005,quiet=y"
+# Until an app is up, which takes long on a busy node, the kubelet leaves the liveness probe alone.
+STARTS = {"httpGet": {"path": "/checkurl", "port": 8080}, "periodSeconds": 1, "failureThreshold": 180}
 
 
 class Kubectl:

@@ -13,7 +13,7 @@ import pytest
 
 from noah.core.inject.probe import probe_spec
 from noah.demo.debugger import Jdb, jdb
-from tests.cluster.conftest import Kubectl
+from tests.cluster.conftest import STARTS, Kubectl
 from tests.gateway import Api, Process, Refused, serving
 
 pytestmark = [pytest.mark.cluster, pytest.mark.jvm]
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.jvm]
 CHECKURL = "http://127.0.0.1:8080/checkurl"
 PERIOD, FAILURES = 2, 3  # seconds, probes in a row
 PLAIN = {"httpGet": {"path": "/checkurl", "port": 8080}, "periodSeconds": PERIOD, "failureThreshold": FAILURES}
-OURS = probe_spec(checkurl=CHECKURL, timeout_seconds=2, period_seconds=PERIOD, failure_threshold=FAILURES)
+OURS = probe_spec(checkurl=CHECKURL, timeout_seconds=5, period_seconds=PERIOD, failure_threshold=FAILURES)
 
 
 def configured(kubeconfig: Path, *, reach: str = "pod", name: str = "dev") -> str:
@@ -84,7 +84,7 @@ class Shop:
 def shop(kubectl: Kubectl, request: pytest.FixtureRequest) -> Shop:
     """A Deployment of its own for each test, probed by the liveness expression."""
     name = f"shop-{crc32(request.node.name.encode()):08x}"
-    kubectl.deploy(name, livenessProbe=OURS)
+    kubectl.deploy(name, livenessProbe=OURS, startupProbe=STARTS)
     return Shop(kubectl, name)
 
 
@@ -117,8 +117,8 @@ async def hit(shop: Shop) -> None:
 
 async def test_a_breakpoint_kills_with_the_plain_probe_and_not_with_ours(api: Api, kubectl: Kubectl) -> None:
     plain, ours = Shop(kubectl, "plain"), Shop(kubectl, "ours")
-    kubectl.deploy("plain", livenessProbe=PLAIN)
-    kubectl.deploy("ours", livenessProbe=OURS)
+    kubectl.deploy("plain", livenessProbe=PLAIN, startupProbe=STARTS)
+    kubectl.deploy("ours", livenessProbe=OURS, startupProbe=STARTS)
     first, second = await api.ready(plain.target), await api.ready(ours.target)
     async with at_a_breakpoint(ours, second):
         async with at_a_breakpoint(plain, first):
@@ -198,9 +198,9 @@ async def test_a_session_that_ended_while_the_gateway_was_away_is_cleared_up(
     gateway: tuple[Process, Api], shop: Shop
 ) -> None:
     process, api = gateway
-    session = await api.ready(shop.target, **{"for": "5s"})
+    session = await api.ready(shop.target, **{"for": "25s"})
     await process.stop(signal.SIGKILL)
-    await asyncio.sleep(6)
+    await asyncio.sleep(max(session["expires_in_seconds"], 0) + 1)
     await process.start()
     ended = await api.until(session, "ended")
     assert ended["end_reason"] == "expired"

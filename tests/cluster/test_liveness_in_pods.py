@@ -14,7 +14,7 @@ import pytest
 
 from noah.core.inject.probe import inlined, probe_spec
 from noah.inpod import script
-from tests.cluster.conftest import Kubectl, until
+from tests.cluster.conftest import STARTS, Kubectl, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.jvm]
 
@@ -97,7 +97,7 @@ def test_the_kubelet_spares_it_until_the_report_ends_and_kills_it_then(kubectl: 
     ours = probe_spec(checkurl=CHECKURL, timeout_seconds=2, period_seconds=1, failure_threshold=5)
     ends: dict[str, datetime] = {}
     for image in IMAGES:
-        kubectl.run(f"spared-{image}", image=image, livenessProbe=ours)
+        kubectl.run(f"spared-{image}", image=image, livenessProbe=ours, startupProbe=STARTS)
     with ExitStack() as debuggers:
         for image in IMAGES:
             debuggers.enter_context(debugger_in(kubectl, f"spared-{image}"))

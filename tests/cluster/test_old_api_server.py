@@ -12,7 +12,7 @@ from noah.errors import Unavailable
 from noah.kube.clusters import Cluster
 from noah.kube.exec.commands import Container
 from noah.settings import ClusterSettings
-from tests.cluster.conftest import Kubectl
+from tests.cluster.conftest import STARTS, Kubectl
 from tests.cluster.proxies import path_proxy
 from tests.cluster.test_enable import OURS, Shop, at_a_breakpoint
 from tests.gateway import serving
@@ -27,7 +27,7 @@ def orders(kubectl: Kubectl) -> Shop:
     kubectl("create", "serviceaccount", "gateway")
     who = f"--serviceaccount={kubectl.namespace}:gateway"
     kubectl("create", "rolebinding", "gateway", "--clusterrole=admin", who)
-    kubectl.deploy("orders", livenessProbe=OURS)
+    kubectl.deploy("orders", livenessProbe=OURS, startupProbe=STARTS)
     return Shop(kubectl, "orders")
 
 

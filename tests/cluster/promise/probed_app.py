@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from noah.core.inject.probe import probe_spec
-from tests.cluster.conftest import Kubectl, java_app
+from tests.cluster.conftest import STARTS, Kubectl, java_app
 from tests.gateway import Api
 
 CHECKURL = "http://127.0.0.1:8080/checkurl"
@@ -23,8 +23,7 @@ BOUND_S = 2 * FAILURES * PERIOD_S
 # Kubernetes tells the time of a container's end in whole seconds, and a container has its grace period of one second.
 MARGIN_S = 3
 OURS = probe_spec(checkurl=CHECKURL, timeout_seconds=TIMEOUT_S, period_seconds=PERIOD_S, failure_threshold=FAILURES)
-# Until an app is up, which takes long on a busy node, the kubelet leaves the liveness probe alone.
-STARTS = {"httpGet": {"path": "/checkurl", "port": 8080}, "periodSeconds": 1, "failureThreshold": 180}
+
 
 READY_WITHIN_S = 180.0
 
