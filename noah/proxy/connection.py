@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
+from noah.backoff import Backoff
 from noah.core.jdwp.conversation import Event
 from noah.core.jdwp.observer import Observer
 from noah.errors import NoahError, Unavailable
@@ -56,7 +57,8 @@ class Connection:
         *waits* is called once with a sentence when it takes long; after *held_for_s* it is given up.
         """
         loop = asyncio.get_running_loop()
-        began, pause, is_quiet = loop.time(), FIRST_PAUSE, True
+        began, is_quiet = loop.time(), True
+        backoff = Backoff(first_s=FIRST_PAUSE, longest_s=LONGEST_PAUSE)
         while True:
             observer = Observer(allow_exit=allow_exit)
             self._relay = relay = Relay(transport=transport, observer=observer, changed=changed)
@@ -74,8 +76,7 @@ class Connection:
                     waits(_sentence(e))
             if has_hung_up(transport):
                 raise Unreachable("The debugger did not wait until the JVM could be reached.")
-            await asyncio.sleep(pause)
-            pause = min(pause * 1.5, LONGEST_PAUSE)
+            await asyncio.sleep(backoff.next_s())
 
     async def let_go(self) -> None:
         """Whatever happened: nothing of it is open any more."""

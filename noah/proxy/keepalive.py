@@ -13,6 +13,8 @@ it and reads none of them for 35 s is given up as well [seen].
 import asyncio
 import socket
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 IDLE: Final = 10  # seconds
@@ -36,12 +38,21 @@ def silence_of(transport: asyncio.BaseTransport) -> float:
     fd = _tcp(transport)
     if fd is None:
         return 0.0
-    sock = socket.socket(fileno=fd)
     try:
-        (milliseconds,) = LAST_ACK_RECV.unpack(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, LAST_ACK_RECV.size))
-        return float(milliseconds) / 1000
+        with _socket_of(fd) as sock:
+            info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, LAST_ACK_RECV.size)
+        (milliseconds,) = LAST_ACK_RECV.unpack(info)
     except (OSError, struct.error):
         return 0.0
+    return float(milliseconds) / 1000
+
+
+@contextmanager
+def _socket_of(fd: int) -> Iterator[socket.socket]:
+    """Lend a socket to set or ask options of: uvloop's own objects make a new one each time. It stays open."""
+    sock = socket.socket(fileno=fd)
+    try:
+        yield sock
     finally:
         sock.detach()
 
@@ -55,16 +66,12 @@ def _tcp(transport: asyncio.BaseTransport) -> int | None:
 
 def set_keepalive(fd: int, *, idle: int = IDLE, interval: int = INTERVAL, probes: int = PROBES) -> None:
     """Set it in seconds. All that a listener accepts has it too (Linux copies it)."""
-    # uvloop's sockets make a new object for each option that is set.
-    sock = socket.socket(fileno=fd)
-    try:
+    with _socket_of(fd) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, interval)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, probes)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE)
-    finally:
-        sock.detach()
 
 
 def has_hung_up(transport: asyncio.Transport) -> bool:
@@ -74,12 +81,10 @@ def has_hung_up(transport: asyncio.Transport) -> bool:
     socket_of = transport.get_extra_info("socket")
     if socket_of is None or socket_of.fileno() < 0:
         return False
-    sock = socket.socket(fileno=socket_of.fileno())
     try:
-        return sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+        with _socket_of(socket_of.fileno()) as sock:
+            return sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
     except BlockingIOError:
         return False
     except OSError:
         return True
-    finally:
-        sock.detach()

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from functools import partial
 
+from noah.backoff import Backoff
 from noah.catalog.catalog import Catalog
 from noah.catalog.holders import Holders
 from noah.catalog.target_info import UNKNOWN, TargetInfo
@@ -133,12 +134,20 @@ def _away(error: Unavailable) -> Observation:
     return Observation(presence=Presence.NOT_READY, reason=error.sentence)
 
 
+class _Attempts:
+    """When an edit that could not be taken back is tried again."""
+
+    def __init__(self) -> None:
+        self.not_before = 0.0  # by the loop's clock
+        self.backoff = Backoff(first_s=2 * TAKE_BACK_EVERY_S, longest_s=LONGEST_PAUSE_S)
+
+
 class Hosts:
     """The apps on all hosts."""
 
     def __init__(self, hosts: Iterable[Host], edits: EditStore, *, catalog: Catalog, holders: Holders) -> None:
         self._edits = edits
-        self._not_before: dict[str, tuple[float, float]] = {}  # an edit's next attempt, by the loop's clock; its pause
+        self._attempts: dict[str, _Attempts] = {}  # at edits that could not be taken back, by their ids
         self._catalog = catalog
         self._holders = holders
         self._ssh = [Ssh(host, changed=partial(self._list, host.name)) for host in hosts]
@@ -173,8 +182,7 @@ class Hosts:
     async def take_back_left_over(self) -> None:
         """Take back what sessions that are over left on hosts that were not reached then."""
         left = await self._edits.left_over()
-        open_ones = {edit.id for edit in left}
-        self._not_before = {id: at for id, at in self._not_before.items() if id in open_ones}
+        self._attempts = {edit.id: self._attempts.get(edit.id) or _Attempts() for edit in left}
         async with asyncio.TaskGroup() as group:
             for edit in left:
                 group.create_task(self._take_back(edit), name=f"take back {edit.target}")
@@ -184,10 +192,9 @@ class Hosts:
             await ssh.close()
 
     async def _take_back(self, edit: HostEdit) -> None:
-        app, clock = self._apps.get(edit.target), asyncio.get_running_loop().time
-        at, pause = self._not_before.pop(edit.id, (0.0, TAKE_BACK_EVERY_S))
+        app, clock, attempts = self._apps.get(edit.target), asyncio.get_running_loop().time, self._attempts[edit.id]
         try:
-            if app is None or app.changing.locked() or clock() < at:
+            if app is None or app.changing.locked() or clock() < attempts.not_before:
                 return
             async with app.changing:
                 now = await self._edits.open_of(edit.target)
@@ -198,8 +205,7 @@ class Hosts:
             log.info("%s is put back later: %s", edit.target, e.sentence)
         except Exception:  # the task's outermost loop: the gateway and the other hosts go on
             log.exception("%s is not put back", edit.target)
-        at, pause = clock() + pause, min(pause * 2, LONGEST_PAUSE_S)
-        self._not_before[edit.id] = (at, pause)
+        attempts.not_before = clock() + attempts.backoff.next_s()
 
     def _list(self, host: str) -> None:
         for target, app in self._apps.items():

@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager, suppress
 
 import asyncssh
 
+from noah.backoff import Backoff
 from noah.errors import BadSettings, CannotDebug, Unavailable
 from noah.settings import Host
 from noah.targets.host.channel import ChannelTransport
@@ -105,7 +106,7 @@ class Ssh:
     # -- inside
 
     async def _begin(self, running: Running, command: str) -> None:
-        until, pause = asyncio.get_running_loop().time() + FULL_FOR, FIRST_PAUSE
+        until, backoff = asyncio.get_running_loop().time() + FULL_FOR, Backoff(first_s=FIRST_PAUSE, longest_s=FULL_FOR)
         while True:
             connection = await self._connected()
             try:
@@ -124,8 +125,7 @@ class Ssh:
                         f"{self._where} lets no command begin: its sshd is full (MaxSessions in its sshd_config; "
                         f"{COMMANDS} is enough)."
                     ) from None
-            await asyncio.sleep(pause)
-            pause *= 2
+            await asyncio.sleep(backoff.next_s())
 
     async def _connected(self) -> asyncssh.SSHClientConnection:
         if self._connection is not None and not self._connection.is_closed():
@@ -142,7 +142,7 @@ class Ssh:
             return self._connection
 
     async def _let_in(self) -> asyncssh.SSHClientConnection:
-        why, pause = "does not answer within", FIRST_PAUSE
+        why, backoff = "does not answer within", Backoff(first_s=FIRST_PAUSE, longest_s=CONNECTS_WITHIN)
         try:
             async with asyncio.timeout(CONNECTS_WITHIN):
                 while True:
@@ -151,8 +151,7 @@ class Ssh:
                     why = (
                         "hangs up before the login: its sshd is full (MaxStartups), or refuses this machine; asked for"
                     )
-                    await asyncio.sleep(pause)
-                    pause *= 2
+                    await asyncio.sleep(backoff.next_s())
         except TimeoutError:
             raise Unavailable(f"{self._where} {why} {CONNECTS_WITHIN:.0f} s.") from None
 
