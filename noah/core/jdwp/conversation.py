@@ -4,14 +4,11 @@ Replies do not say what they answer, so what was asked is remembered by packet I
 the work that one read can cause; what is forgotten or skipped costs a name, or makes the state unknown, but never makes
 it wrong. What cannot be understood makes the state unknown until the next sure sign.
 
-Where a stop cannot be described from what passed, there are questions of the gateway's own: at most once for each
-stop, with packet IDs that no debugger uses. Once a debugger does use them there are none.
-
 Not known here: what a JVM does that no packet says, like a thread's end or a thread's start.
 """
 
 from collections import Counter, OrderedDict
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final, NamedTuple
@@ -28,6 +25,7 @@ from noah.core.jdwp.commands import (
     SUSPENDING,
     UNKNOWN,
 )
+from noah.core.jdwp.questions import Questions
 from noah.core.jdwp.stops import Stops
 from noah.core.jdwp.symbols import MOST_CLASSES, SymbolTable
 from noah.core.jdwp.wire import Events, IdSizes, Malformed, Reader
@@ -36,9 +34,6 @@ from noah.core.session.session import Vm
 AWAITED: Final = 256  # replies that are waited for at once; beyond it the oldest is forgotten
 _MOST_METHODS: Final = 1000  # of a class
 _MOST_LINES: Final = 500  # of a method
-
-OWN_IDS: Final = 0xED  # the first byte of the packet IDs of our own questions; debuggers count from 1
-_MOST_QUESTIONS: Final = 8  # that wait for their reply
 
 # What is looked into of one read, in bytes of payload; each packet counts for _PACKET_EFFORT more. A full read of
 # the relay's 256 KiB can be 23,000 packets, and to understand one takes 3 to 8 µs [seen]: it would hold up everybody
@@ -101,15 +96,16 @@ class _Asked(NamedTuple):
 
 class Conversation:
     __slots__ = (
-        "_asked", "_debugger", "_looked_into", "_may_ask", "_published", "_questions_asked", "_questions_step",
-        "_serial", "_sizes", "_stops", "_symbols", "_vm_name", "effort", "events", "is_disposed", "own", "passed",
+        "_asked", "_debugger", "_looked_into", "_published", "_questions", "_sizes", "_stops", "_symbols", "_vm_name",
+        "effort", "events", "is_disposed", "own", "passed",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.events: list[Event | QuestionArose] = []  # always the same list; the one who feeds takes them
         self.is_disposed = False  # the debugger said goodbye
         self.effort = EFFORT  # left for the read that is being fed
-        self.own: set[int] = set()  # the packet IDs of our own questions that are not answered yet
+        self._questions = Questions()
+        self.own = self._questions.unanswered  # the packet IDs of our own questions
         # Commands by number: those that only pass, and those that are looked into.
         self.passed: dict[int, int] = {}
         self._looked_into: Counter[int] = Counter()
@@ -117,10 +113,6 @@ class Conversation:
         self._sizes = IdSizes()
         self._stops = Stops()
         self._symbols = SymbolTable()
-        self._may_ask = True
-        self._serial = 0
-        self._questions_step = -1
-        self._questions_asked: set[tuple[int, int, int]] = set()  # at that step
         self._published: tuple[Vm, str | None, str | None] = (Vm.RUNNING, None, None)
         self._debugger: str | None = None
         self._vm_name: str | None = None
@@ -174,7 +166,7 @@ class Conversation:
 
     def saw_own_id(self) -> None:
         """The debugger uses our packet IDs: from now on they are all its own."""
-        self._may_ask = False
+        self._questions.stop()
 
     def _recognize(self, head: bytes) -> None:
         if head == _JDB_SET and not self.passed and self._looked_into == {wire.VM_ID_SIZES: 1, wire.REQUEST_SET: 2}:
@@ -389,54 +381,14 @@ class Conversation:
 
     @property
     def has_questions(self) -> bool:
-        return next(self._open_questions(), None) is not None
+        return not self.is_disposed and self._questions.are_open(self._stops, self._symbols, self._sizes)
 
     def take_questions(self) -> bytes:
         """Return packets to send to the JVM now, while it is suspended; their replies are not for the debugger."""
+        if self.is_disposed:
+            return b""
         packets = bytearray()
-        for number, first, second, payload in list(self._open_questions()):
-            if len(self.own) >= _MOST_QUESTIONS:
-                break
-            self._serial += 1
-            packet_id = OWN_IDS << 24 | self._serial & 0xFFFFFF
-            self.own.add(packet_id)
-            self._questions_asked.add((number, first, second))
-            self._await(packet_id, _Asked(number, first, second, self._stops.step))
-            packets += wire.packet(packet_id, number, payload)
+        for packet_id, question in self._questions.take(self._stops, self._symbols, self._sizes):
+            self._await(packet_id, _Asked(question.number, question.first, question.second, self._stops.step))
+            packets += wire.packet(packet_id, question.number, question.payload)
         return bytes(packets)
-
-    def _open_questions(self) -> Iterator[tuple[int, int, int, bytes]]:
-        """Yield commands that were not sent since the last step, the IDs that they are about, and their payloads."""
-        vm, step = self._stops.vm, self._stops.step
-        if not self._may_ask or self._stops.is_invoking or self.is_disposed or vm not in (Vm.SUSPENDED, Vm.THREAD):
-            return
-        if step != self._questions_step:
-            self._questions_step = step
-            self._questions_asked.clear()
-        for number, first, second, payload in self._missing():
-            if (number, first, second) not in self._questions_asked:
-                yield number, first, second, payload
-
-    def _missing(self) -> Iterator[tuple[int, int, int, bytes]]:
-        symbols, sizes = self._symbols, self._sizes
-        for thread in self._stops.unchecked:
-            yield wire.THREAD_STATUS, thread, 0, thread.to_bytes(sizes.thread)
-        if self._stops.is_partly_resumed:
-            yield wire.VM_ALL_THREADS, 0, 0, b""
-        current = self._stops.current()
-        if current is None:
-            return
-        thread, location = current
-        if symbols.thread(thread) is None:
-            yield wire.THREAD_NAME, thread, 0, thread.to_bytes(sizes.thread)
-        if location is None:
-            yield wire.THREAD_FRAMES, thread, 0, thread.to_bytes(sizes.thread) + bytes([0, 0, 0, 0, 0, 0, 0, 1])
-            return
-        type_id = location.type.to_bytes(sizes.type)
-        if not symbols.knows_class(location.type):
-            yield wire.TYPE_SIGNATURE, location.type, 0, type_id
-        if not symbols.knows_methods(location.type):
-            yield wire.TYPE_METHODS, location.type, 0, type_id
-        if not symbols.knows_lines(location.type, location.method):
-            payload = type_id + location.method.to_bytes(sizes.method)
-            yield wire.METHOD_LINES, location.type, location.method, payload

@@ -19,7 +19,8 @@ from typing import Final
 
 from noah.core.jdwp import wire
 from noah.core.jdwp.commands import COMMAND_HEADS, EVENT_HEAD, UNKNOWN
-from noah.core.jdwp.conversation import OWN_IDS, Conversation, PacketRefused
+from noah.core.jdwp.conversation import Conversation, PacketRefused
+from noah.core.jdwp.questions import OWN_IDS
 from noah.core.jdwp.wire import HEADER_SIZE, REPLY, command_header, header, reply_header
 
 # A JVM allocates what a header says before it reads on. The longest packet that is meant well is RedefineClasses: MiBs.
