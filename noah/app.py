@@ -19,6 +19,7 @@ from typing import Any
 from aiohttp import web
 
 from noah import __version__
+from noah.access.authenticator import Authenticator
 from noah.catalog.catalog import Catalog
 from noah.catalog.holders import Holders
 from noah.clock import machine_clock
@@ -27,7 +28,7 @@ from noah.keep_running import repeat
 from noah.kube.clusters import Cluster
 from noah.releases.releases import open_releases
 from noah.sessions.broker import open_broker
-from noah.settings import Settings, read_settings, settings_file
+from noah.settings import GatewaySettings, Settings, read_settings, settings_file
 from noah.store import Store, upgrade
 from noah.store.feed import Feed
 from noah.targets.base import Kind
@@ -38,6 +39,7 @@ from noah.targets.pod.doctor import Doctor
 from noah.targets.pod.pods import Pods
 from noah.web.api.metrics import Metrics
 from noah.web.site import LONGEST_LINE, make_site
+from noah.web.tls import LOOK_EVERY_S, Tls
 from noah.webhook import server as webhook
 
 log = logging.getLogger(__name__)
@@ -75,6 +77,7 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
         await store.check()
         await stack.enter_async_context(store.lease())
         await clock.set_by(store)
+        authenticator = Authenticator(settings, store, clock=clock)
         # Before anything touches a session: a gateway that cannot listen must leave them to the one that does.
         listener = stack.enter_context(_bound(settings))
         feed = Feed(epoch=secrets.token_hex(4), clock=clock)
@@ -105,6 +108,7 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
         if settings.webhook is not None:
             await stack.enter_async_context(webhook.serving(settings.webhook, clock))
         site = make_site(
+            authenticator=authenticator,
             catalog=catalog,
             holders=holders,
             broker=broker,
@@ -119,8 +123,12 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
             clock=clock,
             stopping=lambda: stopping,
         )
-        url = await stack.enter_async_context(_listening(site, listener))
+        url = await stack.enter_async_context(_listening(site, listener, settings.gateway))
         log.info("noah %s serves %s", __version__, url)
+        if token := authenticator.first_token():
+            # Behind "#": browsers send that part of an address to nobody, and no proxy logs it.
+            link = f"{settings.gateway.public_url or url}".rstrip("/") + f"/login#token={token}"
+            print(f"Nobody can log in yet. This link is for the first one, and is shown once:\n  {link}", flush=True)
         try:
             yield url
         finally:
@@ -148,15 +156,22 @@ def _bound(settings: Settings) -> socket.socket:
 
 
 @contextlib.asynccontextmanager
-async def _listening(site: web.Application, listener: socket.socket) -> AsyncIterator[str]:
+async def _listening(site: web.Application, listener: socket.socket, gateway: GatewaySettings) -> AsyncIterator[str]:
     runner = web.AppRunner(
         site, access_log=None, shutdown_timeout=SHUTDOWN, max_line_size=LONGEST_LINE, max_field_size=LONGEST_LINE
     )
+    tls = Tls(gateway.tls_certificate, gateway.tls_key) if gateway.tls_certificate and gateway.tls_key else None
     await runner.setup()
     try:
-        serving = web.SockSite(runner, listener)
+        serving = web.SockSite(runner, listener, ssl_context=tls.context if tls else None)
         await serving.start()
-        yield serving.name
+        async with asyncio.TaskGroup() as group:
+            renewing = tls and group.create_task(
+                repeat(tls.renew, name="renew TLS", every_s=LOOK_EVERY_S), name="renew TLS"
+            )
+            yield serving.name
+            if renewing:
+                renewing.cancel()
     finally:
         await runner.cleanup()
 

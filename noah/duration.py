@@ -1,9 +1,9 @@
-"""Lengths of time as people write them: `90s`, `45m`, `2h`, `1h30m`, or a plain number of seconds."""
+"""Lengths of time as people write them: `90s`, `45m`, `2h`, `1h30m`, `30d`, or a plain number of seconds."""
 
 import re
 from datetime import timedelta
 
-_PARTS = re.compile(r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,9})s)?", re.ASCII)
+_PARTS = re.compile(r"(?:(\d{1,5})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,9})s)?", re.ASCII)
 
 
 def parse_duration(text: str) -> timedelta:
@@ -13,8 +13,8 @@ def parse_duration(text: str) -> timedelta:
         found = timedelta(seconds=int(text))
     else:
         match = _PARTS.fullmatch(text)
-        hours, minutes, seconds = (int(part or 0) for part in match.groups()) if match else (0, 0, 0)
-        found = timedelta(hours=hours, minutes=minutes, seconds=seconds)
+        days, hours, minutes, seconds = (int(part or 0) for part in match.groups()) if match else (0, 0, 0, 0)
+        found = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
     if not found:
         raise ValueError(f"{text[:40]!r} is not a length of time: write something like 90s, 45m, 2h or 1h30m")
     return found

@@ -25,6 +25,12 @@ class BadInput(NoahError):
     http_status = 400
 
 
+class Unauthenticated(NoahError):
+    """The gateway does not know who you are: log in."""
+
+    http_status = 401
+
+
 class Forbidden(NoahError):
     """You may not do this."""
 

@@ -112,12 +112,21 @@ class GatewaySettings(_Listener):
     public_url: PublicUrl | None = None
     # Networks of the reverse proxies that are believed when they say who asks, in X-Forwarded-For or Forwarded.
     trusted_proxies: tuple[Network, ...] = ()
-    # There is no login yet: everybody who reaches the port is believed. Beyond loopback that takes a setting.
-    insecure_listen: bool = False
+    # The gateway's own TLS: a certificate with its chain and its key, PEM, read again when they change.
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    # Networks from which plain HTTP is taken beyond loopback, since it crosses no network there: the bridge between a
+    # machine and its containers. The trusted proxies are believed to do TLS themselves.
+    plain_http_from: tuple[Network, ...] = ()
 
     @property
     def is_on_loopback(self) -> bool:
         return _is_loopback(self.host)
+
+    @property
+    def is_own_machines(self) -> bool:
+        """True if nobody but programs of this machine can ask, for all that the settings say."""
+        return self.is_on_loopback and self.public_url is None and not self.trusted_proxies
 
     @property
     def ports(self) -> range:
@@ -140,11 +149,13 @@ class GatewaySettings(_Listener):
         return urlsplit(self.public_url or "").path.rstrip("/")
 
     @model_validator(mode="after")
-    def _stay_on_loopback(self) -> Self:
-        if not self.insecure_listen and not self.is_on_loopback:
+    def _keep_credentials_off_the_wire(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key go together")
+        if not (self.is_on_loopback or self.tls_certificate or self.trusted_proxies or self.plain_http_from):
             raise ValueError(
-                f"listen = {self.listen!r} is reachable from other machines and the gateway has no login yet: "
-                "set insecure_listen = true if that is what you want"
+                f"listen = {self.listen!r} is reachable from other machines, and logins do not go over plain HTTP: set "
+                "tls_certificate and tls_key, or trusted_proxies if a reverse proxy in front does TLS"
             )
         return self
 
@@ -271,11 +282,25 @@ class WebhookSettings(_Listener):
     folder: Path = Path("noah-webhook")  # keeps the authority that the API servers trust
 
 
+class AccessSettings(_Part):
+    """Who may come in."""
+
+    # Hashes of the tokens that `noah token` makes.
+    tokens: Path = Path("noah-tokens.json")
+    # Users of the gateway's machine, beside its own user, who may use a gateway on loopback without a login if no proxy
+    # is in front of it: names or uids. They may do everything.
+    local_users: tuple[str, ...] = ()
+    # How long a browser stays logged in: without being used, and at all.
+    browser_idle: Length = timedelta(hours=12)
+    browser_longest: Length = timedelta(days=7)
+
+
 class Settings(_Part):
     gateway: GatewaySettings = GatewaySettings()
     sessions: SessionSettings = SessionSettings()
     clusters: tuple[ClusterSettings, ...] = ()
     webhook: WebhookSettings | None = None
+    access: AccessSettings = AccessSettings()
     local: tuple[Local, ...] = ()
     hosts: tuple[Host, ...] = ()
     # Prints more of them, as JSON with the same keys, when the gateway starts: for people who have a CMDB.

@@ -8,10 +8,13 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+
+from noah.access.tokens import TokenFile
 
 COMES_UP_WITHIN = 60.0  # seconds, on a busy machine
 
@@ -27,13 +30,26 @@ class Refused(Exception):
 
 
 class Api:
-    def __init__(self, http: aiohttp.ClientSession, url: str) -> None:
+    """Speaks for whoever a test names: each has a token, made as `noah token create` does when it is first needed."""
+
+    def __init__(self, http: aiohttp.ClientSession, url: str, tokens: Path) -> None:
         self.http = http
         self.url = url
+        self._file = TokenFile(tokens)
+        self._tokens: dict[str, str] = {}
+
+    def token(self, user: str) -> str:
+        if user not in self._tokens:
+            now = datetime.now(UTC)
+            self._tokens[user] = self._file.create(user, groups=[], now=now, expires_at=None)
+        return self._tokens[user]
+
+    def headers(self, user: str = "ada") -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token(user)}"}
 
     async def ask(self, method: str, path: str, body: Any = None, *, user: str = "ada") -> Any:
         async with self.http.request(
-            method, f"{self.url}/api/v1/{path}", json=body, headers={"Noah-User": user}
+            method, f"{self.url}/api/v1/{path}", json=body, headers=self.headers(user)
         ) as answer:
             got = json.loads(await answer.text())
             if answer.status >= 400:
@@ -79,13 +95,16 @@ class Process:
         self.log = folder / "gateway.log"
         self.database = folder / "noah.db"
         self.file = folder / "noah.toml"
+        self.tokens = folder / "tokens.json"
         self.env = {**os.environ, **(env or {})}
         first = free_ports(40)
         head = (
             f'[gateway]\nlisten = "127.0.0.1:{self.port}"\ndebug_ports = "{first}-{first + 39}"\n'
             f'database = "sqlite:///{self.database}"\n'
         )
-        self.file.write_text(head + config)
+        access = f'[access]\ntokens = "{self.tokens}"\n'
+        has_access = "[access]\n" in config
+        self.file.write_text(head + (config.replace("[access]\n", access) if has_access else f"{config}\n{access}"))
         self.process: asyncio.subprocess.Process | None = None
 
     async def noah(self, *argv: str) -> tuple[int, str]:
@@ -139,7 +158,7 @@ async def serving(
     await process.start()
     try:
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=180)) as http:
-            yield process, Api(http, process.url)
+            yield process, Api(http, process.url, process.tokens)
     finally:
         if process.process is not None and process.process.returncode is None:
             await process.stop()

@@ -1,4 +1,4 @@
-"""The command line. All but serve, demo and db speak HTTP to a gateway and import nothing of the server.
+"""The command line. All but serve, demo, db and token speak HTTP to a gateway and import nothing of the server.
 
 A person reads the first line of what a command prints, a script its exit code and -o json; neither ever gets a
 traceback for what somebody typed, configured or switched off.
@@ -39,6 +39,7 @@ COMMANDS = {
     "serve": "server",
     "demo": "server",
     "db": "server",
+    "token": "token",
     "completion": "completion",
     "version": "version",
 }
@@ -73,7 +74,7 @@ Targets:
 \b
 Environment:
   NOAH_URL      where the gateway is (default http://127.0.0.1:7070)
-  NOAH_USER     who you are (default: your login name)
+  NOAH_TOKEN    a token of the gateway's; a gateway on your own machine asks for none
   NOAH_CONFIG   the gateway's configuration, for serve and db (default config/noah.toml)
   NO_COLOR      no colours, when set
 
@@ -87,7 +88,7 @@ Exit codes:
   5  the gateway cannot be reached, or something that it needs is away
   6  the target cannot be debugged as it is, or its session failed
   7  not done in the time that --timeout gives it
-  8  you may not do that
+  8  you may not do that, or have to log in first
   130  interrupted
 """,
 )

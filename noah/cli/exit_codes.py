@@ -22,6 +22,7 @@ class TimeIsUp(NoahError):
 
 _BY_STATUS = {
     400: ExitCode.USAGE,
+    401: ExitCode.FORBIDDEN,
     403: ExitCode.FORBIDDEN,
     404: ExitCode.NOT_FOUND,
     409: ExitCode.CONFLICT,

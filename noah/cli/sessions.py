@@ -46,7 +46,7 @@ def sessions(
         return
     if cluster or namespace:
         raise click.UsageError("--cluster and -n go with the short name of a target.")
-    wanted = {"state": state or "live", "owner": gateway.user if mine else owner}
+    wanted = {"state": state or "live", "owner": owner, "mine": "true" if mine else None}
     found = gateway.items("/sessions", wanted, limit=MOST_ENDED if state else None)
     print_list(found, output, COLUMNS, name=name, nothing="No sessions found.")
     if found["continue"]:

@@ -72,7 +72,7 @@ def find_session(gateway: GatewayClient, text: str, *, cluster: str | None, name
     wanted = parse_wanted(full_name(gateway, text, cluster=cluster, namespace=namespace))
     live = gateway.items("/sessions", {"state": "live"})["items"]
     found = [session for session in live if means(wanted, session)]
-    return _one_of(found, text, gateway.user)
+    return _one_of(found, text)
 
 
 def get_session(gateway: GatewayClient, text: str, *, cluster: str | None, namespace: str | None) -> Json:
@@ -97,9 +97,9 @@ def means(wanted: Wanted, session: Json) -> bool:
     )
 
 
-def _one_of(sessions: Iterable[Json], text: str, user: str) -> str:
+def _one_of(sessions: Iterable[Json], text: str) -> str:
     found = list(sessions)
-    mine = [session for session in found if session.get("owner") == user]
+    mine = [session for session in found if session.get("mine")]
     match [str(session["id"]) for session in (mine or found)]:
         case [session_id]:
             return session_id

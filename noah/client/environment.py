@@ -1,7 +1,7 @@
-"""Which gateway the environment names, and as whom it is asked: NOAH_URL and NOAH_USER."""
+"""Which gateway the environment names, and with which token it is asked: NOAH_URL and NOAH_TOKEN."""
 
-import getpass
 import os
+import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
@@ -15,7 +15,7 @@ def client_from_environment(
     environ: Mapping[str, str] = os.environ, *, connect_s: float = CONNECT_S, answer_s: float = ANSWER_S
 ) -> GatewayClient:
     """Return a client of the gateway that the environment names. Raises BadSettings."""
-    return GatewayClient(_url(environ), _user(environ), connect_s=connect_s, answer_s=answer_s)
+    return GatewayClient(_url(environ), _token(environ), connect_s=connect_s, answer_s=answer_s)
 
 
 def _url(environ: Mapping[str, str]) -> str:
@@ -30,11 +30,8 @@ def _url(environ: Mapping[str, str]) -> str:
     return url
 
 
-def _user(environ: Mapping[str, str]) -> str:
-    try:
-        user = environ.get("NOAH_USER") or getpass.getuser()
-    except (KeyError, OSError):  # a container whose user id has no name
-        raise BadSettings("Your login has no name on this machine: set NOAH_USER to say who you are.") from None
-    if not user.isprintable() or not user.strip() or len(user) > 128:
-        raise BadSettings(f"NOAH_USER is {user[:40]!r}: a name has 1 to 128 printable characters.")
-    return user
+def _token(environ: Mapping[str, str]) -> str | None:
+    token = environ.get("NOAH_TOKEN", "").strip()
+    if token and not re.fullmatch(r"[!-~]{1,8192}", token):
+        raise BadSettings("NOAH_TOKEN is not a token: it has blanks, or characters that no token has.")
+    return token or None

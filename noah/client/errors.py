@@ -1,6 +1,6 @@
 """The errors that a request to a gateway ends with: those of noah.errors, chosen by the HTTP status."""
 
-from noah.errors import BadInput, CannotDebug, Conflict, Forbidden, NoahError, NotFound, Unavailable
+from noah.errors import BadInput, CannotDebug, Conflict, Forbidden, NoahError, NotFound, Unauthenticated, Unavailable
 
 
 class NotAGateway(NoahError):
@@ -20,7 +20,9 @@ def error_of(status: int, sentence: str) -> NoahError:
     match status:
         case 400 | 405 | 413:
             return BadInput(sentence)
-        case 401 | 403:
+        case 401:
+            return Unauthenticated(sentence)
+        case 403:
             return Forbidden(sentence)
         case 404:
             return NotFound(sentence)

@@ -29,9 +29,11 @@ SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", re.ASCII)
 
 
 class GatewayClient:
-    def __init__(self, url: str, user: str, *, connect_s: float = CONNECT_S, answer_s: float = ANSWER_S) -> None:
+    def __init__(
+        self, url: str, token: str | None = None, *, connect_s: float = CONNECT_S, answer_s: float = ANSWER_S
+    ) -> None:
         self.url = url
-        self.user = user
+        self._token = token
         self._connect_s = connect_s
         self._answer_s = answer_s
 
@@ -109,12 +111,8 @@ class GatewayClient:
         return response
 
     def _headers(self) -> dict[str, str]:
-        return {
-            # The bytes of the header are UTF-8; http.client would only write latin-1.
-            "Noah-User": self.user.encode().decode("latin-1"),
-            "Accept": "application/json",
-            "Content-Type": "application/json",
-        }
+        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        return headers | ({"Authorization": f"Bearer {self._token}"} if self._token else {})
 
 
 def target_path(target: str) -> str:

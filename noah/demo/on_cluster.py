@@ -29,9 +29,7 @@ COMES_UP_WITHIN_S = 120.0
 PLAIN = {"httpGet": {"path": "/checkurl", "port": 8080}, "periodSeconds": 2, "failureThreshold": 3}
 
 
-async def run_on_cluster(
-    folder: Path, user: str, *, classes: Mapping[str, bytes], context: str | None, image: str
-) -> None:
+async def run_on_cluster(folder: Path, *, classes: Mapping[str, bytes], context: str | None, image: str) -> None:
     """Show both pods at a breakpoint. *classes* are the sample app's class files by name."""
     known = ClusterSettings(name="demo", kubeconfig=_kubeconfig(), context=context)
     tree = Settings(
@@ -43,7 +41,7 @@ async def run_on_cluster(
         say(f"Two pods in namespace {namespace} ...")
         await _create(cluster, namespace, classes, image)
         await _healthy(cluster, namespace)
-        await _show(cluster, namespace, GatewayClient(url, user))
+        await _show(cluster, namespace, GatewayClient(url))
 
 
 def _kubeconfig() -> Path:

@@ -17,7 +17,6 @@ from noah.settings import parse_settings
 from noah.store import upgrade
 
 LISTEN = "127.0.0.1:7070"
-USER = "ada"
 
 
 def run(*, once: bool, cluster: str | None, image: str) -> int:
@@ -52,7 +51,7 @@ def needs(*commands: str) -> None:
 async def _on_cluster(folder: Path, *, context: str | None, image: str) -> None:
     await compile_sample(folder)
     classes = await asyncio.to_thread(lambda: {file.name: file.read_bytes() for file in folder.glob("*.class")})
-    await run_on_cluster(folder, USER, classes=classes, context=context, image=image)
+    await run_on_cluster(folder, classes=classes, context=context, image=image)
 
 
 async def _on_this_machine(folder: Path, *, once: bool) -> None:
@@ -69,7 +68,7 @@ async def _on_this_machine(folder: Path, *, once: bool) -> None:
     )
     await asyncio.to_thread(upgrade, settings.gateway.database)
     async with gateway(settings) as url, supervised(plain.app, wise.app):
-        await run_on_this_machine(plain, wise, GatewayClient(url, USER))
+        await run_on_this_machine(plain, wise, GatewayClient(url))
         if not once:
             await _serve_until_stopped(url, wise)
 

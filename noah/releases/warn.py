@@ -9,6 +9,7 @@ from noah.core.release.release_event import ReleaseEvent, ReleaseEventKind, time
 from noah.core.session.event_kind import EventKind
 from noah.core.session.session import Status
 from noah.core.session.target import PodTarget
+from noah.sessions.announce import about_session
 from noah.sessions.live_session import LiveSession, Step
 from noah.store.feed import Feed
 
@@ -47,9 +48,8 @@ class Warnings:
         warning = f"A release of {session.workload} is about to replace this pod; the session follows to its successor."
         live.steps.append(Step(self._clock(), warning))
         live.changed()
-        data = {"session": session.id, "owner": session.owner, "text": warning}
-        self._feed.publish(EventKind.WARNING, str(target), data)
+        self._feed.publish(EventKind.WARNING, str(target), {**about_session(session), "text": warning})
         where = f" at {vm.location}" if vm and vm.location else ""
-        text = f"{session.owner} is paused in pod {target.pod}{where}, which this release is about to replace."
-        about = {"pod": target.pod, "session": session.id, "owner": session.owner}
+        text = f"{session.owner.name} is paused in pod {target.pod}{where}, which this release is about to replace."
+        about = {"pod": target.pod, "session": session.id, "owner": session.owner.name}
         return ReleaseEvent(timestamp(self._clock()), ReleaseEventKind.PAUSED, text, about)

@@ -7,7 +7,7 @@ from typing import Any
 
 from noah.core.session.event_kind import EventKind
 from noah.core.session.lifecycle import passes_by
-from noah.core.session.session import Status
+from noah.core.session.session import Session, Status
 from noah.sessions.live_session import LiveSession, Step
 from noah.store.feed import Feed
 
@@ -46,8 +46,7 @@ class Announcer:
         if kind in KEPT_AS_STEPS:
             self._keep(data)
         session = self._live.session
-        about = {"session": session.id, "owner": session.owner}
-        self._feed.publish(kind, str(session.target), {**about, **data})
+        self._feed.publish(kind, str(session.target), {**about_session(session), **data})
 
     def _keep(self, data: Mapping[str, Any]) -> None:
         """Keep it as a step. An IDE that is refused comes again each second: of these only the last is kept."""
@@ -80,6 +79,11 @@ class Announcer:
         live, session = self._live, self._live.session
         why = live.reason or (session.end_detail if session.is_over else None) or ""
         log.info("%s %s %s -> %s%s", session.target, session.id, before, live.status, f": {why}" if why else "")
+
+
+def about_session(session: Session) -> dict[str, Any]:
+    """Return what each event about a session says of it."""
+    return {"session": session.id, "owner": session.owner.name, "owner_principal": session.owner.public()}
 
 
 def _said(live: LiveSession, was_suspended: bool) -> str | None:

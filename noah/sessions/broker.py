@@ -13,11 +13,13 @@ from noah.catalog.holders import Holders
 from noah.catalog.target_info import TargetInfo
 from noah.core.page import Page
 from noah.core.session.event_kind import EventKind
+from noah.core.session.principal import Principal
 from noah.core.session.session import EndReason, Session, Status
 from noah.core.session.target import Target, Wanted
 from noah.duration import format_duration
 from noah.errors import AlreadyDebugged, BadInput, Conflict, NeedsRestart, NotFound
 from noah.keep_running import repeat
+from noah.sessions.announce import about_session
 from noah.sessions.audits import keeping_audits
 from noah.sessions.live_session import SETTLED, LiveSession, Step, Traffic
 from noah.sessions.ownership import ADOPT_EVERY_S, Ownership
@@ -80,6 +82,7 @@ class Broker:
         self,
         *,
         owner: str | None = None,
+        owner_id: str | None = None,
         target: str | None = None,
         status: Status | None = None,
         end_reason: EndReason | None = None,
@@ -94,7 +97,14 @@ class Broker:
         elif status is not None:
             ids = [live.session.id for live in self.live() if live.status is status]
         page = await self._store.find(
-            owner=owner, target_prefix=target, state=state, end_reason=end_reason, ids=ids, limit=limit, after=after
+            owner=owner,
+            owner_id=owner_id,
+            target_prefix=target,
+            state=state,
+            end_reason=end_reason,
+            ids=ids,
+            limit=limit,
+            after=after,
         )
         return Page(await self._with_audits(page.items), page.after, page.total, page.before)
 
@@ -114,7 +124,7 @@ class Broker:
         self,
         wanted: Wanted,
         *,
-        owner: str,
+        owner: Principal,
         length: timedelta | None = None,
         allow: tuple[str, ...],
         allow_exit: bool = False,
@@ -153,20 +163,20 @@ class Broker:
                 if task.live.session.is_over:
                     await self._cleared(task.live)
                     continue
-                if e.holder != owner:
+                if task.live.session.owner != owner:
                     raise
                 if take_over and task.live.slot is not None:
                     await task.live.slot.take_over()
                 return task.live, False
             return self._ownership.start(LiveSession(session)).live, True
 
-    async def extend(self, session_id: str, *, by: str, length: timedelta) -> LiveSession:
+    async def extend(self, session_id: str, *, by: Principal, length: timedelta) -> LiveSession:
         task = self._task(await self.get(session_id))
         checked = self._checked(length)
         await task.write(lambda: self._store.extend(session_id, until_from_now=checked))
         return task.live
 
-    async def end(self, session_id: str, *, by: str) -> LiveSession:
+    async def end(self, session_id: str, *, by: Principal) -> LiveSession:
         live = await self.get(session_id)
         if live.session.is_over:
             return live
@@ -175,22 +185,22 @@ class Broker:
         await task.write(lambda: self._store.ask_end(session_id, reason=reason, detail=None, by=by))
         return live
 
-    async def resume(self, session_id: str, *, by: str) -> LiveSession:
+    async def resume(self, session_id: str, *, by: Principal) -> LiveSession:
         """Close the debugger's connection, which resumes the whole VM."""
         task = self._task(await self.get(session_id))
         if task.live.slot is None or task.live.attached is None:
             raise Conflict(f"No debugger is attached through session {session_id}: there is nothing to resume.")
-        await task.live.slot.detach(f"resumed by {by}")
+        await task.live.slot.detach(f"resumed by {by.name}")
         return task.live
 
-    async def ask(self, session_id: str, *, by: str, text: str | None) -> LiveSession:
+    async def ask(self, session_id: str, *, by: Principal, text: str | None) -> LiveSession:
         """Let the session's owner know that somebody waits; what they do about it is their decision."""
         live = await self.get(session_id)
         if live.session.is_over:
             raise Conflict(f"Session {session_id} is over: its target is free.")
-        said = f"{by} asks to resume{f': {text}' if text else '.'}"
+        said = f"{by.name} asks to resume{f': {text}' if text else '.'}"
         live.steps.append(Step(self._clock(), said))
-        asked = {"session": session_id, "owner": live.session.owner, "by": by, "text": text}
+        asked = {**about_session(live.session), "by": by.name, "by_principal": by.public(), "text": text}
         self._feed.publish(EventKind.ASKED, str(live.session.target), asked)
         live.changed()
         return live
@@ -227,7 +237,9 @@ class Broker:
     async def _cleared(self, live: LiveSession) -> None:
         await self.ended(live.session.id, within=ENDING_TAKES)
         if live.session.ended_at is None:
-            raise Conflict(f"Session {live.session.id} of {live.session.owner} is still being ended: try again soon.")
+            raise Conflict(
+                f"Session {live.session.id} of {live.session.owner.name} is still being ended: try again soon."
+            )
         # Its row frees the target before its task has ended.
         self._ownership.forget(live.session.id)
 

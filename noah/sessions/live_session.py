@@ -59,7 +59,7 @@ class LiveSession:
         self._bell = asyncio.Event()
 
     def __repr__(self) -> str:
-        return f"<{self.session.target} {self.session.id} {self.status} of {self.session.owner}>"
+        return f"<{self.session.target} {self.session.id} {self.status} of {self.session.owner.name}>"
 
     @property
     def attached(self) -> Attachment | None:

@@ -363,5 +363,5 @@ class SessionTask:
 
     def _why_over(self) -> str:
         session = self.live.session
-        by = f" by {session.ended_by}" if session.ended_by and session.ended_by != session.owner else ""
+        by = f" by {session.ended_by.name}" if session.ended_by and session.ended_by != session.owner else ""
         return f"the session was {str(session.end_reason).replace('_', ' ')}{by}"

@@ -15,7 +15,7 @@ CHOOSING = 0x6E6F6168_00000002  # PostgreSQL's advisory lock for who chooses a p
 
 
 async def choose_port(
-    connection: AsyncConnection, owner: str, app: str, place: str, *, ports: range, avoid: Set[int]
+    connection: AsyncConnection, owner_id: str, app: str, place: str, *, ports: range, avoid: Set[int]
 ) -> int:
     """Return a port: one that they had for this app, preferably in this place; else one that was never used; else
     the one whose last use is longest ago."""
@@ -25,11 +25,11 @@ async def choose_port(
     busy = set((await connection.scalars(select(sessions.c.port).where(is_live))).all()) | avoid
     kept = (await connection.execute(select(debug_ports).order_by(debug_ports.c.used_at))).all()
     free: dict[int, tuple[str, str]] = {
-        row.port: (row.owner, row.app) for row in kept if row.port in ports and row.port not in busy
+        row.port: (row.owner_id, row.app) for row in kept if row.port in ports and row.port not in busy
     }
-    theirs = [port for port, kept_for in free.items() if kept_for == (owner, app)]
+    theirs = [port for port, kept_for in free.items() if kept_for == (owner_id, app)]
     if theirs:
-        places = await _last_places(connection, owner, app) if len(theirs) > 1 else {}
+        places = await _last_places(connection, owner_id, app) if len(theirs) > 1 else {}
         return min(theirs, key=lambda port: (places.get(port) != place, port))
     taken = busy | {row.port for row in kept}
     never_used = (port for port in ports if port not in taken)
@@ -39,9 +39,9 @@ async def choose_port(
     return port
 
 
-async def keep_port(connection: AsyncConnection, port: int, owner: str, app: str, now: datetime) -> None:
+async def keep_port(connection: AsyncConnection, port: int, owner_id: str, app: str, now: datetime) -> None:
     await connection.execute(delete(debug_ports).where(debug_ports.c.port == port))
-    await connection.execute(insert(debug_ports).values(port=port, owner=owner, app=app, used_at=now))
+    await connection.execute(insert(debug_ports).values(port=port, owner_id=owner_id, app=app, used_at=now))
 
 
 async def give_up_port(connection: AsyncConnection, port: int, now: datetime) -> None:
@@ -62,8 +62,10 @@ def place_of(target: Target, workload: str | None) -> str:
             return str(target)
 
 
-async def _last_places(connection: AsyncConnection, owner: str, app: str) -> dict[int, str]:
+async def _last_places(connection: AsyncConnection, owner_id: str, app: str) -> dict[int, str]:
     """Return where each of their ports led last: one app in two environments must not change its ports between them."""
-    statement = select(sessions).where(sessions.c.owner == owner, sessions.c.app == app).order_by(sessions.c.created_at)
+    statement = (
+        select(sessions).where(sessions.c.owner_id == owner_id, sessions.c.app == app).order_by(sessions.c.created_at)
+    )
     rows = (await connection.execute(statement)).mappings()
     return {one.port: place_of(one.target, one.workload) for one in map(session_of, rows)}

@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from noah.core.page import Page
+from noah.core.session.principal import Principal
 from noah.core.session.session import EndReason, Session
 from noah.core.session.target import Target
 from noah.errors import AlreadyDebugged, BadInput, Conflict, NotFound, Unavailable
@@ -32,7 +33,7 @@ class SessionStore:
         target: Target,
         workload: str | None,
         app: str,
-        owner: str,
+        owner: Principal,
         length: timedelta,
         allow: tuple[str, ...],
         allow_exit: bool,
@@ -49,7 +50,7 @@ class SessionStore:
                 async with self._database.writing() as connection:
                     await _raise_if_held(connection, target)
                     place = place_of(target, workload)
-                    port = await choose_port(connection, owner, app, place, ports=ports, avoid=frozenset())
+                    port = await choose_port(connection, owner.id, app, place, ports=ports, avoid=frozenset())
                     now = await self._database.now(connection)
                     session = Session(
                         id=id,
@@ -66,7 +67,7 @@ class SessionStore:
                         pause_budget=pause_budget,
                     )
                     await connection.execute(insert(sessions).values(row_of(session)))
-                    await keep_port(connection, port, owner, app, now)
+                    await keep_port(connection, port, owner.id, app, now)
                     return session
             except IntegrityError as e:
                 if violated(e) not in (ONE_PER_TARGET, ONE_PER_PORT):
@@ -96,6 +97,7 @@ class SessionStore:
         self,
         *,
         owner: str | None = None,
+        owner_id: str | None = None,
         target_prefix: str | None = None,
         state: str = "live",
         end_reason: EndReason | None = None,
@@ -103,10 +105,12 @@ class SessionStore:
         limit: int,
         after: str | None = None,
     ) -> Page[Session]:
-        """Return a page, newest first. *state*: live, ended or all; *ids*: none but these."""
+        """Return a page, newest first. *owner*: a name; *state*: live, ended or all; *ids*: none but these."""
         wanted: list[ColumnElement[bool]] = []
         if owner is not None:
-            wanted.append(sessions.c.owner == owner)
+            wanted.append(sessions.c.owner_name == owner)
+        if owner_id is not None:
+            wanted.append(sessions.c.owner_id == owner_id)
         if target_prefix is not None:
             wanted.append(sessions.c.target.startswith(target_prefix, autoescape=True))
         if state != "all":
@@ -130,7 +134,7 @@ class SessionStore:
             until = max(session.expires_at, await self._database.now(connection) + until_from_now)
             return await _change(connection, replace(session, expires_at=until))
 
-    async def ask_end(self, id: str, *, reason: EndReason, detail: str | None, by: str | None) -> Session:
+    async def ask_end(self, id: str, *, reason: EndReason, detail: str | None, by: Principal | None) -> Session:
         """Note that the session is over, and why; the first reason stays."""
         async with self._database.writing() as connection:
             session = await _there(connection, id)
@@ -174,7 +178,7 @@ class SessionStore:
         """Give the session another port, which is kept from now on; *avoid*: ports that another program has."""
         async with self._database.writing() as connection:
             session = await _there(connection, id)
-            owner, app, place = session.owner, session.app, place_of(session.target, session.workload)
+            owner, app, place = session.owner.id, session.app, place_of(session.target, session.workload)
             port = await choose_port(connection, owner, app, place, ports=ports, avoid=avoid | {session.port})
             now = await self._database.now(connection)
             await give_up_port(connection, session.port, now)
@@ -183,10 +187,10 @@ class SessionStore:
 
 
 async def _raise_if_held(connection: AsyncConnection, target: Target) -> None:
-    holding = select(sessions.c.owner, sessions.c.id).where(is_live, sessions.c.target == str(target))
+    holding = select(sessions.c.owner_name, sessions.c.id).where(is_live, sessions.c.target == str(target))
     row = (await connection.execute(holding)).first()
     if row is not None:
-        raise AlreadyDebugged(target=str(target), holder=row.owner, session_id=row.id)
+        raise AlreadyDebugged(target=str(target), holder=row.owner_name, session_id=row.id)
 
 
 async def _there(connection: AsyncConnection, id: str) -> Session:

@@ -7,18 +7,20 @@ from typing import Self
 from sqlalchemy import delete, select
 
 from noah.store import revisions
+from noah.store.browser_sessions import BrowserSessionStore
 from noah.store.database import Database
 from noah.store.edits import EditStore
 from noah.store.lease import exclusive_lease
 from noah.store.releases import ReleaseStore
 from noah.store.sessions import SessionStore
-from noah.store.tables import host_edits, is_live, is_open, sessions
+from noah.store.tables import browser_sessions, host_edits, is_live, is_open, sessions
 
 
 class Store:
     def __init__(self, database: Database) -> None:
         self._database = database
         self.sessions = SessionStore(database)
+        self.browser_sessions = BrowserSessionStore(database)
         self.edits = EditStore(database)
         self.releases = ReleaseStore(database)
 
@@ -45,12 +47,15 @@ class Store:
             return await self._database.now(connection)
 
     async def forget_before(self, age: timedelta) -> int:
-        """Delete sessions that ended longer than *age* ago, and host edits as old that are over; return how many."""
+        """Delete sessions that ended longer than *age* ago, host edits as old that are over, and logins
+        that are over; return how many."""
         async with self._database.writing() as connection:
             before = await self._database.now(connection) - age
             is_old = host_edits.c.created_at < before
             # Why an edit was rolled back is read as long as its session lives.
             is_read = host_edits.c.session.in_(select(sessions.c.id).where(is_live))
             edits = await connection.execute(delete(host_edits).where(is_old, ~is_open, ~is_read))
+            is_over = browser_sessions.c.expires_at <= before + age
+            logins = await connection.execute(delete(browser_sessions).where(is_over))
             ended = await connection.execute(delete(sessions).where(sessions.c.ended_at < before))
-            return edits.rowcount + ended.rowcount
+            return edits.rowcount + logins.rowcount + ended.rowcount

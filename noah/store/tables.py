@@ -21,6 +21,7 @@ from sqlalchemy import (
     false,
 )
 
+from noah.core.session.principal import Principal
 from noah.core.session.session import EndReason, Session
 from noah.core.session.target import parse_target
 
@@ -57,7 +58,9 @@ sessions = Table(
     Column("target", String(1000), nullable=False),
     Column("workload", String(300)),
     Column("app", String(300), nullable=False),
-    Column("owner", String(200), nullable=False),
+    Column("owner", JSON, nullable=False),  # the principal
+    Column("owner_id", String(2000), nullable=False),  # by which it is compared
+    Column("owner_name", String(200), nullable=False),  # by which people look for it
     Column("port", Integer, nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("expires_at", Instant, nullable=False),
@@ -67,7 +70,7 @@ sessions = Table(
     Column("pause_budget", Float),  # seconds
     Column("end_reason", String(20)),
     Column("end_detail", String(2000)),
-    Column("ended_by", String(200)),
+    Column("ended_by", JSON(none_as_null=True)),  # the principal
     Column("ended_at", Instant),
     Column("audit", JSON(none_as_null=True)),
 )
@@ -82,7 +85,7 @@ debug_ports = Table(
     "debug_ports",
     metadata,
     Column("port", Integer, primary_key=True, autoincrement=False),
-    Column("owner", String(200), nullable=False),
+    Column("owner_id", String(2000), nullable=False),  # a principal's; "": another program of the machine
     Column("app", String(300), nullable=False),
     Column("used_at", Instant, nullable=False),
 )
@@ -107,6 +110,19 @@ ONE_OPEN_EDIT = "ux_host_edits_open_target"
 is_open = host_edits.c.state.in_(["planned", "applied", "undoing", "rolling-back"])
 Index(ONE_OPEN_EDIT, host_edits.c.target, unique=True, sqlite_where=is_open, postgresql_where=is_open)
 Index("ix_host_edits_session", host_edits.c.session)
+
+# Browsers that are logged in. The cookie has the ID, a row only its hash.
+browser_sessions = Table(
+    "browser_sessions",
+    metadata,
+    Column("id_hash", String(64), primary_key=True),
+    Column("principal", JSON, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("used_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+    Column("sealed", LargeBinary),  # what only the cookie opens: a provider's tokens
+)
+Index("ix_browser_sessions_expires_at", browser_sessions.c.expires_at)
 
 releases = Table(
     "releases",
@@ -134,7 +150,9 @@ def row_of(session: Session) -> dict[str, Any]:
         "target": str(session.target),
         "workload": session.workload,
         "app": session.app,
-        "owner": session.owner,
+        "owner": session.owner.to_json(),
+        "owner_id": session.owner.id,
+        "owner_name": session.owner.name,
         "port": session.port,
         "created_at": session.created_at,
         "expires_at": session.expires_at,
@@ -144,7 +162,7 @@ def row_of(session: Session) -> dict[str, Any]:
         "pause_budget": session.pause_budget and session.pause_budget.total_seconds(),
         "end_reason": session.end_reason,
         "end_detail": session.end_detail,
-        "ended_by": session.ended_by,
+        "ended_by": session.ended_by and session.ended_by.to_json(),
         "ended_at": session.ended_at,
     }
 
@@ -155,7 +173,7 @@ def session_of(row: RowMapping) -> Session:
         target=parse_target(row["target"]),
         workload=row["workload"],
         app=row["app"],
-        owner=row["owner"],
+        owner=Principal.from_json(row["owner"]),
         port=row["port"],
         created_at=row["created_at"],
         expires_at=row["expires_at"],
@@ -165,6 +183,6 @@ def session_of(row: RowMapping) -> Session:
         pause_budget=None if row["pause_budget"] is None else timedelta(seconds=row["pause_budget"]),
         end_reason=row["end_reason"] and EndReason(row["end_reason"]),
         end_detail=row["end_detail"],
-        ended_by=row["ended_by"],
+        ended_by=row["ended_by"] and Principal.from_json(row["ended_by"]),
         ended_at=row["ended_at"],
     )

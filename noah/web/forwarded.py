@@ -14,7 +14,7 @@ from aiohttp import web
 from noah.errors import BadInput
 from noah.web.keys import SETTINGS
 
-_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 # RFC 7239, section 4: token "=" ( token / quoted-string ), separated by ";" within one proxy's element.
 _PAIR = re.compile(r'\s*([!#$%&\'*+.^_`|~0-9A-Za-z-]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s",;=]*))\s*(;|,|$)')
@@ -23,13 +23,13 @@ _ASK_WITH_ALLOW = "pass `allow` with the address that the debugger connects from
 
 def client_address(request: web.Request) -> str:
     """Return the address that the client's debugger would come from. Raises BadInput when that is not known."""
-    peer = _parse(request.remote or "")
+    peer = parse_address(request.remote or "")
     if peer is None:
         raise BadInput(f"Your address is unknown: {_ASK_WITH_ALLOW}.")
     given = {name: values for name in ("Forwarded", "X-Forwarded-For") if (values := request.headers.getall(name, []))}
     if not given:
         return str(peer)
-    if not _is_trusted(peer, request):
+    if not is_trusted_proxy(peer, request):
         raise BadInput(
             f"The request came through a proxy at {peer}, which the gateway does not trust: {_ASK_WITH_ALLOW}, or put "
             "the proxy into the setting trusted_proxies of [gateway]."
@@ -44,8 +44,8 @@ def client_address(request: web.Request) -> str:
 
 def asked_host(request: web.Request) -> str:
     """Return HOST[:PORT] as the client asked for it: a trusted proxy's X-Forwarded-Host, else the Host header."""
-    peer = _parse(request.remote or "")
-    if peer is not None and _is_trusted(peer, request):
+    peer = parse_address(request.remote or "")
+    if peer is not None and is_trusted_proxy(peer, request):
         hosts = ",".join(request.headers.getall("X-Forwarded-Host", []))
         if host := hosts.rpartition(",")[2].strip():
             return host
@@ -63,23 +63,23 @@ def remote_for_log(request: web.Request) -> str:
         return str(request.remote)
 
 
-def _first_untrusted(hops: Iterable[_Address | None], request: web.Request) -> _Address | None:
+def _first_untrusted(hops: Iterable[Address | None], request: web.Request) -> Address | None:
     """Return the first address that is not a trusted proxy's, or the last if all are; None where one is illegible."""
     hop = None
     for hop in hops:
-        if hop is None or not _is_trusted(hop, request):
+        if hop is None or not is_trusted_proxy(hop, request):
             break
     return hop
 
 
-def _hops(name: str, values: Iterable[str]) -> Iterator[_Address | None]:
+def _hops(name: str, values: Iterable[str]) -> Iterator[Address | None]:
     """Yield the addresses from right to left."""
     joined = ",".join(values)
     if name == "Forwarded":
         elements = _elements(joined) or [{}]
-        yield from (_parse(element.get("for", "")) for element in reversed(elements))
+        yield from (parse_address(element.get("for", "")) for element in reversed(elements))
     else:
-        yield from (_parse(part.strip()) for part in reversed(joined.split(",")))
+        yield from (parse_address(part.strip()) for part in reversed(joined.split(",")))
 
 
 def _elements(header: str) -> list[dict[str, str]] | None:
@@ -98,7 +98,7 @@ def _elements(header: str) -> list[dict[str, str]] | None:
     return elements
 
 
-def _parse(text: str) -> _Address | None:
+def parse_address(text: str) -> Address | None:
     """Return the address of "192.0.2.1", "192.0.2.1:4711", "2001:db8::1" or "[2001:db8::1]:4711"."""
     if bracketed := re.fullmatch(r"\[([^\]]*)\](?::\d{1,5})?", text, re.ASCII):
         text = bracketed[1]
@@ -112,5 +112,5 @@ def _parse(text: str) -> _Address | None:
     return mapped or address
 
 
-def _is_trusted(address: _Address, request: web.Request) -> bool:
+def is_trusted_proxy(address: Address, request: web.Request) -> bool:
     return any(address in network for network in request.app[SETTINGS].gateway.trusted_proxies)

@@ -1,22 +1,37 @@
-"""Who asks, and whether a page of ours has sent it. When there is a login, this file is what changes."""
+"""Who asks, and whether a page of ours has sent it.
+
+Each request is asked once, before its handler: for a bearer token, a browser's cookie, and, on loopback, for the user
+of this machine who has the other end of the connection. Handlers learn it from `principal_of` and from nothing else:
+what a request says of its sender in any other header is not read.
+"""
 
 import ipaddress
+import re
 import socket
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
 
 from aiohttp import web
 
-from noah.errors import BadInput, Forbidden, NoahError
+from noah.core.session.principal import Principal
+from noah.errors import Forbidden, NoahError, Unauthenticated
 from noah.settings import GatewaySettings
-from noah.web.forwarded import asked_host
-from noah.web.keys import SETTINGS
+from noah.web.forwarded import asked_host, is_trusted_proxy, parse_address
+from noah.web.keys import AUTHENTICATOR, SETTINGS
 
-HEADER = "Noah-User"
-COOKIE = "noah_user"  # of the pages, percent-encoded
-REMEMBERED = 90 * 24 * 3600  # seconds
-LONGEST = 128  # characters
+PRINCIPAL: web.RequestKey[Principal | None] = web.RequestKey("principal")
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
 OTHER_SITE = "Another site's page may not change anything here."
+# What a reverse proxy adds. What comes through one was not sent by the program at the other end of the connection.
+FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip", "Via")
+# A cookie whose name begins so is taken by browsers from https only, for this host only, whatever a subdomain wants
+# (RFC 6265bis, section 4.1.3.2). On plain HTTP of loopback they refuse it.
+COOKIE, PLAIN_COOKIE = "__Host-noah", "noah-login"
+WITHOUT_LOGIN = frozenset({"/livez", "/readyz"})  # asked by machines, over plain HTTP too; they say nothing of anybody
+
+# By connection: a browser asks many times over one.
+_Peers = WeakKeyDictionary[object, Principal]
+PEERS: web.AppKey[_Peers] = web.AppKey("peers")
 
 
 class Misdirected(NoahError):
@@ -25,37 +40,106 @@ class Misdirected(NoahError):
     http_status = 421
 
 
-def who(request: web.Request) -> str:
-    user = claimed(request)
-    if user is None:
-        raise BadInput(f"Say who you are: set the header {HEADER}.")
-    return user
+def principal_of(request: web.Request) -> Principal:
+    """Return who asks. Raises Unauthenticated if nobody has logged in."""
+    principal = known_principal(request)
+    if principal is None:
+        raise Unauthenticated(
+            "The gateway does not know who you are: run `noah login`, set NOAH_TOKEN, or open its page to log in."
+        )
+    return principal
 
 
-def claimed(request: web.Request) -> str | None:
-    """Return who the request says it is from, if it does. Raises BadInput when that is not a name."""
-    user = request.headers.get(HEADER)
-    if user is None:
-        return _remembered(request)
-    if not _is_name(user):
-        raise BadInput(f"The header {HEADER} has 1 to {LONGEST} printable characters of UTF-8.")
-    return user
+def known_principal(request: web.Request) -> Principal | None:
+    return request.get(PRINCIPAL)
 
 
-def remember(request: web.Request, response: web.Response, user: str) -> None:
-    """Keep the name in a cookie that no script can read. Raises BadInput when that is not a name."""
-    if not _is_name(user):
-        raise BadInput(f"A name has 1 to {LONGEST} printable characters.")
-    # TLS may end at a proxy: the browser's own word for how it reaches us is its Origin.
-    secure = request.secure or request.headers.get("Origin", "").startswith("https://")
-    response.set_cookie(COOKIE, quote(user, safe=""), max_age=REMEMBERED, httponly=True, samesite="Lax", secure=secure)
+async def authenticate(request: web.Request) -> Principal | None:
+    """Return who has sent the request; None if it says nothing. Raises Unauthenticated for what is not true."""
+    authorization = request.headers.get("Authorization")
+    if authorization is not None:
+        return await _by_authorization(request, authorization)
+    return await _by_cookie(request) or await _by_peer(request)
 
 
-def _remembered(request: web.Request) -> str | None:
-    """Return the cookie's name; for a change, only if it is certain that one of our own pages sends it."""
-    user = unquote(request.cookies.get(COOKIE, ""))
-    ours = request.method in READS or _is_own_page(request)
-    return user if ours and _is_name(user) else None
+async def _by_authorization(request: web.Request, authorization: str) -> Principal:
+    scheme, _, token = authorization.partition(" ")
+    if scheme.lower() != "bearer" or not re.fullmatch(r"[A-Za-z0-9._~+/=-]{1,8192}", token.strip(), re.ASCII):
+        raise Unauthenticated("The header Authorization has to be `Bearer TOKEN`.")  # RFC 6750, section 2.1
+    return await request.app[AUTHENTICATOR].by_bearer(token.strip())
+
+
+async def _by_cookie(request: web.Request) -> Principal | None:
+    """Return who is logged in; for a change, only if it is certain that one of our own pages sends it."""
+    session_id = cookie_of(request)
+    if session_id is None or not (request.method in READS or _is_own_page(request)):
+        return None
+    return await request.app[AUTHENTICATOR].by_cookie(session_id)
+
+
+async def _by_peer(request: web.Request) -> Principal | None:
+    authenticator, transport = request.app[AUTHENTICATOR], request.transport
+    if not authenticator.admits_local_users or transport is None:
+        return None
+    if any(name in request.headers for name in FORWARDED) or not _is_loopback_name(_without_port(request.host)):
+        return None
+    peers = request.app[PEERS]
+    if (principal := peers.get(transport)) is None:
+        peer, own = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+        if not peer or not own:
+            return None
+        principal = await authenticator.by_peer(peer[:2], own[:2])
+        if principal is not None:
+            peers[transport] = principal
+    return principal
+
+
+def cookie_of(request: web.Request) -> str | None:
+    """Return the value of our cookie, if the browser has sent it."""
+    found = request.cookies.get(COOKIE)
+    # Over https nobody else can have set the one, and a neighbour of the same domain may have set the other.
+    return found or (None if _is_secure(request) else request.cookies.get(PLAIN_COOKIE)) or None
+
+
+def set_cookie(request: web.Request, response: web.Response, session_id: str, *, lasts_s: int) -> None:
+    """Keep the login in a cookie that no script can read, and that only our own pages send with a change."""
+    secure = _is_secure(request) or request.headers.get("Origin", "").startswith("https://")
+    name = COOKIE if secure else PLAIN_COOKIE
+    # Lax: a link from a chat to one of our pages opens it logged in.
+    response.set_cookie(name, session_id, max_age=lasts_s, path="/", httponly=True, samesite="Lax", secure=secure)
+
+
+def remove_cookie(request: web.Request, response: web.Response) -> None:
+    for name in (COOKIE, PLAIN_COOKIE):
+        if name in request.cookies:
+            response.del_cookie(name, path="/", httponly=True, samesite="Lax", secure=name == COOKIE)
+
+
+def _is_secure(request: web.Request) -> bool:
+    """True if the browser reaches the gateway by https: by its own TLS, or by that of a trusted proxy."""
+    if request.secure:
+        return True
+    peer = parse_address(request.remote or "")
+    if peer is None or not is_trusted_proxy(peer, request):
+        return False
+    public = request.app[SETTINGS].gateway.public_url
+    return request.headers.get("X-Forwarded-Proto", "").lower() == "https" or (public or "").startswith("https://")
+
+
+def refuse_plain_http(request: web.Request) -> None:
+    """Raise Misdirected for plain HTTP that has crossed a network: whatever it carries can have been read."""
+    gateway = request.app[SETTINGS].gateway
+    if request.secure or gateway.is_on_loopback or request.path in WITHOUT_LOGIN:
+        return
+    peer = parse_address(request.remote or "")
+    near = peer is not None and (
+        peer.is_loopback or is_trusted_proxy(peer, request) or any(peer in one for one in gateway.plain_http_from)
+    )
+    if not near:
+        raise Misdirected(
+            f"The gateway does not take plain HTTP from {peer}: use https. If a reverse proxy there does TLS, put "
+            "it into trusted_proxies of [gateway]."
+        )
 
 
 def _is_own_page(request: web.Request) -> bool:
@@ -74,14 +158,10 @@ def _is_here(origin: str, request: web.Request) -> bool:
     return bool(origin) and origin == request.app[SETTINGS].gateway.public_origin
 
 
-def _is_name(user: str) -> bool:
-    return bool(user.strip()) and user.isprintable() and len(user) <= LONGEST
-
-
 def refuse_other_sites(request: web.Request) -> None:
     """Raise Forbidden for a change that a page of another site had a browser send.
 
-    Such a page can send forms without asking, but not our header: browsers would ask first, and get no CORS.
+    Such a page can send forms without asking, but no token: browsers would ask first, and get no CORS.
     """
     if request.method in READS:
         return
@@ -89,7 +169,7 @@ def refuse_other_sites(request: web.Request) -> None:
     if site not in (None, "same-origin", "none"):
         raise Forbidden(OTHER_SITE)
     # Only where nothing better is known: a proxy in front of the gateway may have changed Host.
-    if site is None and origin is not None and HEADER not in request.headers and not _is_here(origin, request):
+    if site is None and origin is not None and "Authorization" not in request.headers and not _is_here(origin, request):
         raise Forbidden(
             f"{OTHER_SITE} The page is at {origin[:99]}, and its request was for {asked_host(request)[:99]!r}. If a "
             "reverse proxy in front of the gateway changed that, let it pass the Host header on (nginx: "
@@ -100,8 +180,9 @@ def refuse_other_sites(request: web.Request) -> None:
 def refuse_other_names(request: web.Request) -> None:
     """Raise Misdirected for a name that a gateway on loopback does not have.
 
-    A page may make its own name lead to 127.0.0.1 (DNS rebinding), and is then the same site. It cannot do so with an
-    address, and gains nothing where every machine of the network may ask anyway.
+    A page may make its own name lead to 127.0.0.1 (DNS rebinding), and is then the same site, and sent by the same
+    user of the machine. It cannot do so with an address, and gains nothing where a login is asked for: a browser has
+    no cookie of ours for its name.
     """
     gateway = request.app[SETTINGS].gateway
     host = request.headers.get("Host", "")
@@ -117,13 +198,20 @@ def _without_port(host: str) -> str:
     return (name if colon and port.isdigit() else host).strip("[]").rstrip(".").lower()
 
 
+def _is_loopback_name(name: str) -> bool:
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost" or name.endswith(".localhost")  # which browsers and RFC 6761 keep on loopback
+
+
 def _is_ours(name: str, gateway: GatewaySettings) -> bool:
     try:
         ipaddress.ip_address(name)
     except ValueError:
-        if name.endswith(".localhost"):  # which browsers and RFC 6761 keep on loopback
+        if _is_loopback_name(name):
             return True
         public = urlsplit(gateway.public_url or "").hostname
         named = {gateway.host.lower(), gateway.advertised_host.lower(), socket.gethostname().lower()}
-        return name in {"localhost", public} | named
+        return name in {public} | named
     return True

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from aiohttp import web
 
+from noah.access.authenticator import Authenticator
 from noah.catalog.catalog import Catalog
 from noah.catalog.holders import Holders
 from noah.kube.clusters import Cluster
@@ -15,6 +16,7 @@ from noah.store.feed import Feed
 from noah.targets.host.hosts import Hosts
 from noah.targets.pod.doctor import Doctor
 
+AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
 CATALOG = web.AppKey("catalog", Catalog)
 HOLDERS = web.AppKey("holders", Holders)
 BROKER = web.AppKey("broker", Broker)

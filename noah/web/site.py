@@ -8,10 +8,12 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from noah.access.authenticator import Authenticator
 from noah.catalog.catalog import Catalog
 from noah.catalog.holders import Holders
 from noah.errors import NoahError
@@ -28,8 +30,29 @@ from noah.web.api.metrics import METRICS, Metrics
 from noah.web.api.route import AnyRoute, Raw
 from noah.web.api.routes import ROUTES
 from noah.web.forwarded import remote_for_log
-from noah.web.identity import claimed, refuse_other_names, refuse_other_sites
-from noah.web.keys import BROKER, CATALOG, CLOCK, CLUSTERS, DOCTOR, FEED, HOLDERS, HOSTS, RELEASES, SETTINGS
+from noah.web.identity import (
+    FORWARDED,
+    PEERS,
+    PRINCIPAL,
+    authenticate,
+    known_principal,
+    refuse_other_names,
+    refuse_other_sites,
+    refuse_plain_http,
+)
+from noah.web.keys import (
+    AUTHENTICATOR,
+    BROKER,
+    CATALOG,
+    CLOCK,
+    CLUSTERS,
+    DOCTOR,
+    FEED,
+    HOLDERS,
+    HOSTS,
+    RELEASES,
+    SETTINGS,
+)
 from noah.web.pages.page import PageRoute, prepare_templates, refusal, wants_page
 from noah.web.pages.routes import PAGES
 from noah.web.paths import path_inside
@@ -43,7 +66,6 @@ LONGEST_BODY = 64 * 1024  # bytes; the longest sensible one is some hundred
 # Bytes of a request's first line, and of a header; for the server's max_line_size and max_field_size. aiohttp answers
 # longer ones itself, and not as RFC 9457 says: more is let through, to the handlers that do.
 LONGEST_LINE = 16 * 1024
-FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "Via")  # set by reverse proxies
 QUIET = frozenset({"/livez", "/readyz", "/metrics"})  # asked every few seconds by machines
 
 REQUEST_ID = web.RequestKey("request_id", str)
@@ -62,6 +84,7 @@ SECURITY = {
 
 def make_site(
     *,
+    authenticator: Authenticator,
     catalog: Catalog,
     holders: Holders,
     broker: Broker,
@@ -77,6 +100,7 @@ def make_site(
     stopping: Callable[[], bool],
 ) -> web.Application:
     site = web.Application(client_max_size=LONGEST_BODY, middlewares=[_log, _explain, _guard])
+    site[AUTHENTICATOR], site[PEERS] = authenticator, WeakKeyDictionary()
     site[CATALOG], site[HOLDERS] = catalog, holders
     site[BROKER], site[FEED], site[CLUSTERS], site[DOCTOR] = broker, feed, clusters, doctor
     site[HOSTS], site[RELEASES] = hosts, releases
@@ -130,14 +154,20 @@ async def _log(request: web.Request, handler: Handler) -> web.StreamResponse:
             logging.DEBUG if path_inside(request) in QUIET and status < 400 else logging.INFO,
             "%s %s %d %.1f ms %s %s %s%s",
             request.method,
-            request.rel_url.raw_path_qs[:300],
+            _shown(request),
             status,
             (time.perf_counter() - began) * 1000,
-            ascii(request.headers.get("Noah-User", "-")[:128]),
+            ascii(principal.name) if (principal := known_principal(request)) else "-",
             remote_for_log(request),
             request[REQUEST_ID],
             f" {request[SENTENCE]}" if SENTENCE in request else "",
         )
+
+
+def _shown(request: web.Request) -> str:
+    """Return the path and the query for the log. Where logins pass, a query has codes and tokens."""
+    path = request.rel_url.raw_path
+    return path[:300] if path_inside(request).startswith("/login") else request.rel_url.raw_path_qs[:300]
 
 
 def _request_id(request: web.Request) -> str:
@@ -186,6 +216,7 @@ def _answer(request: web.Request, problem: Problem, headers: Mapping[str, str] |
 @web.middleware
 async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     refuse_other_names(request)
+    refuse_plain_http(request)
     refuse_other_sites(request)
-    claimed(request)
+    request[PRINCIPAL] = await authenticate(request)
     return await handler(request)

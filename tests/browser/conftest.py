@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urljoin
 
 import pytest
 import pytest_asyncio
@@ -66,8 +65,8 @@ async def chromium() -> AsyncIterator[Browser]:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def opened(chromium: Browser) -> AsyncIterator[Opened]:
-    """Opens a page as somebody who has said who they are, each in a context of their own."""
+async def opened(chromium: Browser, running: tuple[Process, Api]) -> AsyncIterator[Opened]:
+    """Opens a page as somebody who is logged in, each in a context of their own."""
     contexts: list[BrowserContext] = []
 
     async def open_page(url: str, *, user: str | None = "ada", dark: bool = False, **more: Any) -> Page:
@@ -75,7 +74,7 @@ async def opened(chromium: Browser) -> AsyncIterator[Opened]:
         context = await chromium.new_context(**{"color_scheme": "dark" if dark else "light", "viewport": size, **more})
         contexts.append(context)
         if user is not None:
-            await context.add_cookies([{"name": "noah_user", "value": quote(user, safe=""), "url": urljoin(url, "/")}])
+            await log_in(context, running[1], user)
         page = await context.new_page()
         page.set_default_timeout(SOON)
         await page.goto(url)
@@ -94,18 +93,24 @@ async def browser() -> AsyncIterator[Browser]:
         yield chromium
 
 
-async def visit(browser: Browser, url: str, *, user: str | None, dark: bool = False) -> Page:
+async def log_in(context: BrowserContext, api: Api, user: str, *, url: str | None = None) -> None:
+    """Log a browser in by the form of the login page."""
+    answer = await context.request.post(f"{url or api.url}/login", form={"token": api.token(user)})
+    assert answer.ok, await answer.text()
+
+
+async def visit(browser: Browser, url: str, *, api: Api | None = None, user: str | None, dark: bool = False) -> Page:
     """A page in a browser of its own, whose user has said who they are."""
     context = await browser.new_context(
         color_scheme="dark" if dark else "light", viewport={"width": 1180, "height": 760}
     )
+    if user is not None:
+        assert api is not None
+        await log_in(context, api, user)
     page = await context.new_page()
     page.set_default_timeout(SOON)
     await page.goto(url)
     if user is not None:
-        await page.get_by_label("You are").fill(user)
-        await page.get_by_role("button", name="Save").click()
-        await page.locator(".who button", has_text="Change").wait_for()
         await page.locator("body[data-stream=open]").wait_for(state="attached")
     return page
 

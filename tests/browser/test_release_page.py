@@ -97,7 +97,7 @@ async def ended(page: Page) -> None:
 async def test_a_release_is_seen_from_its_first_pod_to_its_end(
     kubectl: Kubectl, hooks: None, url: str, browser: Browser
 ) -> None:
-    page = await visit(browser, f"{url}/releases?workload=shop", user="ada")
+    page = await visit(browser, f"{url}/releases?workload=shop", user=None)
     await expect(page.locator("#live")).to_contain_text("No release is like that")
     kubectl.apply(inject(shop("shop", replicas=2)).manifest)
     await expect(page.get_by_role("row", name="Deployment shop")).to_contain_text("running", timeout=SOON)

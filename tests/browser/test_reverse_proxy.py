@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 from playwright.async_api import Error, Page, Response, expect
 
-from tests.browser.conftest import SOON, launched
+from tests.browser.conftest import SOON, launched, log_in
 from tests.gateway import Api, free_port, serving
 from tests.integration.test_gateway import App
 
@@ -95,6 +95,7 @@ async def proxied(
         launched(f"--host-resolver-rules=MAP {NAME} 127.0.0.1") as browser,
     ):
         context = await browser.new_context(ignore_https_errors=True)
+        await log_in(context, api, "ada", url=f"{'https' if tls else 'http'}://127.0.0.1:{port}{path}".rstrip("/"))
         page = await context.new_page()
         page.set_default_timeout(SOON)
         yield page, f"{'https' if tls else 'http'}://{NAME}:{port}{path}", api
@@ -191,11 +192,11 @@ async def test_a_path_that_the_proxy_leaves_in_names_the_setting(tmp_path: Path,
 async def test_a_session_admits_the_address_that_a_trusted_proxy_tells(tmp_path: Path, app: App) -> None:
     location = "location / {{ proxy_pass {to}; proxy_set_header X-Forwarded-For $http_x_test; }}"
     async with proxied(tmp_path, app, location, TRUSTED) as (_, url, api), aiohttp.ClientSession() as http:
-        through = Api(http, url.rstrip("/").replace(NAME, "127.0.0.1"))
+        through = url.rstrip("/").replace(NAME, "127.0.0.1")
         for forwarded_for in ("198.51.100.1, 192.0.2.7", "192.0.2.7, 127.0.0.9"):
-            headers = {"Noah-User": "ada", "X-Test": forwarded_for}
+            headers = {**api.headers(), "X-Test": forwarded_for}
             async with http.post(
-                f"{through.url}/api/v1/sessions", json={"target": f"local/{app.name}"}, headers=headers
+                f"{through}/api/v1/sessions", json={"target": f"local/{app.name}"}, headers=headers
             ) as answer:
                 session = await answer.json()
             assert session["allow"] == ["192.0.2.7/32"]

@@ -43,7 +43,7 @@ async def watched(
     """What `noah release watch` prints, and its exit code."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "noah", "release", "watch", name, "-n", kubectl.namespace, "-o", "json"),
-        env={**os.environ, "NOAH_URL": gateway.url, "NOAH_USER": "ada"},
+        env={**os.environ, "NOAH_URL": gateway.url},
         stdout=asyncio.subprocess.PIPE,
     )
     out, _ = await asyncio.wait_for(process.communicate(), within)

@@ -130,7 +130,7 @@ async def test_a_killed_gateway_goes_on_with_the_release_and_shows_no_line_twice
     with shown.open("wb") as out:
         watching = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "noah", "release", "watch", "killed", "-n", kubectl.namespace, "-o", "json"),
-            env={**process.env, "NOAH_URL": process.url, "NOAH_USER": "ada"},
+            env={**process.env, "NOAH_URL": process.url},
             stdout=out,
         )
         before = await release_of(api, "killed", result="running")

@@ -6,16 +6,17 @@ from typing import Any
 from noah.core.session.session import EndReason, Session
 from noah.core.session.target import LocalTarget, Target
 from noah.store import Store
+from tests.principals import person
 
 HOUR = timedelta(hours=1)
 PORTS = range(20000, 20010)
 
 
-async def add(store: Store, id: str, target: Target | None = None, **changes: Any) -> Session:
+async def add(store: Store, id: str, target: Target | None = None, *, owner: str = "ada", **changes: Any) -> Session:
     asked = {
         "workload": None,
         "app": "shop",
-        "owner": "ada",
+        "owner": person(owner),
         "length": HOUR,
         "allow": ("127.0.0.1/32",),
         "allow_exit": False,

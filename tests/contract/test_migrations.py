@@ -7,10 +7,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import inspect
 
+from noah.core.session.principal import PrincipalKind
 from noah.errors import Unavailable
-from noah.store import downgrade, upgrade
+from noah.store import Store, downgrade, upgrade
 from noah.store.database import open_plain_engine
 from noah.store.tables import metadata
+from tests.principals import BOB
 
 
 def tables(url: str) -> set[str]:
@@ -52,3 +54,35 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(url: str) -> None:
     with pytest.raises(Unavailable, match=r"debug_ports.* already exists"):
         upgrade(url)
     assert tables(url) == {"debug_ports"}
+
+
+async def test_names_that_were_only_claimed_stay_readable_and_nobody_has_them(url: str) -> None:
+    upgrade(url, "0003")
+    engine = open_plain_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO sessions (id, target, app, owner, port, created_at, expires_at, allow, allow_exit,"
+            " may_restart, end_reason, ended_by, ended_at) VALUES ('s-1', 'local/a', 'a', 'ada', 20000, '2026-01-01 10:00:00+00',"
+            " '2026-01-01 12:00:00+00', '[]', false, false, 'canceled', 'Åsa', '2026-01-01 11:00:00+00'),"
+            " ('s-2', 'local/b', 'b', 'bob', 20001, '2026-01-01 10:00:00+00', '2026-01-01 12:00:00+00', '[]', false,"
+            " false, NULL, NULL, NULL)"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO debug_ports (port, owner, app, used_at) VALUES (20001, 'bob', 'b', '2026-01-01 10:00:00+00'),"
+            " (20002, '', '', '2026-01-01 10:00:00+00')"
+        )
+    upgrade(url)
+    store = Store.open(url)
+    over, live = await store.sessions.get("s-1"), await store.sessions.get("s-2")
+    await store.close()
+    assert over is not None
+    assert live is not None
+    assert (over.owner.name, over.ended_by and over.ended_by.name, live.ended_by) == ("ada", "Åsa", None)
+    assert (live.owner.kind, live.owner == BOB) == (PrincipalKind.CLAIMED, False)
+    downgrade(url, "0003")
+    with engine.connect() as connection:
+        rows = connection.exec_driver_sql("SELECT owner, ended_by FROM sessions ORDER BY id").all()
+        ports = connection.exec_driver_sql("SELECT port, owner FROM debug_ports ORDER BY port").all()
+    engine.dispose()
+    assert [tuple(row) for row in rows] == [("ada", "Åsa"), ("bob", None)]
+    assert [tuple(row) for row in ports] == [(20001, "bob"), (20002, "")]

@@ -15,6 +15,7 @@ from noah.core.session.target import HostTarget, LocalTarget, PodTarget
 from noah.errors import AlreadyDebugged, BadInput, Conflict, NotFound
 from noah.store import Store
 from tests.contract.asking import HOUR, add, end
+from tests.principals import ADA, BOB
 
 
 async def test_what_was_asked_for_comes_back_the_same(store: Store) -> None:
@@ -39,12 +40,12 @@ async def test_of_twenty_clicks_at_once_one_wins(store: Store, url: str) -> None
     assert len(won) == 1
     lost = [one for one in answers if isinstance(one, AlreadyDebugged)]
     assert len(lost) == 19, answers
-    assert {(one.holder, one.session_id) for one in lost} == {(won[0].owner, won[0].id)}
+    assert {(one.holder, one.session_id) for one in lost} == {(won[0].owner.name, won[0].id)}
 
 
 async def test_a_target_is_free_again_when_its_session_has_ended(store: Store) -> None:
     session = await add(store, "s1", LocalTarget("x"))
-    await store.sessions.ask_end("s1", reason=EndReason.CLOSED, detail=None, by="ada")
+    await store.sessions.ask_end("s1", reason=EndReason.CLOSED, detail=None, by=ADA)
     with pytest.raises(AlreadyDebugged):  # it is still being cleared away
         await add(store, "s2", session.target)
     await store.sessions.finish("s1", audit=None)
@@ -54,7 +55,7 @@ async def test_a_target_is_free_again_when_its_session_has_ended(store: Store) -
 async def test_the_first_reason_stays_and_the_end_comes_once(store: Store) -> None:
     await add(store, "s1")
     await store.sessions.ask_end("s1", reason=EndReason.EXPIRED, detail=None, by=None)
-    asked = await store.sessions.ask_end("s1", reason=EndReason.CANCELED, detail="x" * 5000, by="bob")
+    asked = await store.sessions.ask_end("s1", reason=EndReason.CANCELED, detail="x" * 5000, by=BOB)
     assert (asked.end_reason, asked.ended_by) == (EndReason.EXPIRED, None)
     await store.sessions.save_audits({"s1": {"commands": {"x": 0}}, "nobody": {}})
     assert await store.sessions.audits(["s1", "nobody"]) == {"s1": {"commands": {"x": 0}}}

@@ -28,6 +28,7 @@ from noah.targets.pod.pods import Pods
 from tests.cluster.conftest import Kubectl
 from tests.gateway import free_port
 from tests.integration.hosts.machines import HostedOrders, Machine, classes_in, new_root, remove
+from tests.principals import ADA
 
 pytestmark = pytest.mark.jvm
 
@@ -61,7 +62,7 @@ def session_on(target: Target) -> Session:
         target=target,
         workload=None,
         app="orders",
-        owner="ada",
+        owner=ADA,
         port=20000,
         created_at=now,
         expires_at=now + timedelta(hours=1),

@@ -335,7 +335,7 @@ async def test_a_gateway_on_a_database_that_is_not_ready_says_what_to_run(tmp_pa
     process.file.write_text('[gateway]\nlisten = "0.0.0.0:7070"\n')
     code, said = await process.noah("serve", "--config", str(process.file))
     assert code == 2
-    assert "insecure_listen = true" in said
+    assert "set tls_certificate and tls_key" in said
     process.file.write_text('[gateway]\nlissten = "127.0.0.1:7070"\n')
     code, said = await process.noah("serve", "--config", str(process.file))
     assert "lissten" in said

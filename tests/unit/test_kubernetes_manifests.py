@@ -48,3 +48,4 @@ def test_what_has_to_outlive_the_pod_is_on_its_volume(configured: Settings) -> N
     assert configured.webhook is not None
     assert configured.gateway.database.startswith("sqlite:////data/")
     assert configured.webhook.folder.is_relative_to("/data")
+    assert configured.access.tokens.is_relative_to("/data")

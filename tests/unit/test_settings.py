@@ -91,9 +91,11 @@ def test_all_mistakes_are_said_at_once(file: Path) -> None:
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:7070", "[::]:7070", "10.1.2.3:7070", "noah.test:7070"])
-def test_beyond_loopback_the_gateway_listens_only_on_purpose(file: Path, listen: str) -> None:
-    assert "insecure_listen = true" in refused(file, f"[gateway]\nlisten = '{listen}'")
-    assert read(file, f"[gateway]\nlisten = '{listen}'\ninsecure_listen = true").gateway.listen == listen
+def test_beyond_loopback_logins_do_not_go_over_plain_http(file: Path, listen: str) -> None:
+    assert "set tls_certificate and tls_key" in refused(file, f"[gateway]\nlisten = '{listen}'")
+    for way in ("tls_certificate = 'c'\ntls_key = 'k'", "trusted_proxies = ['10.0.0.1']", "plain_http_from = ['::1']"):
+        assert read(file, f"[gateway]\nlisten = '{listen}'\n{way}").gateway.listen == listen
+    assert "go together" in refused(file, "[gateway]\ntls_key = 'k'")
 
 
 @pytest.mark.parametrize("listen", ["127.0.0.1:0", "127.9.9.9:65535", "localhost:7070", "[::1]:7070"])

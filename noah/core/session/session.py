@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from noah.core.session.principal import Principal
 from noah.core.session.target import Target
 
 
@@ -36,7 +37,7 @@ class Session:
     target: Target  # the JVM that it is on; changes when the session follows its workload to another pod
     workload: str | None  # "Deployment/shop": where a successor comes from; None: there will be none
     app: str
-    owner: str
+    owner: Principal
     port: int
     created_at: datetime
     expires_at: datetime
@@ -48,7 +49,7 @@ class Session:
     # The end was asked for when end_reason is set, and is over when ended_at is.
     end_reason: EndReason | None = None
     end_detail: str | None = None
-    ended_by: str | None = None
+    ended_by: Principal | None = None
     ended_at: datetime | None = None
 
     @property

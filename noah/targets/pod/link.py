@@ -295,7 +295,7 @@ class PodLink:
         pod = self._pod()
         if pod is None or (self._announcing is not None and not self._announcing.done()):
             return
-        note = f"The debugger of {session.owner} has stopped the JVM in container {self.target.container}."
+        note = f"The debugger of {session.owner.name} has stopped the JVM in container {self.target.container}."
         self._announcing = _beside(
             write_event(self._cluster, pod, reason="StoppedByDebugger", action="Debugging", note=note, now=now),
             name=f"event on {self.target}",

@@ -8,10 +8,10 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from noah import __version__
-from noah.errors import BadInput, NoahError
+from noah.core.session.rights import Right
+from noah.errors import BadInput, NoahError, Unauthenticated
 from noah.web import problems
 from noah.web.api.route import AnyRoute, Raw, Route
-from noah.web.identity import HEADER, READS
 from noah.web.problems import Problem, UnsupportedType
 from noah.web.wire import Nothing
 
@@ -31,7 +31,7 @@ def document(routes: Iterable[AnyRoute]) -> Json:
         "openapi": "3.1.0",
         "info": {"title": "Noah", "version": __version__, "summary": "Debug sessions for JVMs in test environments."},
         "paths": paths,
-        "components": {"schemas": components},
+        "components": {"schemas": components, "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}}},
     }
 
 
@@ -61,8 +61,8 @@ def _operation(route: AnyRoute, schemas: Mapping[Any, Json]) -> Json:
         "parameters": [*_of_path(route.path), *_of_query(schemas["query", route.query])],
         "responses": {**_answers(route, schemas), **_problems(_errors(route), schemas["answer", Problem])},
     }
-    if isinstance(route, Route) and route.method not in READS:
-        operation["parameters"].append({"name": HEADER, "in": "header", "required": True, "schema": {"type": "string"}})
+    if route.right is not Right.ANYBODY:
+        operation["security"] = [{"bearer": []}]
     if isinstance(route, Route) and route.body is not Nothing:
         operation["requestBody"] = {
             "required": True,
@@ -81,7 +81,8 @@ def _answers(route: AnyRoute, schemas: Mapping[Any, Json]) -> Json:
 
 def _errors(route: AnyRoute) -> list[type[NoahError]]:
     bodies = [UnsupportedType] if isinstance(route, Route) and route.body is not Nothing else []
-    return [BadInput, *bodies, *route.errors]
+    logins = [] if route.right is Right.ANYBODY else [Unauthenticated]
+    return [BadInput, *logins, *bodies, *route.errors]
 
 
 def _problems(errors: Iterable[type[NoahError]], problem: Json) -> Json:

@@ -12,6 +12,7 @@ from typing_extensions import TypedDict
 
 from noah.core import ide
 from noah.core.page import Page
+from noah.core.session.principal import Principal
 from noah.core.session.rights import Right
 from noah.core.session.session import Attachment, EndReason, Status, VmState
 from noah.core.session.target import PodTarget, parse_wanted
@@ -19,7 +20,7 @@ from noah.errors import CannotDebug, Conflict, Forbidden, NotFound, Unavailable
 from noah.sessions.live_session import LiveSession
 from noah.web.api.route import Call, Reply, Routes
 from noah.web.forwarded import client_address
-from noah.web.identity import who
+from noah.web.identity import known_principal, principal_of
 from noah.web.keys import BROKER, CLOCK, SETTINGS
 from noah.web.paths import link_to
 from noah.web.until_shutdown import UNTIL_SHUTDOWN
@@ -67,7 +68,8 @@ class AskBody(Model):
 
 
 class SessionsFilter(Model):
-    owner: Text | None = None
+    owner: Text | None = Field(None, description="a person's name")
+    mine: bool = Field(False, description="only those of the person who asks")
     target: Text | None = Field(None, description="a target, or the beginning of one")
     status: Status | None = None
     end_reason: EndReason | None = None
@@ -78,6 +80,16 @@ class SessionsFilter(Model):
 
 class SessionsQuery(SessionsFilter, Paged):
     pass
+
+
+class PrincipalJson(TypedDict):
+    """A person, or a machine's account: the same if `id` is; the name is for people and not unique."""
+
+    id: str
+    kind: str
+    issuer: str
+    subject: str
+    name: str
 
 
 class AttachedJson(TypedDict):
@@ -118,7 +130,9 @@ class SessionJson(TypedDict):
     id: str
     target: str
     status: str
-    owner: str
+    owner: str  # a name, for people
+    owner_principal: PrincipalJson
+    mine: bool
     app: str
     workload: str | None
     host: str
@@ -130,6 +144,7 @@ class SessionJson(TypedDict):
     end_reason: str | None
     end_detail: str | None
     ended_by: str | None
+    ended_by_principal: PrincipalJson | None
     reason: str | None
     attached: AttachedJson | None
     vm: VmJson | None
@@ -155,7 +170,7 @@ async def enable(call: Call[WaitQuery, EnableBody]) -> Reply[SessionJson]:
     told_budget = "pause_budget" in body.model_fields_set
     live, new = await app[BROKER].enable(
         parse_wanted(body.target),
-        owner=who(call.request),
+        owner=principal_of(call.request),
         length=body.length,
         allow=tuple([_network(client_address(call.request))] if body.allow is None else body.allow),
         allow_exit=body.allow_exit,
@@ -178,6 +193,7 @@ async def list_sessions(call: Call[SessionsQuery, Nothing]) -> Reply[SessionsJso
 async def find(request: web.Request, wanted: SessionsFilter, *, limit: int, after: str | None) -> Page[LiveSession]:
     return await request.app[BROKER].find(
         owner=wanted.owner,
+        owner_id=principal_of(request).id if wanted.mine else None,
         target=wanted.target,
         status=wanted.status,
         end_reason=wanted.end_reason,
@@ -205,7 +221,9 @@ async def show_session(call: Call[WaitQuery, Nothing]) -> Reply[SessionJson]:
     errors=(Forbidden, NotFound, Conflict, Unavailable),
 )
 async def extend(call: Call[Nothing, ExtendBody]) -> Reply[SessionJson]:
-    extended = call.request.app[BROKER].extend(_id(call.request), by=who(call.request), length=call.body.length)
+    extended = call.request.app[BROKER].extend(
+        _id(call.request), by=principal_of(call.request), length=call.body.length
+    )
     return Reply(json_of(call.request, await extended))
 
 
@@ -216,7 +234,7 @@ async def extend(call: Call[Nothing, ExtendBody]) -> Reply[SessionJson]:
     errors=(Forbidden, NotFound, Conflict, Unavailable),
 )
 async def resume(call: Call[Nothing, Nothing]) -> Reply[SessionJson]:
-    resumed = call.request.app[BROKER].resume(_id(call.request), by=who(call.request))
+    resumed = call.request.app[BROKER].resume(_id(call.request), by=principal_of(call.request))
     return Reply(json_of(call.request, await resumed))
 
 
@@ -227,7 +245,7 @@ async def resume(call: Call[Nothing, Nothing]) -> Reply[SessionJson]:
     errors=(NotFound, Conflict, Unavailable),
 )
 async def ask(call: Call[Nothing, AskBody]) -> Reply[SessionJson]:
-    asked = call.request.app[BROKER].ask(_id(call.request), by=who(call.request), text=call.body.text)
+    asked = call.request.app[BROKER].ask(_id(call.request), by=principal_of(call.request), text=call.body.text)
     return Reply(json_of(call.request, await asked))
 
 
@@ -239,7 +257,7 @@ async def ask(call: Call[Nothing, AskBody]) -> Reply[SessionJson]:
 )
 async def end(call: Call[WaitQuery, Nothing]) -> Reply[SessionJson]:
     app, session_id, wait = call.request.app, _id(call.request), call.query.wait
-    live = await app[BROKER].end(session_id, by=who(call.request))
+    live = await app[BROKER].end(session_id, by=principal_of(call.request))
     if wait:
         live = await app[UNTIL_SHUTDOWN].result_of(lambda: app[BROKER].ended(session_id, within=wait)) or live
     return Reply(json_of(call.request, live))
@@ -269,13 +287,15 @@ async def ide_file(call: Call[Nothing, Nothing]) -> web.Response:
     )
 
 
-def session_json(live: LiveSession, *, host: str, now: datetime) -> SessionJson:
+def session_json(live: LiveSession, *, host: str, now: datetime, asked_by: Principal | None) -> SessionJson:
     session, facts = live.session, live.facts
     return {
         "id": session.id,
         "target": str(session.target),
         "status": str(live.status),
-        "owner": session.owner,
+        "owner": session.owner.name,
+        "owner_principal": principal_json(session.owner),
+        "mine": session.owner == asked_by,
         "app": session.app,
         "workload": session.workload,
         "host": host,
@@ -286,7 +306,8 @@ def session_json(live: LiveSession, *, host: str, now: datetime) -> SessionJson:
         "ended_at": maybe(moment, session.ended_at),
         "end_reason": maybe(str, session.end_reason),
         "end_detail": session.end_detail,
-        "ended_by": session.ended_by,
+        "ended_by": session.ended_by.name if session.ended_by else None,
+        "ended_by_principal": maybe(principal_json, session.ended_by),
         "reason": live.reason,
         "attached": maybe(_attached_json, facts.attached),
         "vm": maybe(_vm_json, facts.vm),
@@ -295,6 +316,16 @@ def session_json(live: LiveSession, *, host: str, now: datetime) -> SessionJson:
         "pause_budget_seconds": maybe(timedelta.total_seconds, session.pause_budget),
         "audit": maybe(_audit_json, live.audit),
         "steps": [{"at": moment(step.at), "text": step.text} for step in live.steps],
+    }
+
+
+def principal_json(principal: Principal) -> PrincipalJson:
+    return {
+        "id": principal.id,
+        "kind": principal.kind,
+        "issuer": principal.issuer,
+        "subject": principal.subject,
+        "name": principal.name,
     }
 
 
@@ -334,7 +365,9 @@ def _reread(at: str) -> Moment:
 
 def json_of(request: web.Request, live: LiveSession) -> SessionJson:
     app = request.app
-    return session_json(live, host=app[SETTINGS].gateway.advertised_host, now=app[CLOCK]())
+    return session_json(
+        live, host=app[SETTINGS].gateway.advertised_host, now=app[CLOCK](), asked_by=known_principal(request)
+    )
 
 
 def _id(request: web.Request) -> str:

@@ -40,7 +40,8 @@ class HoldingJson(TypedDict):
     """The session that a target is in."""
 
     id: str
-    owner: str
+    owner: str  # a name, for people
+    owner_id: str  # the same for the same person
     status: str
     since: Moment  # of this status, as far as that is known; else of the session
 
@@ -151,7 +152,13 @@ def _holding_json(live: LiveSession) -> HoldingJson:
         since = facts.vm.since
     elif status is Status.ATTACHED and facts.attached is not None:
         since = facts.attached.since
-    return {"id": session.id, "owner": session.owner, "status": str(status), "since": moment(since)}
+    return {
+        "id": session.id,
+        "owner": session.owner.name,
+        "owner_id": session.owner.id,
+        "status": str(status),
+        "since": moment(since),
+    }
 
 
 def _app_json(place: AppPlace, tally: Tally, sessions: int) -> AppJson:

@@ -73,7 +73,7 @@ def _shown(app: web.Application, wanted: TargetFilter, *, after: str | None, lim
     for info in catalog.infos(app[HOLDERS].targets):
         live = broker.holder(info.target)
         if live is not None and wanted.admits(info):
-            owners[info.app].add(live.session.owner)
+            owners[info.app].add(live.session.owner.name)
     return Shown([_app(one, broker, owners[one.app]) for one in sections], count, with_tokens(rows))
 
 

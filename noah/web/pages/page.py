@@ -6,7 +6,6 @@ puts it in place. Changes go through the API only. Everything is escaped by the 
 
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,16 @@ from typing import Any
 import aiohttp_jinja2
 import jinja2
 from aiohttp import web
+from yarl import URL
 
 from noah.core import ide
 from noah.core.page import Page as Rows
 from noah.core.session.event_kind import EventKind
 from noah.core.session.rights import Right
 from noah.duration import format_duration
-from noah.errors import BadInput, NoahError
+from noah.errors import NoahError, Unauthenticated
 from noah.web.api.route import Call, Raw, Routes, types_of
-from noah.web.identity import claimed
+from noah.web.identity import cookie_of, known_principal
 from noah.web.keys import FEED, SETTINGS
 from noah.web.pages import filters
 from noah.web.paths import link_to, path_inside, root_of
@@ -45,6 +45,12 @@ class PageRoute(Raw):
         """A refusal is a page too, for a link that was mistyped as well as for a database that is away."""
         try:
             return await Raw.serve(self, request)
+        except Unauthenticated as e:
+            if PART in request.headers:  # the script of a page whose login is over: it has no use for another page
+                return refusal(request, e.sentence, e.http_status)
+            here = request.rel_url.with_path(path_inside(request), encoded=True, keep_query=True)
+            login = URL("/login").with_query(next=str(here))
+            return web.Response(status=303, headers={"Location": link_to(request, login)})
         except NoahError as e:
             return refusal(request, e.sentence, e.http_status)
 
@@ -119,12 +125,15 @@ def prepare_templates(site: web.Application) -> None:
     )
 
 
+def render_login(request: web.Request, *, next_page: str, sentence: str | None = None) -> web.Response:
+    """Return the page on which a browser logs in, with what was wrong with the last attempt."""
+    return _render(request, "login.html", {"next_page": next_page, "sentence": sentence}, 401 if sentence else 200)
+
+
 def _render(request: web.Request, template: str, context: Context, status: int = 200) -> web.Response:
     nonce = secrets.token_urlsafe(16)
     layout = "part.html" if PART in request.headers else "base.html"
-    user = None
-    with suppress(BadInput):  # which this page may be about
-        user = claimed(request)
+    me = known_principal(request)
     text = aiohttp_jinja2.render_string(
         template,
         request,
@@ -132,7 +141,9 @@ def _render(request: web.Request, template: str, context: Context, status: int =
             **context,
             "layout": layout,
             "nonce": nonce,
-            "user": user,
+            "user": me and me.name,
+            "me": me and me.id,
+            "is_logged_in": cookie_of(request) is not None,
             "root": root_of(request),
             "url": path_inside(request) + (f"?{request.rel_url.raw_query_string}" if request.rel_url.query else ""),
             "extension": format_duration(request.app[SETTINGS].sessions.default_length),

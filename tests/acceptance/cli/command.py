@@ -18,6 +18,7 @@ SESSION: dict[str, Any] = {
     "target": "pod/dev/team-a/shop-1/app",
     "status": "ready",
     "owner": "ada",
+    "mine": True,
     "app": "shop",
     "workload": "Deployment/shop",
     "host": "127.0.0.1",
@@ -55,7 +56,7 @@ class Ran:
 
 
 def environment(url: str, **more: str) -> dict[str, str]:
-    return {**os.environ, "NOAH_URL": url, "NOAH_USER": "ada", **more}
+    return {**os.environ, "NOAH_URL": url, **more}
 
 
 async def start(

@@ -20,7 +20,7 @@ Say = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Asked:
     what: str  # "POST /api/v1/sessions"
     query: Mapping[str, str]
-    user: str
+    authorization: str
     last_event_id: str | None
     body: Json
 
@@ -44,7 +44,7 @@ class ScriptedGateway:
             Asked(
                 what,
                 dict(request.query),
-                request.headers.get("Noah-User", ""),
+                request.headers.get("Authorization", ""),
                 request.headers.get("Last-Event-ID"),
                 json.loads(body) if body else {},
             )

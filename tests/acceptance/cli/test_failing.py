@@ -72,8 +72,8 @@ async def test_something_else_at_that_address_is_no_traceback(gateway: ScriptedG
         (["ide", "s-1", "--format", "emacs"], {}),
         (["targets"], {"NOAH_URL": "gateway:7070"}),
         (["targets"], {"NOAH_URL": "http://127.0.0.1:port"}),
-        (["targets"], {"NOAH_USER": "ada\nX-Admin: yes"}),
-        (["targets"], {"NOAH_USER": "x" * 129}),
+        (["targets"], {"NOAH_TOKEN": "x\nX-Admin: yes"}),
+        (["targets"], {"NOAH_TOKEN": "x" * 9000}),
     ],
 )
 async def test_bad_input_is_one_sentence_and_asks_no_gateway(

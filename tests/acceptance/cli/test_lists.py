@@ -17,11 +17,11 @@ from tests.acceptance.cli.scripted_gateway import ScriptedGateway, says
 from tests.gateway import free_port
 
 
-async def test_a_path_before_the_api_and_a_name_in_any_script_arrive(gateway: ScriptedGateway) -> None:
+async def test_a_path_before_the_api_and_a_token_arrive(gateway: ScriptedGateway) -> None:
     gateway.script["GET /noah/dev/api/v1/clusters"] = [says({"items": [], "continue": None, "total": 0})]
-    said = await noah(gateway.url + "/noah/dev/", "clusters", env={"NOAH_USER": "张三"})
+    said = await noah(gateway.url + "/noah/dev/", "clusters", env={"NOAH_TOKEN": "noah_x"})
     assert (said.code, said.out, said.err) == (0, "", "The gateway knows no clusters.\n")
-    assert gateway.asked[0].user == "张三"
+    assert gateway.asked[0].authorization == "Bearer noah_x"
 
 
 async def test_no_proxy_stands_between_a_developer_and_the_gateway(gateway: ScriptedGateway) -> None:

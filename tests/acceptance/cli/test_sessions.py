@@ -96,7 +96,7 @@ async def test_a_gateway_that_restarts_while_it_is_waited_for_is_waited_for_too(
 
 
 async def test_a_session_is_found_by_its_target_and_ones_own_comes_first(gateway: ScriptedGateway) -> None:
-    theirs = {**SESSION, "id": "s-0", "owner": "bob", "target": "pod/dev/team-a/shop-0/app"}
+    theirs = {**SESSION, "id": "s-0", "owner": "bob", "mine": False, "target": "pod/dev/team-a/shop-0/app"}
     gateway.on("GET /sessions", says({"items": [theirs, SESSION], "continue": None, "total": 2}))
     gateway.on("POST /sessions/s-1/extend", says(SESSION))
     said = await noah(gateway.url, "extend", "deploy/shop", "--for", "3h")

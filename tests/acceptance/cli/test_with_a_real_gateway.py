@@ -1,6 +1,7 @@
 """A developer's day on the command line, with a real gateway, a real JVM and jdb."""
 
 import asyncio
+import getpass
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -34,7 +35,7 @@ async def shop(port: int) -> AsyncIterator[None]:
 
 async def test_from_the_first_command_to_a_breakpoint_and_back(tmp_path: Path) -> None:
     jdwp = free_port()
-    async with shop(jdwp), serving(tmp_path, f'[[local]]\nname = "shop"\njdwp_port = {jdwp}\n') as (process, _):
+    async with shop(jdwp), serving(tmp_path, f'[[local]]\nname = "shop"\njdwp_port = {jdwp}\n') as (process, api):
         url = process.url
         watching = await start(url, "events", "-f", "-o", "json")
         assert (await noah(url, "targets", "-o", "name")).out == "local/shop\n"
@@ -42,11 +43,11 @@ async def test_from_the_first_command_to_a_breakpoint_and_back(tmp_path: Path) -
         assert enabled.code == 0, enabled.err
         session = json.loads(enabled.out)
         assert session.keys() >= KEYS
-        assert (session["target"], session["status"], session["owner"]) == ("local/shop", "ready", "ada")
+        assert (session["target"], session["status"], session["owner"]) == ("local/shop", "ready", getpass.getuser())
 
-        refused = await noah(url, "enable", "local/shop", env={"NOAH_USER": "bob"})
+        refused = await noah(url, "enable", "local/shop", env={"NOAH_TOKEN": api.token("bob")})
         assert refused.code == 4
-        assert "ada" in refused.err
+        assert getpass.getuser() in refused.err
 
         jdb = await stopped_at(session, "Shop$OrderService.price")
         stands_still = await noah(url, "sessions", "local/shop")
@@ -98,7 +99,7 @@ async def test_what_is_not_there_is_said_by_name(tmp_path: Path) -> None:
         (None, "cannot be read"),
         ("[gateway\n", "is not TOML"),
         ("[gateway]\ncolour = 1\n", "gateway.colour"),
-        ('[gateway]\nlisten = "0.0.0.0:7070"\n', "insecure_listen"),
+        ('[gateway]\nlisten = "0.0.0.0:7070"\n', "tls_certificate"),
         ('[gateway]\ndatabase = "sqlite:////proc/noah.db"\n', "database"),
     ],
 )

@@ -8,17 +8,19 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp.test_utils import TestServer
 
+from noah.access.authenticator import Authenticator
 from noah.catalog.catalog import Catalog
 from noah.catalog.holders import Holders
 from noah.kube.clusters import Cluster
 from noah.releases.releases import open_releases
 from noah.sessions.broker import Broker, open_broker
-from noah.settings import ClusterSettings, GatewaySettings, Local, Settings
+from noah.settings import AccessSettings, ClusterSettings, GatewaySettings, Local, Settings
 from noah.store import Store, upgrade
 from noah.store.feed import Feed
 from noah.targets.host.hosts import Hosts
@@ -28,6 +30,7 @@ from noah.targets.pod.pods import Pods
 from noah.web.api.metrics import Metrics
 from noah.web.site import LONGEST_LINE, make_site
 from tests.gateway import Api, free_port, free_ports
+from tests.principals import ADA
 
 PORTS = 10
 ADOPT_EVERY_S = 0.2
@@ -58,6 +61,7 @@ class Gateway:
     clusters: Mapping[str, Cluster]
     server: TestServer
     database: Path
+    tokens: Path
     ports: range
     is_stopping: bool = False
 
@@ -81,10 +85,13 @@ async def gateway(jvm: int, tmp_path: Path) -> AsyncIterator[Gateway]:
 
 
 @asynccontextmanager
-async def serving(jvm: int, folder: Path, *more_clusters: ClusterSettings) -> AsyncIterator[Gateway]:
+async def serving(
+    jvm: int, folder: Path, *more_clusters: ClusterSettings, local_users: tuple[str, ...] = (), **more: Any
+) -> AsyncIterator[Gateway]:
     first = free_ports(PORTS)
     settings = Settings(
-        gateway=GatewaySettings(debug_ports=f"{first}-{first + PORTS - 1}"),
+        access=AccessSettings(tokens=folder / "tokens.json", local_users=local_users),
+        gateway=GatewaySettings(debug_ports=f"{first}-{first + PORTS - 1}", **more),
         local=(
             Local(name="shop", jdwp_port=jvm, checkurl="http://127.0.0.1:1/checkurl"),
             Local(name="nobody", jdwp_port=free_port()),
@@ -119,6 +126,7 @@ async def serving(jvm: int, folder: Path, *more_clusters: ClusterSettings) -> As
             open_releases(clusters=clusters, store=store, feed=feed, live=broker.live, clock=_now)
         )
         site = make_site(
+            authenticator=Authenticator(settings, store, clock=_now, fresh_s=0),
             catalog=catalog,
             holders=holders,
             broker=broker,
@@ -139,7 +147,17 @@ async def serving(jvm: int, folder: Path, *more_clusters: ClusterSettings) -> As
         http = await stack.enter_async_context(aiohttp.ClientSession())
         url = str(server.make_url("")).rstrip("/")
         served = Gateway(
-            Api(http, url), http, url, feed, store, broker, clusters, server, database, settings.gateway.ports
+            Api(http, url, settings.access.tokens),
+            http,
+            url,
+            feed,
+            store,
+            broker,
+            clusters,
+            server,
+            database,
+            settings.access.tokens,
+            settings.gateway.ports,
         )
         yield served
         await _end_all(served)
@@ -148,7 +166,7 @@ async def serving(jvm: int, folder: Path, *more_clusters: ClusterSettings) -> As
 async def _end_all(gateway: Gateway) -> None:
     """The JVM is free for the next test."""
     for live in gateway.broker.live():
-        await gateway.broker.end(live.session.id, by="test")
+        await gateway.broker.end(live.session.id, by=ADA)
         await gateway.broker.ended(live.session.id, within=20)
         assert live.session.ended_at is not None, live
 

@@ -87,7 +87,7 @@ async def test_a_calls_answer_is_of_its_own_type(running: Gateway, route: Route)
         route.method,
         await _url(running, route),
         json=BODIES.get(_name(route)),
-        headers={"Noah-User": "ada"},
+        headers=running.api.headers(),
     ) as answer:
         body = await answer.text()
     if route.path in REFUSED:
@@ -103,7 +103,7 @@ async def test_a_calls_answer_is_of_its_own_type(running: Gateway, route: Route)
 async def test_a_parameter_that_nobody_knows_is_named(running: Gateway, route: AnyRoute) -> None:
     url = await _url(running, route)
     async with running.http.request(
-        route.method, url, params={"colour": "red"}, json=BODIES.get(_name(route)), headers={"Noah-User": "ada"}
+        route.method, url, params={"colour": "red"}, json=BODIES.get(_name(route)), headers=running.api.headers()
     ) as answer:
         problem = _has_type(await answer.text(), Problem)
     assert answer.status == 400

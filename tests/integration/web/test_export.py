@@ -14,8 +14,10 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from noah.core.session.principal import Principal
 from noah.web.api.export import AT_ONCE
 from tests.integration.web.conftest import Gateway, serving
+from tests.principals import person
 
 pytestmark = [pytest.mark.jvm, pytest.mark.asyncio(loop_scope="module")]
 
@@ -40,7 +42,7 @@ def _keep(gateway: Gateway, owner: str, count: int, **more: Any) -> None:
     """Sessions that are over."""
     began = datetime(2026, 1, 1, tzinfo=UTC)
     row = {
-        "target": "local/shop", "app": "shop", "owner": owner, "port": 21000, "allow": "[]", "allow_exit": 0,
+        "target": "local/shop", "app": "shop", "port": 21000, **_owned(person(owner)), "allow": "[]", "allow_exit": 0,
         "end_reason": "closed", "audit": json.dumps({"commands": {"VirtualMachine.Resume": 2}, "connections": []}),
     }  # fmt: skip
     rows = [
@@ -60,6 +62,10 @@ def _keep(gateway: Gateway, owner: str, count: int, **more: Any) -> None:
         database.executemany(statement, rows)
 
 
+def _owned(owner: Principal) -> dict[str, str]:
+    return {"owner": json.dumps(owner.to_json()), "owner_id": owner.id, "owner_name": owner.name}
+
+
 def _sql(at: datetime) -> str:
     return at.strftime("%Y-%m-%d %H:%M:%S.%f")
 
@@ -75,7 +81,7 @@ async def test_lines_are_all_sessions_of_the_filter_newest_first(running: Gatewa
     assert headers["Content-Disposition"] == 'attachment; filename="sessions.jsonl"'
     ids = [json.loads(line)["id"] for line in text.splitlines()]
     assert ids == [f"ada-{n}" for n in reversed(range(COUNT))]
-    first = json.loads(text.partition("\n")[0])
+    first = json.loads(text.partition("\n")[0]) | {"mine": True}  # root's question, and ada's
     assert first == (await running.api.ask("GET", "sessions?owner=ada&state=all&limit=1"))["items"][0]
 
 

@@ -10,6 +10,7 @@ from noah.core.session.target import LocalTarget
 from noah.errors import AlreadyDebugged
 from tests.contract.asking import add
 from tests.integration.web.conftest import ADOPT_EVERY_S, Gateway
+from tests.principals import BOB
 
 pytestmark = pytest.mark.jvm
 ADOPTED_WITHIN_S = 20.0  # with a JVM on a busy machine
@@ -36,7 +37,7 @@ async def test_the_owner_of_such_a_row_gets_it_by_enabling_again(gateway: Gatewa
 async def test_another_person_learns_who_has_such_a_row_and_can_ask_them(gateway: Gateway) -> None:
     session = await committed(gateway)
     with pytest.raises(AlreadyDebugged, match=f"ada is already debugging local/shop .session {session['id']}"):
-        await gateway.broker.enable(LocalTarget("shop"), owner="bob", allow=())
+        await gateway.broker.enable(LocalTarget("shop"), owner=BOB, allow=())
     asked = await gateway.api.ask("POST", f"sessions/{session['id']}/ask", {"text": "soon?"}, user="bob")
     assert asked["steps"][-1]["text"] == "bob asks to resume: soon?"
 

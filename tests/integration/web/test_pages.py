@@ -2,22 +2,27 @@
 
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import pytest
 
 from noah.core.session.session import EndReason
 from tests.integration.web.conftest import Gateway
+from tests.principals import ADA, BOB
 
 pytestmark = pytest.mark.jvm
-COOKIE = {"Cookie": "noah_user=ada%20l"}
+NONE: Mapping[str, str] = MappingProxyType({})  # of the user who runs the tests, and the gateway
 
 
-async def _get(gateway: Gateway, path: str, headers: Mapping[str, str] = COOKIE) -> tuple[int, str, str]:
+async def _get(gateway: Gateway, path: str, headers: Mapping[str, str] = NONE) -> tuple[int, str, str]:
     async with gateway.http.get(gateway.url + path, headers=headers) as answer:
         return answer.status, await answer.text(), answer.headers["Content-Security-Policy"]
 
 
-@pytest.mark.parametrize("path", ["/", "/targets/local/shop", "/sessions", "/clusters", "/targets/local/who"])
+PATHS = ["/", "/targets/local/shop", "/sessions", "/clusters", "/targets/local/nobody", "/login"]
+
+
+@pytest.mark.parametrize("path", PATHS)
 async def test_a_page_runs_only_what_has_its_nonce(gateway: Gateway, path: str) -> None:
     _, text, policy = await _get(gateway, path)
     nonce = re.search(r"script-src 'nonce-([\w-]+)';", policy)
@@ -30,7 +35,7 @@ async def test_a_page_runs_only_what_has_its_nonce(gateway: Gateway, path: str) 
 
 
 async def test_a_part_is_the_page_without_its_frame(gateway: Gateway) -> None:
-    _, text, _ = await _get(gateway, "/", {**COOKIE, "Noah-Part": "1"})
+    _, text, _ = await _get(gateway, "/", {"Noah-Part": "1"})
     assert "local/shop" in text
     assert "<html" not in text
 
@@ -54,47 +59,13 @@ async def test_only_what_is_for_browsers_is_served(gateway: Gateway, name: str) 
         assert answer.status == 404
 
 
-@pytest.mark.parametrize(
-    ("back", "leads_to"),
-    [("/sessions?q=1", "./sessions?q=1"), ("//evil.example", "./"), ("/\\evil", "./"), ("https://evil.example", "./")],
-)
-async def test_saying_who_one_is_leads_back_into_this_site(gateway: Gateway, back: str, leads_to: str) -> None:
-    form = {"user": "ada l", "next": back}
-    async with gateway.http.post(f"{gateway.url}/who", data=form, allow_redirects=False) as answer:
-        assert (answer.status, answer.headers["Location"]) == (303, leads_to)
-        cookie = answer.headers["Set-Cookie"]
-    assert "noah_user=ada%20l;" in cookie
-    assert "HttpOnly" in cookie
-    assert "SameSite=Lax" in cookie
-
-
-@pytest.mark.parametrize(
-    ("browser", "status"),
-    [
-        ({"Sec-Fetch-Site": "same-origin"}, 409),  # it is ada's call, and nobody is attached
-        ({"Origin": "HERE"}, 409),
-        ({}, 400),
-        ({"Sec-Fetch-Site": "none"}, 400),
-        ({"Sec-Fetch-Site": "same-site"}, 403),
-        ({"Origin": "https://evil.example"}, 403),
-    ],
-)
-async def test_a_cookie_changes_things_from_our_own_pages_only(
-    gateway: Gateway, browser: dict[str, str], status: int
-) -> None:
-    session = await gateway.api.ready("local/shop", user="ada l")
-    sent = COOKIE | {name: gateway.url if value == "HERE" else value for name, value in browser.items()}
-    async with gateway.http.post(f"{gateway.url}/api/v1/sessions/{session['id']}/resume", headers=sent) as answer:
-        assert answer.status == status, await answer.text()
-
-
 async def test_a_session_that_failed_just_now_is_shown_with_its_reason(gateway: Gateway) -> None:
     session = await gateway.api.ready("local/shop")
     reason = "The app <b> did not come up with its debug flags."
     await gateway.store.sessions.ask_end(session["id"], reason=EndReason.FAILED, detail=reason, by=None)
     await gateway.api.end(session)  # the first reason stays
     for user, whose in (("ada", "Your session"), ("bob", "The session of ada")):
-        _, text, _ = await _get(gateway, "/targets/local/shop", {"Cookie": f"noah_user={user}"})
+        _, text, _ = await _get(gateway, "/targets/local/shop", gateway.api.headers(user))
         [shown] = re.findall(r'<p id="failed"[^>]*>(.*?)</p>', text)
         assert whose in shown
         assert "The app &lt;b&gt; did not come up" in shown
@@ -107,4 +78,11 @@ async def test_a_holder_is_told_that_somebody_asks(gateway: Gateway) -> None:
     event = await anext(watched)
     await watched.aclose()
     assert (event.kind, event.subject) == ("asked", "local/shop")
-    assert event.data == {"session": session["id"], "owner": "ada", "by": "bob", "text": "my order hangs"}
+    assert event.data == {
+        "session": session["id"],
+        "owner": "ada",
+        "owner_principal": ADA.public(),
+        "by": "bob",
+        "by_principal": BOB.public(),
+        "text": "my order hangs",
+    }

@@ -13,6 +13,7 @@ import pytest
 
 from tests.gateway import Refused
 from tests.integration.web.conftest import Gateway
+from tests.principals import ADA
 
 pytestmark = pytest.mark.jvm
 
@@ -40,7 +41,7 @@ async def jdb(session: dict[str, Any], *commands: str) -> AsyncIterator[asyncio.
 
 
 async def test_enabling_twice_gives_one_session(gateway: Gateway) -> None:
-    headers = {"Noah-User": "ada"}
+    headers = gateway.api.headers()
     async with gateway.http.post(
         f"{gateway.url}/api/v1/sessions", json={"target": "local/shop", "for": "90m"}, headers=headers
     ) as answer:
@@ -65,8 +66,8 @@ async def test_a_request_that_is_cancelled_behind_a_slow_one_leaves_no_statement
     with closing(sqlite3.connect(gateway.database, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         async with asyncio.TaskGroup() as group:
-            group.create_task(gateway.broker.extend(session["id"], by="ada", length=hour))
-            behind = group.create_task(gateway.broker.extend(session["id"], by="ada", length=hour))
+            group.create_task(gateway.broker.extend(session["id"], by=ADA, length=hour))
+            behind = group.create_task(gateway.broker.extend(session["id"], by=ADA, length=hour))
             await asyncio.sleep(0.1)  # both have got as far as they can
             behind.cancel()
             other.execute("ROLLBACK")
@@ -205,8 +206,8 @@ async def test_an_ide_is_told_the_sessions_address(gateway: Gateway) -> None:
     assert (await file("jdb"))[1] == f"jdb -attach 127.0.0.1:{session['port']}\n"
 
 
-async def test_a_name_is_utf_8(gateway: Gateway) -> None:
-    headers = {"Noah-User": "Åsa Öberg"}
+async def test_a_name_may_be_of_any_script(gateway: Gateway) -> None:
+    headers = gateway.api.headers("Åsa Öberg")
     async with gateway.http.post(
         f"{gateway.url}/api/v1/sessions", json={"target": "local/shop"}, headers=headers
     ) as answer:

@@ -37,6 +37,7 @@ from noah.core.session.session import (
     status_of,
 )
 from noah.core.session.target import PodTarget
+from tests.principals import person
 
 NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -48,7 +49,7 @@ ASKED = Session(
     target=TARGET,
     workload="Deployment/shop",
     app="shop",
-    owner="ada",
+    owner=person("ada"),
     port=20000,
     created_at=NOW - HOUR,
     expires_at=NOW + HOUR,

@@ -11,6 +11,7 @@ import pytest
 
 from noah.catalog.holders import Holders
 from noah.core.jdwp.wire import HANDSHAKE
+from noah.core.session.principal import Principal
 from noah.core.session.session import EndReason, Presence, Session, Word
 from noah.core.session.target import PodTarget, Target, Wanted
 from noah.errors import NoahError
@@ -22,6 +23,7 @@ from noah.store.feed import Feed
 from noah.store.sessions import SessionStore
 from noah.targets.base import Kind, Observation
 from tests.gateway import free_port
+from tests.principals import ADA
 from tests.unit.proxy.conftest import Jvm
 
 TARGET = PodTarget("dev", "team-a", "shop-1", "app")
@@ -118,7 +120,7 @@ class FakeStore:
     def __init__(self, session: Session) -> None:
         self.session = session
 
-    async def ask_end(self, id: str, *, reason: EndReason, detail: str | None, by: str | None) -> Session:
+    async def ask_end(self, id: str, *, reason: EndReason, detail: str | None, by: Principal | None) -> Session:
         self.session = replace(self.session, end_reason=reason, end_detail=detail, ended_by=by)
         return self.session
 
@@ -185,7 +187,7 @@ async def story(jvm: Jvm) -> AsyncIterator[Story]:
         target=TARGET,
         workload="Deployment/shop",
         app="shop",
-        owner="ada",
+        owner=ADA,
         port=free_port(),
         created_at=now(),
         expires_at=now() + timedelta(hours=1),

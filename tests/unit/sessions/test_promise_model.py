@@ -15,6 +15,7 @@ from typing import NamedTuple
 from noah.core.session.lifecycle import StartForwarder, next_action, word_on
 from noah.core.session.session import Attachment, Facts, Presence, Session, Vm, VmState, Word
 from noah.core.session.target import PodTarget
+from tests.principals import ADA
 
 PERIOD, THRESHOLD = 2, 3  # the quickest probe that inject writes: (THRESHOLD - 1) * PERIOD is 4 s
 FRESH = 3  # seconds, in whole ones: liveness.sh
@@ -29,7 +30,7 @@ SESSION = Session(
     target=PodTarget("dev", "team-a", "shop", "app"),
     workload=None,
     app="shop",
-    owner="ada",
+    owner=ADA,
     port=20000,
     created_at=NOW - timedelta(hours=1),
     expires_at=NOW + timedelta(hours=1),

@@ -6,6 +6,7 @@ from dataclasses import replace
 from noah.core.session.session import EndReason, Presence, Status, Word
 from noah.errors import CannotDebug, Unavailable
 from tests import jdwp
+from tests.principals import ADA
 from tests.unit.proxy.conftest import Jvm
 from tests.unit.sessions.conftest import TARGET, Story
 
@@ -136,7 +137,7 @@ async def test_an_end_closes_the_port_stops_the_forwarder_and_finishes(story: St
     await ready(story)
     async with story.debugger():
         ask = story.store.ask_end
-        await story.task.write(lambda: ask("s-1", reason=EndReason.CLOSED, detail=None, by="ada"))
+        await story.task.write(lambda: ask("s-1", reason=EndReason.CLOSED, detail=None, by=ADA))
         await story.until(lambda: story.live.status is Status.ENDED)
         assert story.live.attached is None
         assert story.link.stops == 1

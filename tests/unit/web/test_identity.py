@@ -43,4 +43,4 @@ def test_a_gateway_on_loopback_refuses_any_other_name_with_what_to_do(host: str)
 
 
 def test_a_gateway_that_others_reach_answers_to_any_name() -> None:
-    refuse_other_names(_request("noah.debug.svc.cluster.local:7070", listen="0.0.0.0:7070", insecure_listen=True))
+    refuse_other_names(_request("noah.debug.svc.cluster.local:7070", listen="0.0.0.0:7070", plain_http_from=["::1"]))

@@ -18,7 +18,7 @@ function concerns(event) {
 }
 
 subscribe((event) => {
-  if (event.kind === "asked" && event.owner === document.body.dataset.user)
+  if (event.kind === "asked" && event.owner_principal.id === document.body.dataset.me)
     notice(`${event.by} asks you to resume ${event.subject}${event.text ? `: ${event.text}` : "."}`, {
       link: at(`sessions/${encodeURIComponent(event.session)}`),
     });

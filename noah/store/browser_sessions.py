@@ -1,0 +1,54 @@
+"""The statements about browsers that are logged in."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import delete, insert, select, update
+
+from noah.core.session.principal import Principal
+from noah.store.database import Database
+from noah.store.tables import browser_sessions
+
+# Seconds between two notes that a browser is in use: a page asks every few seconds, and each note is a write.
+NOTED_EVERY = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class BrowserSession:
+    principal: Principal
+    sealed: bytes | None
+
+
+class BrowserSessionStore:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, id_hash: str, principal: Principal, *, lasts: timedelta, sealed: bytes | None) -> None:
+        async with self._database.writing() as connection:
+            now = await self._database.now(connection)
+            row = {
+                "id_hash": id_hash,
+                "principal": principal.to_json(),
+                "created_at": now,
+                "used_at": now,
+                "expires_at": now + lasts,
+                "sealed": sealed,
+            }
+            await connection.execute(insert(browser_sessions).values(row))
+
+    async def use(self, id_hash: str, *, idle: timedelta) -> BrowserSession | None:
+        """Return the session if it lasts, and note that it is in use."""
+        this = browser_sessions.c.id_hash == id_hash
+        async with self._database.reading() as connection:
+            row = (await connection.execute(select(browser_sessions).where(this))).mappings().first()
+            now = await self._database.now(connection)
+        if row is None or now >= row["expires_at"] or now >= row["used_at"] + idle:
+            return None
+        if now - row["used_at"] >= NOTED_EVERY:
+            async with self._database.writing() as connection:
+                await connection.execute(update(browser_sessions).where(this).values(used_at=now))
+        return BrowserSession(Principal.from_json(row["principal"]), row["sealed"])
+
+    async def remove(self, id_hash: str) -> None:
+        async with self._database.writing() as connection:
+            await connection.execute(delete(browser_sessions).where(browser_sessions.c.id_hash == id_hash))

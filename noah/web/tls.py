@@ -1,0 +1,60 @@
+"""The gateway's own TLS: a certificate and a key from files, which somebody else renews."""
+
+import logging
+import os
+import ssl
+from pathlib import Path
+
+from noah.errors import BadSettings
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY_S = 10.0  # what renews certificates does so days before the old one ends
+
+
+class Tls:
+    def __init__(self, certificate: Path, key: Path) -> None:
+        """Raises BadSettings if the files are not a certificate and its key."""
+        self._files = certificate, key
+        self._state = self._look()
+        self.context = _context()
+        try:
+            self.context.load_cert_chain(*self._files)
+        except (OSError, ValueError) as e:
+            raise BadSettings(f"TLS with {certificate} and {key} is not possible: {_reason(e)}.") from None
+
+    async def renew(self) -> None:
+        """Take the files again if they have changed; what is being renewed right now is looked at again later."""
+        state = self._look()
+        if state == self._state:
+            return
+        try:
+            _context().load_cert_chain(*self._files)  # both fit together, before the one in use loses its own
+            self.context.load_cert_chain(*self._files)
+        except (OSError, ValueError) as e:
+            log.error("the new TLS files cannot be used, the old ones stay: %s", _reason(e))
+            return
+        self._state = state
+        log.info("TLS has a new certificate, from %s", self._files[0])
+
+    def _look(self) -> tuple[tuple[int, int, int] | None, ...]:
+        return tuple(_state_of(file) for file in self._files)
+
+
+def _context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _state_of(file: Path) -> tuple[int, int, int] | None:
+    try:
+        status = os.stat(file)  # of what a link leads to: a Secret's files are links
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or getattr(error, "reason", None) or str(error)
