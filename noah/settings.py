@@ -283,7 +283,7 @@ class WebhookSettings(_Listener):
 
 
 class AccessSettings(_Part):
-    """Who may come in."""
+    """The part that says who may come in."""
 
     # Hashes of the tokens that `noah token` makes.
     tokens: Path = Path("noah-tokens.json")
@@ -291,8 +291,8 @@ class AccessSettings(_Part):
     # is in front of it: names or uids. They may do everything.
     local_users: tuple[str, ...] = ()
     # How long a browser stays logged in: without being used, and at all.
-    browser_idle: Length = timedelta(hours=12)
-    browser_longest: Length = timedelta(days=7)
+    login_idle: Length = timedelta(hours=12)
+    login_longest: Length = timedelta(days=7)
 
 
 class Settings(_Part):

@@ -30,7 +30,7 @@ class Refused(Exception):
 
 
 class Api:
-    """Speaks for whoever a test names: each has a token, made as `noah token create` does when it is first needed."""
+    """Speaks for everybody whom a test names, each with a token that is made when it is first needed."""
 
     def __init__(self, http: aiohttp.ClientSession, url: str, tokens: Path) -> None:
         self.http = http

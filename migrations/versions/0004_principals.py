@@ -54,20 +54,20 @@ def upgrade() -> None:
         if owner:
             connection.execute(sa.update(_ports).where(_ports.c.port == port).values(owner_id=_id(owner)))
     op.create_table(
-        "browser_sessions",
+        "logins",
         sa.Column("id_hash", sa.String(64), nullable=False),
         sa.Column("principal", sa.JSON, nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("used_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("sealed", sa.LargeBinary),
-        sa.PrimaryKeyConstraint("id_hash", name="pk_browser_sessions"),
+        sa.PrimaryKeyConstraint("id_hash", name="pk_logins"),
     )
-    op.create_index("ix_browser_sessions_expires_at", "browser_sessions", ["expires_at"])
+    op.create_index("ix_logins_expires_at", "logins", ["expires_at"])
 
 
 def downgrade() -> None:
-    op.drop_table("browser_sessions")
+    op.drop_table("logins")
     with op.batch_alter_table("sessions") as table:
         table.add_column(sa.Column("owner_was", sa.String(200)))
         table.add_column(sa.Column("ended_by_was", sa.String(200)))

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from noah.access.browser_sessions import BrowserSessions
 from noah.access.local_peers import Address, LocalPeers, name_of, uid_of
+from noah.access.logins import Logins
 from noah.access.tokens import TokenFile
 from noah.core.session.principal import OPERATORS, Principal
-from noah.errors import Forbidden, Unauthenticated, Unavailable
+from noah.errors import Unauthenticated, Unavailable
 from noah.settings import Settings
 from noah.store import Store
 
@@ -38,9 +38,8 @@ class Authenticator:
         self._clock = clock
         self._fresh_s = fresh_s
         self.tokens = TokenFile(access.tokens)
-        self.browsers = BrowserSessions(
-            store.browser_sessions, idle=access.browser_idle, longest=access.browser_longest
-        )
+        self.logins = Logins(store.logins, idle=access.login_idle)
+        self.login_lasts = access.login_longest
         self._peers = LocalPeers(access.local_users) if settings.gateway.is_own_machines else None
         self._remembered: dict[str, _Remembered] = {}
 
@@ -55,29 +54,29 @@ class Authenticator:
             raise Unauthenticated("This token is not known here, has expired or was revoked.")
         return found
 
-    async def by_cookie(self, session_id: str) -> Principal | None:
+    async def by_login(self, login_id: str) -> Principal | None:
         """Return who is logged in with this cookie, if somebody is. Raises Unavailable."""
-        now, remembered = time.monotonic(), self._remembered.get(session_id)
+        now, remembered = time.monotonic(), self._remembered.get(login_id)
         if remembered is not None and now - remembered.at < self._fresh_s:
             return remembered.principal
         try:
-            found = await self.browsers.find(session_id)
+            found = await self.logins.find(login_id)
         except Unavailable:
             if remembered is not None and now - remembered.at < AWAY_S:
                 return remembered.principal
             raise
-        self._remembered.pop(session_id, None)
+        self._remembered.pop(login_id, None)
         if found is None:
             return None
         while len(self._remembered) >= MOST_REMEMBERED:
             del self._remembered[next(iter(self._remembered))]
-        self._remembered[session_id] = _Remembered(found[0], now)
+        self._remembered[login_id] = _Remembered(found[0], now)
         return found[0]
 
     async def by_peer(self, peer: Address, own: Address) -> Principal | None:
         """Return the user of this machine who has opened a connection from *peer* to *own*, the gateway's address.
 
-        None if the gateway asks everybody for a login. Raises Forbidden for a user who may not use it.
+        None if the gateway asks everybody for a login. Raises Unauthenticated for a user who may not do without one.
         """
         if self._peers is None:
             return None
@@ -86,15 +85,15 @@ class Authenticator:
             return None
         principal = self._peers.principal(uid)
         if principal is None:
-            raise Forbidden(
-                f"This gateway serves only its own user of this machine, and you are {name_of(uid)}: ask for a token "
+            raise Unauthenticated(
+                f"This gateway serves only its own user without a login, and you are {name_of(uid)}: ask for a token "
                 "(`noah token create`), or to be named in local_users of [access]."
             )
         return principal
 
-    async def log_out(self, session_id: str) -> None:
-        self._remembered.pop(session_id, None)
-        await self.browsers.close(session_id)
+    async def log_out(self, login_id: str) -> None:
+        self._remembered.pop(login_id, None)
+        await self.logins.close(login_id)
 
     def first_token(self) -> str | None:
         """Return a token for whoever has started the gateway, if nobody could come in otherwise."""

@@ -7,20 +7,20 @@ from typing import Self
 from sqlalchemy import delete, select
 
 from noah.store import revisions
-from noah.store.browser_sessions import BrowserSessionStore
 from noah.store.database import Database
 from noah.store.edits import EditStore
 from noah.store.lease import exclusive_lease
+from noah.store.logins import LoginStore
 from noah.store.releases import ReleaseStore
 from noah.store.sessions import SessionStore
-from noah.store.tables import browser_sessions, host_edits, is_live, is_open, sessions
+from noah.store.tables import host_edits, is_live, is_open, logins, sessions
 
 
 class Store:
     def __init__(self, database: Database) -> None:
         self._database = database
         self.sessions = SessionStore(database)
-        self.browser_sessions = BrowserSessionStore(database)
+        self.logins = LoginStore(database)
         self.edits = EditStore(database)
         self.releases = ReleaseStore(database)
 
@@ -55,7 +55,6 @@ class Store:
             # Why an edit was rolled back is read as long as its session lives.
             is_read = host_edits.c.session.in_(select(sessions.c.id).where(is_live))
             edits = await connection.execute(delete(host_edits).where(is_old, ~is_open, ~is_read))
-            is_over = browser_sessions.c.expires_at <= before + age
-            logins = await connection.execute(delete(browser_sessions).where(is_over))
+            over = await connection.execute(delete(logins).where(logins.c.expires_at <= before + age))
             ended = await connection.execute(delete(sessions).where(sessions.c.ended_at < before))
-            return edits.rowcount + logins.rowcount + ended.rowcount
+            return edits.rowcount + over.rowcount + ended.rowcount

@@ -111,9 +111,9 @@ is_open = host_edits.c.state.in_(["planned", "applied", "undoing", "rolling-back
 Index(ONE_OPEN_EDIT, host_edits.c.target, unique=True, sqlite_where=is_open, postgresql_where=is_open)
 Index("ix_host_edits_session", host_edits.c.session)
 
-# Browsers that are logged in. The cookie has the ID, a row only its hash.
-browser_sessions = Table(
-    "browser_sessions",
+# Who is logged in. A browser's cookie, or a command line, has the ID; a row has only its hash.
+logins = Table(
+    "logins",
     metadata,
     Column("id_hash", String(64), primary_key=True),
     Column("principal", JSON, nullable=False),
@@ -122,7 +122,7 @@ browser_sessions = Table(
     Column("expires_at", Instant, nullable=False),
     Column("sealed", LargeBinary),  # what only the cookie opens: a provider's tokens
 )
-Index("ix_browser_sessions_expires_at", browser_sessions.c.expires_at)
+Index("ix_logins_expires_at", logins.c.expires_at)
 
 releases = Table(
     "releases",

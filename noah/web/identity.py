@@ -19,6 +19,7 @@ from noah.settings import GatewaySettings
 from noah.web.forwarded import asked_host, is_trusted_proxy, parse_address
 from noah.web.keys import AUTHENTICATOR, SETTINGS
 
+WHY_NOT = web.RequestKey("why_not", str)  # a sentence: why the sender is not known
 PRINCIPAL: web.RequestKey[Principal | None] = web.RequestKey("principal")
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
 OTHER_SITE = "Another site's page may not change anything here."
@@ -45,7 +46,8 @@ def principal_of(request: web.Request) -> Principal:
     principal = known_principal(request)
     if principal is None:
         raise Unauthenticated(
-            "The gateway does not know who you are: run `noah login`, set NOAH_TOKEN, or open its page to log in."
+            request.get(WHY_NOT)
+            or "The gateway does not know who you are: set NOAH_TOKEN, or open its page in a browser to log in."
         )
     return principal
 
@@ -71,10 +73,10 @@ async def _by_authorization(request: web.Request, authorization: str) -> Princip
 
 async def _by_cookie(request: web.Request) -> Principal | None:
     """Return who is logged in; for a change, only if it is certain that one of our own pages sends it."""
-    session_id = cookie_of(request)
-    if session_id is None or not (request.method in READS or _is_own_page(request)):
+    login_id = cookie_of(request)
+    if login_id is None or not (request.method in READS or _is_own_page(request)):
         return None
-    return await request.app[AUTHENTICATOR].by_cookie(session_id)
+    return await request.app[AUTHENTICATOR].by_login(login_id)
 
 
 async def _by_peer(request: web.Request) -> Principal | None:
@@ -88,7 +90,11 @@ async def _by_peer(request: web.Request) -> Principal | None:
         peer, own = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
         if not peer or not own:
             return None
-        principal = await authenticator.by_peer(peer[:2], own[:2])
+        try:
+            principal = await authenticator.by_peer(peer[:2], own[:2])
+        except Unauthenticated as e:  # which a page to log in must not depend on
+            request[WHY_NOT] = e.sentence
+            return None
         if principal is not None:
             peers[transport] = principal
     return principal
@@ -101,12 +107,12 @@ def cookie_of(request: web.Request) -> str | None:
     return found or (None if _is_secure(request) else request.cookies.get(PLAIN_COOKIE)) or None
 
 
-def set_cookie(request: web.Request, response: web.Response, session_id: str, *, lasts_s: int) -> None:
+def set_cookie(request: web.Request, response: web.Response, login_id: str, *, lasts_s: int) -> None:
     """Keep the login in a cookie that no script can read, and that only our own pages send with a change."""
     secure = _is_secure(request) or request.headers.get("Origin", "").startswith("https://")
     name = COOKIE if secure else PLAIN_COOKIE
     # Lax: a link from a chat to one of our pages opens it logged in.
-    response.set_cookie(name, session_id, max_age=lasts_s, path="/", httponly=True, samesite="Lax", secure=secure)
+    response.set_cookie(name, login_id, max_age=lasts_s, path="/", httponly=True, samesite="Lax", secure=secure)
 
 
 def remove_cookie(request: web.Request, response: web.Response) -> None:

@@ -93,9 +93,9 @@ async def browser() -> AsyncIterator[Browser]:
         yield chromium
 
 
-async def log_in(context: BrowserContext, api: Api, user: str, *, url: str | None = None) -> None:
+async def log_in(context: BrowserContext, api: Api, user: str) -> None:
     """Log a browser in by the form of the login page."""
-    answer = await context.request.post(f"{url or api.url}/login", form={"token": api.token(user)})
+    answer = await context.request.post(f"{api.url}/login", form={"token": api.token(user)})
     assert answer.ok, await answer.text()
 
 

@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 from playwright.async_api import Error, Page, Response, expect
 
-from tests.browser.conftest import SOON, launched, log_in
+from tests.browser.conftest import SOON, launched
 from tests.gateway import Api, free_port, serving
 from tests.integration.test_gateway import App
 
@@ -95,7 +95,6 @@ async def proxied(
         launched(f"--host-resolver-rules=MAP {NAME} 127.0.0.1") as browser,
     ):
         context = await browser.new_context(ignore_https_errors=True)
-        await log_in(context, api, "ada", url=f"{'https' if tls else 'http'}://127.0.0.1:{port}{path}".rstrip("/"))
         page = await context.new_page()
         page.set_default_timeout(SOON)
         yield page, f"{'https' if tls else 'http'}://{NAME}:{port}{path}", api
@@ -110,6 +109,11 @@ async def _goto(page: Page, url: str) -> Response | None:
             if "ERR_NETWORK_CHANGED" not in e.message:
                 raise
     raise AssertionError("the machine's network never rests")
+
+
+async def _log_in(page: Page, api: Api) -> None:
+    await page.get_by_label("Token").fill(api.token("ada"))
+    await page.get_by_role("button", name="Log in").click()
 
 
 @pytest.mark.parametrize(
@@ -137,9 +141,8 @@ async def test_pages_buttons_and_the_event_stream_work_behind_a_proxy(
         page.on("response", note)
         await page.add_init_script("window.setInterval = () => 0")  # so that the stream alone tells of changes
         await _goto(page, url)
-        await page.get_by_label("You are").fill("ada")
-        await page.get_by_role("button", name="Save").click()
-        await expect(page.get_by_role("button", name="Change")).to_be_visible()
+        await _log_in(page, api)
+        await expect(page.get_by_role("button", name="Log out")).to_be_visible()
         assert page.url == url
         await page.get_by_label("Search").fill(app.name)
         await expect(page.get_by_role("link", name=f"local/{app.name}")).to_be_visible(timeout=SOON)
@@ -165,10 +168,9 @@ async def test_pages_buttons_and_the_event_stream_work_behind_a_proxy(
 
 
 async def test_without_the_setting_one_sentence_names_it(tmp_path: Path, app: App) -> None:
-    async with proxied(tmp_path, app, AS_ONE_WRITES_IT_AT_FIRST) as (page, url, _):
+    async with proxied(tmp_path, app, AS_ONE_WRITES_IT_AT_FIRST) as (page, url, api):
         await _goto(page, url)
-        await page.get_by_label("You are").fill("ada")
-        await page.get_by_role("button", name="Save").click()
+        await _log_in(page, api)
         said = page.locator("main .refusal")
         await expect(said).to_contain_text("let it pass the Host header on (nginx: proxy_set_header Host $http_host)")
         await expect(said).to_contain_text("public_url")

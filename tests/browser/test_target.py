@@ -19,9 +19,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.jvm, pytest.mark.asyncio(loop_sco
 
 async def test_from_a_click_to_a_breakpoint_and_back(gateway: tuple[Process, Api], app: App, opened: Opened) -> None:
     process, api = gateway
-    page = await opened(f"{process.url}/?q={app.name}", user=None)
-    await page.get_by_label("You are").fill("ada")
-    await page.get_by_role("button", name="Save").click()
+    page = await opened(f"{process.url}/?q={app.name}")
     await page.get_by_role("link", name=f"local/{app.name}").click()
     await page.get_by_role("button", name="Enable debug").click()
     await expect(page.locator("#address")).to_have_text(re.compile(r":\d+$"), timeout=SOON)

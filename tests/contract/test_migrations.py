@@ -62,8 +62,9 @@ async def test_names_that_were_only_claimed_stay_readable_and_nobody_has_them(ur
     with engine.begin() as connection:
         connection.exec_driver_sql(
             "INSERT INTO sessions (id, target, app, owner, port, created_at, expires_at, allow, allow_exit,"
-            " may_restart, end_reason, ended_by, ended_at) VALUES ('s-1', 'local/a', 'a', 'ada', 20000, '2026-01-01 10:00:00+00',"
-            " '2026-01-01 12:00:00+00', '[]', false, false, 'canceled', 'Åsa', '2026-01-01 11:00:00+00'),"
+            " may_restart, end_reason, ended_by, ended_at)"
+            " VALUES ('s-1', 'local/a', 'a', 'ada', 20000, '2026-01-01 10:00:00+00', '2026-01-01 12:00:00+00', '[]',"
+            " false, false, 'canceled', 'Åsa', '2026-01-01 11:00:00+00'),"
             " ('s-2', 'local/b', 'b', 'bob', 20001, '2026-01-01 10:00:00+00', '2026-01-01 12:00:00+00', '[]', false,"
             " false, NULL, NULL, NULL)"
         )

@@ -40,20 +40,23 @@ async def login_page(call: Call[LoginQuery, Nothing]) -> web.StreamResponse:
 async def log_in(call: Call[Nothing, Nothing]) -> web.StreamResponse:
     form = await _form(call.request)
     authenticator, back = call.request.app[AUTHENTICATOR], inside(form.get("next", "/"))
+    token = form.get("token", "").strip()
+    if not token:
+        raise BadInput("The form has no token.")
     try:
-        principal = await authenticator.by_bearer(form.get("token", "").strip())
+        principal = await authenticator.by_bearer(token)
     except Unauthenticated as e:
         return render_login(call.request, next_page=back, sentence=e.sentence)
-    session_id = await authenticator.browsers.open(principal)
+    login_id = await authenticator.logins.open(principal, lasts=authenticator.login_lasts)
     response = web.Response(status=303, headers={"Location": link_to(call.request, back)})
-    set_cookie(call.request, response, session_id, lasts_s=int(authenticator.browsers.longest.total_seconds()))
+    set_cookie(call.request, response, login_id, lasts_s=int(authenticator.login_lasts.total_seconds()))
     return response
 
 
 @ROUTES.raw("/logout", method="POST", right=Right.ANYBODY, summary="Log a browser out.", content_types=("text/html",))
 async def log_out(call: Call[Nothing, Nothing]) -> web.StreamResponse:
-    if session_id := cookie_of(call.request):
-        await call.request.app[AUTHENTICATOR].log_out(session_id)
+    if login_id := cookie_of(call.request):
+        await call.request.app[AUTHENTICATOR].log_out(login_id)
     response = web.Response(status=303, headers={"Location": link_to(call.request, "/login")})
     remove_cookie(call.request, response)
     return response

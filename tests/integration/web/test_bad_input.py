@@ -22,7 +22,9 @@ async def nothing_begins(gateway: Gateway) -> Any:
 
 
 async def _refused(gateway: Gateway, method: str, path: str, **request: Any) -> dict[str, Any]:
-    request["headers"] = gateway.api.headers() | request.get("headers", {})
+    headers = request.get("headers", {})
+    # A page of another site cannot send a token.
+    request["headers"] = headers if {"Origin", "Sec-Fetch-Site"} & set(headers) else gateway.api.headers() | headers
     async with gateway.http.request(method, gateway.url + path, **request) as answer:
         assert answer.content_type == "application/problem+json", await answer.text()
         problem: dict[str, Any] = await answer.json(content_type=None)

@@ -167,7 +167,7 @@ async def test_a_cookie_changes_things_from_our_own_pages_only(
 async def test_a_login_that_is_over_is_over(network: Gateway, column: str) -> None:
     cookie = await _cookie(network, "late")
     with closing(sqlite3.connect(network.database)) as database, database:
-        database.execute(f"UPDATE browser_sessions SET {column} = '2026-01-01 00:00:00.000000'")
+        database.execute(f"UPDATE logins SET {column} = '2026-01-01 00:00:00.000000'")
     assert (await _ask(network, "/", cookie))[0] == 303
 
 
@@ -175,13 +175,13 @@ async def test_a_database_that_is_away_logs_nobody_out(network: Gateway) -> None
     cookie = await _cookie(network, "ada")
     assert (await _ask(network, "/", cookie))[0] == 200
     with closing(sqlite3.connect(network.database)) as database, database:
-        database.execute("ALTER TABLE browser_sessions RENAME TO away")
+        database.execute("ALTER TABLE logins RENAME TO away")
     try:
         assert (await _ask(network, "/", cookie))[0] == 200
-        assert (await _ask(network, "/", {"Cookie": "noah-login=" + "x" * 43}))[0] == 503
+        assert (await _ask(network, "/", {"Cookie": "noah-login=noah_login_" + "x" * 43}))[0] == 503
     finally:
         with closing(sqlite3.connect(network.database)) as database, database:
-            database.execute("ALTER TABLE away RENAME TO browser_sessions")
+            database.execute("ALTER TABLE away RENAME TO logins")
 
 
 async def test_no_secret_of_a_login_is_in_the_log_or_stored(network: Gateway, caplog: pytest.LogCaptureFixture) -> None:
@@ -233,7 +233,7 @@ async def test_another_user_of_the_machine_is_refused_whatever_they_say(loopback
 
     for header in ("X=1", "Noah-User=root", "Cookie=noah_user"):
         said = await asyncio.to_thread(asked_by, NOBODY, header)
-        assert said.startswith("403")
+        assert said.startswith("401")
         assert "serves only its own user" in said
     assert (await asyncio.to_thread(asked_by, 0, "X=1")).startswith("200")
 

@@ -84,7 +84,8 @@ async def test_a_debuggers_stop_is_told_and_resumed(gateway: Gateway) -> None:
         assert seen["attached"]["address"].startswith("127.0.0.1:")
         target = await gateway.api.ask("GET", "targets/local/shop")
         assert target["session"] == {
-            "id": session["id"], "owner": "ada", "status": "suspended", "since": seen["vm"]["since"],
+            "id": session["id"], "owner": "ada", "owner_id": ADA.id, "status": "suspended",
+            "since": seen["vm"]["since"],
         }  # fmt: skip
         resumed = await gateway.api.ask("POST", f"sessions/{session['id']}/resume")
         assert (resumed["attached"], resumed["vm"]) == (None, None)

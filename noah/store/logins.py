@@ -1,4 +1,4 @@
-"""The statements about browsers that are logged in."""
+"""The statements about who is logged in."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -7,19 +7,19 @@ from sqlalchemy import delete, insert, select, update
 
 from noah.core.session.principal import Principal
 from noah.store.database import Database
-from noah.store.tables import browser_sessions
+from noah.store.tables import logins
 
-# Seconds between two notes that a browser is in use: a page asks every few seconds, and each note is a write.
+# Between two notes that a login is in use: a page asks every few seconds, and each note is a write.
 NOTED_EVERY = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
-class BrowserSession:
+class KeptLogin:
     principal: Principal
     sealed: bytes | None
 
 
-class BrowserSessionStore:
+class LoginStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
@@ -34,21 +34,21 @@ class BrowserSessionStore:
                 "expires_at": now + lasts,
                 "sealed": sealed,
             }
-            await connection.execute(insert(browser_sessions).values(row))
+            await connection.execute(insert(logins).values(row))
 
-    async def use(self, id_hash: str, *, idle: timedelta) -> BrowserSession | None:
+    async def use(self, id_hash: str, *, idle: timedelta) -> KeptLogin | None:
         """Return the session if it lasts, and note that it is in use."""
-        this = browser_sessions.c.id_hash == id_hash
+        this = logins.c.id_hash == id_hash
         async with self._database.reading() as connection:
-            row = (await connection.execute(select(browser_sessions).where(this))).mappings().first()
+            row = (await connection.execute(select(logins).where(this))).mappings().first()
             now = await self._database.now(connection)
         if row is None or now >= row["expires_at"] or now >= row["used_at"] + idle:
             return None
         if now - row["used_at"] >= NOTED_EVERY:
             async with self._database.writing() as connection:
-                await connection.execute(update(browser_sessions).where(this).values(used_at=now))
-        return BrowserSession(Principal.from_json(row["principal"]), row["sealed"])
+                await connection.execute(update(logins).where(this).values(used_at=now))
+        return KeptLogin(Principal.from_json(row["principal"]), row["sealed"])
 
     async def remove(self, id_hash: str) -> None:
         async with self._database.writing() as connection:
-            await connection.execute(delete(browser_sessions).where(browser_sessions.c.id_hash == id_hash))
+            await connection.execute(delete(logins).where(logins.c.id_hash == id_hash))

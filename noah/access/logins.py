@@ -1,0 +1,58 @@
+"""Who is logged in: a random ID, which a browser's cookie or a command line has, and a row with its hash.
+
+A row lasts as long as the settings say, since its last use and at all, and is gone at once when it is removed. What a
+provider gave for it is sealed with a key made from the ID, which only the client has: a stolen database opens nothing.
+"""
+
+import base64
+import hashlib
+import secrets
+from datetime import timedelta
+
+from cryptography.fernet import Fernet, InvalidToken
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from noah.core.session.principal import Principal
+from noah.store.logins import LoginStore
+
+PREFIX = "noah_login_"  # by which it is told from other tokens
+ID_BYTES = 32
+LONGEST_ID = 100  # characters; ours have 54
+
+
+class Logins:
+    def __init__(self, store: LoginStore, *, idle: timedelta) -> None:
+        self._store = store
+        self._idle = idle
+
+    async def open(self, principal: Principal, *, lasts: timedelta, secret: bytes | None = None) -> str:
+        """Log somebody in; return the ID, for the client. *secret* is kept sealed."""
+        login_id = PREFIX + secrets.token_urlsafe(ID_BYTES)
+        sealed = None if secret is None else _fernet(login_id).encrypt(secret)
+        await self._store.add(_hash(login_id), principal, lasts=lasts, sealed=sealed)
+        return login_id
+
+    async def find(self, login_id: str) -> tuple[Principal, bytes | None] | None:
+        """Return who is logged in by this, and the secret; None if the login is over, or never was."""
+        if not login_id.startswith(PREFIX) or len(login_id) > LONGEST_ID:
+            return None
+        found = await self._store.use(_hash(login_id), idle=self._idle)
+        if found is None:
+            return None
+        try:
+            return found.principal, found.sealed and _fernet(login_id).decrypt(found.sealed)
+        except InvalidToken:
+            return None
+
+    async def close(self, login_id: str) -> None:
+        await self._store.remove(_hash(login_id))
+
+
+def _hash(login_id: str) -> str:
+    return hashlib.sha256(login_id.encode(errors="replace")).hexdigest()
+
+
+def _fernet(login_id: str) -> Fernet:
+    key = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"noah login").derive(login_id.encode())
+    return Fernet(base64.urlsafe_b64encode(key))
