@@ -20,6 +20,7 @@ from aiohttp import web
 
 from noah import __version__
 from noah.access.authenticator import Authenticator
+from noah.access.oidc import OidcProvider
 from noah.catalog.catalog import Catalog
 from noah.catalog.holders import Holders
 from noah.clock import machine_clock
@@ -77,7 +78,11 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
         await store.check()
         await stack.enter_async_context(store.lease())
         await clock.set_by(store)
-        authenticator = Authenticator(settings, store, clock=clock)
+        providers = {
+            one.name: await stack.enter_async_context(OidcProvider.open(one, clock=clock))
+            for one in settings.access.oidc
+        }
+        authenticator = Authenticator(settings, store, providers=providers, clock=clock)
         # Before anything touches a session: a gateway that cannot listen must leave them to the one that does.
         listener = stack.enter_context(_bound(settings))
         feed = Feed(epoch=secrets.token_hex(4), clock=clock)

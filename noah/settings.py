@@ -282,6 +282,33 @@ class WebhookSettings(_Listener):
     folder: Path = Path("noah-webhook")  # keeps the authority that the API servers trust
 
 
+class OidcSettings(_Part):
+    """One OpenID Connect provider at which people log in."""
+
+    name: Name  # on the page, and in the address that the provider sends people back to: /login/back/NAME
+    issuer: str  # exactly as the provider writes it
+    client_id: str
+    client_secret_file: Path | None = None  # none: a public client
+    # Beside openid; none: those of profile, email, groups and offline_access that the provider has.
+    scopes: tuple[str, ...] | None = None
+    # Claims that say who somebody is. Only "sub" is surely never given to anybody else.
+    subject_claim: str = "sub"
+    name_claim: str = "preferred_username"
+    groups_claim: str = "groups"  # or a path: realm_access.roles
+    # For whom signed tokens may be that other clients send to the API, beside client_id.
+    audiences: tuple[str, ...] = ()
+    # How long it is believed what the provider has said of somebody; then it is asked again.
+    recheck_every: Length = timedelta(minutes=5)
+    ca_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _is_reached_by_tls(self) -> Self:
+        url = urlsplit(self.issuer)
+        if url.scheme != "https" and not (url.scheme == "http" and _is_loopback(url.hostname or "")):
+            raise ValueError(f"provider {self.name!r}: issuer begins with https://")
+        return self
+
+
 class AccessSettings(_Part):
     """The part that says who may come in."""
 
@@ -290,7 +317,8 @@ class AccessSettings(_Part):
     # Users of the gateway's machine, beside its own user, who may use a gateway on loopback without a login if no proxy
     # is in front of it: names or uids. They may do everything.
     local_users: tuple[str, ...] = ()
-    # How long a browser stays logged in: without being used, and at all.
+    oidc: tuple[OidcSettings, ...] = ()
+    # How long somebody stays logged in: without using it, and at all.
     login_idle: Length = timedelta(hours=12)
     login_longest: Length = timedelta(days=7)
 
@@ -308,7 +336,13 @@ class Settings(_Part):
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
-        for kind, parts in (("clusters", self.clusters), ("local", self.local), ("hosts", self.hosts)):
+        kinds: Mapping[str, tuple[Any, ...]] = {
+            "clusters": self.clusters,
+            "local": self.local,
+            "hosts": self.hosts,
+            "access.oidc": self.access.oidc,
+        }
+        for kind, parts in kinds.items():
             names = [part.name for part in parts]
             for name in names:
                 if names.count(name) > 1:

@@ -1,17 +1,20 @@
-"""Whom the gateway believes: a token, a browser that is logged in, a user of its own machine."""
+"""Whom the gateway believes: a token, a login, a user of its own machine."""
 
 import asyncio
+import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from weakref import WeakValueDictionary
 
 from noah.access.local_peers import Address, LocalPeers, name_of, uid_of
-from noah.access.logins import Logins
+from noah.access.logins import PREFIX, Logins
+from noah.access.oidc import Granted, LoginOver, OidcProvider, issuer_of
 from noah.access.tokens import TokenFile
 from noah.core.session.principal import OPERATORS, Principal
-from noah.errors import Unauthenticated, Unavailable
+from noah.errors import Forbidden, Unauthenticated, Unavailable
 from noah.settings import Settings
 from noah.store import Store
 
@@ -20,28 +23,42 @@ log = logging.getLogger(__name__)
 FRESH_S = 5.0  # a page asks every few seconds; a login that is revoked ends within these
 # A database that is away must not log people out who look at a page meanwhile.
 AWAY_S = 600.0
-MOST_REMEMBERED = 10_000  # browsers; some hundred bytes each
+MOST_REMEMBERED = 10_000  # logins; some hundred bytes each
 
 
 @dataclass(frozen=True, slots=True)
 class _Remembered:
     principal: Principal
-    at: float  # of the loop's clock
+    at: float  # of the machine's monotonic clock
 
 
 class Authenticator:
     def __init__(
-        self, settings: Settings, store: Store, *, clock: Callable[[], datetime], fresh_s: float = FRESH_S
+        self,
+        settings: Settings,
+        store: Store,
+        *,
+        providers: Mapping[str, OidcProvider],
+        clock: Callable[[], datetime],
+        fresh_s: float = FRESH_S,
     ) -> None:
-        """*fresh_s*: how long a browser's login is believed without asking the database. Raises BadSettings."""
+        """*providers*: by name; *fresh_s*: how long a login is believed without asking the database.
+
+        Raises BadSettings.
+        """
         access = settings.access
         self._clock = clock
         self._fresh_s = fresh_s
+        self.providers = providers
         self.tokens = TokenFile(access.tokens)
         self.logins = Logins(store.logins, idle=access.login_idle)
-        self.login_lasts = access.login_longest
+        self._longest, self._longest_unrenewed = access.login_longest, min(access.login_longest, access.login_idle)
         self._peers = LocalPeers(access.local_users) if settings.gateway.is_own_machines else None
+        if providers and not access.local_users:
+            self._peers = None  # who sets up a provider wants logins by it, also on loopback
         self._remembered: dict[str, _Remembered] = {}
+        # For as long as somebody holds one or waits for it.
+        self._renewing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @property
     def admits_local_users(self) -> bool:
@@ -49,29 +66,40 @@ class Authenticator:
 
     async def by_bearer(self, token: str) -> Principal:
         """Return whose token it is. Raises Unauthenticated, Unavailable."""
-        found = self.tokens.find(token, self._clock())
+        if token.startswith(PREFIX):
+            found = await self.by_login(token)
+        elif (issuer := issuer_of(token)) is not None:
+            return await self._by_signed_token(token, issuer)
+        else:
+            found = self.tokens.find(token, self._clock())
         if found is None:
-            raise Unauthenticated("This token is not known here, has expired or was revoked.")
+            raise Unauthenticated("This token is not known here, has expired or was revoked: log in again.")
         return found
 
+    async def _by_signed_token(self, token: str, issuer: str) -> Principal:
+        for provider in self.providers.values():
+            if provider.settings.issuer == issuer:
+                return await provider.principal_of(token)
+        raise Unauthenticated("No provider of this gateway has signed this token.")
+
     async def by_login(self, login_id: str) -> Principal | None:
-        """Return who is logged in with this cookie, if somebody is. Raises Unavailable."""
+        """Return who is logged in by this, if somebody is. Raises Unavailable."""
         now, remembered = time.monotonic(), self._remembered.get(login_id)
         if remembered is not None and now - remembered.at < self._fresh_s:
             return remembered.principal
         try:
-            found = await self.logins.find(login_id)
+            principal = await self._looked_up(login_id)
         except Unavailable:
             if remembered is not None and now - remembered.at < AWAY_S:
                 return remembered.principal
             raise
         self._remembered.pop(login_id, None)
-        if found is None:
+        if principal is None:
             return None
         while len(self._remembered) >= MOST_REMEMBERED:
             del self._remembered[next(iter(self._remembered))]
-        self._remembered[login_id] = _Remembered(found[0], now)
-        return found[0]
+        self._remembered[login_id] = _Remembered(principal, now)
+        return principal
 
     async def by_peer(self, peer: Address, own: Address) -> Principal | None:
         """Return the user of this machine who has opened a connection from *peer* to *own*, the gateway's address.
@@ -91,13 +119,86 @@ class Authenticator:
             )
         return principal
 
-    async def log_out(self, login_id: str) -> None:
+    async def log_in(self, principal: Principal, granted: tuple[str, Granted] | None = None) -> tuple[str, timedelta]:
+        """Keep a login; return what a cookie or a client has of it, and how long it lasts.
+
+        *granted*: the provider, and what it gave. A login that nobody can ask about later is a short one.
+        """
+        renewable = granted is None or granted[1].refresh_token is not None
+        lasts = self._longest if renewable else self._longest_unrenewed
+        secret = None if granted is None else _sealed(*granted)
+        return await self.logins.open(principal, lasts=lasts, secret=secret), lasts
+
+    async def log_out(self, login_id: str) -> tuple[OidcProvider, Granted] | None:
+        """End a login here; return the provider and what it gave, if one did."""
         self._remembered.pop(login_id, None)
+        found = await self.logins.find(login_id)
         await self.logins.close(login_id)
+        if found is None or found[1] is None:
+            return None
+        name, granted = _opened(found[0], found[1])
+        provider = self.providers.get(name)
+        return None if provider is None else (provider, granted)
 
     def first_token(self) -> str | None:
         """Return a token for whoever has started the gateway, if nobody could come in otherwise."""
         now = self._clock()
-        if self.admits_local_users or any(not token.has_expired(now) for token in self.tokens.all()):
+        if self.admits_local_users or self.providers or any(not one.has_expired(now) for one in self.tokens.all()):
             return None
         return self.tokens.create("operator", groups=[OPERATORS], now=now, expires_at=None)
+
+    async def _looked_up(self, login_id: str) -> Principal | None:
+        found = await self.logins.find(login_id)
+        if found is None:
+            return None
+        principal, secret = found
+        if secret is None:
+            return principal
+        # One at a time: a provider takes a refresh token that comes twice for a stolen one.
+        async with self._renewing.setdefault(login_id, asyncio.Lock()):
+            return await self._renewed(login_id)
+
+    async def _renewed(self, login_id: str) -> Principal | None:
+        """Return whom the provider names, asked again if its last word is too old."""
+        found = await self.logins.find(login_id)
+        if found is None or found[1] is None:
+            return None
+        name, login = _opened(found[0], found[1])
+        provider = self.providers.get(name)
+        if provider is None:
+            return None  # the configuration does not have it any more
+        age_s = self._clock().timestamp() - login.checked_at
+        if login.refresh_token is None or age_s < provider.settings.recheck_every.total_seconds():
+            return login.principal
+        try:
+            renewed = await provider.refresh(login)
+        except (LoginOver, Forbidden, Unauthenticated) as e:
+            log.info("the login of %s is over: %s", ascii(login.principal.name), e.sentence)
+            await self.logins.close(login_id)
+            return None
+        except Unavailable as e:
+            log.warning("%s The login of %s stays as it is.", e.sentence, ascii(login.principal.name))
+            return login.principal
+        await self.logins.change(login_id, renewed.principal, _sealed(name, renewed))
+        return renewed.principal
+
+
+def _sealed(provider: str, granted: Granted) -> bytes:
+    kept = {
+        "provider": provider,
+        "refresh_token": granted.refresh_token,
+        "id_token": granted.id_token,
+        "checked_at": granted.checked_at,
+    }
+    return json.dumps(kept).encode()
+
+
+def _opened(principal: Principal, secret: bytes) -> tuple[str, Granted]:
+    kept = json.loads(secret)
+    granted = Granted(
+        principal=principal,
+        refresh_token=kept["refresh_token"],
+        id_token=kept["id_token"],
+        checked_at=kept["checked_at"],
+    )
+    return kept["provider"], granted

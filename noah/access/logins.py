@@ -45,6 +45,10 @@ class Logins:
         except InvalidToken:
             return None
 
+    async def change(self, login_id: str, principal: Principal, secret: bytes) -> None:
+        """Keep what a provider now says of the person, and has given."""
+        await self._store.change(_hash(login_id), principal, _fernet(login_id).encrypt(secret))
+
     async def close(self, login_id: str) -> None:
         await self._store.remove(_hash(login_id))
 

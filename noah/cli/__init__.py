@@ -36,6 +36,8 @@ COMMANDS = {
     "inject": "inject",
     "eject": "inject",
     "webhook": "webhook",
+    "login": "login",
+    "logout": "login",
     "serve": "server",
     "demo": "server",
     "db": "server",
@@ -74,7 +76,7 @@ Targets:
 \b
 Environment:
   NOAH_URL      where the gateway is (default http://127.0.0.1:7070)
-  NOAH_TOKEN    a token of the gateway's; a gateway on your own machine asks for none
+  NOAH_TOKEN    a token, instead of `noah login`; a gateway on your own machine asks for neither
   NOAH_CONFIG   the gateway's configuration, for serve and db (default config/noah.toml)
   NO_COLOR      no colours, when set
 

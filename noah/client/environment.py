@@ -1,10 +1,11 @@
-"""Which gateway the environment names, and with which token it is asked: NOAH_URL and NOAH_TOKEN."""
+"""Which gateway the environment names, and with which token it is asked: NOAH_URL, and NOAH_TOKEN or a login."""
 
 import os
 import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+from noah.client.credentials import Credentials
 from noah.client.gateway_client import ANSWER_S, CONNECT_S, GatewayClient
 from noah.errors import BadSettings
 
@@ -15,10 +16,18 @@ def client_from_environment(
     environ: Mapping[str, str] = os.environ, *, connect_s: float = CONNECT_S, answer_s: float = ANSWER_S
 ) -> GatewayClient:
     """Return a client of the gateway that the environment names. Raises BadSettings."""
-    return GatewayClient(_url(environ), _token(environ), connect_s=connect_s, answer_s=answer_s)
+    url = gateway_url(environ)
+    return GatewayClient(
+        url, _token(environ) or Credentials(environ).token(url), connect_s=connect_s, answer_s=answer_s
+    )
 
 
-def _url(environ: Mapping[str, str]) -> str:
+def anonymous_client(environ: Mapping[str, str] = os.environ) -> GatewayClient:
+    """Return a client that has not logged in. Raises BadSettings."""
+    return GatewayClient(gateway_url(environ))
+
+
+def gateway_url(environ: Mapping[str, str] = os.environ) -> str:
     url = (environ.get("NOAH_URL") or DEFAULT_URL).strip().rstrip("/")
     try:
         parts = urlsplit(url)

@@ -49,6 +49,11 @@ class LoginStore:
                 await connection.execute(update(logins).where(this).values(used_at=now))
         return KeptLogin(Principal.from_json(row["principal"]), row["sealed"])
 
+    async def change(self, id_hash: str, principal: Principal, sealed: bytes) -> None:
+        values = {"principal": principal.to_json(), "sealed": sealed}
+        async with self._database.writing() as connection:
+            await connection.execute(update(logins).where(logins.c.id_hash == id_hash).values(values))
+
     async def remove(self, id_hash: str) -> None:
         async with self._database.writing() as connection:
             await connection.execute(delete(logins).where(logins.c.id_hash == id_hash))

@@ -47,7 +47,7 @@ def principal_of(request: web.Request) -> Principal:
     if principal is None:
         raise Unauthenticated(
             request.get(WHY_NOT)
-            or "The gateway does not know who you are: set NOAH_TOKEN, or open its page in a browser to log in."
+            or "The gateway does not know who you are: run `noah login`, set NOAH_TOKEN, or open its page to log in."
         )
     return principal
 
@@ -62,6 +62,12 @@ async def authenticate(request: web.Request) -> Principal | None:
     if authorization is not None:
         return await _by_authorization(request, authorization)
     return await _by_cookie(request) or await _by_peer(request)
+
+
+def bearer_of(request: web.Request) -> str | None:
+    """Return the token that a client has sent."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
 
 
 async def _by_authorization(request: web.Request, authorization: str) -> Principal:
@@ -104,12 +110,12 @@ def cookie_of(request: web.Request) -> str | None:
     """Return the value of our cookie, if the browser has sent it."""
     found = request.cookies.get(COOKIE)
     # Over https nobody else can have set the one, and a neighbour of the same domain may have set the other.
-    return found or (None if _is_secure(request) else request.cookies.get(PLAIN_COOKIE)) or None
+    return found or (None if is_secure(request) else request.cookies.get(PLAIN_COOKIE)) or None
 
 
 def set_cookie(request: web.Request, response: web.Response, login_id: str, *, lasts_s: int) -> None:
     """Keep the login in a cookie that no script can read, and that only our own pages send with a change."""
-    secure = _is_secure(request) or request.headers.get("Origin", "").startswith("https://")
+    secure = is_secure(request) or request.headers.get("Origin", "").startswith("https://")
     name = COOKIE if secure else PLAIN_COOKIE
     # Lax: a link from a chat to one of our pages opens it logged in.
     response.set_cookie(name, login_id, max_age=lasts_s, path="/", httponly=True, samesite="Lax", secure=secure)
@@ -121,7 +127,7 @@ def remove_cookie(request: web.Request, response: web.Response) -> None:
             response.del_cookie(name, path="/", httponly=True, samesite="Lax", secure=name == COOKIE)
 
 
-def _is_secure(request: web.Request) -> bool:
+def is_secure(request: web.Request) -> bool:
     """True if the browser reaches the gateway by https: by its own TLS, or by that of a trusted proxy."""
     if request.secure:
         return True

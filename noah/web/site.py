@@ -14,6 +14,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from noah.access.authenticator import Authenticator
+from noah.access.pending import Pending
 from noah.catalog.catalog import Catalog
 from noah.catalog.holders import Holders
 from noah.errors import NoahError
@@ -26,6 +27,7 @@ from noah.store.feed import Feed
 from noah.targets.host.hosts import Hosts
 from noah.targets.pod.doctor import Doctor
 from noah.web.api import health
+from noah.web.api.logins import DEVICE_LASTS_S, DEVICES, MOST_DEVICES
 from noah.web.api.metrics import METRICS, Metrics
 from noah.web.api.route import AnyRoute, Raw
 from noah.web.api.routes import ROUTES
@@ -53,6 +55,7 @@ from noah.web.keys import (
     RELEASES,
     SETTINGS,
 )
+from noah.web.pages.login import prepare_logins
 from noah.web.pages.page import PageRoute, prepare_templates, refusal, wants_page
 from noah.web.pages.routes import PAGES
 from noah.web.paths import path_inside
@@ -109,6 +112,8 @@ def make_site(
     site[METRICS] = metrics
     metrics.read_from(broker=broker, clusters=clusters, health=site[health.HEALTH])
     prepare_templates(site)
+    prepare_logins(site)
+    site[DEVICES] = Pending(lasts_s=DEVICE_LASTS_S, most=MOST_DEVICES)
     # A proxy may leave the public path in the requests or take it off.
     for prefix in dict.fromkeys(("", settings.gateway.public_path)):
         for route in (*ROUTES, *PAGES):

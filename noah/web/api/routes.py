@@ -6,11 +6,11 @@ from functools import cache
 from aiohttp import web
 
 from noah.core.session.rights import Right
-from noah.web.api import clusters, drift, events, export, health, metrics, openapi, releases, sessions, targets
+from noah.web.api import clusters, drift, events, export, health, logins, metrics, openapi, releases, sessions, targets
 from noah.web.api.route import AnyRoute, Call, Routes
 from noah.web.wire import Nothing
 
-RESOURCES = (clusters, drift, targets, sessions, export, events, releases, health, metrics)
+RESOURCES = (clusters, drift, targets, sessions, export, events, releases, logins, health, metrics)
 _own = Routes()
 
 

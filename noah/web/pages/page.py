@@ -125,9 +125,15 @@ def prepare_templates(site: web.Application) -> None:
     )
 
 
-def render_login(request: web.Request, *, next_page: str, sentence: str | None = None) -> web.Response:
-    """Return the page on which a browser logs in, with what was wrong with the last attempt."""
-    return _render(request, "login.html", {"next_page": next_page, "sentence": sentence}, 401 if sentence else 200)
+def render_form(
+    request: web.Request, template: str, context: Context, *, status: int = 200, leads_to: str = ""
+) -> web.Response:
+    """Return a page with a form whose answer leads to this site, or to the origin *leads_to*."""
+    response = _render(request, template, context, status)
+    policy = response.headers["Content-Security-Policy"]
+    # Browsers hold the redirect that answers a form to form-action as well.
+    response.headers["Content-Security-Policy"] = policy.replace("form-action 'self'", f"form-action 'self' {leads_to}")
+    return response
 
 
 def _render(request: web.Request, template: str, context: Context, status: int = 200) -> web.Response:

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import aiohttp
@@ -15,6 +16,7 @@ import pytest
 from aiohttp.test_utils import TestServer
 
 from noah.access.authenticator import Authenticator
+from noah.access.oidc import OidcProvider
 from noah.catalog.catalog import Catalog
 from noah.catalog.holders import Holders
 from noah.kube.clusters import Cluster
@@ -33,6 +35,7 @@ from tests.gateway import Api, free_port, free_ports
 from tests.principals import ADA
 
 PORTS = 10
+NONE: Mapping[str, Any] = MappingProxyType({})
 ADOPT_EVERY_S = 0.2
 
 
@@ -86,11 +89,17 @@ async def gateway(jvm: int, tmp_path: Path) -> AsyncIterator[Gateway]:
 
 @asynccontextmanager
 async def serving(
-    jvm: int, folder: Path, *more_clusters: ClusterSettings, local_users: tuple[str, ...] = (), **more: Any
+    jvm: int,
+    folder: Path,
+    *more_clusters: ClusterSettings,
+    access: Mapping[str, Any] = NONE,
+    port: int = 0,
+    **more: Any,
 ) -> AsyncIterator[Gateway]:
     first = free_ports(PORTS)
+    come_in = AccessSettings.model_validate({"tokens": folder / "tokens.json", **access})
     settings = Settings(
-        access=AccessSettings(tokens=folder / "tokens.json", local_users=local_users),
+        access=come_in,
         gateway=GatewaySettings(debug_ports=f"{first}-{first + PORTS - 1}", **more),
         local=(
             Local(name="shop", jdwp_port=jvm, checkurl="http://127.0.0.1:1/checkurl"),
@@ -125,8 +134,11 @@ async def serving(
         releases = await stack.enter_async_context(
             open_releases(clusters=clusters, store=store, feed=feed, live=broker.live, clock=_now)
         )
+        providers = {
+            one.name: await stack.enter_async_context(OidcProvider.open(one, clock=_now)) for one in come_in.oidc
+        }
         site = make_site(
-            authenticator=Authenticator(settings, store, clock=_now, fresh_s=0),
+            authenticator=Authenticator(settings, store, providers=providers, clock=_now, fresh_s=0),
             catalog=catalog,
             holders=holders,
             broker=broker,
@@ -141,7 +153,7 @@ async def serving(
             clock=_now,
             stopping=lambda: served.is_stopping,
         )
-        server = TestServer(site)
+        server = TestServer(site, port=port)
         await server.start_server(max_line_size=LONGEST_LINE, max_field_size=LONGEST_LINE)
         stack.push_async_callback(server.close)
         http = await stack.enter_async_context(aiohttp.ClientSession())

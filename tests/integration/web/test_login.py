@@ -240,7 +240,7 @@ async def test_another_user_of_the_machine_is_refused_whatever_they_say(loopback
 
 @NEEDS_ROOT
 async def test_a_setting_admits_other_users_of_the_machine(jvm: int, tmp_path: Path) -> None:
-    async with serving(jvm, tmp_path, local_users=(str(NOBODY),)) as gateway:
+    async with serving(jvm, tmp_path, access={"local_users": [str(NOBODY)]}) as gateway:
         argv = ["curl", "-s", f"{gateway.url}/api/v1/targets"]
         run = await asyncio.to_thread(subprocess.run, argv, user=NOBODY, check=True, capture_output=True, text=True)
         assert "local/shop" in run.stdout
