@@ -141,7 +141,7 @@ class Authenticator:
         return None if provider is None else (provider, granted)
 
     def first_token(self) -> str | None:
-        """Return a token for whoever has started the gateway, if nobody could come in otherwise."""
+        """Return a token for the person who has started the gateway, if nobody could come in otherwise."""
         now = self._clock()
         if self.admits_local_users or self.providers or any(not one.has_expired(now) for one in self.tokens.all()):
             return None

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from noah.core.session.principal import Principal
 from noah.store.logins import LoginStore
 
-PREFIX = "noah_login_"  # by which it is told from other tokens
+PREFIX = "noah_login_"  # no other token begins so
 ID_BYTES = 32
 LONGEST_ID = 100  # characters; ours have 54
 

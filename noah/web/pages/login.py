@@ -75,7 +75,7 @@ class LoginQuery(Model):
 
 
 class BackQuery(Model):
-    """What a provider adds to the address; it may add more than is known here."""
+    """The part of an address that a provider adds; it may add more than is known here."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
     state: Text = ""

@@ -27,6 +27,8 @@ BODIES: Mapping[str, Any] = {
     "POST /api/v1/sessions": {"target": "local/shop"},
     "POST /api/v1/sessions/{id}/extend": {"for": "2h"},
     "POST /api/v1/sessions/{id}/ask": {},
+    "POST /api/v1/logins": {"code": "x", "verifier": "x"},
+    "POST /api/v1/logins/devices": {"provider": "nowhere"},
 }
 RELEASE = Release(
     id="r-1",
@@ -39,8 +41,8 @@ RELEASE = Release(
     ended_at=datetime(2026, 1, 1, 8, tzinfo=UTC),
     progress=Progress(Result.DONE, 3, 3, "3 of 3 online"),
 )
-# What cannot be had here: nobody is attached.
-REFUSED = {"/api/v1/sessions/{id}/resume": 409}
+# What cannot be had here: nobody is attached, and there is no provider of logins.
+REFUSED = {"/api/v1/sessions/{id}/resume": 409, "/api/v1/logins": 401, "/api/v1/logins/devices": 404}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
