@@ -20,6 +20,7 @@ from aiohttp import web
 
 from noah import __version__
 from noah.access.authenticator import Authenticator
+from noah.access.kubernetes_tokens import KubernetesTokens
 from noah.access.oidc import OidcProvider
 from noah.catalog.catalog import Catalog
 from noah.catalog.holders import Holders
@@ -82,11 +83,12 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
             one.name: await stack.enter_async_context(OidcProvider.open(one, clock=clock))
             for one in settings.access.oidc
         }
-        authenticator = Authenticator(settings, store, providers=providers, clock=clock)
         # Before anything touches a session: a gateway that cannot listen must leave them to the one that does.
         listener = stack.enter_context(_bound(settings))
         feed = Feed(epoch=secrets.token_hex(4), clock=clock)
         clusters = {c.name: await stack.enter_async_context(Cluster(c, clock=clock)) for c in settings.clusters}
+        kubernetes = KubernetesTokens(settings.access.kubernetes, {name: one.post for name, one in clusters.items()})
+        authenticator = Authenticator(settings, store, providers=providers, kubernetes=kubernetes, clock=clock)
         metrics = Metrics()
         catalog, holders = Catalog(), Holders()
         pods = Pods(clusters, catalog=catalog, holders=holders)

@@ -309,6 +309,17 @@ class OidcSettings(_Part):
         return self
 
 
+class KubernetesLoginSettings(_Part):
+    """A cluster whose word is believed for whose token it is."""
+
+    cluster: Name  # one of [[clusters]]
+    # For whom a token has to be: `kubectl create token ACCOUNT --audience noah` makes one. What a kubeconfig yields is
+    # for the cluster's API server; with that audience in here the gateway gets tokens with which it could act there.
+    audiences: Annotated[tuple[str, ...], Field(min_length=1)] = ("noah",)
+    # Of the cluster's ServiceAccount tokens; needed to tell several clusters apart when a client names none.
+    issuer: str | None = None
+
+
 class AccessSettings(_Part):
     """The part that says who may come in."""
 
@@ -318,6 +329,7 @@ class AccessSettings(_Part):
     # is in front of it: names or uids. They may do everything.
     local_users: tuple[str, ...] = ()
     oidc: tuple[OidcSettings, ...] = ()
+    kubernetes: tuple[KubernetesLoginSettings, ...] = ()
     # How long somebody stays logged in: without using it, and at all.
     login_idle: Length = timedelta(hours=12)
     login_longest: Length = timedelta(days=7)
@@ -347,6 +359,17 @@ class Settings(_Part):
             for name in names:
                 if names.count(name) > 1:
                     raise ValueError(f"{kind}: the name {name!r} stands there twice")
+        return self
+
+    @model_validator(mode="after")
+    def _clusters_that_vouch_are_there(self) -> Self:
+        known = [cluster.name for cluster in self.clusters]
+        vouching = [one.cluster for one in self.access.kubernetes]
+        for name in vouching:
+            if name not in known:
+                raise ValueError(f"access.kubernetes: there is no cluster {name!r} in [[clusters]]")
+            if vouching.count(name) > 1:
+                raise ValueError(f"access.kubernetes: the cluster {name!r} stands there twice")
         return self
 
 

@@ -9,17 +9,20 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from weakref import WeakValueDictionary
 
+from noah.access.kubernetes_tokens import KubernetesTokens
 from noah.access.local_peers import Address, LocalPeers, name_of, uid_of
 from noah.access.logins import PREFIX, Logins
 from noah.access.oidc import Granted, LoginOver, OidcProvider, issuer_of
+from noah.access.tokens import PREFIX as OWN_PREFIX
 from noah.access.tokens import TokenFile
-from noah.core.session.principal import OPERATORS, Principal
+from noah.core.session.principal import OPERATORS, Principal, PrincipalKind
 from noah.errors import Forbidden, Unauthenticated, Unavailable
 from noah.settings import Settings
 from noah.store import Store
 
 log = logging.getLogger(__name__)
 
+KUBERNETES_LASTS = timedelta(hours=1)  # as long as the tokens that clusters make
 FRESH_S = 5.0  # a page asks every few seconds; a login that is revoked ends within these
 # A database that is away must not log people out who look at a page meanwhile.
 AWAY_S = 600.0
@@ -39,6 +42,7 @@ class Authenticator:
         store: Store,
         *,
         providers: Mapping[str, OidcProvider],
+        kubernetes: KubernetesTokens,
         clock: Callable[[], datetime],
         fresh_s: float = FRESH_S,
     ) -> None:
@@ -50,11 +54,12 @@ class Authenticator:
         self._clock = clock
         self._fresh_s = fresh_s
         self.providers = providers
+        self.kubernetes = kubernetes
         self.tokens = TokenFile(access.tokens)
         self.logins = Logins(store.logins, idle=access.login_idle)
         self._longest, self._longest_unrenewed = access.login_longest, min(access.login_longest, access.login_idle)
         self._peers = LocalPeers(access.local_users) if settings.gateway.is_own_machines else None
-        if providers and not access.local_users:
+        if (providers or kubernetes.clusters) and not access.local_users:
             self._peers = None  # who sets up a provider wants logins by it, also on loopback
         self._remembered: dict[str, _Remembered] = {}
         # For as long as somebody holds one or waits for it.
@@ -68,19 +73,20 @@ class Authenticator:
         """Return whose token it is. Raises Unauthenticated, Unavailable."""
         if token.startswith(PREFIX):
             found = await self.by_login(token)
-        elif (issuer := issuer_of(token)) is not None:
-            return await self._by_signed_token(token, issuer)
-        else:
+        elif token.startswith(OWN_PREFIX):
             found = self.tokens.find(token, self._clock())
+        else:
+            found = await self._by_others_token(token)
         if found is None:
             raise Unauthenticated("This token is not known here, has expired or was revoked: log in again.")
         return found
 
-    async def _by_signed_token(self, token: str, issuer: str) -> Principal:
+    async def _by_others_token(self, token: str) -> Principal | None:
+        issuer = issuer_of(token)
         for provider in self.providers.values():
-            if provider.settings.issuer == issuer:
+            if issuer is not None and provider.settings.issuer == issuer:
                 return await provider.principal_of(token)
-        raise Unauthenticated("No provider of this gateway has signed this token.")
+        return await self.kubernetes.principal_of(token, issuer=issuer)
 
     async def by_login(self, login_id: str) -> Principal | None:
         """Return who is logged in by this, if somebody is. Raises Unavailable."""
@@ -122,10 +128,13 @@ class Authenticator:
     async def log_in(self, principal: Principal, granted: tuple[str, Granted] | None = None) -> tuple[str, timedelta]:
         """Keep a login; return what a cookie or a client has of it, and how long it lasts.
 
-        *granted*: the provider, and what it gave. A login that nobody can ask about later is a short one.
+        *granted*: the provider, and what it gave. A login about which nobody can be asked later is a short one.
         """
-        renewable = granted is None or granted[1].refresh_token is not None
-        lasts = self._longest if renewable else self._longest_unrenewed
+        lasts = self._longest
+        if principal.kind is PrincipalKind.KUBERNETES:
+            lasts = min(self._longest, KUBERNETES_LASTS)
+        elif granted is not None and granted[1].refresh_token is None:
+            lasts = self._longest_unrenewed
         secret = None if granted is None else _sealed(*granted)
         return await self.logins.open(principal, lasts=lasts, secret=secret), lasts
 
@@ -143,7 +152,12 @@ class Authenticator:
     def first_token(self) -> str | None:
         """Return a token for the person who has started the gateway, if nobody could come in otherwise."""
         now = self._clock()
-        if self.admits_local_users or self.providers or any(not one.has_expired(now) for one in self.tokens.all()):
+        if (
+            self.admits_local_users
+            or self.providers
+            or self.kubernetes.clusters
+            or any(not one.has_expired(now) for one in self.tokens.all())
+        ):
             return None
         return self.tokens.create("operator", groups=[OPERATORS], now=now, expires_at=None)
 

@@ -1,10 +1,13 @@
-"""`noah login` and `noah logout`: by the browser of this machine, by another device, or with a token."""
+"""`noah login` and `noah logout`: by the browser of this machine, by another device, with a kubeconfig or a token."""
 
+import asyncio
+import os
 import secrets
 import sys
 import time
 import webbrowser
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -26,14 +29,32 @@ DONE = b"<!doctype html><title>Noah</title><p>You are logged in on the command l
 @click.command()
 @click.option("--device", is_flag=True, help="Confirm the login on another device: for a machine without a browser.")
 @click.option("--provider", metavar="NAME", help="Which of the gateway's providers, if it has several.")
+@click.option(
+    "--kube-context",
+    is_flag=False,
+    flag_value="",
+    metavar="[CONTEXT]",
+    help="Log in with the token of your kubeconfig, of its current context or this one.",
+)
+@click.option("--cluster", metavar="NAME", help="For --kube-context: which of the gateway's clusters knows you.")
 @click.option("--token", "by_token", is_flag=True, help="Keep a token that you have, asked for or from stdin.")
 @click.option("--no-browser", is_flag=True, help="Print the address instead of opening a browser.")
-def login(*, device: bool, provider: str | None, by_token: bool, no_browser: bool) -> None:
+def login(
+    *,
+    device: bool,
+    provider: str | None,
+    kube_context: str | None,
+    cluster: str | None,
+    by_token: bool,
+    no_browser: bool,
+) -> None:
     """Log in to the gateway that NOAH_URL names."""
     url, gateway = gateway_url(), anonymous_client()
     if by_token:
         token = click.prompt("Token", hide_input=True, err=True) if sys.stdin.isatty() else sys.stdin.readline()
         token = token.strip()
+    elif kube_context is not None:
+        token = _by_kubeconfig(gateway, kube_context, cluster)
     elif device:
         token = _on_device(gateway, _provider(gateway, provider))
     else:
@@ -61,7 +82,7 @@ def logout() -> None:
 
 
 def _provider(gateway: GatewayClient, wanted: str | None) -> str:
-    names = [str(one.get("name")) for one in gateway.get("/logins/providers")["items"]]
+    names = _names(gateway, "oidc")
     if wanted is None and len(names) == 1:
         return names[0]
     if wanted in names:
@@ -69,6 +90,34 @@ def _provider(gateway: GatewayClient, wanted: str | None) -> str:
     if not names:
         raise BadInput("This gateway has no provider to log in at: get a token, and run `noah login --token`.")
     raise BadInput(f"Say at which provider, with --provider: {', '.join(names)}.")
+
+
+def _names(gateway: GatewayClient, kind: str) -> list[str]:
+    return [str(one.get("name")) for one in gateway.get("/logins/providers")["items"] if one.get("kind") == kind]
+
+
+def _by_kubeconfig(gateway: GatewayClient, context: str, cluster: str | None) -> str:
+    """Log in with what kubectl would send; the gateway asks its own cluster for whose that is."""
+    names = _names(gateway, "kubernetes")
+    if cluster is None and len(names) != 1:
+        known = ", ".join(names) or "none does"
+        raise BadInput(f"Say which of the gateway's clusters knows you, with --cluster: {known}.")
+    body = {"cluster": cluster or names[0], "token": asyncio.run(_token_of(context))}
+    _, answer = gateway.post("/logins", body)
+    return str(answer["token"])
+
+
+async def _token_of(context: str) -> str:
+    from noah.kube.access import Way
+    from noah.settings import ClusterSettings
+
+    kubeconfig = Path(os.environ.get("KUBECONFIG") or "~/.kube/config")
+    access = await Way(ClusterSettings(name="kubeconfig", kubeconfig=kubeconfig, context=context or None)).access()
+    sent = {name.lower(): value for name, value in access.headers}.get("authorization", "")
+    scheme, _, token = sent.partition(" ")
+    if scheme.lower() != "bearer":
+        raise BadInput("This context of the kubeconfig has no token, but a client certificate or a password.")
+    return token
 
 
 def _on_device(gateway: GatewayClient, provider: str) -> str:

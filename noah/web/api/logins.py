@@ -38,8 +38,8 @@ DEVICES: web.AppKey[Pending[OnDevice]] = web.AppKey("devices")
 
 class ProviderJson(TypedDict):
     name: str
-    kind: Literal["oidc"]
-    issuer: str
+    kind: Literal["oidc", "kubernetes"]
+    issuer: str | None  # its URL
 
 
 class ProvidersJson(TypedDict):
@@ -60,11 +60,13 @@ class DeviceJson(TypedDict):
 
 
 class LoginBody(Model):
-    """Either what the browser brought to the command line, or what began on a device."""
+    """What the browser brought to the command line, or what began on a device, or a token of a cluster."""
 
     code: Secret | None = None
     verifier: Secret | None = Field(None, description="whose challenge the login was begun with")
     device: Secret | None = None
+    cluster: Text | None = Field(None, description="the cluster that knows the token")
+    token: Annotated[str, Field(max_length=8192, pattern=r"^[!-~]+$")] | None = None
 
 
 class LoginJson(TypedDict):
@@ -86,8 +88,12 @@ class EndedJson(TypedDict):
 
 @ROUTES.get("/api/v1/logins/providers", right=Right.ANYBODY, summary="Where one can log in.")
 async def list_providers(call: Call[Nothing, Nothing]) -> Reply[ProvidersJson]:
-    providers = call.request.app[AUTHENTICATOR].providers.values()
-    return Reply({"items": [{"name": one.name, "kind": "oidc", "issuer": one.settings.issuer} for one in providers]})
+    authenticator = call.request.app[AUTHENTICATOR]
+    items: list[ProviderJson] = [
+        {"name": one.name, "kind": "oidc", "issuer": one.settings.issuer} for one in authenticator.providers.values()
+    ]
+    items += [{"name": name, "kind": "kubernetes", "issuer": None} for name in authenticator.kubernetes.clusters]
+    return Reply({"items": items})
 
 
 @ROUTES.post(
@@ -118,19 +124,24 @@ async def begin_on_device(call: Call[Nothing, BeginBody]) -> Reply[DeviceJson]:
     right=Right.ANYBODY,
     summary="Fetch a login that a person has confirmed: 201 with its token; 202 if it is not confirmed yet.",
     statuses=(201, 202),
-    errors=(Unauthenticated, Unavailable),
+    errors=(Unauthenticated, Forbidden, NotFound, Unavailable),
 )
 async def fetch_login(call: Call[Nothing, LoginBody]) -> Reply[LoginJson]:
-    found = await _confirmed(call)
-    if found is None:
-        return Reply({"token": None, "expires_at": None, "principal": None}, 202)
-    provider, granted = found
-    login_id, lasts = await call.request.app[AUTHENTICATOR].log_in(granted.principal, (provider, granted))
+    authenticator, body = call.request.app[AUTHENTICATOR], call.body
+    if body.cluster is not None and body.token is not None:
+        principal = await authenticator.kubernetes.reviewed(body.token, body.cluster)
+        login_id, lasts = await authenticator.log_in(principal)
+    else:
+        found = await _confirmed(call)
+        if found is None:
+            return Reply({"token": None, "expires_at": None, "principal": None}, 202)
+        principal = found[1].principal
+        login_id, lasts = await authenticator.log_in(principal, found)
     until = call.request.app[CLOCK]() + lasts
     answer: LoginJson = {
         "token": login_id,
         "expires_at": moment(until),
-        "principal": principal_json(granted.principal),
+        "principal": principal_json(principal),
     }
     return Reply(answer, 201)
 
@@ -167,7 +178,7 @@ async def _confirmed(call: Call[Nothing, LoginBody]) -> tuple[str, Granted] | No
             app[DEVICES].take(body.device)
         return None if granted is None else (begun.provider, granted)
     if body.code is None or body.verifier is None:
-        raise BadInput("A login is fetched with code and verifier, or with device.")
+        raise BadInput("A login is fetched with code and verifier, with device, or with cluster and token.")
     allowed = app[ALLOWED].take(body.code)
     if allowed is None or not secrets.compare_digest(challenge_of(body.verifier), allowed.challenge):
         raise Unauthenticated("This login is over, or somebody else's: begin it again.")

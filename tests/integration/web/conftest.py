@@ -16,6 +16,7 @@ import pytest
 from aiohttp.test_utils import TestServer
 
 from noah.access.authenticator import Authenticator
+from noah.access.kubernetes_tokens import KubernetesTokens
 from noah.access.oidc import OidcProvider
 from noah.catalog.catalog import Catalog
 from noah.catalog.holders import Holders
@@ -138,7 +139,14 @@ async def serving(
             one.name: await stack.enter_async_context(OidcProvider.open(one, clock=_now)) for one in come_in.oidc
         }
         site = make_site(
-            authenticator=Authenticator(settings, store, providers=providers, clock=_now, fresh_s=0),
+            authenticator=Authenticator(
+                settings,
+                store,
+                providers=providers,
+                kubernetes=KubernetesTokens(come_in.kubernetes, {name: one.post for name, one in clusters.items()}),
+                clock=_now,
+                fresh_s=0,
+            ),
             catalog=catalog,
             holders=holders,
             broker=broker,
