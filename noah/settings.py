@@ -83,6 +83,7 @@ Address = Annotated[str, AfterValidator(_address)]
 PortRange = Annotated[str, AfterValidator(_port_range)]
 PublicUrl = Annotated[str, AfterValidator(_public_url)]
 Network = Annotated[ipaddress.IPv4Network | ipaddress.IPv6Network, BeforeValidator(_network)]
+IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 TcpPort = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -320,6 +321,25 @@ class KubernetesLoginSettings(_Part):
     issuer: str | None = None
 
 
+class ProxyLoginSettings(_Part):
+    """A reverse proxy that logs people in and says who they are in headers."""
+
+    # From where it is believed, and the secret that it sends in the header Noah-Proxy-Secret: one of them, or both.
+    networks: tuple[Network, ...] = ()
+    secret_file: Path | None = None
+    user_header: str = "X-Forwarded-User"
+    name_header: str = "X-Forwarded-Preferred-Username"
+    groups_header: str = "X-Forwarded-Groups"  # with commas between them
+
+    @model_validator(mode="after")
+    def _is_known_by_something(self) -> Self:
+        if not self.networks and self.secret_file is None:
+            raise ValueError("a proxy is known by its networks, by a secret_file, or by both")
+        if self.secret_file is None and any(network.is_loopback for network in self.networks):
+            raise ValueError("every user of this machine is on loopback: a proxy there needs a secret_file as well")
+        return self
+
+
 class AccessSettings(_Part):
     """The part that says who may come in."""
 
@@ -330,6 +350,7 @@ class AccessSettings(_Part):
     local_users: tuple[str, ...] = ()
     oidc: tuple[OidcSettings, ...] = ()
     kubernetes: tuple[KubernetesLoginSettings, ...] = ()
+    proxy: ProxyLoginSettings | None = None
     # How long somebody stays logged in: without using it, and at all.
     login_idle: Length = timedelta(hours=12)
     login_longest: Length = timedelta(days=7)

@@ -15,6 +15,7 @@ from noah.access.logins import PREFIX, Logins
 from noah.access.oidc import Granted, LoginOver, OidcProvider, issuer_of
 from noah.access.tokens import PREFIX as OWN_PREFIX
 from noah.access.tokens import TokenFile
+from noah.access.trusted_proxy import TrustedProxy
 from noah.core.session.principal import OPERATORS, Principal, PrincipalKind
 from noah.errors import Forbidden, Unauthenticated, Unavailable
 from noah.settings import Settings
@@ -55,11 +56,12 @@ class Authenticator:
         self._fresh_s = fresh_s
         self.providers = providers
         self.kubernetes = kubernetes
+        self.proxy = TrustedProxy(access.proxy) if access.proxy else None
         self.tokens = TokenFile(access.tokens)
         self.logins = Logins(store.logins, idle=access.login_idle)
         self._longest, self._longest_unrenewed = access.login_longest, min(access.login_longest, access.login_idle)
         self._peers = LocalPeers(access.local_users) if settings.gateway.is_own_machines else None
-        if (providers or kubernetes.clusters) and not access.local_users:
+        if (providers or kubernetes.clusters or self.proxy) and not access.local_users:
             self._peers = None  # who sets up a provider wants logins by it, also on loopback
         self._remembered: dict[str, _Remembered] = {}
         # For as long as somebody holds one or waits for it.

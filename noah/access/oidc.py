@@ -54,7 +54,7 @@ class LoginOver(NoahError):
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """What the provider has given for one login."""
+    """All that the provider has given for one login."""
 
     principal: Principal
     refresh_token: str | None

@@ -76,7 +76,7 @@ def logout() -> None:
     except Forbidden:
         pass
     except NoahError as e:
-        echo(f"The gateway could not be told: {e.sentence}", err=True)
+        echo(f"The gateway did not end the login: {e.sentence}", err=True)
     credentials.forget(url)
     echo(f"You are logged out of {url}.")
 

@@ -12,9 +12,8 @@ from collections.abc import Iterable, Iterator
 from aiohttp import web
 
 from noah.errors import BadInput
+from noah.settings import IpAddress
 from noah.web.keys import SETTINGS
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 # RFC 7239, section 4: token "=" ( token / quoted-string ), separated by ";" within one proxy's element.
 _PAIR = re.compile(r'\s*([!#$%&\'*+.^_`|~0-9A-Za-z-]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s",;=]*))\s*(;|,|$)')
@@ -63,7 +62,7 @@ def remote_for_log(request: web.Request) -> str:
         return str(request.remote)
 
 
-def _first_untrusted(hops: Iterable[Address | None], request: web.Request) -> Address | None:
+def _first_untrusted(hops: Iterable[IpAddress | None], request: web.Request) -> IpAddress | None:
     """Return the first address that is not a trusted proxy's, or the last if all are; None where one is illegible."""
     hop = None
     for hop in hops:
@@ -72,7 +71,7 @@ def _first_untrusted(hops: Iterable[Address | None], request: web.Request) -> Ad
     return hop
 
 
-def _hops(name: str, values: Iterable[str]) -> Iterator[Address | None]:
+def _hops(name: str, values: Iterable[str]) -> Iterator[IpAddress | None]:
     """Yield the addresses from right to left."""
     joined = ",".join(values)
     if name == "Forwarded":
@@ -98,7 +97,7 @@ def _elements(header: str) -> list[dict[str, str]] | None:
     return elements
 
 
-def parse_address(text: str) -> Address | None:
+def parse_address(text: str) -> IpAddress | None:
     """Return the address of "192.0.2.1", "192.0.2.1:4711", "2001:db8::1" or "[2001:db8::1]:4711"."""
     if bracketed := re.fullmatch(r"\[([^\]]*)\](?::\d{1,5})?", text, re.ASCII):
         text = bracketed[1]
@@ -112,5 +111,5 @@ def parse_address(text: str) -> Address | None:
     return mapped or address
 
 
-def is_trusted_proxy(address: Address, request: web.Request) -> bool:
+def is_trusted_proxy(address: IpAddress, request: web.Request) -> bool:
     return any(address in network for network in request.app[SETTINGS].gateway.trusted_proxies)

@@ -1,8 +1,8 @@
 """Who asks, and whether a page of ours has sent it.
 
-Each request is asked once, before its handler: for a bearer token, a browser's cookie, and, on loopback, for the user
-of this machine who has the other end of the connection. Handlers learn it from `principal_of` and from nothing else:
-what a request says of its sender in any other header is not read.
+Each request is asked once, before its handler: for what a trusted proxy says, a bearer token, a browser's cookie, and,
+on loopback, for the user of this machine who has the other end of the connection. Handlers learn it from `principal_of`
+and from nothing else: what a request says of its sender in any other header is not read.
 """
 
 import ipaddress
@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 
 from aiohttp import web
 
+from noah.access.trusted_proxy import SECRET_HEADER, Told
 from noah.core.session.principal import Principal
 from noah.errors import Forbidden, NoahError, Unauthenticated
 from noah.settings import GatewaySettings
@@ -58,6 +59,8 @@ def known_principal(request: web.Request) -> Principal | None:
 
 async def authenticate(request: web.Request) -> Principal | None:
     """Return who has sent the request; None if it says nothing. Raises Unauthenticated for what is not true."""
+    if (principal := _by_proxy(request)) is not None:
+        return principal
     authorization = request.headers.get("Authorization")
     if authorization is not None:
         return await _by_authorization(request, authorization)
@@ -75,6 +78,21 @@ async def _by_authorization(request: web.Request, authorization: str) -> Princip
     if scheme.lower() != "bearer" or not re.fullmatch(r"[A-Za-z0-9._~+/=-]{1,8192}", token.strip(), re.ASCII):
         raise Unauthenticated("The header Authorization has to be `Bearer TOKEN`.")  # RFC 6750, section 2.1
     return await request.app[AUTHENTICATOR].by_bearer(token.strip())
+
+
+def _by_proxy(request: web.Request) -> Principal | None:
+    """Return whom a trusted proxy names. What a browser sends through it, a page of another site may have sent."""
+    proxy = request.app[AUTHENTICATOR].proxy
+    if proxy is None or not (request.method in READS or _is_own_page(request)):
+        return None
+    settings, headers = proxy.settings, request.headers
+    told = Told(
+        users=headers.getall(settings.user_header, []),
+        names=headers.getall(settings.name_header, []),
+        groups=headers.getall(settings.groups_header, []),
+        secrets=headers.getall(SECRET_HEADER, []),
+    )
+    return proxy.principal(parse_address(request.remote or ""), told)
 
 
 async def _by_cookie(request: web.Request) -> Principal | None:

@@ -60,7 +60,7 @@ class DeviceJson(TypedDict):
 
 
 class LoginBody(Model):
-    """What the browser brought to the command line, or what began on a device, or a token of a cluster."""
+    """Either what the browser brought to the command line, or what began on a device, or a cluster's token."""
 
     code: Secret | None = None
     verifier: Secret | None = Field(None, description="whose challenge the login was begun with")

@@ -1,0 +1,72 @@
+"""What a reverse proxy says of the person whose request it passes on: oauth2-proxy, Apache's mod_auth_openidc, others.
+
+Its headers are read only if the request surely comes from it: from its networks, with its secret, or with both if both
+are set. From anybody else they say nothing. A header that comes twice is refused: the second may be the client's own.
+"""
+
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from noah.core.session.principal import Principal, PrincipalKind, principal_from_outside
+from noah.errors import BadSettings, Unauthenticated
+from noah.settings import IpAddress, ProxyLoginSettings
+
+SECRET_HEADER = "Noah-Proxy-Secret"  # noqa: S105
+ISSUER = "proxy"
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a request has of the headers that a proxy sets."""
+
+    users: Sequence[str]
+    names: Sequence[str]
+    groups: Sequence[str]
+    secrets: Sequence[str]
+
+
+class TrustedProxy:
+    def __init__(self, settings: ProxyLoginSettings) -> None:
+        """Raises BadSettings if the secret cannot be read."""
+        self.settings = settings
+        self._secret = _secret_of(settings)
+
+    def principal(self, peer: IpAddress | None, told: Told) -> Principal | None:
+        """Return whom the proxy names; None if it is not the proxy, or names nobody.
+
+        Raises Unauthenticated, Forbidden.
+        """
+        if not told.users or not self._is_believed(peer, told.secrets):
+            return None
+        if len(told.users) > 1 or len(told.names) > 1:
+            raise Unauthenticated("The proxy names several people: let it remove the headers that clients send.")
+        groups = (group.strip() for value in told.groups for group in value.split(","))
+        return principal_from_outside(
+            PrincipalKind.PROXY,
+            issuer=ISSUER,
+            subject=told.users[0],
+            name=told.names[0] if told.names else None,
+            groups=[group for group in groups if group],
+            proof="a header of the proxy",
+        )
+
+    def _is_believed(self, peer: IpAddress | None, secrets: Sequence[str]) -> bool:
+        networks = self.settings.networks
+        if networks and (peer is None or not any(peer in network for network in networks)):
+            return False
+        if self._secret is None:
+            return bool(networks)
+        return len(secrets) == 1 and hmac.compare_digest(secrets[0].encode(errors="replace"), self._secret)
+
+
+def _secret_of(settings: ProxyLoginSettings) -> bytes | None:
+    if settings.secret_file is None:
+        return None
+    try:
+        secret = settings.secret_file.read_bytes().strip()
+    except OSError as e:
+        raise BadSettings(f"secret_file of [access.proxy] cannot be read: {e.strerror}.") from None
+    if len(secret) < 16:
+        raise BadSettings("secret_file of [access.proxy] has fewer than 16 characters.")
+    return secret
