@@ -154,12 +154,8 @@ class Authenticator:
     def first_token(self) -> str | None:
         """Return a token for the person who has started the gateway, if nobody could come in otherwise."""
         now = self._clock()
-        if (
-            self.admits_local_users
-            or self.providers
-            or self.kubernetes.clusters
-            or any(not one.has_expired(now) for one in self.tokens.all())
-        ):
+        others = self.admits_local_users or self.providers or self.kubernetes.clusters or self.proxy
+        if others or any(not one.has_expired(now) for one in self.tokens.all()):
             return None
         return self.tokens.create("operator", groups=[OPERATORS], now=now, expires_at=None)
 
