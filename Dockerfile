@@ -1,6 +1,6 @@
 FROM python:3.13-slim AS build
 COPY . /src
-RUN pip install --no-cache-dir --prefix /noah '/src[fast]'
+RUN pip install --no-cache-dir --prefix /noah '/src[fast,server]'
 
 FROM python:3.13-slim
 COPY --from=build /noah /usr/local

@@ -3,11 +3,12 @@
 #              skipped and why
 # make soak    the long tests
 # make bench   the figures of README.md
+# make release what a release publishes, into dist/: built twice, and the same both times
 
 PY := .venv/bin/python
 JDK := java:openjdk-17-jdk-headless javac:openjdk-17-jdk-headless jdb:openjdk-17-jdk-headless curl:curl
 
-.PHONY: demo test check soak bench clean
+.PHONY: demo test check soak bench release clean
 
 demo: .venv/installed
 	@scripts/need $(JDK)
@@ -33,6 +34,9 @@ bench: .venv/installed-dev
 	$(PY) -m benchmarks.relay $(ARGS)
 	$(PY) -m benchmarks.command_line
 
+release: .venv/installed-dev
+	$(PY) scripts/release.py
+
 .venv/python:
 	@scripts/need python3:python3
 	@python3 -c 'import ensurepip' 2> /dev/null || scripts/need /usr/share/doc/python3-venv:python3-venv
@@ -41,12 +45,12 @@ bench: .venv/installed-dev
 	@touch $@
 
 .venv/installed: .venv/python pyproject.toml
-	$(PY) -m pip install -q --disable-pip-version-check -e '.[fast]'
+	$(PY) -m pip install -q --disable-pip-version-check -e '.[fast,server]'
 	@touch $@
 
 .venv/installed-dev: .venv/installed
-	$(PY) -m pip install -q --disable-pip-version-check -e '.[fast,dev]'
+	$(PY) -m pip install -q --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
 clean:
-	rm -rf .venv build
+	rm -rf .venv build dist

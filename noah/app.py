@@ -7,6 +7,7 @@ gateway goes on with them.
 import asyncio
 import contextlib
 import logging
+import os
 import secrets
 import signal
 import socket
@@ -203,7 +204,24 @@ async def _serve(settings: Settings) -> None:
         loop.add_signal_handler(number, stop.set)
     async with gateway(settings) as url:
         print(f"The gateway serves {url}", flush=True)
+        _tell_systemd("READY=1")
         await stop.wait()
+        _tell_systemd("STOPPING=1")
+
+
+def _tell_systemd(state: str) -> None:
+    """Send *state* to the socket that systemd names to a unit of Type=notify."""
+    name = os.environ.get("NOTIFY_SOCKET")
+    if not name:
+        return
+    if name.startswith("@"):  # an abstract one
+        name = "\0" + name[1:]
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
+            notified.connect(name)
+            notified.send(state.encode())
+    except OSError as e:
+        log.warning("systemd cannot be notified of %s: %s", state, e.strerror)
 
 
 def run_until_done(main: Coroutine[Any, Any, None]) -> None:

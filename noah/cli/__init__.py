@@ -11,9 +11,11 @@ from pathlib import Path
 
 import click
 
-from noah.cli.exit_codes import exit_code_of
+from noah.cli.exit_codes import ExitCode, exit_code_of
 from noah.cli.terminal import echo
 from noah.errors import NoahError
+
+INSTALL_SERVER = "pip install 'noah-gateway[server]'"
 
 COMPLETION_VARIABLE = "_NOAH_COMPLETE"  # a shell sets it to ask for what it may offer
 
@@ -117,6 +119,12 @@ def run(args: list[str] | None = None) -> int:
     except NoahError as e:
         echo(f"Error: {e.sentence}", err=True)
         return exit_code_of(e)
+    except ModuleNotFoundError as e:
+        missing = (e.name or "").partition(".")[0]
+        if missing in ("", "noah"):
+            raise
+        echo(f"Error: This command is the server's, and {missing} is not installed: {INSTALL_SERVER}.", err=True)
+        return ExitCode.USAGE
     except click.Abort:
         return 130  # 128 + SIGINT, as a shell says it
     return result if isinstance(result, int) else 0

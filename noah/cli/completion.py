@@ -3,8 +3,11 @@
 A failure is never shown: the shell would print it into the line that is being typed.
 """
 
+import os
+import shlex
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import click
 from click.shell_completion import CompletionItem, ShellComplete, get_completion_class
@@ -14,7 +17,7 @@ from noah.client.environment import client_from_environment
 from noah.client.gateway_client import GatewayClient, Json
 from noah.core.printable import printable
 from noah.core.workload import SHORT_NAMES, workload_kind_of
-from noah.errors import NoahError
+from noah.errors import BadInput, NoahError
 
 LONGEST_WAIT_S = 1.0  # to connect, and for the answer; nobody waits longer for a proposal
 SHELLS = ["bash", "zsh", "fish"]
@@ -86,18 +89,58 @@ def _short_names(items: Iterable[Json]) -> list[tuple[str, str]]:
 
 
 @click.command()
-@click.argument("shell", type=click.Choice(SHELLS))
-def completion(shell: str) -> None:
+@click.argument("shell", type=click.Choice(SHELLS), required=False)
+@click.option("--install", is_flag=True, help="Keep it for the shells to come, instead of printing it.")
+def completion(shell: str | None, *, install: bool) -> None:
     """Make a shell complete commands and names.
 
     \b
-      bash   eval "$(noah completion bash)"     in ~/.bashrc
-      zsh    eval "$(noah completion zsh)"      in ~/.zshrc, after compinit
-      fish   noah completion fish | source      in ~/.config/fish/config.fish
+      noah completion --install        for the shell of $SHELL: once, and again after an upgrade
+      eval "$(noah completion bash)"   for this shell only; also zsh (after compinit) and fish
 
     `kubectl noah` completes once kubectl's own completion does: it finds the command kubectl_complete-noah by itself.
     """
-    echo(_completer(get_completion_class(shell)).source(), nl=False)
+    shell = shell or Path(os.environ.get("SHELL", "")).name
+    if shell not in SHELLS:
+        raise BadInput(f"Your shell is not known: name one of {', '.join(SHELLS)}.")
+    source = _completer(get_completion_class(shell)).source()
+    if not install:
+        echo(source, nl=False)
+        return
+    for file in _kept(shell, source):
+        echo(f"wrote {file}")
+    echo(f"A {shell} that starts from now on completes noah.")
+
+
+def _kept(shell: str, source: str) -> list[Path]:
+    """Write *source* where the shell finds it, and return the files that were written."""
+    home = Path.home()
+    if shell == "fish":  # which reads this folder by itself
+        file = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config") / "fish/completions/noah.fish"
+        _write(file, source)
+        return [file]
+    file = Path(os.environ.get("XDG_DATA_HOME") or home / ".local/share") / f"noah/completion.{shell}"
+    _write(file, source)
+    startup = (Path(os.environ.get("ZDOTDIR") or home) / ".zshrc") if shell == "zsh" else home / ".bashrc"
+    line = f"source {shlex.quote(str(file))}"
+    if shell == "zsh":
+        line = f"autoload -Uz compinit && {{ (( $+functions[compdef] )) || compinit }} && {line}"
+    try:
+        lines = startup.read_text(encoding="utf-8", errors="surrogateescape") if startup.exists() else ""
+    except OSError as e:
+        raise BadInput(f"{startup} cannot be read: {e.strerror}.") from None
+    if line in lines.splitlines():
+        return [file]
+    _write(startup, f"{lines}{'' if lines.endswith(chr(10)) or not lines else chr(10)}{line}\n")
+    return [file, startup]
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8", errors="surrogateescape")
+    except OSError as e:
+        raise BadInput(f"{file} cannot be written: {e.strerror}.") from None
 
 
 def _completer(kind: type[ShellComplete] | None) -> ShellComplete:

@@ -1,6 +1,5 @@
 """The database's revision: which one it is at, which one this gateway needs, and the way there (migrations/)."""
 
-import sysconfig
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -66,11 +65,5 @@ def _run(url: str, what: Callable[[Config, str], None], revision: str) -> None:
 
 def _config() -> Config:
     config = Config()
-    config.set_main_option("script_location", str(_migrations()).replace("%", "%%"))
+    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")).replace("%", "%%"))
     return config
-
-
-def _migrations() -> Path:
-    """Return the folder: beside the package in a checkout, under share/ when it was installed from a wheel."""
-    checkout = Path(__file__).parents[2] / "migrations"
-    return checkout if (checkout / "env.py").exists() else Path(sysconfig.get_path("data")) / "share/noah/migrations"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.jvm
+pytestmark = [pytest.mark.jvm, pytest.mark.usefixtures("port_7070")]
 
 
 async def demo(*argv: str, env: dict[str, str] | None = None, within: float = 240) -> tuple[int, str]:

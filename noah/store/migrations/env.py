@@ -1,7 +1,6 @@
 """Alembic's way in. noah/store/revisions.py hands over the connection; `alembic` itself is not run by hand."""
 
 from alembic import context
-
 from noah.store.tables import metadata
 
 context.configure(

@@ -1,0 +1,83 @@
+#!/usr/bin/env python3
+"""Build what a release publishes into dist/, or the folder named, twice; refuse it unless both are the same."""
+
+import hashlib
+import io
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+# Where a release is published; whoever publishes elsewhere says so.
+HOMEPAGE = os.environ.get("NOAH_HOMEPAGE", "https://example.com/noah")
+
+
+def main(out: Path) -> int:
+    os.environ["SOURCE_DATE_EPOCH"] = _git("log", "-1", "--format=%ct")
+    shutil.rmtree(out, ignore_errors=True)
+    with tempfile.TemporaryDirectory() as folder:
+        first, second = Path(folder) / "first", Path(folder) / "second"
+        for each in (first, second):
+            build(each)
+        differing = [name for name, sum_ in sums(first).items() if sums(second).get(name) != sum_]
+        if differing or sums(first).keys() != sums(second).keys():
+            print(f"Two builds differ: {', '.join(differing)}.", file=sys.stderr)
+            return 1
+        shutil.copytree(first, out)
+    packages = [str(path) for path in sorted(out.glob("noah_gateway-*"))]
+    subprocess.run([sys.executable, "-m", "twine", "check", "--strict", *packages], check=True)
+    (out / "SHA256SUMS").write_text("".join(f"{sum_}  {name}\n" for name, sum_ in sums(out).items()))
+    if _git("status", "--porcelain"):
+        print("These are builds of a tree with changes that are not committed: not to be published.")
+    print(f"Two builds were the same. To publish, of {out}:")
+    print((out / "SHA256SUMS").read_text(), end="")
+    return 0
+
+
+def build(out: Path) -> None:
+    """Build the sdist, the wheel from it, the zipapp from that, and kubectl's plugin from that."""
+    subprocess.run([sys.executable, "-m", "build", "-q", "--outdir", str(out), str(ROOT)], check=True)
+    (wheel,) = out.glob("*.whl")
+    version = wheel.name.split("-")[1]
+    app = out / "noah.pyz"
+    subprocess.run([sys.executable, str(ROOT / "scripts/zipapp.py"), str(wheel), str(app)], check=True)
+    plugin = out / f"kubectl-noah-{version}.tar"
+    with tarfile.open(plugin, "w") as archive:
+        for name, content, mode in (
+            ("kubectl-noah", app.read_bytes(), 0o755),
+            ("LICENSE", (ROOT / "LICENSE").read_bytes(), 0o644),
+        ):
+            member = tarfile.TarInfo(name)
+            member.size, member.mode, member.mtime = len(content), mode, int(os.environ["SOURCE_DATE_EPOCH"])
+            archive.addfile(member, io.BytesIO(content))
+    # gzip's header would have a time and a name of its own
+    packed = subprocess.run(["gzip", "-9n"], input=plugin.read_bytes(), capture_output=True, check=True).stdout
+    plugin.unlink()
+    archive_name = f"{plugin.name}.gz"
+    (out / archive_name).write_bytes(packed)
+    manifest = (ROOT / "deploy/krew/noah.yaml").read_text()
+    for name, value in (
+        ("VERSION", version),
+        ("HOMEPAGE", HOMEPAGE),
+        ("ARCHIVE", f"{HOMEPAGE}/{archive_name}"),
+        ("SHA256", hashlib.sha256(packed).hexdigest()),
+    ):
+        manifest = manifest.replace(f"@{name}@", value)
+    (out / "krew-noah.yaml").write_text(manifest)
+
+
+def sums(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.iterdir() if path.name != "SHA256SUMS")
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def _git(*argv: str) -> str:
+    return subprocess.run(["git", "-C", str(ROOT), *argv], capture_output=True, text=True, check=True).stdout.strip()
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]) if sys.argv[1:] else ROOT / "dist"))
