@@ -195,7 +195,7 @@ async def test_a_signed_token_of_the_provider_is_believed(company: Company) -> N
         ({"exp": "9999999999"}, {}, "from when until when"),
         ({"iat": 9999999999, "exp": 99999999999}, {}, "not valid yet"),
         ({"nbf": 9999999999, "exp": 99999999999}, {}, "not valid yet"),
-        ({"iss": "https://evil.example"}, {}, "No provider of this gateway"),
+        ({"iss": "https://evil.example"}, {}, "is not known here"),
         ({"sub": None}, {}, "names nobody"),
         ({"sub": "system:admin"}, {}, "no name from outside"),
         ({"groups": ["system:masters"]}, {}, "no name from outside"),
