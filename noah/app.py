@@ -27,8 +27,9 @@ from noah.catalog.catalog import Catalog
 from noah.catalog.holders import Holders
 from noah.clock import machine_clock
 from noah.errors import BadSettings, NoahError, Unavailable
-from noah.keep_running import repeat
+from noah.keep_running import keep_running, repeat
 from noah.kube.clusters import Cluster
+from noah.loop_lag import measure_lag
 from noah.releases.releases import open_releases
 from noah.sessions.broker import open_broker
 from noah.settings import GatewaySettings, Settings, read_settings, settings_file
@@ -43,7 +44,7 @@ from noah.targets.pod.pods import Pods
 from noah.web.api.metrics import Metrics
 from noah.web.site import LONGEST_LINE, make_site
 from noah.web.tls import LOOK_EVERY_S, Tls
-from noah.webhook import server as webhook
+from noah.webhook.process import webhook_process
 
 log = logging.getLogger(__name__)
 
@@ -113,8 +114,9 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
             open_releases(clusters=clusters, store=store, feed=feed, live=broker.live, clock=clock)
         )
         await stack.enter_async_context(tidying(store, clock))
+        await stack.enter_async_context(_measuring_lag(metrics.lagged))
         if settings.webhook is not None:
-            await stack.enter_async_context(webhook.serving(settings.webhook, clock))
+            await stack.enter_async_context(webhook_process(settings.webhook))
         site = make_site(
             authenticator=authenticator,
             catalog=catalog,
@@ -193,6 +195,15 @@ async def tidying(store: Store, clock: Clock, *, every_s: float = TIDY_EVERY_S) 
     async with asyncio.TaskGroup() as group:
         name = "tidy the store"
         task = group.create_task(repeat(tidy, name=name, every_s=every_s), name=name)
+        yield
+        task.cancel()
+
+
+@contextlib.asynccontextmanager
+async def _measuring_lag(observe: Callable[[float], None]) -> AsyncIterator[None]:
+    async with asyncio.TaskGroup() as group:
+        name = "measure the event loop's lag"
+        task = group.create_task(keep_running(lambda: measure_lag(observe), name), name=name)
         yield
         task.cancel()
 

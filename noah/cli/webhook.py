@@ -30,14 +30,16 @@ def webhook(config: str | None, service: str | None, name: str) -> None:
     wanted = read_settings(settings_file(config)).webhook
     if wanted is None:
         raise BadSettings('The configuration has no [webhook]: it takes listen = "HOST:PORT" and names = ["HOST"].')
+    certificates = Certificates(wanted.folder, wanted.names)
+    path = f"{PATH}/{certificates.path_token()}"
     client: dict[str, Any]
     if service is None:
         host = f"[{wanted.names[0]}]" if ":" in wanted.names[0] else wanted.names[0]
-        client = {"url": f"https://{host}:{wanted.port}{PATH}"}
+        client = {"url": f"https://{host}:{wanted.port}{path}"}
     else:
         namespace, _, its_name = service.partition("/")
         if f"{its_name}.{namespace}.svc" not in wanted.names:
             raise BadSettings(f'[webhook] names needs "{its_name}.{namespace}.svc": API servers ask for that name.')
-        client = {"service": {"namespace": namespace, "name": its_name, "path": PATH, "port": 443}}
-    authority = Certificates(wanted.folder, wanted.names).authority(datetime.now(UTC))
+        client = {"service": {"namespace": namespace, "name": its_name, "path": path, "port": 443}}
+    authority = certificates.authority(datetime.now(UTC))
     echo(to_yaml(manifest(name=name, client=client, authority=authority)), nl=False)

@@ -40,7 +40,8 @@ OPTIONS = (
 # No argument and no variable of a process is longer (MAX_ARG_STRLEN of Linux): what stands behind that starts nothing.
 LONGEST_TEXT = 128 << 10
 
-_JDWP = re.compile(r"(?:-agentlib:jdwp=|-Xrunjdwp:|-agentpath:[^\s=]{1,256}jdwp[^\s=/]{0,64}=)(\S{0,4096})")
+# Nothing here is tried twice at one place of a long text: the name of an agent's library is looked at afterwards.
+_JDWP = re.compile(r"(?:-agentlib:jdwp=|-Xrunjdwp:|-agentpath:(?P<path>[^\s=:]{1,512}+)=)(?P<options>\S{0,4096})")
 _TELLING = re.compile(r"OPT|JAVA|JVM|JPDA|DEBUG|_ARGS$|ADDRESS$|PORT$")
 _REFERENCE = re.compile(
     r"\$\((?P<kubelet>\w{1,128})\)|\$\{(?P<shell>\w{1,128})(?::?[-=](?P<otherwise>[^}]{0,256}))?\}|\$(?P<plain>\w{1,128})"
@@ -74,12 +75,19 @@ def own_agent(container: Json) -> OwnAgent | None:
     words = _words(container)
     # Most texts are passed over by the word alone: this is asked of each container of each pod.
     for name in sorted((n for n, value in variables.items() if "jdwp" in value), key=lambda name: (_rank(name), name)):
-        if found := _JDWP.search(variables[name]):
-            return _agent(f"variable {name}", found[1], variables, certain=name in OPTIONS)
+        if (options := _jdwp_options(variables[name])) is not None:
+            return _agent(f"variable {name}", options, variables, certain=name in OPTIONS)
     for word in words:
-        if "jdwp" in word and (found := _JDWP.search(word)):
-            return _agent("its command", found[1], variables, certain=not _SOMETIMES.search(word))
+        if "jdwp" in word and (options := _jdwp_options(word)) is not None:
+            return _agent("its command", options, variables, certain=not _SOMETIMES.search(word))
     return _by_script(words, variables, str(container.get("image") or ""))
+
+
+def _jdwp_options(text: str) -> str | None:
+    for found in _JDWP.finditer(text):
+        if found["path"] is None or "jdwp" in found["path"].rpartition("/")[2]:
+            return found["options"]
+    return None
 
 
 def _rank(name: str) -> int:

@@ -272,6 +272,6 @@ def _published_ports(pod: Pod) -> Mapping[str, int]:
     try:
         config = json.loads(text) if text else {}
         ports = {name: each["ports"].get("jdwp") for name, each in config.items() if "ports" in each}
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return {}
     return {name: port for name, port in ports.items() if isinstance(port, int) and 0 < port < 65536}

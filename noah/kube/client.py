@@ -19,6 +19,8 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from noah.errors import Unavailable
+from noah.kube import bounded_json
+from noah.kube.bounded_json import TooLarge
 from noah.kube.access import FRESH_S, LOAD_TIMEOUT_S, Access, Way
 from noah.kube.errors import Asked, refused
 from noah.kube.sockets import Sockets
@@ -27,6 +29,7 @@ from noah.settings import ClusterSettings
 
 DEADLINE = 10.0  # seconds for a request, unless its caller knows better
 REQUESTS = 50  # connections for requests at once; more wait
+LONGEST_REFUSAL = 64 << 10  # bytes that are read of it
 STREAMS = 0  # no limit for streams
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
 
@@ -69,18 +72,20 @@ class Client:
         content_type: str = "application/json",
         timeout: float = DEADLINE,
     ) -> dict[str, Any]:
-        """The answer's JSON; {} when there is none."""
+        """The answer's JSON; {} when there is none. Raises TooLarge for more than what is read at once."""
         asked = Asked.by(self.name, method, path, params)
         data = None if body is None else json.dumps(body).encode()
         headers = {} if body is None else {"Content-Type": content_type}
         async with self._within(timeout):
             answer = await self._send(REQUESTS, _Request(method, path, params or {}, headers, data))
             async with answer:
-                got = await answer.read()
+                got = await _read(answer)
         if answer.status >= 400:
-            raise refused(asked, answer.status, got)
+            raise refused(asked, answer.status, got[:LONGEST_REFUSAL])
         try:
-            parsed = json.loads(got or b"{}")
+            parsed = bounded_json.parse(got or b"{}")
+        except TooLarge as e:
+            raise TooLarge(f'Cluster "{self.name}" answers {asked} with too much. {e.sentence}', got) from None
         except ValueError:
             parsed = None
         if not isinstance(parsed, dict):
@@ -96,7 +101,7 @@ class Client:
         try:
             if answer.status >= 400:
                 async with self._within(DEADLINE):
-                    raise refused(asked, answer.status, await answer.read())
+                    raise refused(asked, answer.status, (await _read(answer))[:LONGEST_REFUSAL])
             with self._translated():
                 yield answer.content
         finally:
@@ -181,6 +186,16 @@ class Client:
             raise
         except (aiohttp.ClientError, OSError) as e:
             raise Unavailable(f'Cluster "{self.name}" does not answer: {_say(e)}.') from None
+
+
+async def _read(answer: aiohttp.ClientResponse) -> bytes:
+    """Return the body, or so much of it that it is seen to be too large: a server may send without end."""
+    body = bytearray()
+    while len(body) <= bounded_json.LONGEST and (piece := await answer.content.readany()):
+        body += piece
+    if len(body) > bounded_json.LONGEST:
+        answer.close()
+    return bytes(body)
 
 
 @contextlib.asynccontextmanager

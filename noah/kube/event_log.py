@@ -6,7 +6,7 @@ They are listed and watched once, however many follow them, and as long as someb
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -22,6 +22,12 @@ PACE = Pace(longest_wait=5.0)
 
 # That a follower may be behind: more than a busy namespace keeps in an hour. Of more, the oldest are left out.
 LONGEST_QUEUE = 10_000
+MOST_KEPT = 50_000  # events of a namespace; of more, the oldest are not known to who begins to follow them
+AT_ONCE = 50  # events that are yielded before everybody else has a turn
+
+LONGEST_MESSAGE = 4096  # characters; an API server takes 1,024 bytes
+_EVENT = {"involvedObject", "series", "eventTime", "lastTimestamp", "type", "reason", "message", "note"}
+_METADATA = {"uid", "name", "namespace", "resourceVersion"}
 
 Event = Mapping[str, Any]
 
@@ -51,8 +57,11 @@ class EventLog:
         queue = followed.queues[key := object()] = _Queue(followed.events.values())
         try:
             while True:
-                while queue.events:
+                for _ in range(min(AT_ONCE, len(queue.events))):
                     yield queue.events.popleft()
+                if queue.events:
+                    await asyncio.sleep(0)
+                    continue
                 if followed.refusal:
                     raise followed.refusal
                 queue.has_news.clear()
@@ -63,6 +72,14 @@ class EventLog:
                 followed.task.cancel()
                 if self._followed.get(what) is followed:
                     del self._followed[what]
+
+
+def _kept(event: dict[str, Any]) -> dict[str, Any]:
+    """Return what is asked about of an event: an API server takes messages of 1 KiB, and others may not."""
+    kept = {key: value for key, value in event.items() if key in _EVENT}
+    kept["metadata"] = {key: value for key, value in event["metadata"].items() if key in _METADATA}
+    kept |= {key: str(kept[key])[:LONGEST_MESSAGE] for key in ("message", "note") if key in kept}
+    return kept
 
 
 class _Queue:
@@ -94,6 +111,7 @@ class _Followed:
             selected={"fieldSelector": f"reason={reason}"} if reason else {},
             pace=pace,
             waits_for=Unavailable,
+            keep=_kept,
         )
 
     async def run(self) -> None:
@@ -104,20 +122,26 @@ class _Followed:
             for queue in self.queues.values():
                 queue.has_news.set()
 
-    def _change(self, change: Change) -> None:
+    def _change(self, change: Change) -> Iterator[None] | None:
         match change:
             case Listed(listed):
-                for event in listed:
-                    self._put(event)
-                self.events = {event["metadata"]["uid"]: event for event in listed}
+                return self._take_all(listed)
             case Updated(event):
                 self._put(event)
             case Removed(event):
                 self.events.pop(event["metadata"]["uid"], None)
+        return None
+
+    def _take_all(self, listed: Sequence[Event]) -> Iterator[None]:
+        for event in listed:
+            yield self._put(event)
+        self.events = {event["metadata"]["uid"]: event for event in listed[-MOST_KEPT:]}
 
     def _put(self, event: Event) -> None:
         known = self.events.get(event["metadata"]["uid"])
         if known is None or known["metadata"]["resourceVersion"] != event["metadata"]["resourceVersion"]:
             self.events[event["metadata"]["uid"]] = event
+            if len(self.events) > MOST_KEPT:
+                del self.events[next(iter(self.events))]
             for queue in self.queues.values():
                 queue.put(event)

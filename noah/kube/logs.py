@@ -20,6 +20,7 @@ from noah.errors import NotFound, Unavailable
 from noah.kube.client import Client
 
 LONGEST = 64 * 1024  # bytes of a line; more of it is cut away
+AT_ONCE = 100  # lines that have come already, before everybody else has a turn
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0  # between two attempts
 
 
@@ -102,9 +103,11 @@ async def _lines(stream: aiohttp.StreamReader, *, to_the_end: bool) -> AsyncGene
     begun = bytearray()
     while piece := await stream.readany():
         *whole, rest = piece.split(b"\n")
-        for part in whole:
+        for number, part in enumerate(whole):
             yield line_of(bytes(begun) + part)
             begun.clear()
+            if number % AT_ONCE == AT_ONCE - 1:
+                await asyncio.sleep(0)
         begun += rest[: max(0, LONGEST + 1 - len(begun))]
     if begun and to_the_end:
         yield line_of(bytes(begun))

@@ -3,10 +3,12 @@
 import logging
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
+from itertools import islice
 from typing import Any, Literal
 
 from noah.core.agent import tells_of_agent
+from noah.errors import Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -66,16 +68,25 @@ _STATUS = {
 }
 _OF_A_CONTAINER = {"name", "ready", "started", "restartCount", "state", "lastState", "containerID"}
 _CONDITION = {"type", "status", "reason", "message"}
-_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"  # the whole pod once more, as text
+# Of annotations only ours and those that name the container and its port: one may hold the whole pod once more.
+_ANNOTATIONS = ("debug.", "kubectl.kubernetes.io/default-container")
+# Anybody who may make a pod chooses how long these are. What is cut away is asked about by nobody: reading a pod must
+# not hold up everybody else.
+MOST_CONTAINERS = 50
+MOST_ITEMS = 200  # of any other list or mapping
+MOST_WORDS = 1000  # of a list of strings: a command
+MOST_VARIABLES = 1000  # of a container, that are looked at
+MOST_PODS = 200_000  # of a cluster; Kubernetes supports 150,000
 
 
 class PodIndex:
     def __init__(self) -> None:
         self._by_namespace: dict[str, dict[str, Pod]] = defaultdict(dict)
         self._callbacks: dict[object, Callback] = {}
+        self._count = 0
 
     def __len__(self) -> int:
-        return sum(map(len, self._by_namespace.values()))
+        return self._count
 
     def __iter__(self) -> Iterator[Pod]:
         for pods in list(self._by_namespace.values()):
@@ -94,15 +105,18 @@ class PodIndex:
         return lambda: self._callbacks.pop(key, None) and None
 
     def put(self, pod: Pod) -> None:
-        """Hold a pod as a list or a watch shows it, already trimmed."""
+        """Hold a pod as a list or a watch shows it, already trimmed. Raises Unavailable if there are too many."""
         namespace, name = key_of(pod)
         before = self._by_namespace[namespace].get(name)
+        if before is None and self._count >= MOST_PODS:
+            raise Unavailable(f"The cluster has more than {MOST_PODS} pods: choose some by namespaces or a selector.")
         if before is not None and _version(before) == _version(pod):
             return
         if before is not None and _uid(before) != _uid(pod):
             # The watch was away while one pod was deleted and its namesake was made.
             self.remove(before)
             before = None
+        self._count += before is None
         self._by_namespace[namespace][name] = pod
         self._publish(pod, "modified" if before else "added")
 
@@ -111,17 +125,20 @@ class PodIndex:
         pods = self._by_namespace.get(namespace, {})
         if pods.pop(name, None) is None:
             return
+        self._count -= 1
         if not pods:
             del self._by_namespace[namespace]
         self._publish(pod, "deleted")
 
-    def replace(self, namespace: str | None, listed: Mapping[tuple[str, str], Pod]) -> None:
-        """Publish the differences to *listed*, which is all that there is in *namespace*, or everywhere."""
+    def replace(self, namespace: str | None, listed: Collection[Pod]) -> Iterator[None]:
+        """Publish the differences to *listed*, which is all that there is in *namespace*, or everywhere; yield between
+        pods, where others may have a turn."""
+        there = {key_of(pod) for pod in listed}
         held = self if namespace is None else self.in_namespace(namespace)
-        for pod in [pod for pod in held if key_of(pod) not in listed]:
-            self.remove(pod)
-        for pod in listed.values():
-            self.put(pod)
+        for pod in [pod for pod in held if key_of(pod) not in there]:
+            yield self.remove(pod)
+        for pod in listed:
+            yield self.put(pod)
 
     def _publish(self, pod: Pod, kind: Kind) -> None:
         for callback in list(self._callbacks.values()):
@@ -138,19 +155,21 @@ def key_of(pod: Pod) -> tuple[str, str]:
 def trimmed(pod: Pod) -> Pod:
     """Return what is kept of a pod; strings that thousands of pods have in common are stored once."""
     kept = _only(_POD, pod)
-    metadata, spec, status = kept["metadata"], kept.get("spec", {}), kept.get("status", {})
-    metadata.get("annotations", {}).pop(_LAST_APPLIED, None)
-    kept["metadata"] = _only(_METADATA, metadata)
+    spec, status = kept.get("spec", {}), kept.get("status", {})
+    kept["metadata"] = metadata = _only(_METADATA, kept["metadata"])
+    if "annotations" in metadata:
+        annotations = metadata["annotations"] or {}
+        metadata["annotations"] = {k: text for k, text in annotations.items() if k.startswith(_ANNOTATIONS)}
     kept["spec"] = spec = _only(_SPEC, spec)
     kept["status"] = status = _only(_STATUS, status)
     for kind in ("containers", "initContainers", "ephemeralContainers"):
         if kind in spec:
-            spec[kind] = [_container(one) for one in spec[kind]]
+            spec[kind] = [_container(one) for one in spec[kind][:MOST_CONTAINERS]]
     for kind in ("containerStatuses", "initContainerStatuses"):
         if kind in status:
-            status[kind] = [_only(_OF_A_CONTAINER, one) for one in status[kind]]
+            status[kind] = [_only(_OF_A_CONTAINER, one) for one in status[kind][:MOST_CONTAINERS]]
     if "conditions" in status:
-        status["conditions"] = [_only(_CONDITION, one) for one in status["conditions"]]
+        status["conditions"] = [_only(_CONDITION, one) for one in status["conditions"][:MOST_ITEMS]]
     shared: Pod = _shared(kept)
     return shared
 
@@ -159,7 +178,7 @@ def _container(container: dict[str, Any]) -> dict[str, Any]:
     kept = _only(_CONTAINER, container)
     if "env" in kept:
         # JAVA_TOOL_OPTIONS, CATALINA_OPTS and the like: where a debug agent is asked for. The others may be secrets.
-        kept["env"] = [one for one in kept["env"] if tells_of_agent(one["name"])]
+        kept["env"] = [one for one in kept["env"][:MOST_VARIABLES] if tells_of_agent(one["name"])]
     return kept
 
 
@@ -169,9 +188,10 @@ def _only(keys: set[str], tree: dict[str, Any]) -> dict[str, Any]:
 
 def _shared(value: Any) -> Any:
     if isinstance(value, dict):
-        return {sys.intern(key): _shared(one) for key, one in value.items()}
+        return {sys.intern(key): _shared(one) for key, one in islice(value.items(), MOST_ITEMS)}
     if isinstance(value, list):
-        return [_shared(one) for one in value]
+        is_text = bool(value) and isinstance(value[0], str)
+        return [_shared(one) for one in value[: MOST_WORDS if is_text else MOST_ITEMS]]
     return sys.intern(value) if isinstance(value, str) else value
 
 

@@ -9,12 +9,14 @@ import json
 import logging
 import math
 import random
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from noah.backoff import Backoff
-from noah.errors import NoahError
+from noah.errors import NoahError, Unavailable
+from noah.kube.bounded_json import TooLarge, parse
 from noah.kube.client import Client, within
 from noah.kube.errors import Asked, TooOld, refused
 from noah.kube.lines import lines_of
@@ -22,6 +24,9 @@ from noah.kube.lines import lines_of
 log = logging.getLogger(__name__)
 
 LIST_TIMEOUT_S = 60.0  # for one page
+MOST_OBJECTS = 200_000  # of a list; Kubernetes supports 150,000 pods
+_METADATA = re.compile(rb'"metadata":\s*({[^{}]{0,8192}})')  # of a list, which stands before its items
+BREATH_S = 0.01  # of work, after which everybody else has a turn
 
 Object = dict[str, Any]  # as JSON
 
@@ -46,6 +51,7 @@ class Removed:
 
 
 Change = Listed | Updated | Removed
+Take = Callable[[Change], Iterator[None] | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,20 +95,20 @@ class Watch:
         self._backoff = Backoff(first_s=pace.first_wait, longest_s=pace.longest_wait)
         self._version: str | None = None  # where the next watch begins; None: list first
 
-    async def run(self, take: Callable[[Change], None]) -> None:
-        """Call *take* with a Listed, then with each change, until cancelled. An exception in *take* is logged, and the
-        collection is listed again."""
+    async def run(self, take: Take) -> None:
+        """Call *take* with a Listed, then with each change, until cancelled; what it yields are places where others may
+        have a turn. An exception in *take* is logged, and the collection is listed again."""
         while True:
             if not await self._once(take):
                 await asyncio.sleep(self._backoff.next_s())
 
-    async def _once(self, take: Callable[[Change], None]) -> bool:
+    async def _once(self, take: Take) -> bool:
         """Return whether it ended as watches do: when the server's time was over."""
         began = _now()
         try:
             if self._version is None:
                 listed, version = await self._list()
-                take(Listed(listed))
+                await _with_breaths(take(Listed(listed)) or ())
                 self._version = version
                 self._heard()
             await self._watch(self._version, take)
@@ -126,15 +132,35 @@ class Watch:
 
     async def _list(self) -> tuple[list[Object], str]:
         listed: list[Object] = []
-        params = {"limit": str(self._page_size), **self._selected}
+        params = {**self._selected}
         while True:
-            page = await self._client.ask("GET", self._path, params=params, timeout=LIST_TIMEOUT_S)
-            listed += map(self._keep, page.get("items") or ())
+            page = await self._page(params)
+            items = page.get("items") or ()
+
+            def keep_all(items: Iterable[Object] = items) -> Iterator[None]:
+                for item in filter(None, items):
+                    yield listed.append(self._keep(item))
+
+            await _with_breaths(keep_all())
             if not (after := page["metadata"].get("continue")):
                 return listed, str(page["metadata"]["resourceVersion"])
+            if not items or len(listed) > MOST_OBJECTS:
+                raise Unavailable(f'Cluster "{self._client.name}" lists without end: {len(listed)} objects and more.')
             params["continue"] = after
 
-    async def _watch(self, version: str, take: Callable[[Change], None]) -> None:
+    async def _page(self, params: Mapping[str, str]) -> dict[str, Any]:
+        """Return the next page; a smaller one, and smaller ones from now on, if it is too large."""
+        while True:
+            limited = {"limit": str(self._page_size), **params}
+            try:
+                return await self._client.ask("GET", self._path, params=limited, timeout=LIST_TIMEOUT_S)
+            except TooLarge as e:
+                if self._page_size == 1:
+                    log.warning("%s: an object is left out: %s", self.name, e.sentence)
+                    return _without_items(e)
+                self._page_size = max(1, self._page_size // 4)
+
+    async def _watch(self, version: str, take: Take) -> None:
         lasts = self._pace.watch * random.uniform(1, 1.5)  # noqa: S311 - not a secret
         params = {
             "watch": "true",
@@ -146,14 +172,25 @@ class Watch:
         late = f'Cluster "{self._client.name}" does not answer: it neither feeds nor ends a watch.'
         async with self._client.stream(self._path, params) as stream, within(lasts + self._pace.margin, late):
             self._heard()
-            began = _now()
+            began = breath = _now()
             async for line in lines_of(stream):
-                self._event(json.loads(line), take)
+                self._line(line, take)
                 self._heard()
+                if _now() - breath > BREATH_S:  # lines that have come already are read without a wait
+                    await asyncio.sleep(0)
+                    breath = _now()
                 if _now() - began > self._pace.steady:
                     self._backoff.reset()
 
-    def _event(self, event: dict[str, Any], take: Callable[[Change], None]) -> None:
+    def _line(self, line: bytes, take: Take) -> None:
+        try:
+            event = parse(line)
+        except TooLarge as e:
+            log.warning("%s: an object is left out: %s", self.name, e.sentence)
+            return
+        self._event(event, take)
+
+    def _event(self, event: dict[str, Any], take: Take) -> None:
         subject = event["object"]
         match event["type"]:
             case "ADDED" | "MODIFIED":
@@ -175,6 +212,23 @@ class Watch:
         if self.trouble is None:
             log.warning("%s: %s", self.name, sentence)
         self.trouble = sentence
+
+
+def _without_items(error: TooLarge) -> dict[str, Any]:
+    """Return a page that was too large as one without objects, so that the list can be read on."""
+    found = _METADATA.search(error.beginning)
+    metadata = json.loads(found[1]) if found else {}
+    if "resourceVersion" not in metadata:
+        raise error
+    return {"metadata": metadata, "items": [None] if metadata.get("continue") else []}
+
+
+async def _with_breaths(work: Iterable[None]) -> None:
+    began = _now()
+    for _ in work:
+        if _now() - began > BREATH_S:
+            await asyncio.sleep(0)
+            began = _now()
 
 
 def _now() -> float:

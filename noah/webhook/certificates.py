@@ -9,7 +9,9 @@ import contextlib
 import fcntl
 import ipaddress
 import os
+import secrets
 import ssl
+import stat
 import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
@@ -27,6 +29,7 @@ LASTS = timedelta(days=30)
 RENEWED_AT = LASTS / 2  # before its end
 WARNED_AT = timedelta(days=90)  # before the authority's end
 LOCKED_WITHIN_S = 10.0  # another program makes an authority in some milliseconds
+TOKEN = "path.token"
 SKEW = timedelta(hours=1)  # by which an API server's clock may be behind
 
 
@@ -43,6 +46,17 @@ class Certificates:
         """Return the authority in PEM; make it if there is none, or it has ended."""
         self._make_authority(now)
         return self._read("authority.crt").decode()
+
+    def path_token(self) -> str:
+        """Return what the path ends with that API servers are given, so that nobody else is answered; make it first."""
+        with self._alone():
+            if not (self._folder / TOKEN).exists():
+                self._write(TOKEN, secrets.token_urlsafe(24).encode())
+        return self._read(TOKEN).decode()
+
+    def known_path_token(self) -> str | None:
+        """Return it if `noah webhook` has made one."""
+        return self._read(TOKEN).decode() if (self._folder / TOKEN).exists() else None
 
     def is_due(self, now: datetime) -> bool:
         """True if the certificate ends soon, or `noah webhook` has made another authority."""
@@ -107,14 +121,22 @@ class Certificates:
         """Hold the folder's lock: a gateway and `noah webhook` that start together must not mix two authorities."""
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            folder = os.open(self._folder, os.O_RDONLY)
+            folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
         except OSError as e:
             raise BadSettings(f"The webhook's {self._folder} cannot be used: {e.strerror}.") from None
         try:
+            self._check_owner(os.fstat(folder))
             self._lock(folder)
             yield
         finally:
             os.close(folder)
+
+    def _check_owner(self, folder: os.stat_result) -> None:
+        if folder.st_uid not in (0, os.getuid()) or folder.st_mode & stat.S_IWOTH:
+            raise BadSettings(
+                f"The webhook's {self._folder} may be written by other users of this machine, who could read or replace "
+                "its keys: give it to the gateway's user alone (chown, chmod 700)."
+            )
 
     def _lock(self, folder: int) -> None:
         until = time.monotonic() + LOCKED_WITHIN_S
@@ -150,8 +172,10 @@ class Certificates:
     def _write(self, name: str, content: bytes) -> None:
         try:
             part = self._folder / f"{name}.part"
-            part.touch(mode=0o600)
-            part.write_bytes(content)
+            part.unlink(missing_ok=True)
+            # EXCL: never what somebody else has put there, a link above all.
+            with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(content)
             os.replace(part, self._folder / name)
         except OSError as e:
             raise BadSettings(f"The webhook's {self._folder / name} cannot be written: {e.strerror}.") from None

@@ -9,6 +9,7 @@ import base64
 import contextlib
 import json
 import logging
+import secrets
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime
@@ -27,7 +28,8 @@ log = logging.getLogger(__name__)
 PATH = "/webhook/inject"
 LABEL = "debug.noah/inject"
 LONGEST_REVIEW = 3 << 20  # bytes; an API server takes no longer request, and asks about creations, of one object
-LONGEST_AT_ONCE = 64 << 10  # bytes; about 5 ms
+MOST_AT_ONCE = 4  # reviews; each takes below 0.2 s of CPU, others wait
+BODY_WITHIN_S = 5.0  # an API server sends it in one go, and waits for 3 s at most
 LOOK_AGAIN = 60.0  # seconds; an authority that `noah webhook` has replaced is used for that long at most
 LONGEST_PAUSE_S = 3600.0  # between attempts that fail; a certificate is renewed 15 days before its end
 WARNINGS, WARNING = 10, 200  # an API server may drop more and longer ones
@@ -95,25 +97,41 @@ def manifest(*, name: str, client: Mapping[str, Any], authority: str) -> dict[st
     }
 
 
-async def _inject(request: web.Request) -> web.Response:
-    try:
-        body = await request.read()
-        # A long one is looked at beside the event loop, which may be a gateway's.
-        decided = await asyncio.to_thread(_decided, body) if len(body) > LONGEST_AT_ONCE else _decided(body)
-        return web.json_response(decided)
-    except (ValueError, RecursionError, web.RequestPayloadError):
-        return _refused("The body is not JSON.")
-    except BadInput as e:
-        return _refused(e.sentence)
+class _Handler:
+    def __init__(self, certificates: Certificates) -> None:
+        self._certificates = certificates
+        self._at_once = asyncio.Semaphore(MOST_AT_ONCE)
+
+    async def inject(self, request: web.Request) -> web.Response:
+        try:
+            if not await self._is_known(request.match_info.get("token", "")):
+                return _refused("The path is not the one that API servers have: `noah webhook | kubectl apply -f -`.", 404)
+            async with asyncio.timeout(BODY_WITHIN_S):
+                body = await request.read()
+            async with self._at_once:
+                # Beside the event loop, which other reviews and the TLS of all need.
+                decided = await asyncio.to_thread(_decided, body)
+            return web.json_response(decided)
+        except TimeoutError:
+            return _refused(f"The body did not come within {BODY_WITHIN_S:g} s.", 408)
+        except (ValueError, RecursionError, web.RequestPayloadError):
+            return _refused("The body is not JSON.")
+        except BadInput as e:
+            return _refused(e.sentence)
+
+    async def _is_known(self, token: str) -> bool:
+        """True for the path that `noah webhook` printed last; before it has printed one, for the one without a token."""
+        known = await asyncio.to_thread(self._certificates.known_path_token)
+        return secrets.compare_digest(token.encode(), (known or "").encode())
 
 
 def _decided(body: bytes) -> dict[str, Any]:
     return review(json.loads(body))
 
 
-def _refused(sentence: str) -> web.Response:
+def _refused(sentence: str, status: int = 400) -> web.Response:
     log.warning("a review is refused: %s", ascii(sentence))
-    return web.json_response({"detail": sentence}, status=400)
+    return web.json_response({"detail": sentence}, status=status)
 
 
 @contextlib.asynccontextmanager
@@ -125,7 +143,9 @@ async def serving(
     certificates = Certificates(wanted.folder, wanted.names)
     await asyncio.to_thread(_renew, certificates, context, clock())
     site = web.Application(client_max_size=LONGEST_REVIEW)
-    site.router.add_post(PATH, _inject)
+    handler = _Handler(certificates)
+    site.router.add_post(PATH, handler.inject)
+    site.router.add_post(PATH + "/{token}", handler.inject)
     runner = web.AppRunner(site, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:

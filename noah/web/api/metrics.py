@@ -21,6 +21,7 @@ ROUTES = Routes()
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 # seconds; a warm pod takes below one, an image that is pulled or a JVM that starts takes minutes
 BUCKETS = (0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60, 300)
+LAG_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)  # seconds; no single input may take more than 0.05
 
 
 class Metrics:
@@ -32,10 +33,19 @@ class Metrics:
             buckets=BUCKETS,
             registry=self._registry,
         )
+        self._lag = Histogram(
+            "noah_event_loop_lag_seconds",
+            "How late the event loop is, measured ten times a second: everybody waits for so long.",
+            buckets=LAG_BUCKETS,
+            registry=self._registry,
+        )
         ProcessCollector(registry=self._registry)
 
     def took(self, seconds: float) -> None:
         self._ready.observe(seconds)
+
+    def lagged(self, seconds: float) -> None:
+        self._lag.observe(seconds)
 
     def read_from(self, *, broker: Broker, clusters: Mapping[str, Cluster], health: Health) -> None:
         self._registry.register(_Reader(broker, clusters, health))

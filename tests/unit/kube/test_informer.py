@@ -25,7 +25,7 @@ def pod(name: str, version: int, *, uid: str = "", namespace: str = "shop") -> d
             "uid": uid or f"uid-{name}",
             "resourceVersion": str(version),
             "managedFields": [{"manager": "kubelet"}],
-            "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}", "team": "blue"},
+            "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}", "team": "blue", "debug.noah/agent": "always"},
         },
         "spec": {
             "nodeName": "node-a",
@@ -125,7 +125,7 @@ async def test_only_what_is_asked_about_is_kept(story: Story, client: Client) ->
         await seen.informer.wait_synced(5)
         kept = seen.informer.get("shop", "a")
     assert kept is not None
-    assert kept["metadata"]["annotations"] == {"team": "blue"}
+    assert kept["metadata"]["annotations"] == {"debug.noah/agent": "always"}
     assert "managedFields" not in kept["metadata"]
     assert kept["spec"] == {
         "nodeName": "node-a",

@@ -1,0 +1,36 @@
+"""The webhook's process: reads its settings as a line of stdin, serves until stdin ends (noah.webhook.process)."""
+
+import asyncio
+import logging
+import sys
+
+from noah.clock import machine_clock
+from noah.errors import BadSettings
+from noah.settings import WebhookSettings
+from noah.webhook.process import READY
+from noah.webhook.server import serving
+
+
+async def _serve() -> None:
+    wanted = WebhookSettings.model_validate_json(sys.stdin.buffer.readline())
+    ended = asyncio.Event()
+    async with serving(wanted, machine_clock):
+        print(READY, flush=True)
+        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), ended.set)
+        await ended.wait()
+
+
+def main() -> int:
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    try:
+        asyncio.run(_serve())
+    except BadSettings as e:
+        print(e.sentence, flush=True)
+        return 2
+    except KeyboardInterrupt:
+        pass  # the gateway gets the same one
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""The webhook in a process of its own: what API servers and strangers send it costs the gateway's event loop nothing.
+
+The process lives as long as its stdin is open, so it ends with the gateway however that ends. It is started again when
+it ends by itself.
+"""
+
+import asyncio
+import contextlib
+import logging
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+
+from noah.backoff import Backoff
+from noah.errors import BadSettings
+from noah.settings import WebhookSettings
+
+log = logging.getLogger(__name__)
+
+READY = "ready"
+STARTS_WITHIN_S = 60.0  # an import and a key; a busy machine takes some seconds
+ENDS_WITHIN_S = 5.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 60.0  # before it is started again
+STEADY_S = 60.0  # a process that lasted so long did not fail at its start
+
+
+@contextlib.asynccontextmanager
+async def webhook_process(wanted: WebhookSettings) -> AsyncIterator[None]:
+    """Have the webhook served as long as the context lasts. BadSettings if it cannot be."""
+    process = await _started(wanted)
+    async with asyncio.TaskGroup() as group:
+        kept = group.create_task(_keep(process, wanted), name="keep the webhook's process")
+        try:
+            yield
+        finally:
+            kept.cancel()
+
+
+async def _keep(process: Process, wanted: WebhookSettings) -> None:
+    backoff = Backoff(first_s=FIRST_PAUSE_S, longest_s=LONGEST_PAUSE_S)
+    loop = asyncio.get_running_loop()
+    while True:
+        began = loop.time()
+        try:
+            code = await process.wait()
+        finally:
+            await _end(process)
+        if loop.time() - began > STEADY_S:
+            backoff.reset()
+        log.warning("the webhook's process has ended (%s), and is started again", code)
+        while True:
+            await asyncio.sleep(backoff.next_s())
+            try:
+                process = await _started(wanted)
+                break
+            except BadSettings as e:
+                log.warning("the webhook's process cannot be started: %s", e.sentence)
+            except Exception:  # the task's outermost loop
+                log.exception("the webhook's process cannot be started")
+
+
+async def _started(wanted: WebhookSettings) -> Process:
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "noah.webhook", stdin=PIPE, stdout=PIPE)
+    assert process.stdin is not None and process.stdout is not None
+    said = ""
+    try:
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(STARTS_WITHIN_S):
+                process.stdin.write(wanted.model_dump_json().encode() + b"\n")
+                said = (await process.stdout.readline()).decode(errors="replace").strip()
+    finally:
+        if said != READY:
+            await _end(process)
+    if said != READY:
+        raise BadSettings(said or "The webhook's process did not start.")
+    return process
+
+
+async def _end(process: Process) -> None:
+    if process.stdin is not None:
+        process.stdin.close()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(ENDS_WITHIN_S):
+            await process.wait()
+    if process.returncode is None:
+        process.kill()
+        await process.wait()

@@ -1,0 +1,261 @@
+"""No single input of an outsider holds the event loop for more than 50 ms: debuggers, pods, clusters, API servers."""
+
+import asyncio
+import io
+import json
+import ssl
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import aiohttp
+import pytest
+
+from noah.core.jdwp import wire
+from noah.core.jdwp.conversation import Conversation
+from noah.core.jdwp.observer import FromDebugger, FromJvm
+from noah.kube.bounded_json import LONGEST, TooLarge, parse
+from noah.kube.client import Client
+from noah.kube.event_log import EventLog
+from noah.kube.informer import Informer
+from noah.kube.pods import MOST_CONTAINERS, trimmed
+from noah.settings import WebhookSettings
+from noah.targets.pod.pods import _infos
+from noah.webhook.process import webhook_process
+from tests.gateway import free_port
+from tests.security.loop_time import MOST_S, cpu_of, watching_the_loop
+from tests.security.hostile_api import api_in_a_thread
+from tests.unit.kube.fake_api import Call
+
+READ = 256 << 10  # bytes of one read of the byte path
+LARGEST = 1_400_000  # bytes of an object that etcd takes
+
+
+def command(number: int, packet_id: int, payload: bytes = b"") -> bytes:
+    return struct.pack(">IIBH", 11 + len(payload), packet_id, 0, number) + payload
+
+
+def thread_by_thread(number: int, payload: Callable[[int], bytes] = lambda i: (i % 1023).to_bytes(8)) -> bytes:
+    return b"".join(command(number, i, payload(i)) for i in range(13_000))
+
+
+DEBUGGERS = {
+    "suspends and resumes the VM": b"".join(
+        command(wire.VM_SUSPEND if i % 2 else wire.VM_RESUME, i) for i in range(24_000)
+    ),
+    "suspends the VM": b"".join(command(wire.VM_SUSPEND, i) for i in range(24_000)),
+    "suspends threads": thread_by_thread(wire.THREAD_SUSPEND),
+    "resumes threads": thread_by_thread(wire.THREAD_RESUME),
+    "asks for threads": thread_by_thread(wire.THREAD_STATUS),
+    "invokes methods": thread_by_thread(wire.OBJECT_INVOKE, lambda i: i.to_bytes(8) * 5),
+    "sends what nobody knows": b"".join(command(0x6363, i) for i in range(24_000)),
+    "exits": b"".join(command(wire.VM_EXIT, i, bytes(4)) for i in range(20_000)),
+    "uses the gateway's packet IDs": b"".join(
+        command(wire.THREAD_NAME, 0xED << 24 | i, bytes(8)) for i in range(14_000)
+    ),
+}
+
+
+@pytest.mark.parametrize("what", DEBUGGERS)
+def test_no_read_of_a_debugger_that_holds_1023_threads_one_by_one_takes_long(what: str) -> None:
+    talk = Conversation()
+    debugger = FromDebugger(talk, allow_exit=False)
+    debugger.feed(b"".join(command(wire.THREAD_SUSPEND, i, i.to_bytes(8)) for i in range(1023)))
+    read = DEBUGGERS[what][:READ]
+
+    def feed() -> None:
+        debugger.feed(read)
+        talk.take_events()
+        list(talk._open_questions())
+
+    assert cpu_of(feed) < MOST_S
+
+
+def test_no_read_of_a_jvm_that_floods_takes_long() -> None:
+    talk = Conversation()
+    event = struct.pack(">BIBI", 2, 1, 1, 7) + (5).to_bytes(8) + bytes([1]) + bytes(24)
+    jvm = FromJvm(talk)
+    flood = (struct.pack(">IIBH", 11 + len(event), 1, 0, 0x4064) + event) * 6000
+    assert cpu_of(lambda: jvm.feed(flood[:READ])) < MOST_S
+
+
+def pod(*, meta: dict[str, Any] | None = None, status: dict[str, Any] | None = None, **container: Any) -> dict[str, Any]:
+    return {
+        "metadata": {
+            "name": "p", "namespace": "n", "uid": "u", "resourceVersion": "1",
+            "creationTimestamp": "2026-01-01T00:00:00Z", **(meta or {}),
+        },
+        "spec": {"containers": [{"name": "app", "image": "x:1", **container}]},
+        "status": {"phase": "Running", **(status or {})},
+    }  # fmt: skip
+
+
+def many_containers(size: int, **more: Any) -> dict[str, Any]:
+    made = pod(status={"containerStatuses": [{"name": f"c{i}", "state": {}} for i in range(size)]})
+    made["spec"]["containers"] = [{"name": f"c{i}", "image": "x:1", **more} for i in range(size)]
+    return made
+
+
+PODS: dict[str, Callable[[], dict[str, Any]]] = {
+    "a probe of a megabyte of words": lambda: pod(livenessProbe={"exec": {"command": ["w"] * (LARGEST // 4)}}),
+    "a probe with one long word": lambda: pod(livenessProbe={"exec": {"command": ["sh", "-c", "http://" * 200_000]}}),
+    "variables with half an agent": lambda: pod(env=[{"name": "JAVA", "value": "-agentpath:jdwp" * 90_000}]),
+    "many variables": lambda: pod(env=[{"name": f"JAVA{i}", "value": "v"} for i in range(LARGEST // 35)]),
+    "agents in many variables": lambda: pod(
+        env=[{"name": f"JAVA{i}", "value": "-agentpath:" + "/jdwp" * 25_000} for i in range(11)]
+    ),
+    "many words": lambda: pod(command=["a"] * (LARGEST // 4)),
+    "many ports": lambda: pod(ports=[{"containerPort": i} for i in range(LARGEST // 25)]),
+    "many labels": lambda: pod(meta={"labels": {f"a{i}": "b" for i in range(LARGEST // 14)}}),
+    "many owners": lambda: pod(meta={"ownerReferences": [{"kind": "ReplicaSet", "name": "x"}] * (LARGEST // 40)}),
+    "many containers": lambda: many_containers(LARGEST // 60),
+    "many containers with agents": lambda: many_containers(
+        LARGEST // 150, env=[{"name": "JAVA_OPTS", "value": "-agentlib:jdwp=address=1"}]
+    ),
+    "many conditions": lambda: pod(status={"conditions": [{"type": "x"}] * (LARGEST // 15)}),
+    "an annotation that is nested deeply": lambda: pod(
+        meta={"annotations": {"debug.cloud.google.com/config": "[" * 200_000}}
+    ),
+}
+
+
+@pytest.mark.parametrize("what", PODS)
+def test_no_pod_takes_long_to_read_and_to_list(what: str) -> None:
+    line = json.dumps({"type": "ADDED", "object": PODS[what]()}, separators=(",", ":")).encode()
+    cluster: Any = SimpleNamespace(name="c", settings=SimpleNamespace(app_label="app", jdwp_port=50005))
+
+    def take() -> None:
+        try:
+            kept = trimmed(parse(line)["object"])
+        except TooLarge:
+            return
+        assert len(list(_infos(cluster, kept))) <= MOST_CONTAINERS
+
+    assert cpu_of(take) < MOST_S
+
+
+@pytest.mark.parametrize("text", [b"[" + b"{}," * 400_000 + b"{}]", b"[" + b"1.5e3," * 400_000 + b"0]", b'["' + b"a" * LONGEST + b'"]'])
+def test_what_takes_long_to_parse_is_not_parsed(text: bytes) -> None:
+    with pytest.raises(TooLarge):
+        parse(text)
+    assert cpu_of(lambda: pytest.raises(TooLarge, parse, text)) < MOST_S
+
+
+async def test_a_list_of_10000_pods_holds_nobody_up() -> None:
+    """Also where a page of the usual size is too large to be read at once."""
+    objects = [pod(meta={"name": f"p{i}", "labels": {"a": "x" * (100_000 if i < 100 else 10)}}) for i in range(10_000)]
+    limits: list[int] = []
+
+    async def pods(call: Call) -> None:
+        if call.param("watch"):
+            call.begin_watch()
+            await call.reader.read()
+            return
+        begin, limit = int(call.param("continue") or 0), int(call.param("limit") or 0)
+        limits.append(limit)
+        more = {"continue": str(begin + limit)} if begin + limit < len(objects) else {}
+        items = objects[begin : begin + limit]
+        body = await asyncio.to_thread(json.dumps, {"metadata": {"resourceVersion": "9", **more}, "items": items})
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        call.writer.write(f"{head}Connection: close\r\n\r\n".encode() + body.encode())
+
+    async with api_in_a_thread(pods) as api, Client(api.settings) as client:
+        informer = Informer(client)
+        with watching_the_loop() as longest:
+            async with asyncio.TaskGroup() as group:
+                task = group.create_task(informer.run())
+                assert await informer.wait_synced(120)
+                task.cancel()
+        assert len(informer) == 10_000
+        assert max(limits) > min(limits)
+        assert longest.seconds < MOST_S
+
+
+async def test_an_object_that_is_too_large_costs_nobody_the_others() -> None:
+    monster = pod(meta={"name": "monster"}, ports=[{"containerPort": i} for i in range(400_000)])
+    objects = [pod(meta={"name": "a"}), monster, pod(meta={"name": "b"})]
+
+    async def pods(call: Call) -> None:
+        if call.param("watch"):
+            call.begin_watch()
+            call.event("MODIFIED", monster)
+            call.event("ADDED", pod(meta={"name": "c"}))
+            await call.reader.read()
+            return
+        begin, limit = int(call.param("continue") or 0), int(call.param("limit") or 0)
+        more = {"continue": str(begin + limit)} if begin + limit < len(objects) else {}
+        page = {"metadata": {"resourceVersion": "9", **more}, "items": objects[begin : begin + limit]}
+        call.json(200, page)
+
+    async with api_in_a_thread(pods) as api, Client(api.settings) as client:
+        informer = Informer(client)
+        with watching_the_loop() as longest:
+            async with asyncio.TaskGroup() as group:
+                task = group.create_task(informer.run())
+                async with asyncio.timeout(60):
+                    while informer.get("n", "c") is None:
+                        await asyncio.sleep(0.01)
+                task.cancel()
+        assert {one["metadata"]["name"] for one in informer.pods()} == {"a", "b", "c"}
+        assert longest.seconds < MOST_S
+
+
+async def test_a_flood_of_events_leaves_everybody_a_turn() -> None:
+    about = {"kind": "Pod", "name": "p", "namespace": "n"}
+
+    def event(i: int) -> dict[str, Any]:
+        return {
+            "metadata": {"uid": f"u{i}", "name": "e", "namespace": "n", "resourceVersion": "1"},
+            "involvedObject": about,
+            "message": "m" * 900,
+        }
+
+    flood = b"".join(json.dumps({"type": "ADDED", "object": event(i)}).encode() + b"\n" for i in range(5_000))
+
+    async def events(call: Call) -> None:
+        if not call.param("watch"):
+            call.json(200, {"metadata": {"resourceVersion": "1"}, "items": [event(i) for i in range(-200, 0)]})
+            return
+        call.begin_watch()
+        call.writer.write(flood)
+        await call.reader.read()
+
+    async with api_in_a_thread(events) as api, Client(api.settings) as client:
+        log = EventLog(client)
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(log.run())
+            await asyncio.sleep(0)
+            with watching_the_loop() as longest:
+                found = 0
+                async for _ in log.follow("n"):
+                    found += 1
+                    if found == 5_000:
+                        break
+            running.cancel()
+        assert longest.seconds < MOST_S
+
+
+async def test_reviews_of_a_megabyte_cost_the_gateways_loop_nothing(tmp_path: Path) -> None:
+    port = free_port()
+    wanted = WebhookSettings(listen=f"127.0.0.1:{port}", names=("127.0.0.1",), folder=tmp_path / "webhook")
+    account = json.dumps([["-", ["spec", f"k{i}"]] for i in range(7_000)])
+    bad = [
+        pod(meta={"annotations": {"debug.noah/original": account}}),
+        pod(env=[{"name": f"JAVA{i}", "value": "v"} for i in range(35_000)]),
+        pod(command=["java", "-agentpath:" + "/jdwp" * 200_000]),
+    ]
+    async with webhook_process(wanted):
+        tls = ssl.create_default_context(cafile=str(wanted.folder / "authority.crt"))
+        async with aiohttp.ClientSession() as session:
+            for each in bad:
+                body = await asyncio.to_thread(
+                    lambda each=each: json.dumps({"request": {"uid": "u", "object": each}}).encode()
+                )
+                with watching_the_loop() as longest:
+                    url = f"https://127.0.0.1:{port}/webhook/inject"
+                    async with session.post(url, data=io.BytesIO(body), ssl=tls) as answer:
+                        await answer.read()
+                assert answer.status == 200
+                assert longest.seconds < MOST_S
