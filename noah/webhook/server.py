@@ -105,7 +105,9 @@ class _Handler:
     async def inject(self, request: web.Request) -> web.Response:
         try:
             if not await self._is_known(request.match_info.get("token", "")):
-                return _refused("The path is not the one that API servers have: `noah webhook | kubectl apply -f -`.", 404)
+                return _refused(
+                    "The path is not the one that API servers have: `noah webhook | kubectl apply -f -`.", 404
+                )
             async with asyncio.timeout(BODY_WITHIN_S):
                 body = await request.read()
             async with self._at_once:

@@ -25,7 +25,11 @@ def pod(name: str, version: int, *, uid: str = "", namespace: str = "shop") -> d
             "uid": uid or f"uid-{name}",
             "resourceVersion": str(version),
             "managedFields": [{"manager": "kubelet"}],
-            "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}", "team": "blue", "debug.noah/agent": "always"},
+            "annotations": {
+                "kubectl.kubernetes.io/last-applied-configuration": "{}",
+                "team": "blue",
+                "debug.noah/agent": "always",
+            },
         },
         "spec": {
             "nodeName": "node-a",
