@@ -20,8 +20,8 @@ from yarl import URL
 
 from noah.errors import Unavailable
 from noah.kube import bounded_json
-from noah.kube.bounded_json import TooLarge
 from noah.kube.access import FRESH_S, LOAD_TIMEOUT_S, Access, Way
+from noah.kube.bounded_json import TooLarge
 from noah.kube.errors import Asked, refused
 from noah.kube.sockets import Sockets
 from noah.kube.socks import SocksConnector

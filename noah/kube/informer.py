@@ -4,6 +4,7 @@ What changed while a watch was away is published as if it had been seen.
 """
 
 import asyncio
+import gc
 from collections.abc import Callable, Iterable, Iterator
 from urllib.parse import quote
 
@@ -88,6 +89,9 @@ class Informer:
     def _taker(self, namespace: str | None) -> Take:
         def take_all(listed: list[Pod]) -> Iterator[None]:
             yield from self._pods.replace(namespace, listed)
+            if not self._listed[namespace].is_set():
+                # What lives for long is not looked through by each full collection: with 10,000 pods it takes 0.2 s.
+                gc.freeze()
             self._listed[namespace].set()
 
         def take(change: Change) -> Iterator[None] | None:

@@ -29,7 +29,7 @@ LASTS = timedelta(days=30)
 RENEWED_AT = LASTS / 2  # before its end
 WARNED_AT = timedelta(days=90)  # before the authority's end
 LOCKED_WITHIN_S = 10.0  # another program makes an authority in some milliseconds
-TOKEN = "path.token"
+PATH_TOKEN_FILE = "path.token"
 SKEW = timedelta(hours=1)  # by which an API server's clock may be behind
 
 
@@ -50,13 +50,13 @@ class Certificates:
     def path_token(self) -> str:
         """Return what the path ends with that API servers are given, so that nobody else is answered; make it first."""
         with self._alone():
-            if not (self._folder / TOKEN).exists():
-                self._write(TOKEN, secrets.token_urlsafe(24).encode())
-        return self._read(TOKEN).decode()
+            if not (self._folder / PATH_TOKEN_FILE).exists():
+                self._write(PATH_TOKEN_FILE, secrets.token_urlsafe(24).encode())
+        return self._read(PATH_TOKEN_FILE).decode()
 
     def known_path_token(self) -> str | None:
         """Return it if `noah webhook` has made one."""
-        return self._read(TOKEN).decode() if (self._folder / TOKEN).exists() else None
+        return self._read(PATH_TOKEN_FILE).decode() if (self._folder / PATH_TOKEN_FILE).exists() else None
 
     def is_due(self, now: datetime) -> bool:
         """True if the certificate ends soon, or `noah webhook` has made another authority."""
@@ -134,8 +134,8 @@ class Certificates:
     def _check_owner(self, folder: os.stat_result) -> None:
         if folder.st_uid not in (0, os.getuid()) or folder.st_mode & stat.S_IWOTH:
             raise BadSettings(
-                f"The webhook's {self._folder} may be written by other users of this machine, who could read or replace "
-                "its keys: give it to the gateway's user alone (chown, chmod 700)."
+                f"The webhook's {self._folder} may be written by other users of this machine, who could read or "
+                "replace its keys: give it to the gateway's user alone (chown, chmod 700)."
             )
 
     def _lock(self, folder: int) -> None:

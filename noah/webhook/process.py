@@ -61,7 +61,8 @@ async def _keep(process: Process, wanted: WebhookSettings) -> None:
 
 async def _started(wanted: WebhookSettings) -> Process:
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", "noah.webhook", stdin=PIPE, stdout=PIPE)
-    assert process.stdin is not None and process.stdout is not None
+    assert process.stdin is not None
+    assert process.stdout is not None
     said = ""
     try:
         with contextlib.suppress(OSError, TimeoutError):

@@ -122,7 +122,7 @@ class _Handler:
             return _refused(e.sentence)
 
     async def _is_known(self, token: str) -> bool:
-        """True for the path that `noah webhook` printed last; before it has printed one, for the one without a token."""
+        """True for the path that `noah webhook` prints; until it has printed one, for the one without a token."""
         known = await asyncio.to_thread(self._certificates.known_path_token)
         return secrets.compare_digest(token.encode(), (known or "").encode())
 

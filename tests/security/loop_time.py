@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ class Longest:
 @contextlib.contextmanager
 def watching_the_loop() -> Iterator[Longest]:
     """Note the longest round of the running loop until the block ends."""
+    gc.collect()
+    gc.freeze()  # what other tests have left is not looked through meanwhile
     loop, longest, on = asyncio.get_running_loop(), Longest(), True
     last = time.thread_time()
 
@@ -32,6 +35,7 @@ def watching_the_loop() -> Iterator[Longest]:
         yield longest
     finally:
         on = False
+        gc.unfreeze()
 
 
 def cpu_of(work: Callable[[], object]) -> float:
