@@ -155,6 +155,12 @@ class HostedApp:
                 return f"{file} on {self.where} was changed by somebody else meanwhile; it stays as they left it."
             case "owner":
                 return f"{user} may not keep the owner of {file} on {self.where}: set become, or another user."
+            case "swap":
+                return (
+                    f"{file} on {self.where} is not touched as root: a user who does not own it can put another file in "
+                    "its place. Give the folders on its way to root or to the file's owner, without write access for "
+                    "others."
+                )
             case "write":
                 why = said.rpartition(": ")[2] or "is the disk full?"
                 return f"{file} on {self.where} cannot be replaced ({why}); it is as it was."
