@@ -21,6 +21,8 @@ from noah.errors import BadSettings
 
 DEFAULT_FILE = Path("config/noah.toml")
 
+LONGEST_SESSION = timedelta(days=7)  # a probe believes no report that would last longer (inpod/liveness.sh)
+
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
 
 
@@ -173,6 +175,8 @@ class SessionSettings(_Part):
         if self.default_length > self.longest:
             default, longest = format_duration(self.default_length), format_duration(self.longest)
             raise ValueError(f"default_length ({default}) is longer than longest ({longest})")
+        if self.longest > LONGEST_SESSION:
+            raise ValueError(f"longest is at most {format_duration(LONGEST_SESSION)}")
         return self
 
 

@@ -25,6 +25,8 @@
 #    inherits stays as a zombie for ever; this shell's own parent is the container's shim, which does reap.
 #  - A dead gateway changes nothing here until the report's end; then all of it ends by itself.
 #  - The JVM of a session stays the JVM of the session as long as it lives, whoever else takes its port.
+#  - On a host it may run as root, where other users write to /dev/shm as well: it makes files that were not there, under
+#    names that cannot be known, and believes and overwrites its own only.
 #  - What may not be looked at is unknown; it is not taken for absent.
 #  - Nobody connects to the JDWP port to see whether it is there: that would take its only slot.
 #  - It ends by `exit`: an API server before 1.30 cannot close the stdin that this script comes by.
@@ -36,7 +38,9 @@ report=$dir/noah-$name.$session.jvm
 word=$dir/noah-$name.$session.word
 # What probes read that were put in before there was the word. It says suspended without asking whether anybody is attached.
 old=$dir/noah-$name.$session
-new=$dir/.noah-$session.new
+# A name that nobody can know before: /dev/shm is everybody's, and this may run as root.
+new=; read -r new 2>/dev/null < /proc/sys/kernel/random/uuid
+new=$dir/.noah-$session.$new
 sock=$dir/.noah-$session.sock
 
 uptime() { read -r now _ < /proc/uptime; now=${now%.*}; }
@@ -228,19 +232,22 @@ behind_checkurl() {
 
 # -- what the probe reads
 
+# is_own FILE: is this user's own file; none that somebody else has put there, and no link to one.
+is_own() { [ ! -L "$1" ] && [ -f "$1" ] && [ -O "$1" ]; }
+
 # read_report: sets jpid jstart until whose; 1 when there is none.
 read_report() {
   jpid='' jstart='' until=0 whose=unseen
-  [ -f "$report" ] && read -r version jpid jstart until _ _ whose _ 2>/dev/null < "$report" || return 1
-  case $until in ''|*[!0-9]*) until=0; return 1 ;; esac
+  is_own "$report" && read -r version jpid jstart until _ _ whose _ 2>/dev/null < "$report" || return 1
+  case $until in ''|*[!0-9]*|???????????*) until=0; return 1 ;; esac
   [ "$version" = 2 ]
 }
 
 # read_word: sets said and since.
 read_word() {
   said='' since=0
-  [ -f "$word" ] && read -r said since _ 2>/dev/null < "$word"
-  case $since in ''|*[!0-9]*) since=0 ;; esac
+  is_own "$word" && read -r said since _ 2>/dev/null < "$word"
+  case $since in ''|*[!0-9]*|???????????*) since=0 ;; esac
 }
 
 # write_word STATE: 1 when it could not be written (a full /dev/shm). In place, without a process of its own: it is
@@ -249,7 +256,10 @@ write_word() {
   uptime
   case "$said $1" in 'suspended running'|'suspended free'|'unknown running'|'unknown free') since=$now ;; esac
   said=$1
-  printf '%s %s %s\n' "$1" "$since" "$now" 2>/dev/null > "$word"
+  # A folder like /dev/shm lets nobody else replace a file that is this user's already.
+  if is_own "$word"; then printf '%s %s %s\n' "$1" "$since" "$now" 2>/dev/null > "$word"
+  else replace "$word" "$1 $since $now"
+  fi
 }
 
 # write_report SECONDS STATE: all that the probe reads. 1 when it could not be written.
@@ -272,9 +282,16 @@ write_old_report() {
 
 # replace FILE LINE: whole or not at all.
 replace() {
-  printf '%s\n' "$2" 2>/dev/null > "$new" && mv -f "$new" "$1" 2>/dev/null && return
+  ( set -C; printf '%s\n' "$2" > "$new" ) 2>/dev/null && rename "$1" && return
   rm -f "$new"
   return 1
+}
+
+# rename FILE: $new becomes FILE, and does not go into a folder that has its name. Not every mv knows -T.
+rename() {
+  ! mv -fT "$new" "$1" 2>/dev/null || return 0
+  [ ! -L "$1" ] || rm -f "$1"
+  [ ! -d "$1" ] && mv -f "$new" "$1" 2>/dev/null
 }
 
 # hear: writes each word that comes by stdin, and answers. Ends with stdin, or with the socat that it speaks for.
@@ -314,7 +331,7 @@ show() {
   uptime
   for tool in socat curl wget; do ! command -v $tool > /dev/null 2>&1 || echo "tool $tool"; done
   # A full /dev/shm says that it is writable.
-  ( printf 'x\n' > "$new" ) 2>/dev/null && echo writable
+  ( set -C; printf 'x\n' > "$new" ) 2>/dev/null && echo writable
   rm -f "$new"
   echo "agent $agent"
   echo "jvms $jvms"
@@ -343,6 +360,14 @@ end_all() {
   ours
 }
 
+# end_session: leaves nothing of it. Sets all to what is left.
+end_session() {
+  rm -f "$report" "$word" "$old" "$sock"
+  end_all
+  # A word that was on its way may have been written meanwhile.
+  rm -f "$report" "$word" "$old" "$sock" "$new"
+}
+
 # watchdog: ends everything when the report is no longer in force. An extension is seen when it wakes.
 watchdog() {
   # $! and not a variable: a signal between the fork and an assignment would leave the sleep, and wait for its end. KILL:
@@ -352,8 +377,7 @@ watchdog() {
     sleep $((until - now)) &
     wait $!
   done
-  rm -f "$report" "$word" "$old" "$sock"
-  end_all
+  end_session
 }
 
 # listen_on ADDRESS CHECK: starts socat there and waits until CHECK says that it listens; 1 when it ended instead.
@@ -407,10 +431,7 @@ word)
   echo done ;;
 
 stop)
-  rm -f "$report" "$word" "$old" "$sock"
-  end_all
-  # A word that was on its way may have been written meanwhile.
-  rm -f "$report" "$word" "$old" "$new"
+  end_session
   [ -z "$all" ] || fail "left$all"
   echo done ;;
 

@@ -57,6 +57,9 @@ grace=10
 # a VM that stops just after the last word that arrived is called stale before the kubelet has counted to the threshold.
 fresh=3
 
+# seconds; sessions are shorter. A report that would last longer was not written by a forwarder
+longest=604800
+
 nl='
 '
 # dash's echo would make a line end of a backslash and an n in a URL.
@@ -111,22 +114,46 @@ ROWS
   return 1
 }
 
+# is_readable FILE: is no link and no FIFO, which would block; of this very user, as the forwarder in a pod is. On a host it
+# may be another's: sets writer then to that user, who has to be root or the app's (may_write).
+is_readable() {
+  writer=''
+  [ ! -L "$1" ] && [ -f "$1" ] || return 1
+  [ ! -O "$1" ] || return 0
+  [ "$name" != jvm ] || return 1
+  read -r _ _ writer _ size _ <<LISTED
+$(ls -ln "$1" 2>/dev/null)
+LISTED
+  # Of somebody else's without a line's end no shell reads on then.
+  case $size in [0-9]|[0-9][0-9]|1[0-9][0-9]) ;; *) return 1 ;; esac
+}
+
+# may_write: whom is_readable found may write reports on the JVM $jpid.
+may_write() {
+  case $writer in ''|0) return 0 ;; esac
+  read -r _ _ app _ <<LISTED
+$(ls -ldn "/proc/$jpid" 2>/dev/null)
+LISTED
+  [ "$writer" = "$app" ]
+}
+
 # read_report FILE: sets what a report holds; 1 unless it is one, is in force, and its JVM lives in this container.
 read_report() {
   # -n: no more than a report can have, of a file that never had a line's end. dash has no such option: a megabyte
-  # takes it a quarter of a second, and only who may write in the pod could put it there.
+  # takes it a quarter of a second, and only this very user could put it there.
   read -r -n 200 version jpid jstart until port where owns rest 2>/dev/null < "$1" ||
     read -r version jpid jstart until port where owns rest 2>/dev/null < "$1" || return 1
-  [ "$version" = 2 ] && [ -n "$owns" ] && [ -z "$rest" ] && numbers "$until" && [ "$now" -lt "$until" ] || return 1
+  [ "$version" = 2 ] && [ -n "$owns" ] && [ -z "$rest" ] && numbers "$until" && [ "$now" -lt "$until" ] &&
+    [ $((until - now)) -le $longest ] || return 1
   case $port in :[0-9A-F][0-9A-F][0-9A-F][0-9A-F]) ;; *) return 1 ;; esac
-  exists "$jpid" "$jstart" || return 1
+  exists "$jpid" "$jstart" && may_write || return 1
   [ "$where" != pod ] || ! neighbour "$jpid"
 }
 
 # read_word FILE: sets state, since, and is_fresh where that is so. A word that cannot be read is unknown.
 read_word() {
   state='' since='' said='' rest='' is_fresh=''
-  [ -f "$1" ] && { read -r -n 80 state since said rest 2>/dev/null < "$1" ||
+  is_readable "$1" && may_write && { read -r -n 80 state since said rest 2>/dev/null < "$1" ||
     read -r state since said rest 2>/dev/null < "$1"; }
   if [ -n "$rest" ] || ! numbers "$since" "$said"; then state=unknown since=0 said=0; fi
   if [ $said -le $now ] && [ $((now - said)) -le $fresh ]; then is_fresh=yes
@@ -143,8 +170,7 @@ look() {
     session=${file#"$dir/noah-$name."} session=${session%.jvm}
     # A session has no dot in its name: this is a report on another NAME.
     case $session in *.*) continue ;; esac
-    # Opening a FIFO would block. In a pod the forwarder is this very user.
-    [ -f "$file" ] && { [ "$name" != jvm ] || [ -O "$file" ]; } && read_report "$file" || continue
+    is_readable "$file" && read_report "$file" || continue
     read_word "$dir/noah-$name.$session.word"
     if [ "$owns" = other ]; then
       who="checkurl is not asked of the JVM that is being debugged ($jpid)"

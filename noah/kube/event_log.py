@@ -134,7 +134,8 @@ class _Followed:
 
     def _take_all(self, listed: Sequence[Event]) -> Iterator[None]:
         for event in listed:
-            yield self._put(event)
+            self._put(event)
+            yield
         self.events = {event["metadata"]["uid"]: event for event in listed[-MOST_KEPT:]}
 
     def _put(self, event: Event) -> None:

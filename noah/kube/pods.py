@@ -136,9 +136,11 @@ class PodIndex:
         there = {key_of(pod) for pod in listed}
         held = self if namespace is None else self.in_namespace(namespace)
         for pod in [pod for pod in held if key_of(pod) not in there]:
-            yield self.remove(pod)
+            self.remove(pod)
+            yield
         for pod in listed:
-            yield self.put(pod)
+            self.put(pod)
+            yield
 
     def _publish(self, pod: Pod, kind: Kind) -> None:
         for callback in list(self._callbacks.values()):

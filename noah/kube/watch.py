@@ -139,7 +139,8 @@ class Watch:
 
             def keep_all(items: Iterable[Object] = items) -> Iterator[None]:
                 for item in filter(None, items):
-                    yield listed.append(self._keep(item))
+                    listed.append(self._keep(item))
+                    yield
 
             await _with_breaths(keep_all())
             if not (after := page["metadata"].get("continue")):

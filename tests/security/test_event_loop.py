@@ -262,9 +262,7 @@ async def test_reviews_of_a_megabyte_cost_the_gateways_loop_nothing(tmp_path: Pa
         tls = ssl.create_default_context(cafile=str(wanted.folder / "authority.crt"))
         async with aiohttp.ClientSession() as session:
             for each in bad:
-                body = await asyncio.to_thread(
-                    lambda each=each: json.dumps({"request": {"uid": "u", "object": each}}).encode()
-                )
+                body = json.dumps({"request": {"uid": "u", "object": each}}).encode()
                 with watching_the_loop() as longest:
                     url = f"https://127.0.0.1:{port}/webhook/inject"
                     async with session.post(url, data=io.BytesIO(body), ssl=tls) as answer:
