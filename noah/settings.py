@@ -196,6 +196,8 @@ class ClusterSettings(_Part):
     selector: str = ""  # a label selector: pods that it leaves out do not exist for the gateway
     app_label: str = "app"
     jdwp_port: TcpPort = 50005  # where a JVM is expected to listen unless its options or annotations say otherwise
+    # Networks of the pods' addresses, for reach = "pod"; none: any address that a pod can have, but none of this machine.
+    pod_networks: tuple[Network, ...] = ()
     # Where the pods see the gateway come from, for socat's range=; none: the address that the kernel would use.
     gateway_range: str | None = None
 

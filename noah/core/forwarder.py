@@ -64,6 +64,16 @@ def _port_of(checkurl: str | None, own_ip: str) -> str:
     return str(port) if port and parts.hostname in LOOPBACK | {own_ip} else "-"
 
 
+def token_line(token: str) -> bytes:
+    """Return what a forwarder by TCP is sent first on each connection."""
+    return f"{token}\n".encode()
+
+
+def with_token(script: str, token: str) -> bytes:
+    """Return what the shell gets by stdin: the token is not for a command line, which everybody may read."""
+    return f"token={token}\n{script}".encode()
+
+
 def word_arguments(session: Session, word: Word, now: datetime) -> list[str]:
     """Return how long the session lasts from *now* (a duration: the target's clock is its own), and the word."""
     return [str(max(0, ceil((session.expires_at - now).total_seconds()))), word]

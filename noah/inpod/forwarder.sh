@@ -2,7 +2,8 @@
 # Runs in somebody else's container through the exec API, as `sh -s -- VERB ...`; POSIX sh: dash, busybox, bash.
 #
 #   start SESSION NAME JDWP WHERE CHECKPORT SECONDS STATE tcp GATEWAY PORT   socat on the first free port from PORT,
-#                                                                           for GATEWAY's address only
+#                                                                           for GATEWAY's address only, and only for
+#                                                                           who sends $token first, as a line
 #   start SESSION NAME JDWP WHERE CHECKPORT SECONDS STATE unix   socat on a UNIX socket; connections come in by exec
 #   start SESSION NAME JDWP WHERE CHECKPORT SECONDS STATE none   the report only: the gateway has a way of its own
 #   word  SESSION NAME JDWP WHERE CHECKPORT SECONDS STATE        one word, where no stdin is held
@@ -12,6 +13,9 @@
 # WHERE is pod or host. CHECKPORT is the port of checkurl, `-` where it is not known or not of this machine. SECONDS is
 # how long the session lasts from now: a duration, for clocks differ. STATE is what the gateway says of the JVM: running,
 # suspended, unknown, or free (nobody is attached through the gateway). liveness.sh says what the files hold.
+#
+# $token is set by a line before this script: a command line is for everybody to read. It is the gateway's secret of this
+# session; each `start` brings another.
 #
 # Each verb prints lines of `key value`, the last one `done`. Exit code 0 unless the verb itself could not be carried out,
 # and then the last line is `error WORD`. After that `start tcp` and `start unix` go on: they read lines `STATE SECONDS`
@@ -42,6 +46,7 @@ old=$dir/noah-$name.$session
 new=; read -r new 2>/dev/null < /proc/sys/kernel/random/uuid
 new=$dir/.noah-$session.$new
 sock=$dir/.noah-$session.sock
+secret=$dir/.noah-$session.token
 
 uptime() { read -r now _ < /proc/uptime; now=${now%.*}; }
 
@@ -362,10 +367,10 @@ end_all() {
 
 # end_session: leaves nothing of it. Sets all to what is left.
 end_session() {
-  rm -f "$report" "$word" "$old" "$sock"
+  rm -f "$report" "$word" "$old" "$sock" "$secret"
   end_all
   # A word that was on its way may have been written meanwhile.
-  rm -f "$report" "$word" "$old" "$sock" "$new"
+  rm -f "$report" "$word" "$old" "$sock" "$secret" "$new"
 }
 
 # watchdog: ends everything when the report is no longer in force. An extension is seen when it wakes.
@@ -380,10 +385,14 @@ watchdog() {
   end_session
 }
 
-# listen_on ADDRESS CHECK: starts socat there and waits until CHECK says that it listens; 1 when it ended instead.
+# -t: how long the other direction may go on after one side has closed. -b: JDWP's big replies in few system calls.
+to_agent="-lp noah-$session -t 5 -b 65536"
+agent_address="TCP4:127.0.0.1:$jdwp,nodelay"
+
+# listen_on ADDRESS CHECK THEN: starts socat there, which has each connection do THEN, and waits until CHECK says that it
+# listens; 1 when it ended instead.
 listen_on() {
-  # -t: how long the other direction may go on after one side has closed. -b: JDWP's big replies in few system calls.
-  socat -lp "noah-$session" -t 5 -b 65536 "$1" "TCP4:127.0.0.1:$jdwp,nodelay" > /dev/null 2>&1 < /dev/null & first=$!
+  socat $to_agent "$1" "$3" > /dev/null 2>&1 < /dev/null & first=$!
   round=0
   while [ $((round += 1)) -le 100 ]; do
     $2 && return 0
@@ -397,20 +406,41 @@ listen_on() {
 port_listens() { sockets "$port"; [ -n "$listening" ]; }
 socket_is_there() { [ -S "$sock" ]; }
 
+# What each connection by TCP runs in the process that socat has forked for it, with the connection as its stdin and stdout:
+# reads a line, and becomes the socat to the agent. A shell reads no byte beyond the line from a socket. It is handed over as
+# a variable, and written without what socat's addresses take for their own. Anybody in the pod's network may come from the
+# gateway's address, and a gateway may be led here by the address of another pod.
+gate='read -r wanted < "$NOAH_SECRET" && read -r got && case $got in "$wanted") exec socat $NOAH_SOCAT STDIO,shut-down $NOAH_AGENT ;; esac'
+gated='EXEC:sh -c eval$IFS$NOAH_GATE,nofork'
+
+# keep_secret: for the processes that connections become.
+keep_secret() {
+  case ${token:-} in ''|*[!0-9a-zA-Z]*) fail token ;; esac
+  replace "$secret" "$token"
+}
+
+# is_gated PID: that socat asks for the secret, or is reached by exec. An earlier version's does not.
+is_gated() {
+  args=$(tr '\0' ' ' 2>/dev/null < "/proc/$1/cmdline")
+  case $args in *NOAH_GATE*|*UNIX-LISTEN*) return 0 ;; *) return 1 ;; esac
+}
+
 # forward tcp GATEWAY PORT | forward unix
 forward() {
   if [ "$1" = unix ]; then
     rm -f "$sock"
-    listen_on "UNIX-LISTEN:$sock,fork,max-children=8" socket_is_there || fail socat
+    listen_on "UNIX-LISTEN:$sock,fork,max-children=8" socket_is_there "$agent_address" || fail socat
     return
   fi
+  keep_secret || fail report
+  export NOAH_SECRET="$secret" NOAH_SOCAT="$to_agent" NOAH_AGENT="$agent_address" NOAH_GATE="$gate"
   case $2 in *:*) kind=TCP6-LISTEN only="[$2]/128" ;; */*) kind=TCP4-LISTEN only=$2 ;; *) kind=TCP4-LISTEN only=$2/32 ;; esac
   port=$3 tries=0
   while [ $tries -lt 100 ]; do
     if port_listens; then port=$((port + 1)) tries=$((tries + 1)); continue; fi
     # keepalive: a gateway that vanished without a word must not leave the VM suspended.
     listen_on "$kind:$port,range=$only,fork,reuseaddr,max-children=8,nodelay,keepalive,keepidle=15,keepintvl=5,keepcnt=4" \
-      port_listens && return
+      port_listens "$gated" && return
     port=$((port + 1)) tries=$((tries + 10))
   done
   fail port
@@ -445,7 +475,9 @@ start)
     write_report "$seconds" "$told" || fail report
     show; exit 0
   fi
+  if [ -n "$first" ] && ! is_gated "$first"; then end_all; first=; fi
   if [ -n "$first" ]; then  # the gateway was away: what it left is held again
+    [ "$way" != tcp ] || keep_secret || fail report
     stat "$first" && first_began=$began
     # What is written already still counts, and says how long.
     write_report "$seconds" "$told" || read_report || fail report

@@ -29,7 +29,7 @@ LASTS = timedelta(days=30)
 RENEWED_AT = LASTS / 2  # before its end
 WARNED_AT = timedelta(days=90)  # before the authority's end
 LOCKED_WITHIN_S = 10.0  # another program makes an authority in some milliseconds
-PATH_TOKEN_FILE = "path.token"
+PATH_FILE = "path"  # what API servers have at the end of their URL
 SKEW = timedelta(hours=1)  # by which an API server's clock may be behind
 
 
@@ -50,13 +50,13 @@ class Certificates:
     def path_token(self) -> str:
         """Return what the path ends with that API servers are given, so that nobody else is answered; make it first."""
         with self._alone():
-            if not (self._folder / PATH_TOKEN_FILE).exists():
-                self._write(PATH_TOKEN_FILE, secrets.token_urlsafe(24).encode())
-        return self._read(PATH_TOKEN_FILE).decode()
+            if not (self._folder / PATH_FILE).exists():
+                self._write(PATH_FILE, secrets.token_urlsafe(24).encode())
+        return self._read(PATH_FILE).decode()
 
     def known_path_token(self) -> str | None:
         """Return it if `noah webhook` has made one."""
-        return self._read(PATH_TOKEN_FILE).decode() if (self._folder / PATH_TOKEN_FILE).exists() else None
+        return self._read(PATH_FILE).decode() if (self._folder / PATH_FILE).exists() else None
 
     def is_due(self, now: datetime) -> bool:
         """True if the certificate ends soon, or `noah webhook` has made another authority."""

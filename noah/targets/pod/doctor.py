@@ -14,6 +14,7 @@ from noah.errors import NoahError
 from noah.inpod import script
 from noah.kube.clusters import Cluster
 from noah.kube.exec.commands import Container
+from noah.targets.pod.address import checked
 from noah.targets.pod.link import NAME
 from noah.targets.pod.pods import Pods
 from noah.targets.verdict import FLAG
@@ -73,13 +74,16 @@ async def _reaches_pods(cluster: Cluster) -> Finding:
     if not ips:
         return Finding(Level.WARNING, "pod network", "No pod is ready, so whether pods can be reached is not known.")
     try:
+        ip = checked(str(ips[0]), networks=cluster.settings.pod_networks, cluster=cluster.name)
         async with asyncio.timeout(REACHED_WITHIN):
-            _, writer = await asyncio.open_connection(ips[0], DISCARD_PORT)
+            _, writer = await asyncio.open_connection(ip, DISCARD_PORT)
         writer.close()
         with suppress(OSError):
             await writer.wait_closed()
     except ConnectionRefusedError:
         pass
+    except NoahError as e:
+        return Finding(Level.ERROR, "pod network", e.sentence)
     except (OSError, TimeoutError):
         return Finding(
             Level.ERROR,

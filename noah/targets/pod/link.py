@@ -8,9 +8,8 @@ and each is answered. While it is held, nothing else is asked of the pod.
 """
 
 import asyncio
-import ipaddress
 import logging
-import socket
+import secrets
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import replace
@@ -19,7 +18,16 @@ from typing import Any
 
 from noah.catalog.holders import Holders
 from noah.core import pods
-from noah.core.forwarder import LAST_LINE, Answer, Where, arguments, read_answer, word_arguments, word_line
+from noah.core.forwarder import (
+    LAST_LINE,
+    Answer,
+    Where,
+    arguments,
+    read_answer,
+    with_token,
+    word_arguments,
+    word_line,
+)
 from noah.core.pods import Pod
 from noah.core.session.session import Presence, Session, Word
 from noah.core.session.target import PodTarget
@@ -32,6 +40,7 @@ from noah.kube.exec.held import HeldExec
 from noah.proxy.relay import Dial
 from noah.targets import verdict
 from noah.targets.base import Observation
+from noah.targets.pod.address import address_towards, checked, connect
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +79,7 @@ class PodLink:
         self._holders = holders
         self._closed = closed
         self._held: HeldExec | None = None
+        self._token = ""  # what the forwarder asks each connection for
         self._last: Observation | None = None  # by the last exec, and by what the held one answered since
         self._asked_at = 0.0  # when that exec was, by the loop's clock
         self._uid: str | None = None  # of the pod that all of this is about
@@ -140,10 +150,11 @@ class PodLink:
         pod = self._there()
         await self._release()
         self._uid = pod["metadata"]["uid"]
+        token = secrets.token_hex(16)
         held = await self._cluster.exec.hold(
             self._container(pod),
             self._argv(pod, "start", session, *word_arguments(session, word, now), *self._way(pod)),
-            stdin=script("forwarder").encode(),
+            stdin=with_token(script("forwarder"), token),
             keep_stdin=True,
             until=LAST_LINE,
             first_line_timeout=EXEC_TAKES,
@@ -154,7 +165,7 @@ class PodLink:
         if answer.error or answer.forwarder_port is None:
             await held.close()
         else:
-            self._held = held
+            self._held, self._token = held, token
             self._word, self._unanswered_since, self._is_full = word, None, False
             self._is_seen.set()  # start() looks for whose it is, too
         return self._observed(pod, answer)
@@ -327,7 +338,10 @@ class PodLink:
     def _way(self, pod: Pod) -> list[str]:
         if self._cluster.settings.reach == "api-server":
             return ["unix"]
-        return ["tcp", self._cluster.settings.gateway_range or address_towards(_ip(pod)), str(FIRST_PORT)]
+        return ["tcp", self._cluster.settings.gateway_range or address_towards(self._address(pod)), str(FIRST_PORT)]
+
+    def _address(self, pod: Pod) -> str:
+        return checked(_ip(pod), networks=self._cluster.settings.pod_networks, cluster=self._cluster.name)
 
     def _jdwp(self, pod: Pod) -> int:
         return pods.jdwp_port(pod, self.target.container, self._cluster.settings.jdwp_port)
@@ -348,11 +362,10 @@ class PodLink:
 
     async def _dial_by_tcp(self, factory: Callable[[], asyncio.BufferedProtocol]) -> asyncio.Transport:
         await self._port_is_the_jvms()
-        ip = _ip(self._there())
+        ip = self._address(self._there())
         if not self._port:
             raise ConnectionRefusedError(f"There is no forwarder in {self._where}.")
-        transport, _ = await asyncio.get_running_loop().create_connection(factory, ip, self._port)
-        return transport
+        return await connect(factory, ip, self._port, token=self._token)
 
     async def _dial_by_exec(self, factory: Callable[[], asyncio.BufferedProtocol]) -> asyncio.Transport:
         await self._port_is_the_jvms()
@@ -389,17 +402,6 @@ def listed(cluster: Cluster) -> Cluster:
             cluster.reason or f"Cluster {cluster.name} has not listed its pods yet: try again in a moment."
         )
     return cluster
-
-
-def address_towards(ip: str) -> str:
-    """Return the address of this machine that *ip* sees; nothing is sent to find out."""
-    family = socket.AF_INET6 if ipaddress.ip_address(ip).version == 6 else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect((ip, 9))
-        except OSError as e:
-            raise Unavailable(f"The gateway has no route to the pod network ({ip}: {e.strerror}).") from None
-        return str(probe.getsockname()[0])
 
 
 def _ip(pod: Pod) -> str:

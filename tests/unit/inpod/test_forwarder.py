@@ -21,6 +21,7 @@ pytestmark = pytest.mark.jvm
 HANDSHAKE = b"JDWP-Handshake"
 FORWARDER = script("forwarder")
 LIVENESS = script("liveness")
+TOKEN = "c0ffee"
 
 
 def free_port() -> int:
@@ -43,6 +44,13 @@ def until(true: Callable[[], object], *, within: float = 15.0) -> None:
 
 def debugger_at(port: int, *, source: str = "127.0.0.1") -> socket.socket:
     return socket.create_connection(("127.0.0.1", port), timeout=10, source_address=(source, 0))
+
+
+def gateway_at(port: int, *, source: str = "127.0.0.1", token: str = TOKEN) -> socket.socket:
+    """As a gateway connects to a forwarder: it sends the session's secret first."""
+    gateway = debugger_at(port, source=source)
+    gateway.sendall(f"{token}\n".encode())
+    return gateway
 
 
 def shakes_hands(debugger: socket.socket) -> bool:
@@ -83,6 +91,7 @@ class Session:
     path: str = os.environ["PATH"]
     id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     name: str = "orders"
+    token: str = TOKEN
     checkport: str = "-"
     started: list[subprocess.Popen[str]] = field(default_factory=list)
 
@@ -97,7 +106,7 @@ class Session:
 
     def argv(self, verb: str, *more: object) -> list[str]:
         words = (verb, self.id, self.name, self.jvm.jdwp, "host", self.checkport, *more)
-        return [*self.shell, "-c", FORWARDER, "noah-forwarder", *map(str, words)]
+        return [*self.shell, "-c", f"token={self.token}\n{FORWARDER}", "noah-forwarder", *map(str, words)]
 
     def run(self, verb: str, *more: object) -> list[str]:
         """The lines of a verb that ends."""
@@ -206,7 +215,7 @@ def test_a_start_makes_the_jvm_reachable_and_tells_the_probe(session: Session, j
     assert abs(int(at_last) - uptime()) <= 2
     assert session.old_file.read_text().split()[:3] == ["1", *str(process(pid)).split()]
     until(lambda: not session.alive())  # once the word is stale: nobody is attached
-    with debugger_at(port) as debugger:
+    with gateway_at(port) as debugger:
         assert shakes_hands(debugger)
         assert session.alive()
         assert session.look()["agent"] == "taken"
@@ -225,7 +234,7 @@ def test_a_look_says_what_start_said(session: Session) -> None:
 def test_each_word_is_written_and_answered(session: Session) -> None:
     _, port = forwarder(session.start(state="free"))
     assert session.say("free").startswith("ok")
-    with debugger_at(port) as debugger:
+    with gateway_at(port) as debugger:
         assert shakes_hands(debugger)
         for word in ("running", "suspended", "unknown"):
             assert session.say(word) == "ok"
@@ -272,7 +281,7 @@ def test_words_end_with_the_socat_that_they_speak_for(session: Session) -> None:
 
 def test_the_jvm_of_a_session_stays_the_jvm_of_the_session(session: Session, jvm: Jvm, tmp_path: Path) -> None:
     _, port = forwarder(session.start(state="free"))
-    with debugger_at(port) as debugger:
+    with gateway_at(port) as debugger:
         assert shakes_hands(debugger)
         with agent(tmp_path / "java", port=jvm.jdwp):
             said = session.look()
@@ -296,15 +305,16 @@ def test_a_jvm_that_is_not_the_one_behind_checkurl_is_said(session: Session, jvm
 
 def test_only_the_gateway_gets_through(session: Session) -> None:
     _, port = forwarder(session.start("tcp", "127.0.0.2", free_port()))
-    with debugger_at(port) as somebody:
+    with gateway_at(port) as somebody:
         assert not shakes_hands(somebody)
-    with debugger_at(port, source="127.0.0.2") as gateway:
+    with gateway_at(port, source="127.0.0.2") as gateway:
         assert shakes_hands(gateway)
 
 
 def test_a_gateway_with_an_ipv6_address_gets_through(session: Session) -> None:
     _, port = forwarder(session.start("tcp", "::1", free_port()))
     with socket.create_connection(("::1", port), timeout=10) as gateway:
+        gateway.sendall(f"{TOKEN}\n".encode())
         assert shakes_hands(gateway)
 
 
@@ -368,7 +378,7 @@ def test_an_extension_is_seen_by_the_watchdog(session: Session) -> None:
 
 def test_it_ends_by_itself_when_nobody_extends_it(session: Session) -> None:
     _, port = forwarder(session.start(seconds=2, state="suspended"))
-    with debugger_at(port) as debugger:
+    with gateway_at(port) as debugger:
         assert shakes_hands(debugger)
         assert session.alive()
         assert len(session.processes()) == 2
@@ -381,7 +391,7 @@ def test_it_ends_by_itself_when_nobody_extends_it(session: Session) -> None:
 
 def test_a_stop_leaves_nothing_and_cuts_who_is_attached(session: Session) -> None:
     _, port = forwarder(session.start())
-    with debugger_at(port) as debugger:
+    with gateway_at(port) as debugger:
         assert shakes_hands(debugger)
         assert session.run("stop") == ["done"]
         assert session.processes() == []
@@ -396,7 +406,7 @@ def test_a_stop_leaves_nothing_and_cuts_who_is_attached(session: Session) -> Non
 
 def test_a_killed_socat_can_be_started_again_beside_its_debugger(session: Session) -> None:
     pid, port = forwarder(session.start(state="suspended"))
-    with debugger_at(port) as debugger:
+    with gateway_at(port) as debugger:
         assert shakes_hands(debugger)
         os.kill(pid, 9)
         until(lambda: session.started[0].poll() is not None)
@@ -412,7 +422,7 @@ def test_a_start_that_was_killed_is_no_reason_for_two_socats(session: Session) -
     session.started[0].kill()
     session.started[0].wait()
     assert forwarder(session.start())[0] == pid
-    with debugger_at(port) as debugger:
+    with gateway_at(port) as debugger:
         assert shakes_hands(debugger)
     session.run("stop")
     assert [p for p in session.processes() if state(p) != "Z"] == []
@@ -420,7 +430,7 @@ def test_a_start_that_was_killed_is_no_reason_for_two_socats(session: Session) -
 
 def test_a_debugger_that_outlives_its_socat_is_ended_too(session: Session) -> None:
     pid, port = forwarder(session.start())
-    with debugger_at(port) as debugger:
+    with gateway_at(port) as debugger:
         assert shakes_hands(debugger)
         os.kill(pid, 9)
         until(lambda: session.started[0].poll() is not None)
@@ -482,3 +492,26 @@ def test_arguments_are_never_evaluated(session: Session, tmp_path: Path) -> None
         session.run("word", 60, evil)
         session.run("stop")
     assert not trap.exists()
+
+
+def test_a_connection_that_does_not_know_the_sessions_secret_sends_nothing_to_the_jvm(session: Session) -> None:
+    _, port = forwarder(session.start())
+    for token in ("", "c0ffe", "c0ffee0", "*", "$wanted", "c0ffee;id", "JDWP-Handshake"):
+        with gateway_at(port, token=token) as stranger, contextlib.suppress(ConnectionError):
+            assert not shakes_hands(stranger), token
+    with gateway_at(port) as gateway:
+        assert shakes_hands(gateway)
+
+
+def test_a_gateway_that_starts_anew_has_a_secret_of_its_own(session: Session) -> None:
+    pid, port = forwarder(session.start())
+    with gateway_at(port) as gateway:
+        assert shakes_hands(gateway)
+    session.token = "decade"
+    assert forwarder(session.start())[0] == pid
+    until(lambda: session.look()["agent"] == "free")
+    with gateway_at(port) as before, contextlib.suppress(ConnectionError):
+        assert not shakes_hands(before)
+    with gateway_at(port, token="decade") as gateway:
+        assert shakes_hands(gateway)
+    assert "decade" not in "".join(p.read_text() for p in Path("/proc").glob(f"{pid}/cmdline"))
