@@ -113,6 +113,8 @@ class GatewaySettings(_Listener):
     database: str = "sqlite:///noah.db"
     # Where browsers find the gateway behind a reverse proxy: SCHEME://HOST[:PORT]/PATH/; none: at listen.
     public_url: PublicUrl | None = None
+    # Users of the gateway's machine, by name, who may attach from it besides the gateway's own and root; "*" is all.
+    local_users: tuple[str, ...] = ()
     # Networks of the reverse proxies that are believed when they say who asks, in X-Forwarded-For or Forwarded.
     trusted_proxies: tuple[Network, ...] = ()
     # The gateway's own TLS: a certificate with its chain and its key, PEM, read again when they change.
@@ -196,7 +198,7 @@ class ClusterSettings(_Part):
     selector: str = ""  # a label selector: pods that it leaves out do not exist for the gateway
     app_label: str = "app"
     jdwp_port: TcpPort = 50005  # where a JVM is expected to listen unless its options or annotations say otherwise
-    # Networks of the pods' addresses, for reach = "pod"; none: any address that a pod can have, but none of this machine.
+    # Networks of the pods' addresses, for reach = "pod"; none: any that a pod can have, but none of this machine.
     pod_networks: tuple[Network, ...] = ()
     # Where the pods see the gateway come from, for socat's range=; none: the address that the kernel would use.
     gateway_range: str | None = None

@@ -1,7 +1,8 @@
 """Who may come in: decided before a JVM is touched.
 
-A connection is admitted when its address is and when the 14 bytes of a debugger's handshake have arrived. Everything
-else (a scanner, a health check, a browser, half a handshake) is hung up on and counted, the moment that it shows.
+A connection is admitted when its address is, its user if it comes from the gateway's own machine, and when the 14 bytes
+of a debugger's handshake have arrived. Everything else (a scanner, a health check, a browser, half a handshake) is hung
+up on and counted, the moment that it shows.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from typing import Final, cast
 
 from noah.proxy.handshake import Handshake
+from noah.proxy.local_peer import uid_of_peer
 
 PATIENCE: Final = 5.0  # seconds for the handshake; a debugger sends it as soon as it is connected
 # Connections that have sent no handshake yet. When another comes, the one that has waited longest goes: a debugger
@@ -24,11 +26,13 @@ class Admission:
         self,
         *,
         admits: Callable[[str], bool],
+        admits_user: Callable[[int], bool],
         refused: Counter[str],
         admitted: Admitted,
-        turned_away: Callable[[str], None],
+        turned_away: Callable[[str, str], None],
     ) -> None:
         self._admits = admits
+        self._admits_user = admits_user
         self._refused = refused
         self._admitted = admitted
         self._turned_away = turned_away
@@ -45,13 +49,15 @@ class Admission:
         self._waiting[caller] = None
 
     def _may_come_in(self, caller: "Caller") -> bool:
-        admitted = False
+        admitted, why = False, "not_allowed"
         try:
             admitted = bool(caller.host) and self._admits(caller.host)
+            if admitted and (uid := caller.uid()) is not None and not self._admits_user(uid):
+                admitted, why = False, "other_user"
         finally:  # also when nobody can tell
             if not admitted:
-                self._refuse(caller, "not_allowed")
-                self._turned_away(caller.host)
+                self._refuse(caller, why)
+                self._turned_away(caller.host, why)
         return admitted
 
     def give_up(self, caller: "Caller") -> None:
@@ -88,6 +94,11 @@ class Caller(asyncio.BufferedProtocol):
         self.address = f"[{self.host}]:{port}" if ":" in self.host else f"{self.host}:{port}"
         self._timer = asyncio.get_running_loop().call_later(PATIENCE, self._admission.give_up, self)
         self._admission.arrived(self)
+
+    def uid(self) -> int | None:
+        """Return whose the connection is, if it comes from the gateway's own machine."""
+        peer, here = (self._transport.get_extra_info(name) for name in ("peername", "sockname"))
+        return uid_of_peer(peer[:2], here[:2]) if peer and here else None
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._handshake.missing()

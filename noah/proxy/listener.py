@@ -12,12 +12,27 @@ BACKLOG: Final = 1024  # connections that the kernel holds for us; a scanner ope
 
 
 class Listener:
-    def __init__(self, slot: Slot, *, host: str, port: int, admits: Callable[[str], bool]) -> None:
-        """*admits*: whether a debugger may come from that address. *port* 0: any that is free."""
+    def __init__(
+        self,
+        slot: Slot,
+        *,
+        host: str,
+        port: int,
+        admits: Callable[[str], bool],
+        admits_user: Callable[[int], bool] = lambda uid: True,
+    ) -> None:
+        """*admits*: whether a debugger may come from that address; *admits_user*: of that user, on this machine.
+
+        *port* 0: any that is free.
+        """
         self.host = host
         self.port = port
         self._admission = Admission(
-            admits=admits, refused=slot.refused, admitted=slot.admit, turned_away=slot.turned_away
+            admits=admits,
+            admits_user=admits_user,
+            refused=slot.refused,
+            admitted=slot.admit,
+            turned_away=slot.turned_away,
         )
         self._server: asyncio.Server | None = None
 

@@ -55,7 +55,8 @@ class Slot:
         self._changed = changed
         self._noticed = noticed
         self._held_for_s = held_for_s
-        self._strangers: set[str] = set()  # hosts whose refusal was announced; a scanner comes a thousand times
+        # Hosts whose refusal was announced, and why; a scanner comes a thousand times.
+        self._strangers: set[tuple[str, str]] = set()
         self._holder: Connection | None = None
         self._next_takes_over = False
         self._past: deque[Mapping[str, Any]] = deque(maxlen=REMEMBERED)
@@ -88,12 +89,15 @@ class Slot:
         # Also when it was cancelled before it began.
         task.add_done_callback(lambda _: transport.abort())
 
-    def turned_away(self, host: str) -> None:
-        """Announce, once for each host, that a connection came from where none may come from."""
-        if host not in self._strangers and len(self._strangers) < REMEMBERED:
-            self._strangers.add(host)
-            text = f"A connection from {host} was refused: this session's port is not for that address."
-            self._notice(EventKind.REFUSED, text, address=host, reason="not_allowed")
+    def turned_away(self, host: str, reason: str) -> None:
+        """Announce, once for each host and reason, that a connection came from where none may come from."""
+        if (host, reason) not in self._strangers and len(self._strangers) < REMEMBERED:
+            self._strangers.add((host, reason))
+            why = "this session's port is not for that address"
+            if reason == "other_user":
+                why = "it is another user's of the gateway's machine, whom local_users of [gateway] does not name"
+            text = f"A connection from {host} was refused: {why}."
+            self._notice(EventKind.REFUSED, text, address=host, reason=reason)
 
     async def detach(self, why: str) -> None:
         """Close the debugger's way to the JVM, which resumes the VM as a whole; return when that is done."""

@@ -6,8 +6,11 @@ task ends when nothing of the session is left anywhere, or with the gateway; the
 
 import asyncio
 import errno
+import functools
 import ipaddress
 import logging
+import os
+import pwd
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -255,6 +258,7 @@ class SessionTask:
             host=gateway.host,
             port=session.port,
             admits=lambda address: any(ipaddress.ip_address(address) in network for network in networks),
+            admits_user=lambda uid: _may_attach(uid, gateway.local_users),
         )
         try:
             await listener.open()
@@ -365,3 +369,13 @@ class SessionTask:
         session = self.live.session
         by = f" by {session.ended_by.name}" if session.ended_by and session.ended_by != session.owner else ""
         return f"the session was {str(session.end_reason).replace('_', ' ')}{by}"
+
+
+@functools.cache  # the machine's list of users may be a server's
+def _may_attach(uid: int, local_users: tuple[str, ...]) -> bool:
+    if uid in (0, os.getuid()) or "*" in local_users:
+        return True
+    try:
+        return pwd.getpwuid(uid).pw_name in local_users
+    except KeyError:
+        return False

@@ -1,7 +1,9 @@
 """The connection to the database: how each kind is opened, and the one place where its failures become a sentence."""
 
 import asyncio
+import os
 import sqlite3
+import stat
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
@@ -45,6 +47,7 @@ def parse_url(text: str) -> URL:
 def open_engine(text: str) -> AsyncEngine:
     url = parse_url(text)
     if url.drivername == "sqlite":
+        _keep_private(url.database or "")
         engine = create_async_engine(url.set(drivername="sqlite+aiosqlite"), connect_args={"timeout": BUSY})
         _set_up_sqlite(engine.sync_engine)
         return engine
@@ -62,6 +65,7 @@ def open_plain_engine(text: str) -> Engine:
     """Return an engine for Alembic, which has no asyncio. All its transactions write, and have no deadline."""
     url = parse_url(text)
     if url.drivername == "sqlite":
+        _keep_private(url.database or "")
         engine = create_engine(url, connect_args={"timeout": BUSY}, execution_options={"writes": True})
         _set_up_sqlite(engine)
         return engine
@@ -86,6 +90,26 @@ class _Connection(psycopg.AsyncConnection[Any]):
         """psycopg asks the server to cancel what is interrupted, and waits 10 s for a server that may be the reason
         for the interruption. SQLAlchemy throws the connection away in any case."""
         self.pgconn.finish()
+
+
+def _keep_private(file: str) -> None:
+    """Have the file be nobody else's to read: it says who debugs what. SQLite gives its other files the same mode.
+
+    Raises BadSettings if it belongs to another user.
+    """
+    with suppress(OSError):  # opening it says why
+        number = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            found = os.fstat(number)
+            if found.st_uid not in (0, os.geteuid()) and os.geteuid() != 0:
+                raise BadSettings(f"The database {file} belongs to another user of this machine.")
+            if found.st_mode & 0o007 and stat.S_ISREG(found.st_mode):
+                os.fchmod(number, stat.S_IMODE(found.st_mode) & 0o770)
+                for beside in (f"{file}-wal", f"{file}-shm"):
+                    with suppress(FileNotFoundError):
+                        os.chmod(beside, stat.S_IMODE(found.st_mode) & 0o770, follow_symlinks=False)
+        finally:
+            os.close(number)
 
 
 def _set_up_sqlite(engine: Engine) -> None:

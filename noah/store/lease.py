@@ -61,7 +61,10 @@ def _open(database: str) -> IO[bytes]:
     # file that the others do not see.
     name = f"{os.path.realpath(database)}-gateway"
     try:
-        return open(name, "ab")
+        # Not for other users, who could hold the lock; and no link that one of them has put there.
+        file = os.fdopen(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600), "ab")
+        os.fchmod(file.fileno(), os.fstat(file.fileno()).st_mode & 0o600)
+        return file
     except OSError as e:
         raise Unavailable(f"The database cannot be locked: {name}: {e.strerror}.") from None
 

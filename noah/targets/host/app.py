@@ -157,9 +157,8 @@ class HostedApp:
                 return f"{user} may not keep the owner of {file} on {self.where}: set become, or another user."
             case "swap":
                 return (
-                    f"{file} on {self.where} is not touched as root: a user who does not own it can put another "
-                    "file in its place. Give the folders on its way to root or to the file's owner, and write access to "
-                    "nobody else."
+                    f"{file} on {self.where} is not touched as root: a user who does not own it can put another file "
+                    "in its place. Give the folders on its way to root or its owner, and nobody else write access."
                 )
             case "write":
                 why = said.rpartition(": ")[2] or "is the disk full?"
