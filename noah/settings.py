@@ -113,8 +113,9 @@ class GatewaySettings(_Listener):
     database: str = "sqlite:///noah.db"
     # Where browsers find the gateway behind a reverse proxy: SCHEME://HOST[:PORT]/PATH/; none: at listen.
     public_url: PublicUrl | None = None
-    # Users of the gateway's machine, by name, who may attach from it besides the gateway's own and root; "*" is all.
-    local_users: tuple[str, ...] = ()
+    # Users of the gateway's machine, by name, whose programs may connect to debug ports from it, as an sshd does that
+    # forwards for them; "*" is all. The gateway's own, root and the session's owner, if a user of the machine, always may.
+    debug_port_users: tuple[str, ...] = ()
     # Networks of the reverse proxies that are believed when they say who asks, in X-Forwarded-For or Forwarded.
     trusted_proxies: tuple[Network, ...] = ()
     # The gateway's own TLS: a certificate with its chain and its key, PEM, read again when they change.

@@ -95,7 +95,7 @@ class Slot:
             self._strangers.add((host, reason))
             why = "this session's port is not for that address"
             if reason == "other_user":
-                why = "it is another user's of the gateway's machine, whom local_users of [gateway] does not name"
+                why = "it is another user's of the gateway's machine, whom debug_port_users of [gateway] does not name"
             text = f"A connection from {host} was refused: {why}."
             self._notice(EventKind.REFUSED, text, address=host, reason=reason)
 

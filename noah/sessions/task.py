@@ -37,6 +37,7 @@ from noah.core.session.lifecycle import (
     passes_by,
     word_on,
 )
+from noah.core.session.principal import Principal, PrincipalKind
 from noah.core.session.session import EndReason, Presence, Session
 from noah.core.session.target import Target
 from noah.errors import AlreadyDebugged, CannotDebug, NoahError, RolledBack, Unavailable
@@ -258,7 +259,7 @@ class SessionTask:
             host=gateway.host,
             port=session.port,
             admits=lambda address: any(ipaddress.ip_address(address) in network for network in networks),
-            admits_user=lambda uid: _may_attach(uid, gateway.local_users),
+            admits_user=lambda uid: _may_attach(uid, session.owner, gateway.debug_port_users),
         )
         try:
             await listener.open()
@@ -372,10 +373,12 @@ class SessionTask:
 
 
 @functools.cache  # the machine's list of users may be a server's
-def _may_attach(uid: int, local_users: tuple[str, ...]) -> bool:
-    if uid in (0, os.getuid()) or "*" in local_users:
+def _may_attach(uid: int, owner: Principal, users: tuple[str, ...]) -> bool:
+    """True if that user of the gateway's machine may debug in a session of *owner*."""
+    if uid in (0, os.getuid()) or "*" in users:
         return True
     try:
-        return pwd.getpwuid(uid).pw_name in local_users
+        name = pwd.getpwuid(uid).pw_name
     except KeyError:
         return False
+    return name in users or (owner.kind is PrincipalKind.LOCAL and owner.subject == name)
