@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import resource
 import secrets
 import signal
 import socket
@@ -27,6 +28,7 @@ from noah.catalog.catalog import Catalog
 from noah.catalog.holders import Holders
 from noah.clock import machine_clock
 from noah.errors import BadSettings, NoahError, Unavailable
+from noah.http_limits import LIMITS, LimitedSite
 from noah.keep_running import keep_running, repeat
 from noah.kube.clusters import Cluster
 from noah.loop_lag import measure_lag
@@ -50,6 +52,7 @@ log = logging.getLogger(__name__)
 
 KEPT = timedelta(days=30)  # how long an ended session can be looked up
 TIDY_EVERY_S = 3600.0
+MOST_DESCRIPTORS = 65_536
 # Seconds that open requests are given, and then as many again to take notice that they are canceled; event streams have
 # ended by then.
 SHUTDOWN = 2.0
@@ -173,7 +176,7 @@ async def _listening(site: web.Application, listener: socket.socket, gateway: Ga
     tls = Tls(gateway.tls_certificate, gateway.tls_key) if gateway.tls_certificate and gateway.tls_key else None
     await runner.setup()
     try:
-        serving = web.SockSite(runner, listener, ssl_context=tls.context if tls else None)
+        serving = LimitedSite(runner, listener, site[LIMITS], ssl_context=tls.context if tls else None)
         await serving.start()
         async with asyncio.TaskGroup() as group:
             renewing = tls and group.create_task(
@@ -256,10 +259,19 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
+def _allow_descriptors() -> None:
+    """Have as many as the system grants: many begin with 1,024, for programs that cannot take more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
+    if soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
 def serve(config: str | None) -> int:
     """`noah serve`: until SIGTERM or Ctrl-C. The exit code."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    _allow_descriptors()
     try:
         settings = read_settings(settings_file(config))
         run_until_done(_serve(settings))

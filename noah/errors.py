@@ -58,6 +58,12 @@ class AlreadyDebugged(Conflict):
         self.session_id = session_id
 
 
+class TooMany(NoahError):
+    """You have too much of this at once."""
+
+    http_status = 429
+
+
 class PortsUsedUp(NoahError):
     """All debug ports of the gateway are in use: end a session, or widen debug_ports in the configuration."""
 

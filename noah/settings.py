@@ -114,7 +114,7 @@ class GatewaySettings(_Listener):
     # Where browsers find the gateway behind a reverse proxy: SCHEME://HOST[:PORT]/PATH/; none: at listen.
     public_url: PublicUrl | None = None
     # Users of the gateway's machine, by name, whose programs may connect to debug ports from it, as an sshd does that
-    # forwards for them; "*" is all. The gateway's own, root and the session's owner, if a user of the machine, always may.
+    # forwards for them; "*" is all. The gateway's own user, root and a session's owner, if of this machine, always may.
     debug_port_users: tuple[str, ...] = ()
     # Networks of the reverse proxies that are believed when they say who asks, in X-Forwarded-For or Forwarded.
     trusted_proxies: tuple[Network, ...] = ()

@@ -9,14 +9,19 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from typing import Final, cast
+from weakref import WeakKeyDictionary
 
 from noah.proxy.handshake import Handshake
 from noah.proxy.local_peer import uid_of_peer
 
 PATIENCE: Final = 5.0  # seconds for the handshake; a debugger sends it as soon as it is connected
-# Connections that have sent no handshake yet. When another comes, the one that has waited longest goes: a debugger
-# waits only for the time that one packet takes.
+# Connections to all ports that have sent no handshake yet, and of one address. When another comes, the one that has
+# waited longest goes: a debugger waits only for the time that one packet takes.
 MOST_WAITING: Final = 256
+MOST_OF_ADDRESS: Final = 32
+
+# By event loop, as descriptors are one for all ports; in the order in which they came.
+_waiting: WeakKeyDictionary[asyncio.AbstractEventLoop, dict["Caller", None]] = WeakKeyDictionary()
 
 Admitted = Callable[[asyncio.Transport, str], None]  # a paused transport and the client's address
 
@@ -36,7 +41,7 @@ class Admission:
         self._refused = refused
         self._admitted = admitted
         self._turned_away = turned_away
-        self._waiting: dict[Caller, None] = {}  # in the order in which they came
+        self._waiting = _waiting.setdefault(asyncio.get_running_loop(), {})
 
     def caller(self) -> "Caller":
         return Caller(self)
@@ -44,8 +49,14 @@ class Admission:
     def arrived(self, caller: "Caller") -> None:
         if not self._may_come_in(caller):
             return
-        if len(self._waiting) >= MOST_WAITING:
-            self.give_up(next(iter(self._waiting)))
+        longest = next(iter(self._waiting), None)
+        same = [one for one in self._waiting if one.host == caller.host]
+        if len(same) >= MOST_OF_ADDRESS:
+            longest = same[0]
+        elif len(self._waiting) < MOST_WAITING:
+            longest = None
+        if longest is not None:
+            longest.admission.give_up(longest)
         self._waiting[caller] = None
 
     def _may_come_in(self, caller: "Caller") -> bool:
@@ -70,7 +81,7 @@ class Admission:
         self._admitted(caller.leave(), caller.address)
 
     def close(self) -> None:
-        for caller in list(self._waiting):
+        for caller in [one for one in self._waiting if one.admission is self]:
             self.give_up(caller)
 
     def _refuse(self, caller: "Caller", reason: str) -> None:
@@ -82,7 +93,7 @@ class Caller(asyncio.BufferedProtocol):
     """A connection that is not admitted yet."""
 
     def __init__(self, admission: Admission) -> None:
-        self._admission = admission
+        self.admission = admission
         self._handshake = Handshake()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -92,8 +103,8 @@ class Caller(asyncio.BufferedProtocol):
         host, port, *_ = transport.get_extra_info("peername") or ("", 0)
         self.host = host.removeprefix("::ffff:")
         self.address = f"[{self.host}]:{port}" if ":" in self.host else f"{self.host}:{port}"
-        self._timer = asyncio.get_running_loop().call_later(PATIENCE, self._admission.give_up, self)
-        self._admission.arrived(self)
+        self._timer = asyncio.get_running_loop().call_later(PATIENCE, self.admission.give_up, self)
+        self.admission.arrived(self)
 
     def uid(self) -> int | None:
         """Return whose the connection is, if it comes from the gateway's own machine."""
@@ -106,15 +117,15 @@ class Caller(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         self._handshake.took(nbytes)
         if self._handshake.is_wrong:
-            self._admission.give_up(self)
+            self.admission.give_up(self)
         elif self._handshake.is_complete:
-            self._admission.greeted(self)
+            self.admission.greeted(self)
 
     def eof_received(self) -> None:
-        self._admission.give_up(self)
+        self.admission.give_up(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._admission.give_up(self)
+        self.admission.give_up(self)
 
     def leave(self) -> asyncio.Transport:
         """Stop waiting, and return the transport, paused, for others to go on with."""

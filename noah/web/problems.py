@@ -37,6 +37,12 @@ class UnsupportedType(NoahError):
     http_status = 415
 
 
+class TooSlow(NoahError):
+    """The body of the request took too long: send it at once."""
+
+    http_status = 408
+
+
 def problem_of(request: web.Request, error: NoahError) -> Problem:
     problem = _problem(request, error.http_status, error.sentence)
     if isinstance(error, AlreadyDebugged):

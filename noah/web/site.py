@@ -1,8 +1,10 @@
 """The gateway's site: what every request goes through, around the routes and the pages."""
 
+import ipaddress
 import json
 import logging
 import re
+import resource
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -18,6 +20,7 @@ from noah.access.pending import Pending
 from noah.catalog.catalog import Catalog
 from noah.catalog.holders import Holders
 from noah.errors import NoahError
+from noah.http_limits import LIMITS, Limits, within_limits
 from noah.kube.clusters import Cluster
 from noah.releases.releases import Releases
 from noah.sessions.broker import Broker
@@ -31,6 +34,7 @@ from noah.web.api.logins import DEVICE_LASTS_S, DEVICES, MOST_DEVICES
 from noah.web.api.metrics import METRICS, Metrics
 from noah.web.api.route import AnyRoute, Raw
 from noah.web.api.routes import ROUTES
+from noah.web.foreign_pages import refuse_foreign_reads
 from noah.web.forwarded import remote_for_log
 from noah.web.identity import (
     FORWARDED,
@@ -60,11 +64,13 @@ from noah.web.pages.page import PageRoute, prepare_templates, refusal, wants_pag
 from noah.web.pages.routes import PAGES
 from noah.web.paths import path_inside
 from noah.web.problems import CONTENT_TYPE, Problem, bug_of, problem_of, refusal_of
+from noah.web.sse import STREAMS, Streams
 from noah.web.until_shutdown import UNTIL_SHUTDOWN, UntilShutdown
 
 log = logging.getLogger(__name__)
 access = logging.getLogger("noah.web.access")
 
+MOST_CONNECTIONS, MOST_OF_ADDRESS = 4000, 200  # a person's browsers and scripts have some dozens
 LONGEST_BODY = 64 * 1024  # bytes; the longest sensible one is some hundred
 # Bytes of a request's first line, and of a header; for the server's max_line_size and max_field_size. aiohttp answers
 # longer ones itself, and not as RFC 9457 says: more is let through, to the handlers that do.
@@ -102,14 +108,15 @@ def make_site(
     clock: Callable[[], datetime],
     stopping: Callable[[], bool],
 ) -> web.Application:
-    site = web.Application(client_max_size=LONGEST_BODY, middlewares=[_log, _explain, _guard])
+    site = web.Application(client_max_size=LONGEST_BODY, middlewares=[within_limits, _log, _explain, _guard])
+    site[LIMITS] = _limits(settings)
     site[AUTHENTICATOR], site[PEERS] = authenticator, WeakKeyDictionary()
     site[CATALOG], site[HOLDERS] = catalog, holders
     site[BROKER], site[FEED], site[CLUSTERS], site[DOCTOR] = broker, feed, clusters, doctor
     site[HOSTS], site[RELEASES] = hosts, releases
     site[SETTINGS], site[CLOCK], site[UNTIL_SHUTDOWN] = settings, clock, UntilShutdown()
     site[health.HEALTH] = health.Health(store=store, stopping=stopping)
-    site[METRICS] = metrics
+    site[METRICS], site[STREAMS] = metrics, Streams()
     metrics.read_from(broker=broker, clusters=clusters, health=site[health.HEALTH])
     prepare_templates(site)
     prepare_logins(site)
@@ -121,6 +128,18 @@ def make_site(
     site.on_response_prepare.append(_sign)
     site.on_shutdown.append(_let_go)
     return site
+
+
+def _limits(settings: Settings) -> Limits:
+    """Return the limits of the site's connections: the other descriptors are for debuggers, pods and the database."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    proxies = settings.gateway.trusted_proxies
+
+    def is_proxy(address: str) -> bool:
+        return any(ipaddress.ip_address(address.partition("%")[0]) in one for one in proxies)
+
+    most = min(MOST_CONNECTIONS, descriptors // 4)
+    return Limits(most=most, most_of_address=min(MOST_OF_ADDRESS, most), has_many=is_proxy)
 
 
 def _add(site: web.Application, prefix: str, route: AnyRoute) -> None:
@@ -223,5 +242,6 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     refuse_other_names(request)
     refuse_plain_http(request)
     refuse_other_sites(request)
+    refuse_foreign_reads(request)
     request[PRINCIPAL] = await authenticate(request)
     return await handler(request)

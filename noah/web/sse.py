@@ -1,14 +1,17 @@
 """Server-sent events: numbered, with pings; a client that does not read is cut off."""
 
 import asyncio
+import contextlib
 import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from aiohttp import web
 
-from noah.errors import Unavailable
+from noah.errors import TooMany, Unavailable
 from noah.web.api.health import HEALTH
+from noah.web.identity import known_principal
 from noah.web.wire import plain
 
 PING = 15.0  # seconds; load balancers cut what is quiet for a minute
@@ -16,6 +19,32 @@ RETRY = 2000  # milliseconds after which a browser connects again
 # Seconds; a client that reads nothing for so long is cut off. It loses nothing: it comes back with its last ID. Short,
 # because a gateway that stops waits for it.
 STALLED = 5.0
+MOST, MOST_OF_ONE = 1000, 60  # streams; a page that is open has one, a browser a page for each session
+
+
+class Streams:
+    """Counts the streams that are open. Raises TooMany before somebody, or all together, have more than is sensible."""
+
+    def __init__(self, *, most: int = MOST, most_of_one: int = MOST_OF_ONE) -> None:
+        self._most = most
+        self._most_of_one = most_of_one
+        self._open: Counter[str] = Counter()
+
+    @contextlib.contextmanager
+    def one_more(self, watcher: str) -> Iterator[None]:
+        if self._open[watcher] >= self._most_of_one:
+            raise TooMany(f"You watch {self._most_of_one} event streams at once already: end some.")
+        if self._open.total() >= self._most:
+            raise TooMany(f"{self._most} event streams are open, and the gateway has no more: try again later.")
+        self._open[watcher] += 1
+        try:
+            yield
+        finally:
+            self._open[watcher] -= 1
+            self._open += Counter()  # without those that have none
+
+
+STREAMS = web.AppKey("streams", Streams)
 
 
 def frame(id: str, kind: str, data: Mapping[str, Any]) -> bytes:
@@ -74,6 +103,18 @@ async def streamed(
     if request.app[HEALTH].stopping():
         raise Unavailable("The gateway is stopping.")
     stream = EventWriter(last_id)
+    with request.app[STREAMS].one_more(_watcher(request)):
+        return await _stream(request, stream, write)
+
+
+def _watcher(request: web.Request) -> str:
+    principal = known_principal(request)
+    return principal.id if principal is not None else str(request.remote)
+
+
+async def _stream(
+    request: web.Request, stream: EventWriter, write: Callable[[EventWriter], Awaitable[object]]
+) -> web.StreamResponse:
     response = await stream.begin(request)
     try:
         async with asyncio.TaskGroup() as group:

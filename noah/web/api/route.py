@@ -4,6 +4,7 @@ The site and openapi.json are made from the declarations. What a handler takes a
 `Call[QUERY, BODY]` and `Reply[JSON]`.
 """
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,8 +15,9 @@ from pydantic import ValidationError
 
 from noah.core.session.rights import Right
 from noah.errors import BadInput, NoahError
+from noah.http_limits import BODY_WITHIN_S
 from noah.web.identity import principal_of
-from noah.web.problems import UnsupportedType, bad_input
+from noah.web.problems import TooSlow, UnsupportedType, bad_input
 from noah.web.wire import Model, Nothing
 
 Q = TypeVar("Q", bound=Model)
@@ -204,9 +206,12 @@ async def _read_body(request: web.Request, model: type[B]) -> B:
 
 
 async def read_sent(request: web.Request) -> bytes:
-    """Return the body. Raises BadInput if it is cut, or not compressed as its header says."""
+    """Return the body. Raises TooSlow, or BadInput if it is cut, or not compressed as its header says."""
     try:
-        return await request.read()
+        async with asyncio.timeout(BODY_WITHIN_S):
+            return await request.read()
+    except TimeoutError:
+        raise TooSlow() from None
     except web.RequestPayloadError:
         raise BadInput("The body cannot be read: it is cut, or not compressed as its header says.") from None
 

@@ -1,0 +1,24 @@
+"""What a page of another site has a browser ask: no call of the API, not even one that only reads.
+
+A read may be answered to nobody and cost all the same: /api/v1/drift asks all hosts, a doctor runs commands in a pod,
+a watched release is followed. On loopback a browser is believed for its user, whatever page had it ask. A link to one
+of our pages is followed; that is a person's own step. https://www.w3.org/TR/fetch-metadata/ has the headers.
+"""
+
+from aiohttp import web
+
+from noah.errors import Forbidden
+from noah.web.paths import path_inside
+
+_OURS = frozenset({None, "same-origin", "none"})  # none: typed in, or a bookmark
+_API = "/api/"
+
+
+def refuse_foreign_reads(request: web.Request) -> None:
+    """Raise Forbidden for what a browser asks for a page of another site, unless it goes to a page of ours."""
+    if request.headers.get("Sec-Fetch-Site") in _OURS or "Authorization" in request.headers:
+        return
+    goes_there = request.headers.get("Sec-Fetch-Mode") == "navigate" and request.method in ("GET", "HEAD")
+    is_framed = request.headers.get("Sec-Fetch-Dest") not in (None, "document")
+    if not goes_there or is_framed or path_inside(request).startswith(_API):
+        raise Forbidden("A page of another site may not ask anything here.")
