@@ -27,11 +27,13 @@ from noah.access.oidc import OidcProvider
 from noah.catalog.catalog import Catalog
 from noah.catalog.holders import Holders
 from noah.clock import machine_clock
+from noah.core.printable import printable
 from noah.errors import BadSettings, NoahError, Unavailable
 from noah.http_limits import LIMITS, LimitedSite
 from noah.keep_running import keep_running, repeat
 from noah.kube.clusters import Cluster
 from noah.loop_lag import measure_lag
+from noah.process_log import log_to_stderr
 from noah.releases.releases import open_releases
 from noah.sessions.broker import open_broker
 from noah.settings import GatewaySettings, Settings, read_settings, settings_file
@@ -269,14 +271,14 @@ def _allow_descriptors() -> None:
 
 def serve(config: str | None) -> int:
     """`noah serve`: until SIGTERM or Ctrl-C. The exit code."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    log_to_stderr()
     logging.getLogger("alembic").setLevel(logging.WARNING)
     _allow_descriptors()
     try:
         settings = read_settings(settings_file(config))
         run_until_done(_serve(settings))
     except NoahError as e:
-        print(e.sentence, file=sys.stderr)
+        print(printable(e.sentence), file=sys.stderr)
         return 5 if isinstance(e, Unavailable) else 2
     return 0
 

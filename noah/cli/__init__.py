@@ -13,6 +13,7 @@ import click
 
 from noah.cli.exit_codes import ExitCode, exit_code_of
 from noah.cli.terminal import echo
+from noah.core.printable import printable
 from noah.errors import NoahError
 
 INSTALL_SERVER = "pip install 'noah-gateway[server]'"
@@ -113,12 +114,8 @@ def run(args: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     try:
         result = noah.main(args, prog_name=_called(), complete_var=COMPLETION_VARIABLE, standalone_mode=False)
-    except click.ClickException as e:
-        e.show()
-        return e.exit_code
-    except NoahError as e:
-        echo(f"Error: {e.sentence}", err=True)
-        return exit_code_of(e)
+    except (click.ClickException, NoahError) as e:
+        return report(e)
     except ModuleNotFoundError as e:
         missing = (e.name or "").partition(".")[0]
         if missing in ("", "noah"):
@@ -128,6 +125,16 @@ def run(args: list[str] | None = None) -> int:
     except click.Abort:
         return 130  # 128 + SIGINT, as a shell says it
     return result if isinstance(result, int) else 0
+
+
+def report(error: click.ClickException | NoahError) -> int:
+    """Print what a command has raised and return its exit code. The text may be from anywhere."""
+    if isinstance(error, click.ClickException):
+        error.message = printable(error.message, keep="\n\t")
+        error.show()
+        return error.exit_code
+    echo(f"Error: {error.sentence}", err=True)
+    return exit_code_of(error)
 
 
 def _called() -> str:

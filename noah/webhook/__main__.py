@@ -1,11 +1,11 @@
 """The webhook's process: reads its settings as a line of stdin, serves until stdin ends (noah.webhook.process)."""
 
 import asyncio
-import logging
 import sys
 
 from noah.clock import machine_clock
 from noah.errors import BadSettings
+from noah.process_log import log_to_stderr
 from noah.settings import WebhookSettings
 from noah.webhook.process import READY
 from noah.webhook.server import serving
@@ -21,7 +21,7 @@ async def _serve() -> None:
 
 
 def main() -> int:
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    log_to_stderr()
     try:
         asyncio.run(_serve())
     except BadSettings as e:
