@@ -19,7 +19,8 @@ def test_the_api_server_accepts_the_manifests(kubectl: Kubectl) -> None:
     said = kubectl("apply", "--dry-run=server", "--validate=strict", "-f", "-", stdin=whole)
     kinds = [line.split("/")[0] for line in said.splitlines()]
     assert kinds == [
-        *("namespace", "clusterrole.rbac.authorization.k8s.io", "serviceaccount"),
-        *("clusterrolebinding.rbac.authorization.k8s.io", "configmap", "service", "persistentvolumeclaim"),
+        *("namespace", "clusterrole.rbac.authorization.k8s.io", "clusterrole.rbac.authorization.k8s.io"),
+        *("serviceaccount", "clusterrolebinding.rbac.authorization.k8s.io", "configmap", "service", "service"),
+        "persistentvolumeclaim",
         "deployment.apps",
     ]

@@ -27,7 +27,7 @@ def configured() -> Settings:
 @pytest.mark.parametrize("right", [*NEEDED, *WANTED], ids=str)
 def test_what_the_gateway_asks_for_is_granted(right: tuple[str, str, str, str]) -> None:
     verb, group, resource, subresource = right
-    (role,) = objects("ClusterRole")
+    role = next(one for one in objects("ClusterRole") if one["metadata"]["name"] == "noah")
     whole = f"{resource}/{subresource}" if subresource else resource
     assert any(
         verb in rule["verbs"] and group in rule["apiGroups"] and whole in rule["resources"] for rule in role["rules"]
@@ -35,7 +35,8 @@ def test_what_the_gateway_asks_for_is_granted(right: tuple[str, str, str, str]) 
 
 
 def test_the_ports_that_the_configuration_names_are_those_of_the_pod_and_its_service(configured: Settings) -> None:
-    (deployment,), (service,) = objects("Deployment"), objects("Service")
+    (deployment,), (service, debug) = objects("Deployment"), objects("Service")
+    assert [port["port"] for port in debug["spec"]["ports"]] == list(configured.gateway.ports)
     ports = {p["name"]: p["containerPort"] for p in deployment["spec"]["template"]["spec"]["containers"][0]["ports"]}
     assert configured.webhook is not None
     assert ports == {"http": configured.gateway.port, "webhook": configured.webhook.port}
@@ -49,3 +50,23 @@ def test_what_has_to_outlive_the_pod_is_on_its_volume(configured: Settings) -> N
     assert configured.gateway.database.startswith("sqlite:////data/")
     assert configured.webhook.folder.is_relative_to("/data")
     assert configured.access.tokens.is_relative_to("/data")
+
+
+def test_no_right_to_run_commands_is_bound_in_every_namespace() -> None:
+    roles = {one["metadata"]["name"]: one["rules"] for one in objects("ClusterRole")}
+    for binding in objects("ClusterRoleBinding"):
+        for rule in roles[binding["roleRef"]["name"]]:
+            assert rule["resources"] == ["tokenreviews"]
+            assert rule["verbs"] == ["create"]
+
+
+def test_the_gateways_pod_is_as_restricted_as_its_namespace_asks(configured: Settings) -> None:
+    (namespace,), (deployment,) = objects("Namespace"), objects("Deployment")
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    spec = deployment["spec"]["template"]["spec"]
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    for container in (*spec["initContainers"], *spec["containers"]):
+        assert container["securityContext"]["allowPrivilegeEscalation"] is False
+        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert configured.clusters[0].namespaces
