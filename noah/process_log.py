@@ -8,6 +8,7 @@ import logging
 import sys
 from typing import Any
 
+from aiohttp.http_exceptions import HttpProcessingError
 from typing_extensions import override
 
 from noah.core.printable import printable
@@ -29,7 +30,20 @@ class OneLine(logging.Formatter):
         return printable(stack_info, keep="\n\t")
 
 
+class Malformed(logging.Filter):
+    """Makes one line of what a server logs with a traceback when a client sends what is not HTTP."""
+
+    @override
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, HttpProcessingError):
+            record.msg, record.args = f"{record.getMessage()}: {error.message[:200]}", ()
+            record.exc_info = None
+        return True
+
+
 def log_to_stderr() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(OneLine(FORMAT))
+    logging.getLogger("aiohttp.server").addFilter(Malformed())
     logging.basicConfig(level=logging.INFO, handlers=[handler])

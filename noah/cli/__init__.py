@@ -5,6 +5,7 @@ traceback for what somebody typed, configured or switched off.
 """
 
 import importlib
+import io
 import os
 import sys
 from pathlib import Path
@@ -13,7 +14,6 @@ import click
 
 from noah.cli.exit_codes import ExitCode, exit_code_of
 from noah.cli.terminal import echo
-from noah.core.printable import printable
 from noah.errors import NoahError
 
 INSTALL_SERVER = "pip install 'noah-gateway[server]'"
@@ -130,8 +130,9 @@ def run(args: list[str] | None = None) -> int:
 def report(error: click.ClickException | NoahError) -> int:
     """Print what a command has raised and return its exit code. The text may be from anywhere."""
     if isinstance(error, click.ClickException):
-        error.message = printable(error.message, keep="\n\t")
-        error.show()
+        said = io.StringIO()
+        error.show(said)
+        echo(said.getvalue(), err=True, nl=False)
         return error.exit_code
     echo(f"Error: {error.sentence}", err=True)
     return exit_code_of(error)

@@ -130,7 +130,8 @@ class Cluster:
             "spec": {"resourceAttributes": attributes},
         }
         answer = await self.post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
-        return bool(answer["status"]["allowed"])
+        status = answer.get("status")
+        return isinstance(status, Mapping) and status.get("allowed") is True
 
     async def _look(self) -> None:
         while True:

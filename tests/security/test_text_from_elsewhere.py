@@ -91,7 +91,7 @@ def test_an_event_of_a_release_prints_printable_text_only(
         release._line(
             {
                 "at": "2026-01-01T00:00:00.5Z", "kind": kind, "text": evil, "pod": evil, "container": evil,
-                "restart": 0, "hook": evil, "object": evil, "reason": evil, "type": evil, "result": evil, "online": evil,
+                "restart": 0, "hook": evil, "object": evil, "reason": evil, "type": evil, "result": evil,
             }
         )
     )  # fmt: skip

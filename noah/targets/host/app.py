@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import re
 import secrets
 import shlex
 from collections.abc import Callable
@@ -91,7 +92,10 @@ class HostedApp:
             self._fence = secrets.token_hex(4)
             fence = [self._fence]
         found = dict(line.partition(" ")[::2] for line in await self._asked("read", file, *fence))
-        return OptionsFile(base64.b64decode(found["content"]), found["mode"], found["owner"])
+        try:
+            return OptionsFile(base64.b64decode(found["content"], validate=True), found["mode"], found["owner"])
+        except (KeyError, ValueError):
+            raise Unavailable(f"{self.where} answers with something that is not an options file.") from None
 
     async def replace_options(self, file: str, was: bytes, becomes: bytes) -> None:
         """Replace the file's content, all or nothing. CannotDebug if that fails, or somebody else changed it."""
@@ -172,7 +176,11 @@ class HostedApp:
 
 def _jvms(lines: list[str]) -> list[Jvm]:
     found = [line.split() for line in lines]
-    return [Jvm(int(words[1]), words[2], words[3] == "onjcmd") for words in found if words[:1] == ["jvm"]]
+    return [
+        Jvm(int(words[1]), words[2], words[3] == "onjcmd")
+        for words in found
+        if words[:1] == ["jvm"] and len(words) == 4 and re.fullmatch(r"[0-9]{1,9}", words[1], re.ASCII)
+    ]
 
 
 def sleeps(answer: Answer) -> bool:
