@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.cluster.conftest import Kubectl, until
-from tests.cluster.promise.execs import AuditLog
+from tests.cluster.execs import AuditLog
 from tests.cluster.promise.outages import cluster
 from tests.cluster.promise.probed_app import ProbedApp, come_up, pod_of, session_on
 from tests.cluster.promise.scripted_debugger import ScriptedDebugger, attached

@@ -24,6 +24,8 @@ from noah import __version__
 from noah.access.authenticator import Authenticator
 from noah.access.kubernetes_tokens import KubernetesTokens
 from noah.access.oidc import OidcProvider
+from noah.access.permissions import open_permissions
+from noah.access.trail import open_trail
 from noah.catalog.catalog import Catalog
 from noah.catalog.holders import Holders
 from noah.clock import machine_clock
@@ -92,10 +94,13 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
         }
         # Before anything touches a session: a gateway that cannot listen must leave them to the one that does.
         listener = stack.enter_context(_bound(settings))
+        trail = await stack.enter_async_context(open_trail(store.trail, clock=clock, lines_to=settings.trail.lines))
+        await trail.note_grants([one.model_dump(mode="json") for one in settings.grants])
         feed = Feed(epoch=secrets.token_hex(4), clock=clock)
         clusters = {c.name: await stack.enter_async_context(Cluster(c, clock=clock)) for c in settings.clusters}
         kubernetes = KubernetesTokens(settings.access.kubernetes, {name: one.post for name, one in clusters.items()})
         authenticator = Authenticator(settings, store, providers=providers, kubernetes=kubernetes, clock=clock)
+        permissions = open_permissions(settings, clusters)
         metrics = Metrics()
         catalog, holders = Catalog(), Holders()
         pods = Pods(clusters, catalog=catalog, holders=holders)
@@ -113,12 +118,14 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
                 settings=settings,
                 clock=clock,
                 took=metrics.took,
+                permissions=permissions,
+                trail=trail,
             )
         )
         releases = await stack.enter_async_context(
             open_releases(clusters=clusters, store=store, feed=feed, live=broker.live, clock=clock)
         )
-        await stack.enter_async_context(tidying(store, clock))
+        await stack.enter_async_context(tidying(store, clock, keep_trail=settings.trail.keep))
         await stack.enter_async_context(_measuring_lag(metrics.lagged))
         if settings.webhook is not None:
             await stack.enter_async_context(webhook_process(settings.webhook))
@@ -126,6 +133,7 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
             authenticator=authenticator,
             catalog=catalog,
             holders=holders,
+            permissions=permissions,
             broker=broker,
             releases=releases,
             feed=feed,
@@ -134,6 +142,7 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
             hosts=hosts,
             settings=settings,
             store=store,
+            trail=trail,
             metrics=metrics,
             clock=clock,
             stopping=lambda: stopping,
@@ -192,10 +201,12 @@ async def _listening(site: web.Application, listener: socket.socket, gateway: Ga
 
 
 @contextlib.asynccontextmanager
-async def tidying(store: Store, clock: Clock, *, every_s: float = TIDY_EVERY_S) -> AsyncIterator[None]:
+async def tidying(
+    store: Store, clock: Clock, *, keep_trail: timedelta, every_s: float = TIDY_EVERY_S
+) -> AsyncIterator[None]:
     async def tidy() -> None:
         await clock.set_by(store)
-        await store.forget_before(KEPT)
+        await store.forget_before(KEPT, trail=keep_trail)
 
     async with asyncio.TaskGroup() as group:
         name = "tidy the store"

@@ -107,9 +107,12 @@ class _Listener(_Part):
 
 class GatewaySettings(_Listener):
     listen: Address = "127.0.0.1:7070"
-    # The host in what people copy into their IDE. Debug ports are bound at listen's host.
+    # The host in what people copy into their IDE, if debug ports are reached from other machines.
     advertised_host: str = "127.0.0.1"
     debug_ports: PortRange = "20000-20999"
+    # Who reaches a debug port runs code in the JVM: it asks for an address, and for no login. So the ports of a
+    # gateway beyond loopback are on its own loopback (where `ssh -L` leads) unless this is set.
+    debug_ports_beyond_loopback: bool = False
     database: str = "sqlite:///noah.db"
     # Where browsers find the gateway behind a reverse proxy: SCHEME://HOST[:PORT]/PATH/; none: at listen.
     public_url: PublicUrl | None = None
@@ -133,6 +136,21 @@ class GatewaySettings(_Listener):
     def is_own_machines(self) -> bool:
         """True if nobody but programs of this machine can ask, for all that the settings say."""
         return self.is_on_loopback and self.public_url is None and not self.trusted_proxies
+
+    @property
+    def are_debug_ports_near(self) -> bool:
+        """True if debug ports are reached from this machine only."""
+        return self.is_on_loopback or not self.debug_ports_beyond_loopback
+
+    @property
+    def debug_host(self) -> str:
+        """Return the address at which debug ports are bound."""
+        return self.host if self.is_on_loopback or self.debug_ports_beyond_loopback else "127.0.0.1"
+
+    @property
+    def shown_debug_host(self) -> str:
+        """Return the host in what people copy into their IDE."""
+        return "127.0.0.1" if self.are_debug_ports_near and not self.is_on_loopback else self.advertised_host
 
     @property
     def ports(self) -> range:
@@ -170,11 +188,16 @@ class SessionSettings(_Part):
     default_length: Length = timedelta(hours=2)
     # A working day with a margin; a session can be extended.
     longest: Length = timedelta(hours=12)
+    # From its beginning, however often it is extended.
+    longest_in_all: Length = timedelta(hours=72)
     # How long the whole VM may stand still before the gateway resumes it; none: as long as the developer likes.
     pause_budget: Length | None = None
 
     @model_validator(mode="after")
     def _default_is_allowed(self) -> Self:
+        if self.longest > self.longest_in_all:
+            longest, in_all = format_duration(self.longest), format_duration(self.longest_in_all)
+            raise ValueError(f"longest ({longest}) is longer than longest_in_all ({in_all})")
         if self.default_length > self.longest:
             default, longest = format_duration(self.default_length), format_duration(self.longest)
             raise ValueError(f"default_length ({default}) is longer than longest ({longest})")
@@ -203,6 +226,13 @@ class ClusterSettings(_Part):
     pod_networks: tuple[Network, ...] = ()
     # Where the pods see the gateway come from, for socat's range=; none: the address that the kernel would use.
     gateway_range: str | None = None
+    # What the cluster puts before the names of people and groups of an OIDC provider (--oidc-username-prefix and
+    # --oidc-groups-prefix of its API server), for the reviews of what they may do there.
+    user_prefix: str = ""
+    group_prefix: str = ""
+    # As whom commands are run in pods: the gateway itself, or the person whose session it is, by impersonation, so that
+    # the cluster's audit log and its admission see them. Whom the cluster cannot know is always served as the gateway.
+    exec_as: Literal["gateway", "user"] = "gateway"
 
     @model_validator(mode="after")
     def _one_way_in(self) -> Self:
@@ -349,6 +379,40 @@ class ProxyLoginSettings(_Part):
         return self
 
 
+def _area_pattern(text: str) -> str:
+    kind, *rest = text.split("/")
+    parts = {"pod": 2, "host": 2, "local": 1}.get(kind)
+    if text != "*" and (len(rest) != parts or not all(rest)):
+        raise ValueError(f"{text[:60]!r} is not a pattern: write pod/CLUSTER/NAMESPACE, host/HOST/APP, local/NAME or *")
+    return text
+
+
+class GrantSettings(_Part):
+    """A list of rights that some people have, beside what the clusters' own RBAC allows them."""
+
+    rights: Annotated[
+        tuple[Literal["see", "read_logs", "debug", "free", "operate", "read_trail"], ...], Field(min_length=1)
+    ]
+    users: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    # Patterns, with * and ? in each part: pod/CLUSTER/NAMESPACE, host/HOST/APP, local/NAME; "*": everything.
+    targets: tuple[Annotated[str, AfterValidator(_area_pattern)], ...] = ("*",)
+
+    @model_validator(mode="after")
+    def _is_somebodys(self) -> Self:
+        if not (self.users or self.groups):
+            raise ValueError("a grant names users or groups")
+        return self
+
+
+class TrailSettings(_Part):
+    """The part about the trail, which tells what people and debuggers did."""
+
+    keep: Length = timedelta(days=365)
+    # A file that every row is appended to as a line of JSON; "-": stdout; none: the database only.
+    lines: str = ""
+
+
 class AccessSettings(_Part):
     """The part that says who may come in."""
 
@@ -363,6 +427,25 @@ class AccessSettings(_Part):
     # How long somebody stays logged in: without using it, and at all.
     login_idle: Length = timedelta(hours=12)
     login_longest: Length = timedelta(days=7)
+    # A session's `allow` lies within these, or is the address that its owner asks from.
+    allow_at_most: tuple[Network, ...] = tuple(
+        ipaddress.ip_network(one)
+        for one in (
+            "127.0.0.0/8",
+            "10.0.0.0/8",
+            "172.16.0.0/12",
+            "192.168.0.0/16",
+            "100.64.0.0/10",
+            "::1/128",
+            "fc00::/7",
+            "fe80::/10",
+        )
+    )
+    # Of one person: sessions at a time, and requests.
+    sessions_per_person: Annotated[int, Field(ge=1)] = 20
+    requests_per_minute: Annotated[int, Field(ge=60)] = 1200
+    # Those of the namespaces kube-* in which something may be debugged at all.
+    system_namespaces: tuple[str, ...] = ()
 
 
 class Settings(_Part):
@@ -371,6 +454,8 @@ class Settings(_Part):
     clusters: tuple[ClusterSettings, ...] = ()
     webhook: WebhookSettings | None = None
     access: AccessSettings = AccessSettings()
+    grants: tuple[GrantSettings, ...] = ()
+    trail: TrailSettings = TrailSettings()
     local: tuple[Local, ...] = ()
     hosts: tuple[Host, ...] = ()
     # Prints more of them, as JSON with the same keys, when the gateway starts: for people who have a CMDB.

@@ -15,6 +15,7 @@ from typing import Any
 import aiohttp
 
 from noah.access.tokens import TokenFile
+from noah.core.session.principal import OPERATORS
 
 COMES_UP_WITHIN = 60.0  # seconds, on a busy machine
 
@@ -41,7 +42,7 @@ class Api:
     def token(self, user: str) -> str:
         if user not in self._tokens:
             now = datetime.now(UTC)
-            self._tokens[user] = self._file.create(user, groups=[], now=now, expires_at=None)
+            self._tokens[user] = self._file.create(user, groups=[OPERATORS], now=now, expires_at=None)
         return self._tokens[user]
 
     def headers(self, user: str = "ada") -> dict[str, str]:

@@ -1,11 +1,12 @@
 """People for tests: whom a token of the gateway stands for."""
 
-from noah.core.session.principal import Principal, PrincipalKind
+from noah.core.session.principal import OPERATORS, Principal, PrincipalKind
 
 
-def person(name: str, *groups: str) -> Principal:
+def person(name: str) -> Principal:
+    """Somebody who may do everything."""
     return Principal(
-        kind=PrincipalKind.TOKEN, issuer="", subject=name, name=name, groups=frozenset(groups), proof="a test"
+        kind=PrincipalKind.TOKEN, issuer="", subject=name, name=name, groups=frozenset({OPERATORS}), proof="a test"
     )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 
+from noah.core.session.rights import area_of, namespace_area
 from noah.core.session.target import PodTarget, Target
 
 END = "\0"  # of an app's name in a key; sorts before all that names are made of, so an app's targets stay together
@@ -19,6 +20,13 @@ class AppPlace:
     cluster: str | None
     namespace: str | None
     kind: str
+
+    @cached_property
+    def area(self) -> str | None:
+        """Return the area of all of its targets; hosts are areas each."""
+        if self.cluster is None or self.namespace is None:
+            return None
+        return namespace_area(self.cluster, self.namespace)
 
     @cached_property
     def key(self) -> str:
@@ -42,6 +50,10 @@ class TargetInfo:
     @cached_property
     def name(self) -> str:
         return str(self.target)
+
+    @cached_property
+    def area(self) -> str:
+        return area_of(self.target)
 
     @cached_property
     def key(self) -> str:

@@ -103,3 +103,61 @@ def resume(*, session: str, cluster: str | None, namespace: str | None, output: 
         name=name,
         text=lambda: printable(f"{found['target']} runs. Attach again when you like."),
     )
+
+
+@click.command()
+@session_argument
+@click.argument("colleague", metavar="NAME")
+@place_options
+@click.option("--hand-over", "to", flag_value="take", help="They may become its owner too, by `noah take`.")
+@click.option("--stop", "to", flag_value="", help="They may not any more.")
+@output_option
+def share(
+    *, session: str, colleague: str, cluster: str | None, namespace: str | None, to: str | None, output: str | None
+) -> None:
+    """Let a colleague join your session, who logs in as you do.
+
+    They may then attach (`noah join`), extend it and resume. They need the right to debug there all the same.
+    """
+    gateway = client_from_environment()
+    session_id = find_session(gateway, session, cluster=cluster, namespace=namespace)
+    body = {"with": colleague, "to": "join" if to is None else to or None}
+    _, found = gateway.post(session_path(session_id, "/share"), body)
+    what = "may not join it any more" if to == "" else "may take it over" if to else "may join it"
+    print_one(
+        found,
+        output,
+        COLUMNS,
+        name=name,
+        text=lambda: printable(f"{found['target']}: {colleague} {what}: {session_id}."),
+    )
+
+
+@click.command()
+@session_argument
+@place_options
+@output_option
+def join(*, session: str, cluster: str | None, namespace: str | None, output: str | None) -> None:
+    """Attach to a session that is shared with you: prints the address for your IDE."""
+    gateway = client_from_environment()
+    session_id = find_session(gateway, session, cluster=cluster, namespace=namespace)
+    _, found = gateway.post(session_path(session_id, "/join"))
+    print_one(
+        found,
+        output,
+        COLUMNS,
+        name=name,
+        text=lambda: printable(f"Point your debugger at {found['host']}:{found['port']}."),
+    )
+
+
+@click.command()
+@session_argument
+@place_options
+@output_option
+def take(*, session: str, cluster: str | None, namespace: str | None, output: str | None) -> None:
+    """Become the owner of a session that is handed over to you."""
+    gateway = client_from_environment()
+    session_id = find_session(gateway, session, cluster=cluster, namespace=namespace)
+    _, found = gateway.post(session_path(session_id, "/take"))
+    print_one(found, output, COLUMNS, name=name, text=lambda: printable(f"{found['target']} is yours {until(found)}."))

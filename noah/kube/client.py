@@ -18,6 +18,7 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
+from noah.core.session.rights import KnownAs
 from noah.errors import Unavailable
 from noah.kube import bounded_json
 from noah.kube.access import FRESH_S, LOAD_TIMEOUT_S, Access, Way
@@ -107,18 +108,29 @@ class Client:
         finally:
             answer.close()
 
-    async def upgrade(self, path: str, params: Params, *, protocols: str, timeout: float) -> aiohttp.ClientResponse:
-        """A WebSocket handshake: an answer with status 101 whose connection is the caller's, or any other status."""
+    async def upgrade(
+        self, path: str, params: Params, *, protocols: str, timeout: float, on_behalf: KnownAs | None = None
+    ) -> aiohttp.ClientResponse:
+        """A WebSocket handshake: an answer with status 101 whose connection is the caller's, or any other status.
+
+        *on_behalf*: the user of the cluster whom the gateway impersonates.
+        """
         key = base64.b64encode(os.urandom(16))
-        headers = {
-            # A kubelet's exec answers 406 to anybody who accepts JSON only.
-            "Accept": "*/*",
-            "Connection": "Upgrade",
-            "Upgrade": "websocket",
-            "Sec-WebSocket-Version": "13",
-            "Sec-WebSocket-Key": key.decode(),
-            "Sec-WebSocket-Protocol": protocols,
-        }
+        headers = CIMultiDict(
+            {
+                # A kubelet's exec answers 406 to anybody who accepts JSON only.
+                "Accept": "*/*",
+                "Connection": "Upgrade",
+                "Upgrade": "websocket",
+                "Sec-WebSocket-Version": "13",
+                "Sec-WebSocket-Key": key.decode(),
+                "Sec-WebSocket-Protocol": protocols,
+            }
+        )
+        if on_behalf is not None:
+            headers["Impersonate-User"] = on_behalf.user
+            for group in on_behalf.groups:
+                headers.add("Impersonate-Group", group)
         async with self._within(timeout):
             answer = await self._send(STREAMS, _Request("GET", path, params, headers))
         proof = base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest()).decode()

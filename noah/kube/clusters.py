@@ -7,7 +7,7 @@ asked again until it is.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Self
 
@@ -42,6 +42,13 @@ WANTED = (
     *(("get", "apps", kind, "") for kind in ("deployments", "statefulsets", "daemonsets")),
     *(("list", "apps", kind, "") for kind in ("replicasets", "controllerrevisions")),
 )
+
+
+# For the reviews of what people may do who have logged in.
+TO_REVIEW = ("create", "authorization.k8s.io", "subjectaccessreviews", "")
+# To run commands as the person whose session it is. Limit it by resourceNames to those who debug: the right to
+# impersonate anybody is that of a cluster's admin.
+TO_IMPERSONATE = (("impersonate", "", "users", ""), ("impersonate", "", "groups", ""))
 
 
 class Cluster:
@@ -115,9 +122,19 @@ class Cluster:
         missing: list[str] = []
         for scope in scopes:
             inside = f" in namespace {scope}" if scope else ""
-            missing += [_named(right) + inside for right in NEEDED if not await self._may(right, scope)]
+            missing += [_named(right) + inside for right in self._needed if not await self._may(right, scope)]
             missing += [_named(right) + inside + " (optional)" for right in WANTED if not await self._may(right, scope)]
+        if not await self._may(TO_REVIEW, None):
+            missing.append(_named(TO_REVIEW) + " (for people who log in)")
+        if self.settings.exec_as == "user":
+            impersonate = [_named(right) for right in TO_IMPERSONATE if not await self._may(right, None)]
+            missing += [f"{named} (or some of them, by name)" for named in impersonate]
         return missing
+
+    @property
+    def _needed(self) -> Sequence[tuple[str, str, str, str]]:
+        """Return what the gateway itself has to have: where it runs commands as people, they have the right to exec."""
+        return [right for right in NEEDED if self.settings.exec_as == "gateway" or right[3] != "exec"]
 
     async def _may(self, right: tuple[str, str, str, str], namespace: str | None) -> bool:
         verb, group, resource, subresource = right

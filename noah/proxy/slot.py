@@ -196,7 +196,10 @@ class Slot:
             self.attached = self.vm = None
             self._change()
             self._notice(
-                EventKind.DETACHED, f"The debugger of {holder.address} is gone: {holder.ended}.", **holder.summary()
+                EventKind.DETACHED,
+                f"The debugger of {holder.address} is gone: {holder.ended}.",
+                **holder.summary(),
+                commands=dict(holder.commands()),
             )
         holder.over.set()
 

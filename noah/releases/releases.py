@@ -89,7 +89,7 @@ class Releases:
             return stream
         release = await self._store.releases.get(id)
         if release is None:
-            raise NotFound(f"There is no release {id[:40]!r}, or not any more: `noah release list` lists them.")
+            raise no_such_release(id)
         return Stream(release, Journal(await self._store.releases.events(id)), is_over=True)
 
     async def find(
@@ -341,6 +341,10 @@ class Releases:
         self._is_stopping = True
         for task in self._tasks:
             task.cancel()
+
+
+def no_such_release(id: str) -> NotFound:
+    return NotFound(f"There is no release {id[:40]!r}, or not any more: `noah release list` lists them.")
 
 
 async def _forget_deleted(noticing: Noticing) -> None:

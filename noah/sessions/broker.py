@@ -5,16 +5,19 @@ A request is written into the store and wakes the session's task; the task alone
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
+from functools import partial
 
+from noah.access.permissions import Permissions
+from noah.access.trail import Trail
 from noah.catalog.holders import Holders
 from noah.catalog.target_info import TargetInfo
 from noah.core.page import Page
 from noah.core.session.event_kind import EventKind
 from noah.core.session.principal import Principal
-from noah.core.session.session import EndReason, Session, Status
+from noah.core.session.session import EndReason, Session, Share, Status
 from noah.core.session.target import Target, Wanted
 from noah.duration import format_duration
 from noah.errors import AlreadyDebugged, BadInput, Conflict, NeedsRestart, NotFound
@@ -73,7 +76,7 @@ class Broker:
             return task.live
         session = await self._store.get(session_id)
         if session is None:
-            raise NotFound(f"There is no session {session_id[:40]!r}: `noah sessions --all` lists them.")
+            raise no_such_session(session_id)
         if session.ended_at is None and (task := await self._ownership.adopt(session_id)):
             return task.live
         return (await self._with_audits([session]))[0]
@@ -87,10 +90,14 @@ class Broker:
         status: Status | None = None,
         end_reason: EndReason | None = None,
         state: str = "live",
+        seen_by: tuple[str, Collection[str]] | None = None,
         limit: int = 100,
         after: str | None = None,
     ) -> Page[LiveSession]:
-        """Return a page, newest first. The store knows the status ended only; others are looked up by ID."""
+        """Return a page, newest first. The store knows the status ended only; others are looked up by ID.
+
+        *seen_by*: an owner's ID and areas; only the sessions of that owner, or in one of those areas.
+        """
         ids: list[str] | None = None
         if status is Status.ENDED:
             state = "ended"
@@ -103,10 +110,15 @@ class Broker:
             state=state,
             end_reason=end_reason,
             ids=ids,
+            seen_by=seen_by,
             limit=limit,
             after=after,
         )
         return Page(await self._with_audits(page.items), page.after, page.total, page.before)
+
+    async def areas(self) -> Collection[str]:
+        """Return every area that has sessions, ended ones included."""
+        return await self._store.areas()
 
     async def _with_audits(self, sessions: Sequence[Session]) -> list[LiveSession]:
         """Return live ones as their tasks see them, ended ones with the audit that was kept."""
@@ -122,7 +134,7 @@ class Broker:
 
     async def enable(
         self,
-        wanted: Wanted,
+        info: TargetInfo,
         *,
         owner: Principal,
         length: timedelta | None = None,
@@ -138,7 +150,7 @@ class Broker:
         *confirm_restart*: the app may be restarted for it; NeedsRestart if it has to be and may not.
         """
         length = self._checked(length or self._settings.sessions.default_length)
-        info = await self.resolve(wanted)
+        self._refuse_too_many(owner, info.target)
         if info.needs_restart and not confirm_restart and self.holder(info.target) is None:
             raise NeedsRestart(info.needs_restart)
         while True:
@@ -170,10 +182,47 @@ class Broker:
                 return task.live, False
             return self._ownership.start(LiveSession(session)).live, True
 
+    def _refuse_too_many(self, owner: Principal, target: Target) -> None:
+        most = self._settings.access.sessions_per_person
+        theirs = [live.session for live in self.live() if live.session.owner == owner and not live.session.is_over]
+        if len(theirs) >= most and all(session.target != target for session in theirs):
+            raise Conflict(f"You have {len(theirs)} sessions, and a person has at most {most}: end one of them first.")
+
     async def extend(self, session_id: str, *, by: Principal, length: timedelta) -> LiveSession:
         task = self._task(await self.get(session_id))
         checked = self._checked(length)
+        longest = self._settings.sessions.longest_in_all
+        if self._clock() + checked > task.live.session.created_at + longest:
+            most = format_duration(longest)
+            raise Conflict(f"A session lasts at most {most} in all: end this one, and enable debugging again.")
         await task.write(lambda: self._store.extend(session_id, until_from_now=checked))
+        return task.live
+
+    async def renew(self, person: Principal) -> None:
+        """Note the groups that a person has now in their sessions: those may have gone with which they enabled them."""
+        for live in self.live():
+            owner = live.session.owner
+            if owner == person and owner.groups != person.groups and not live.session.is_over:
+                task, id = self._task(live), live.session.id
+                await task.write(partial(self._store.give, id, owner=person))
+                await task.check_right()
+
+    async def share(self, session_id: str, *, with_: str, share: Share | None) -> LiveSession:
+        """Let the principal with the ID *with_* do that with the session; None: nothing any more."""
+        task = self._task(await self.get(session_id))
+        await task.write(lambda: self._store.share(session_id, who=with_, share=share))
+        return task.live
+
+    async def join(self, session_id: str, *, network: str) -> LiveSession:
+        """Let a debugger come from one network more."""
+        task = self._task(await self.get(session_id))
+        await task.write(lambda: self._store.allow(session_id, network=network))
+        return task.live
+
+    async def take(self, session_id: str, *, by: Principal) -> LiveSession:
+        """Make *by* the owner."""
+        task = self._task(await self.get(session_id))
+        await task.write(lambda: self._store.give(session_id, owner=by))
         return task.live
 
     async def end(self, session_id: str, *, by: Principal) -> LiveSession:
@@ -244,6 +293,10 @@ class Broker:
         self._ownership.forget(live.session.id)
 
 
+def no_such_session(session_id: str) -> NotFound:
+    return NotFound(f"There is no session {session_id[:40]!r}: `noah sessions --all` lists them.")
+
+
 @asynccontextmanager
 async def open_broker(
     *,
@@ -254,6 +307,8 @@ async def open_broker(
     settings: Settings,
     clock: Callable[[], datetime],
     took: Callable[[float], None],
+    permissions: Permissions,
+    trail: Trail,
     adopt_every_s: float = ADOPT_EVERY_S,
 ) -> AsyncIterator[Broker]:
     """Sessions live as long as this context; leaving it closes ports and leaves the targets as they are."""
@@ -268,6 +323,8 @@ async def open_broker(
             gateway=settings.gateway,
             clock=clock,
             took=took,
+            permissions=permissions,
+            trail=trail,
         )
         broker = Broker(ownership, kinds=kinds, holders=holders, store=store, feed=feed, settings=settings, clock=clock)
         await ownership.adopt_all()

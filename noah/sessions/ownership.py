@@ -9,6 +9,8 @@ import asyncio
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
+from noah.access.permissions import Permissions
+from noah.access.trail import Trail
 from noah.catalog.holders import Holders
 from noah.core.session.audit import left_behind
 from noah.sessions.audits import Audits
@@ -35,6 +37,8 @@ class Ownership:
         gateway: GatewaySettings,
         clock: Callable[[], datetime],
         took: Callable[[float], None],
+        permissions: Permissions,
+        trail: Trail,
     ) -> None:
         self._group = group
         self._kinds = kinds
@@ -45,6 +49,8 @@ class Ownership:
         self._gateway = gateway
         self._clock = clock
         self._took = took
+        self._permissions = permissions
+        self._trail = trail
         self._tasks: dict[str, SessionTask] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
         self._past_traffic = Traffic()
@@ -74,6 +80,8 @@ class Ownership:
             gateway=self._gateway,
             clock=self._clock,
             took=self._took,
+            permissions=self._permissions,
+            trail=self._trail,
         )
         self._tasks[session.id] = task
         self._holders.put(session.id, session.target)

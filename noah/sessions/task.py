@@ -17,6 +17,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from noah.access.permissions import Permissions
+from noah.access.trail import Trail
 from noah.backoff import Backoff
 from noah.catalog.holders import Holders
 from noah.core.session.event_kind import EventKind
@@ -38,9 +40,12 @@ from noah.core.session.lifecycle import (
     word_on,
 )
 from noah.core.session.principal import Principal, PrincipalKind
+from noah.core.session.rights import Allowed, Denied, Right, Verdict, area_of
 from noah.core.session.session import EndReason, Presence, Session
 from noah.core.session.target import Target
-from noah.errors import AlreadyDebugged, CannotDebug, NoahError, RolledBack, Unavailable
+from noah.core.session.trail import Outcome, TrailCode
+from noah.errors import AlreadyDebugged, CannotDebug, Forbidden, NoahError, RolledBack, Unavailable
+from noah.keep_running import repeat
 from noah.proxy.listener import Listener
 from noah.proxy.slot import Slot
 from noah.sessions.announce import Announcer
@@ -61,6 +66,14 @@ STEADY_AFTER = 20.0  # seconds that a held forwarder lasts until losing it count
 FAILS_WITHIN = 120.0  # seconds; a session that is older was ready once, before the gateway's last start if not since
 TAKEN = "A debugger is attached to {} past the gateway: the session goes on when it detaches."
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0  # seconds between attempts that fail
+# A cluster's answer is remembered for half a minute: so a right that is taken away ends a session within a minute.
+CHECK_RIGHT_EVERY_S = 20.0
+# What of a session's port is kept in the trail.
+RECORDED = {
+    EventKind.ATTACHED: (TrailCode.ATTACHED, Outcome.DONE),
+    EventKind.DETACHED: (TrailCode.DETACHED, Outcome.DONE),
+    EventKind.REFUSED: (TrailCode.REFUSED, Outcome.DENIED),
+}
 
 
 class SessionTask:
@@ -76,6 +89,9 @@ class SessionTask:
         gateway: GatewaySettings,
         clock: Callable[[], datetime],
         took: Callable[[float], None],
+        permissions: Permissions,
+        trail: Trail,
+        check_right_every_s: float = CHECK_RIGHT_EVERY_S,
     ) -> None:
         self.live = live
         self._kinds = kinds
@@ -84,6 +100,9 @@ class SessionTask:
         self._audits = audits
         self._gateway = gateway
         self._clock = clock
+        self._permissions = permissions
+        self._trail = trail
+        self._check_right_every_s = check_right_every_s
         self._announcer = Announcer(live, feed=feed, clock=clock, took=took)
         self._link = self._new_link()
         self._reporter = Reporter(live, link=lambda: self._link, clock=clock, changed=self._announcer.changes)
@@ -117,10 +136,18 @@ class SessionTask:
     async def run(self) -> None:
         try:
             async with asyncio.TaskGroup() as group:
-                reporting = group.create_task(self._reporter.run(), name=f"word on {self.live.session.id}")
+                session_id = self.live.session.id
+                beside = [
+                    group.create_task(self._reporter.run(), name=f"word on {session_id}"),
+                    group.create_task(
+                        repeat(self.check_right, name=f"the right to {session_id}", every_s=self._check_right_every_s),
+                        name=f"right to {session_id}",
+                    ),
+                ]
                 while self.live.session.ended_at is None:
                     await self._once()
-                reporting.cancel()
+                for task in beside:
+                    task.cancel()
         finally:
             await self._close("the gateway is stopping")
             await self._link.close()
@@ -130,6 +157,22 @@ class SessionTask:
             self.live.listener.close()
         if self.live.slot is not None:
             await self.live.slot.close(why)
+
+    async def check_right(self) -> None:
+        """End the session if its owner may not debug the target any more. A cluster's silence ends nothing."""
+        session = self.live.session
+        verdict = await self._verdict()
+        if isinstance(verdict, Allowed) or not verdict.is_certain or self.live.session.is_over:
+            return
+        sentence = f"The right to debug was taken away. {verdict.sentence}"
+        self._announcer.step(sentence)
+        self._record(TrailCode.RIGHT_LOST, outcome=Outcome.DENIED, sentence=verdict.sentence)
+        reason = EndReason.RIGHT_LOST
+        await self.write(lambda: self._store.ask_end(session.id, reason=reason, detail=sentence, by=None))
+
+    async def _verdict(self) -> Verdict:
+        session = self.live.session
+        return await self._permissions.decide(Right.DEBUG, area_of(session.target), session.owner)
 
     async def _once(self) -> None:
         self._awake.clear()
@@ -242,7 +285,6 @@ class SessionTask:
 
     async def _open_port(self) -> None:
         session, gateway = self.live.session, self._gateway
-        networks = [ipaddress.ip_network(one, strict=False) for one in session.allow]
         slot = self.live.slot
         if slot is None:
             slot = self.live.slot = Slot(
@@ -256,10 +298,10 @@ class SessionTask:
             await slot.open()
         listener = Listener(
             slot,
-            host=gateway.host,
+            host=gateway.debug_host,
             port=session.port,
-            admits=lambda address: any(ipaddress.ip_address(address) in network for network in networks),
-            admits_user=lambda uid: _may_attach(uid, session.owner, gateway.debug_port_users),
+            admits=self._admits,
+            admits_user=lambda uid: _may_attach(uid, self.live.session.owner, gateway.debug_port_users),
         )
         try:
             await listener.open()
@@ -272,6 +314,11 @@ class SessionTask:
             await self.write(lambda: self._store.move_port(session.id, ports=gateway.ports, avoid={session.port}))
         else:
             self.live.listener = listener
+
+    def _admits(self, address: str) -> bool:
+        """Ask the session each time: who joins it brings an address."""
+        networks = (ipaddress.ip_network(one, strict=False) for one in self.live.session.allow)
+        return any(ipaddress.ip_address(address) in network for network in networks)
 
     def _slot_changed(self) -> None:
         self.live.note_vm()
@@ -286,10 +333,18 @@ class SessionTask:
             self._reporter.repeat()
             return
         self._announcer.notice(kind, data)
+        if kind in RECORDED:
+            code, outcome = RECORDED[kind]
+            kept = ("commands", "bytes_in", "bytes_out", "debugger", "reason")
+            more = {name: data[name] for name in kept if name in data}
+            self._record(code, outcome=outcome, address=data["address"], sentence=data["text"], more=more)
         if kind in (EventKind.ATTACHED, EventKind.DETACHED):
             self._audits.save_soon(self.live.session.id)
 
     async def _dial(self, factory: Callable[[], asyncio.BufferedProtocol]) -> asyncio.Transport:
+        verdict = await self._verdict()
+        if isinstance(verdict, Denied):
+            raise Forbidden(verdict.sentence) if verdict.is_certain else Unavailable(verdict.sentence)
         if not self.live.facts.forwarder_alive:
             raise Unavailable(
                 self.live.reason or f"{self.live.session.target} is not ready yet: try again in a moment."
@@ -365,6 +420,12 @@ class SessionTask:
     def _new_link(self) -> Link:
         kind = self._kinds[self.live.session.target.kind]
         return kind.link(self.live.session, changed=lambda: self.wake(look=True), step=self._announcer.step)
+
+    def _record(self, code: TrailCode, **more: Any) -> None:
+        """Add a row of the trail; *more* is what Entry has."""
+        session = self.live.session
+        target = str(session.target)
+        self._trail.record(code, who=session.owner, via="debug port", target=target, session=session.id, **more)
 
     def _why_over(self) -> str:
         session = self.live.session

@@ -1,5 +1,6 @@
 """The statements about edits of options files on hosts."""
 
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import RowMapping, insert, select, update
@@ -7,9 +8,11 @@ from sqlalchemy.exc import IntegrityError
 
 from noah.core.host.edits import EditState, HostEdit
 from noah.core.session.target import HostTarget, parse_target
+from noah.core.session.trail import Entry, TrailCode
 from noah.errors import Conflict
 from noah.store.database import Database, violated
 from noah.store.tables import ONE_OPEN_EDIT, host_edits, is_live, is_open, sessions
+from noah.store.trail import append
 
 
 class EditStore:
@@ -22,6 +25,7 @@ class EditStore:
             async with self._database.writing() as connection:
                 row = {**_row_of(edit), "created_at": await self._database.now(connection)}
                 await connection.execute(insert(host_edits).values(row))
+                await append(connection, [_entry(edit, EditState.PLANNED, at=row["created_at"])])
         except IntegrityError as e:
             if violated(e) != ONE_OPEN_EDIT:
                 raise
@@ -40,7 +44,10 @@ class EditStore:
         values: dict[str, Any] = {"state": state, "session": session or edit.session, "why": why or edit.why}
         async with self._database.writing() as connection:
             unchanged = (host_edits.c.id == edit.id, host_edits.c.state == edit.state)
-            return (await connection.execute(update(host_edits).where(*unchanged).values(values))).rowcount == 1
+            changed = (await connection.execute(update(host_edits).where(*unchanged).values(values))).rowcount == 1
+            if changed and state is not edit.state:
+                await append(connection, [_entry(edit, state, at=await self._database.now(connection))])
+            return changed
 
     async def left_over(self) -> list[HostEdit]:
         """Return the open ones whose session has ended."""
@@ -54,6 +61,17 @@ class EditStore:
         async with self._database.reading() as connection:
             row = (await connection.execute(statement)).mappings().first()
         return _edit_of(row) if row else None
+
+
+def _entry(edit: HostEdit, state: EditState, *, at: datetime) -> Entry:
+    """Return the trail's row: that a file is edited, and not what is in it."""
+    return Entry(
+        code=TrailCode.HOST_EDITED,
+        at=at,
+        target=str(edit.target),
+        session=edit.session,
+        sentence=f"{edit.file}: {str(state).replace('-', ' ')}.",
+    )
 
 
 def _row_of(edit: HostEdit) -> dict[str, Any]:

@@ -6,18 +6,20 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, bindparam, func, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, Select, bindparam, func, insert, or_, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from noah.core.page import Page
 from noah.core.session.principal import Principal
-from noah.core.session.session import EndReason, Session
+from noah.core.session.session import EndReason, Session, Share
 from noah.core.session.target import Target
+from noah.core.session.trail import Entry, TrailCode
 from noah.errors import AlreadyDebugged, BadInput, Conflict, NotFound, Unavailable
 from noah.store.database import Database, violated
 from noah.store.ports import choose_port, give_up_port, keep_port, place_of, touch_port
 from noah.store.tables import ONE_PER_PORT, ONE_PER_TARGET, is_live, row_of, session_of, sessions
+from noah.store.trail import append
 
 ROUNDS = 3  # of a race that is lost: the second sees who won, the third is for a winner who has ended meanwhile
 
@@ -102,10 +104,14 @@ class SessionStore:
         state: str = "live",
         end_reason: EndReason | None = None,
         ids: Collection[str] | None = None,
+        seen_by: tuple[str, Collection[str]] | None = None,
         limit: int,
         after: str | None = None,
     ) -> Page[Session]:
-        """Return a page, newest first. *owner*: a name; *state*: live, ended or all; *ids*: none but these."""
+        """Return a page, newest first. *owner*: a name; *state*: live, ended or all; *ids*: none but these.
+
+        *seen_by*: an owner's ID and areas; none but those of this owner, or in one of these areas.
+        """
         wanted: list[ColumnElement[bool]] = []
         if owner is not None:
             wanted.append(sessions.c.owner_name == owner)
@@ -119,12 +125,18 @@ class SessionStore:
             wanted.append(sessions.c.end_reason == end_reason)
         if ids is not None:
             wanted.append(sessions.c.id.in_(ids))
+        if seen_by is not None:
+            wanted.append(or_(sessions.c.owner_id == seen_by[0], sessions.c.area.in_(seen_by[1])))
         async with self._database.reading() as connection:
             total = await connection.scalar(select(func.count()).select_from(sessions).where(*wanted)) or 0
             rows = (await connection.execute(_page(select(sessions).where(*wanted), limit, after))).mappings().all()
             found = [session_of(row) for row in rows[:limit]]
             before = await _before(connection, wanted, limit, found) if after is not None else None
         return Page(found, _token(found[-1]) if len(rows) > limit else None, total, before)
+
+    async def areas(self) -> Collection[str]:
+        async with self._database.reading() as connection:
+            return (await connection.scalars(select(sessions.c.area).distinct())).all()
 
     async def extend(self, id: str, *, until_from_now: timedelta) -> Session:
         async with self._database.writing() as connection:
@@ -133,6 +145,29 @@ class SessionStore:
                 raise Conflict(f"Session {id} is over: enable debugging again.")
             until = max(session.expires_at, await self._database.now(connection) + until_from_now)
             return await _change(connection, replace(session, expires_at=until))
+
+    async def share(self, id: str, *, who: str, share: Share | None) -> Session:
+        """Share the session with the principal of that ID; None: not any more."""
+        async with self._database.writing() as connection:
+            session = await _there(connection, id)
+            shares = {**session.shares, who: share} if share else {**session.shares}
+            if share is None:
+                shares.pop(who, None)
+            return await _change(connection, replace(session, shares=shares))
+
+    async def allow(self, id: str, *, network: str) -> Session:
+        """Let a debugger come from one network more."""
+        async with self._database.writing() as connection:
+            session = await _there(connection, id)
+            return await _change(connection, replace(session, allow=tuple(dict.fromkeys((*session.allow, network)))))
+
+    async def give(self, id: str, *, owner: Principal) -> Session:
+        """Make somebody else the session's owner; the one before may still join."""
+        async with self._database.writing() as connection:
+            session = await _there(connection, id)
+            shares = {**session.shares, session.owner.id: Share.JOIN}
+            shares.pop(owner.id, None)
+            return await _change(connection, replace(session, owner=owner, shares=shares))
 
     async def ask_end(self, id: str, *, reason: EndReason, detail: str | None, by: Principal | None) -> Session:
         """Note that the session is over, and why; the first reason stays."""
@@ -153,6 +188,7 @@ class SessionStore:
                 await connection.execute(update(sessions).where(sessions.c.id == id).values(audit=audit))
             now = await self._database.now(connection)
             await touch_port(connection, session.port, now)
+            await append(connection, [_end_of(session, audit, at=now)])
             return await _change(connection, replace(session, ended_at=now))
 
     async def save_audits(self, audits: Mapping[str, Mapping[str, Any]]) -> None:
@@ -184,6 +220,20 @@ class SessionStore:
             await give_up_port(connection, session.port, now)
             await keep_port(connection, port, owner, app, now)
             return await _change(connection, replace(session, port=port))
+
+
+def _end_of(session: Session, audit: Mapping[str, Any] | None, *, at: datetime) -> Entry:
+    """Return the trail's row: why it ended, by whom, and what its debuggers did."""
+    reason = str(session.end_reason).replace("_", " ")
+    return Entry(
+        code=TrailCode.ENDED,
+        at=at,
+        who=session.ended_by,
+        target=str(session.target),
+        session=session.id,
+        sentence=f"The session of {session.owner.name} was {reason}.",
+        more={"reason": session.end_reason, "owner": session.owner.id, "commands": audit["commands"] if audit else {}},
+    )
 
 
 async def _raise_if_held(connection: AsyncConnection, target: Target) -> None:

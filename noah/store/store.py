@@ -14,6 +14,7 @@ from noah.store.logins import LoginStore
 from noah.store.releases import ReleaseStore
 from noah.store.sessions import SessionStore
 from noah.store.tables import host_edits, is_live, is_open, logins, sessions
+from noah.store.trail import TrailStore
 
 
 class Store:
@@ -23,6 +24,7 @@ class Store:
         self.logins = LoginStore(database)
         self.edits = EditStore(database)
         self.releases = ReleaseStore(database)
+        self.trail = TrailStore(database)
 
     @classmethod
     def open(cls, url: str) -> Self:
@@ -46,9 +48,13 @@ class Store:
         async with self._database.reading() as connection:
             return await self._database.now(connection)
 
-    async def forget_before(self, age: timedelta) -> int:
-        """Delete sessions that ended longer than *age* ago, host edits as old that are over, and logins
-        that are over; return how many."""
+    async def forget_before(self, age: timedelta, *, trail: timedelta) -> int:
+        """Delete sessions that ended longer than *age* ago, and host edits as old that are over and logins
+        that are over; return how many.
+
+        Rows of the trail are deleted when they are older than *trail*, and not counted.
+        """
+        await self.trail.forget_before(trail)
         async with self._database.writing() as connection:
             before = await self._database.now(connection) - age
             is_old = host_edits.c.created_at < before

@@ -17,12 +17,14 @@ from sqlalchemy import (
     RowMapping,
     String,
     Table,
+    Text,
     TypeDecorator,
     false,
 )
 
 from noah.core.session.principal import Principal
-from noah.core.session.session import EndReason, Session
+from noah.core.session.rights import area_of
+from noah.core.session.session import EndReason, Session, Share
 from noah.core.session.target import parse_target
 
 # Names of constraints must not depend on the database: SQLite changes a table by copying it, and drops by name.
@@ -56,6 +58,7 @@ sessions = Table(
     metadata,
     Column("id", String(40), primary_key=True),
     Column("target", String(1000), nullable=False),
+    Column("area", String(700), nullable=False),  # of the target: on what rights are given (core/session/rights.py)
     Column("workload", String(300)),
     Column("app", String(300), nullable=False),
     Column("owner", JSON, nullable=False),  # the principal
@@ -65,6 +68,7 @@ sessions = Table(
     Column("created_at", Instant, nullable=False),
     Column("expires_at", Instant, nullable=False),
     Column("allow", JSON, nullable=False),
+    Column("shares", JSON, nullable=False),
     Column("allow_exit", Boolean, nullable=False),
     Column("may_restart", Boolean, nullable=False, server_default=false()),
     Column("pause_budget", Float),  # seconds
@@ -79,6 +83,7 @@ is_live = sessions.c.ended_at.is_(None)
 ONE_PER_TARGET, ONE_PER_PORT = "ux_sessions_live_target", "ux_sessions_live_port"
 Index(ONE_PER_TARGET, sessions.c.target, unique=True, sqlite_where=is_live, postgresql_where=is_live)
 Index(ONE_PER_PORT, sessions.c.port, unique=True, sqlite_where=is_live, postgresql_where=is_live)
+Index("ix_sessions_area", sessions.c.area)
 Index("ix_sessions_created_at_id", sessions.c.created_at, sessions.c.id)
 
 debug_ports = Table(
@@ -144,10 +149,28 @@ releases = Table(
 Index("ix_releases_started_at_id", releases.c.started_at, releases.c.id)
 
 
+trail = Table(
+    "trail",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    # What rows are found by; the text has it too.
+    Column("at", Instant, nullable=False),
+    Column("code", String(40), nullable=False),
+    Column("who", String(200), nullable=False),
+    Column("target", String(1000), nullable=False),
+    Column("session", String(40), nullable=False),
+    Column("entry", Text, nullable=False),  # core/session/trail.py says what is in it
+    Column("hash", String(64), nullable=False),
+)
+Index("ix_trail_at", trail.c.at)
+Index("ix_trail_session", trail.c.session)
+
+
 def row_of(session: Session) -> dict[str, Any]:
     return {
         "id": session.id,
         "target": str(session.target),
+        "area": area_of(session.target),
         "workload": session.workload,
         "app": session.app,
         "owner": session.owner.to_json(),
@@ -157,6 +180,7 @@ def row_of(session: Session) -> dict[str, Any]:
         "created_at": session.created_at,
         "expires_at": session.expires_at,
         "allow": list(session.allow),
+        "shares": dict(session.shares),
         "allow_exit": session.allow_exit,
         "may_restart": session.may_restart,
         "pause_budget": session.pause_budget and session.pause_budget.total_seconds(),
@@ -178,6 +202,7 @@ def session_of(row: RowMapping) -> Session:
         created_at=row["created_at"],
         expires_at=row["expires_at"],
         allow=tuple(row["allow"]),
+        shares={who: Share(share) for who, share in row["shares"].items()},
         allow_exit=row["allow_exit"],
         may_restart=row["may_restart"],
         pause_budget=None if row["pause_budget"] is None else timedelta(seconds=row["pause_budget"]),

@@ -17,9 +17,13 @@ from aiohttp.typedefs import Handler
 
 from noah.access.authenticator import Authenticator
 from noah.access.pending import Pending
+from noah.access.permissions import Permissions
+from noah.access.trail import Trail
 from noah.catalog.catalog import Catalog
 from noah.catalog.holders import Holders
-from noah.errors import NoahError
+from noah.core.session.rights import may_do_everything
+from noah.core.session.trail import Outcome, TrailCode
+from noah.errors import Forbidden, NoahError, Unauthenticated
 from noah.http_limits import LIMITS, Limits, within_limits
 from noah.kube.clusters import Cluster
 from noah.releases.releases import Releases
@@ -34,6 +38,7 @@ from noah.web.api.logins import DEVICE_LASTS_S, DEVICES, MOST_DEVICES
 from noah.web.api.metrics import METRICS, Metrics
 from noah.web.api.route import AnyRoute, Raw
 from noah.web.api.routes import ROUTES
+from noah.web.budget import BUDGET, Budget
 from noah.web.foreign_pages import refuse_foreign_reads
 from noah.web.forwarded import remote_for_log
 from noah.web.identity import (
@@ -56,13 +61,18 @@ from noah.web.keys import (
     FEED,
     HOLDERS,
     HOSTS,
+    PERMISSIONS,
     RELEASES,
+    REQUEST_ID,
     SETTINGS,
+    TRAIL,
+    TRAIL_ROWS,
 )
 from noah.web.pages.login import prepare_logins
 from noah.web.pages.page import PageRoute, prepare_templates, refusal, wants_page
 from noah.web.pages.routes import PAGES
 from noah.web.paths import path_inside
+from noah.web.permission import forgot_to_ask, record
 from noah.web.problems import CONTENT_TYPE, Problem, bug_of, problem_of, refusal_of
 from noah.web.sse import STREAMS, Streams
 from noah.web.until_shutdown import UNTIL_SHUTDOWN, UntilShutdown
@@ -77,7 +87,6 @@ LONGEST_BODY = 64 * 1024  # bytes; the longest sensible one is some hundred
 LONGEST_LINE = 16 * 1024
 QUIET = frozenset({"/livez", "/readyz", "/metrics"})  # asked every few seconds by machines
 
-REQUEST_ID = web.RequestKey("request_id", str)
 SENTENCE = web.RequestKey("sentence", str)  # what a problem said, for the log
 
 # Unless an answer says otherwise: nothing here is to be run, framed, guessed or kept.
@@ -96,6 +105,7 @@ def make_site(
     authenticator: Authenticator,
     catalog: Catalog,
     holders: Holders,
+    permissions: Permissions,
     broker: Broker,
     releases: Releases,
     feed: Feed,
@@ -104,6 +114,7 @@ def make_site(
     hosts: Hosts,
     settings: Settings,
     store: Store,
+    trail: Trail,
     metrics: Metrics,
     clock: Callable[[], datetime],
     stopping: Callable[[], bool],
@@ -111,12 +122,14 @@ def make_site(
     site = web.Application(client_max_size=LONGEST_BODY, middlewares=[within_limits, _log, _explain, _guard])
     site[LIMITS] = _limits(settings)
     site[AUTHENTICATOR], site[PEERS] = authenticator, WeakKeyDictionary()
-    site[CATALOG], site[HOLDERS] = catalog, holders
+    site[CATALOG], site[HOLDERS], site[PERMISSIONS] = catalog, holders, permissions
     site[BROKER], site[FEED], site[CLUSTERS], site[DOCTOR] = broker, feed, clusters, doctor
     site[HOSTS], site[RELEASES] = hosts, releases
     site[SETTINGS], site[CLOCK], site[UNTIL_SHUTDOWN] = settings, clock, UntilShutdown()
     site[health.HEALTH] = health.Health(store=store, stopping=stopping)
     site[METRICS], site[STREAMS] = metrics, Streams()
+    site[BUDGET] = Budget(settings.access.requests_per_minute)
+    site[TRAIL], site[TRAIL_ROWS] = trail, store.trail
     metrics.read_from(broker=broker, clusters=clusters, health=site[health.HEALTH])
     prepare_templates(site)
     prepare_logins(site)
@@ -156,6 +169,8 @@ async def _let_go(site: web.Application) -> None:
 
 async def _sign(request: web.Request, response: web.StreamResponse) -> None:
     """Add the headers that every answer has, event streams and refusals included."""
+    if response.status < 400 and forgot_to_ask(request):
+        raise RuntimeError(f"{request.rel_url.raw_path} would answer without having asked for a right")
     for name, value in SECURITY.items():
         response.headers.setdefault(name, value)
     response.headers["Server"] = "noah"  # aiohttp would give its version, and Python's
@@ -243,5 +258,11 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     refuse_plain_http(request)
     refuse_other_sites(request)
     refuse_foreign_reads(request)
-    request[PRINCIPAL] = await authenticate(request)
+    try:
+        principal = request[PRINCIPAL] = await authenticate(request)
+    except (Unauthenticated, Forbidden) as e:
+        record(request, TrailCode.DENIED, outcome=Outcome.DENIED, sentence=e.sentence)
+        raise
+    if principal is not None and not may_do_everything(principal):
+        request.app[BUDGET].spend(principal.id)
     return await handler(request)

@@ -9,9 +9,11 @@ from typing import Any
 
 from aiohttp import web
 
-from noah.errors import TooMany, Unavailable
+from noah.core.session.rights import Right
+from noah.errors import Forbidden, NoahError, TooMany, Unauthenticated, Unavailable
 from noah.web.api.health import HEALTH
-from noah.web.identity import known_principal
+from noah.web.identity import PRINCIPAL, authenticate, known_principal
+from noah.web.permission import is_allowed
 from noah.web.wire import plain
 
 PING = 15.0  # seconds; load balancers cut what is quiet for a minute
@@ -19,6 +21,7 @@ RETRY = 2000  # milliseconds after which a browser connects again
 # Seconds; a client that reads nothing for so long is cut off. It loses nothing: it comes back with its last ID. Short,
 # because a gateway that stops waits for it.
 STALLED = 5.0
+CHECKED_EVERY_S = 30.0  # with what is remembered of clusters' answers, a stream outlives its right by a minute at most
 MOST, MOST_OF_ONE = 1000, 60  # streams; a page that is open has one, a browser a page for each session
 
 
@@ -96,15 +99,36 @@ class EventWriter:
             raise ConnectionResetError from None
 
 
+async def _check(request: web.Request, right: Right, area: str | None) -> None:
+    """Raise ConnectionResetError once the person has no login any more, or not the right."""
+    while True:
+        await asyncio.sleep(CHECKED_EVERY_S)
+        try:
+            request[PRINCIPAL] = await authenticate(request)
+            if not await is_allowed(request, right, area):
+                raise ConnectionResetError
+        except (Unauthenticated, Forbidden):
+            raise ConnectionResetError from None
+        except NoahError:
+            pass  # the database or a provider is away: it is asked again
+
+
 async def streamed(
-    request: web.Request, last_id: str, write: Callable[[EventWriter], Awaitable[object]]
+    request: web.Request,
+    last_id: str,
+    write: Callable[[EventWriter], Awaitable[object]],
+    *,
+    right: tuple[Right, str | None],
 ) -> web.StreamResponse:
-    """Answer as long as *write* lasts, or until the client has gone. Raises Unavailable when the gateway stops."""
+    """Answer as long as *write* lasts, or until the client has gone. Raises Unavailable when the gateway stops.
+
+    *right*: what the person has to have all the time, and in which area. The stream ends with it, or with their login.
+    """
     if request.app[HEALTH].stopping():
         raise Unavailable("The gateway is stopping.")
     stream = EventWriter(last_id)
     with request.app[STREAMS].one_more(_watcher(request)):
-        return await _stream(request, stream, write)
+        return await _stream(request, stream, write, right)
 
 
 def _watcher(request: web.Request) -> str:
@@ -113,14 +137,19 @@ def _watcher(request: web.Request) -> str:
 
 
 async def _stream(
-    request: web.Request, stream: EventWriter, write: Callable[[EventWriter], Awaitable[object]]
+    request: web.Request,
+    stream: EventWriter,
+    write: Callable[[EventWriter], Awaitable[object]],
+    right: tuple[Right, str | None],
 ) -> web.StreamResponse:
     response = await stream.begin(request)
     try:
         async with asyncio.TaskGroup() as group:
             pinging = group.create_task(stream.ping_for_ever(), name=f"ping {request.remote}")
+            checking = group.create_task(_check(request, *right), name=f"right of {request.remote}")
             await write(stream)
             pinging.cancel()
+            checking.cancel()
     except* ConnectionResetError:
         pass  # the client went away, which is how most streams end, or does not read
     return response

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from tests.cluster.execs import AuditLog
+
 AGENT = "-agentlib:jdwp=transport=dt_socket,server=y,suspend=n,address=127.0.0.1:50005,quiet=y"
 # Until an app is up, which takes long on a busy node, the kubelet leaves the liveness probe alone.
 STARTS = {"httpGet": {"path": "/checkurl", "port": 8080}, "periodSeconds": 1, "failureThreshold": 180}
@@ -91,6 +93,15 @@ def kubeconfig() -> Path:
 @pytest.fixture(scope="session")
 def second_kubeconfig() -> Path:
     return _kubeconfig("NOAH_TEST_KUBECONFIG_2")
+
+
+@pytest.fixture(scope="module")
+def audit_log(kubeconfig: Path) -> AuditLog:
+    """NOAH_TEST_AUDIT_LOG names it; without that it is where the test cluster's script puts it."""
+    file = Path(os.environ.get("NOAH_TEST_AUDIT_LOG") or kubeconfig.parent / "log" / "audit.log")
+    if not file.exists():
+        pytest.skip(f"there is no audit log of the API server at {file}: NOAH_TEST_AUDIT_LOG names it")
+    return AuditLog(file)
 
 
 @pytest.fixture(scope="module")

@@ -130,7 +130,7 @@ async def test_a_page_that_became_empty_leads_to_the_first_one(store: Store) -> 
     for n in range(3):
         await end(store, await add(store, f"s{n}"))
     token = (await store.sessions.find(limit=2, state="ended")).after
-    await store.forget_before(-HOUR)
+    await store.forget_before(-HOUR, trail=HOUR)
     assert await store.sessions.find(limit=2, state="ended", after=token) == ([], None, 0, "")
 
 
@@ -174,8 +174,8 @@ async def test_of_two_edits_of_one_target_the_second_is_refused_in_words(store: 
 async def test_ended_sessions_are_forgotten_in_time(store: Store) -> None:
     await end(store, await add(store, "s1"))
     await add(store, "s2")
-    assert await store.forget_before(HOUR) == 0
-    assert await store.forget_before(-HOUR) == 1
+    assert await store.forget_before(HOUR, trail=HOUR) == 0
+    assert await store.forget_before(-HOUR, trail=HOUR) == 1
     assert [session.id for session in await store.sessions.live()] == ["s2"]
 
 
@@ -189,8 +189,8 @@ async def test_host_edits_that_are_over_are_forgotten_with_their_sessions(store:
         await store.edits.change(planned, state)
     for session in (await store.sessions.live())[:3]:
         await end(store, session)
-    assert await store.forget_before(HOUR) == 0
-    await store.forget_before(-HOUR)
+    assert await store.forget_before(HOUR, trail=HOUR) == 0
+    await store.forget_before(-HOUR, trail=HOUR)
     kept = [await store.edits.last_of(f"s{n}") for n in range(4)]
     # One is still to be undone; of the other the session lives, and may ask why it was rolled back.
     assert [one.id if one else None for one in kept] == [None, None, "e2", "e3"]

@@ -48,11 +48,19 @@ async def test_tidying_goes_on(caplog: pytest.LogCaptureFixture) -> None:
         async def now(self) -> datetime:
             return datetime.now(UTC)
 
-        async def forget_before(self, age: timedelta) -> None:
+        async def forget_before(self, age: timedelta, *, trail: timedelta) -> None:
             await self.answer()
 
     store = Store()
-    async with asyncio.timeout(20), tidying(store, Clock(), every_s=0.01):  # type: ignore[arg-type]
+    async with (
+        asyncio.timeout(20),
+        tidying(
+            store,  # type: ignore[arg-type]
+            Clock(),
+            keep_trail=timedelta(days=1),
+            every_s=0.01,
+        ),
+    ):
         await store.worked.wait()
     assert "a bug" in caplog.text
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from noah.kube.clusters import NEEDED, WANTED
+from noah.kube.clusters import NEEDED, TO_REVIEW, WANTED
 from noah.settings import Settings, parse_settings
 
 FOLDER = Path(__file__).parents[2] / "config/kubernetes"
@@ -24,10 +24,11 @@ def configured() -> Settings:
     return parse_settings(tomllib.loads(config["data"]["noah.toml"]), origin="noah.toml")
 
 
-@pytest.mark.parametrize("right", [*NEEDED, *WANTED], ids=str)
+@pytest.mark.parametrize("right", [*NEEDED, *WANTED, TO_REVIEW], ids=str)
 def test_what_the_gateway_asks_for_is_granted(right: tuple[str, str, str, str]) -> None:
     verb, group, resource, subresource = right
-    role = next(one for one in objects("ClusterRole") if one["metadata"]["name"] == "noah")
+    name = "noah-cluster" if right == TO_REVIEW else "noah"
+    role = next(one for one in objects("ClusterRole") if one["metadata"]["name"] == name)
     whole = f"{resource}/{subresource}" if subresource else resource
     assert any(
         verb in rule["verbs"] and group in rule["apiGroups"] and whole in rule["resources"] for rule in role["rules"]
@@ -56,7 +57,7 @@ def test_no_right_to_run_commands_is_bound_in_every_namespace() -> None:
     roles = {one["metadata"]["name"]: one["rules"] for one in objects("ClusterRole")}
     for binding in objects("ClusterRoleBinding"):
         for rule in roles[binding["roleRef"]["name"]]:
-            assert rule["resources"] == ["tokenreviews"]
+            assert rule["resources"][0] in ("tokenreviews", "subjectaccessreviews")
             assert rule["verbs"] == ["create"]
 
 

@@ -4,7 +4,8 @@ A Session holds what people asked for and how it ended. What is true of the targ
 again each time, and is never stored. The status that people see is a function of the two.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -29,6 +30,14 @@ class EndReason(StrEnum):
     CANCELED = "canceled"  # by somebody else; ended_by says by whom
     TARGET_GONE = "target_gone"
     FAILED = "failed"  # detail has the sentence
+    RIGHT_LOST = "right_lost"  # its owner may not debug the target any more; detail has the sentence
+
+
+class Share(StrEnum):
+    """The ways in which an owner lets a colleague use a session. They need the right to debug all the same."""
+
+    JOIN = "join"  # attach from an address of their own, extend it, resume
+    TAKE = "take"  # become its owner as well
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +52,7 @@ class Session:
     expires_at: datetime
     # Networks in CIDR notation that a debugger may come from.
     allow: tuple[str, ...]
+    shares: Mapping[str, Share] = field(default_factory=dict)  # by the IDs of colleagues (Principal.id)
     allow_exit: bool = False  # let VirtualMachine.Exit pass
     may_restart: bool = False  # the app may be restarted to get its debug flags; a host's only
     pause_budget: timedelta | None = None  # how long the whole VM may stand still; None: as long as they like

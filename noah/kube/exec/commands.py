@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import aiohttp
 
+from noah.core.session.rights import KnownAs
 from noah.errors import NoahError, Unavailable
 from noah.kube.client import Client, within
 from noah.kube.errors import Asked, message_of, not_started, refused
@@ -45,7 +46,7 @@ class ExecResult:
 
 
 class Exec:
-    """Commands in one cluster's containers.
+    """Commands in one cluster's containers. *on_behalf*: the user of the cluster whom the gateway impersonates.
 
     What every verb may raise: MissingRight, NotFound (no such pod), BadInput (no such container), CannotDebug (no such
     program), ExecCut (how it ended is not known), Unavailable (all else).
@@ -59,7 +60,14 @@ class Exec:
         self._shared = {"buffer": memoryview(bytearray(BUFFER)), "counts": self.counts, "beat": beat}
 
     async def run(
-        self, container: Container, argv: Sequence[str], *, stdin: bytes = b"", timeout: float, limit: int = 1 << 20
+        self,
+        container: Container,
+        argv: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        timeout: float,
+        limit: int = 1 << 20,
+        on_behalf: KnownAs | None = None,
     ) -> ExecResult:
         """Run *argv* to its end. After *timeout* seconds, or *limit* bytes of output, its stream is closed.
 
@@ -72,7 +80,7 @@ class Exec:
                 async with within(
                     timeout - (_now() - began), f"{argv[0]} in {container} did not end within {timeout:g} s."
                 ):
-                    stream = await self._open(container, argv, sink, stdin=bool(stdin))
+                    stream = await self._open(container, argv, sink, stdin=bool(stdin), on_behalf=on_behalf)
                     try:
                         stream.resume_reading()
                         if stdin:
@@ -93,6 +101,7 @@ class Exec:
         first_line_timeout: float,
         on_end: Callable[[int | NoahError], None] = lambda how: None,
         on_line: Callable[[str], None] | None = None,
+        on_behalf: KnownAs | None = None,
     ) -> HeldExec:
         """Start a command that runs for hours; return when it has printed the line *until*, or has ended before.
 
@@ -107,7 +116,8 @@ class Exec:
                 late = f"{argv[0]} in {container} did not say {until!r} within {first_line_timeout:g} s."
                 async with within(first_line_timeout - (_now() - began), late):
                     held = HeldExec(str(container), until, on_end=on_end, on_line=on_line)
-                    stream = await self._open(container, argv, held, stdin=bool(stdin) or keep_stdin)
+                    has_stdin = bool(stdin) or keep_stdin
+                    stream = await self._open(container, argv, held, stdin=has_stdin, on_behalf=on_behalf)
                     try:
                         stream.write(stdin)
                         if stdin and not keep_stdin:
@@ -119,7 +129,12 @@ class Exec:
                     return held
 
     async def connect(
-        self, container: Container, argv: Sequence[str], factory: Callable[[], asyncio.BufferedProtocol]
+        self,
+        container: Container,
+        argv: Sequence[str],
+        factory: Callable[[], asyncio.BufferedProtocol],
+        *,
+        on_behalf: KnownAs | None = None,
     ) -> asyncio.Transport:
         """Return the command's stdin and stdout as a connection; whether *argv* got through is not known by then.
 
@@ -131,7 +146,7 @@ class Exec:
                 pipe = Pipe()
                 # v4 first: the API server passes it on as it is, and takes v5 apart and puts it together again, which
                 # costs it three times the CPU and a byte a third more time. What v5 can in exchange is half a close.
-                stream = await self._open(container, argv, pipe, stdin=True, offers=(V4, V5))
+                stream = await self._open(container, argv, pipe, stdin=True, offers=(V4, V5), on_behalf=on_behalf)
             pipe.begin(stream, factory())
             return pipe
 
@@ -143,6 +158,7 @@ class Exec:
         *,
         stdin: bool,
         offers: Sequence[str] = (f"{V5}, {V4}", V4),
+        on_behalf: KnownAs | None,
     ) -> ExecStream:
         params = [("command", word) for word in argv]
         params += [("container", container.name), ("stdout", "true"), ("stderr", "true")]
@@ -150,7 +166,7 @@ class Exec:
             params.append(("stdin", "true"))
         for offer in offers:
             answer = await self._client.upgrade(
-                _path(container, "exec"), params, protocols=offer, timeout=self._handshake
+                _path(container, "exec"), params, protocols=offer, timeout=self._handshake, on_behalf=on_behalf
             )
             if answer.status == 101 and answer.headers.get("Sec-WebSocket-Protocol") in (V5, V4):
                 return ExecStream(answer, sink, container=str(container), program=argv[0], **self._shared)

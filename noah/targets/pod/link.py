@@ -29,11 +29,13 @@ from noah.core.forwarder import (
     word_line,
 )
 from noah.core.pods import Pod
+from noah.core.session.rights import KnownAs, known_as
 from noah.core.session.session import Presence, Session, Word
 from noah.core.session.target import PodTarget
 from noah.errors import NotFound, Unavailable
 from noah.inpod import script
 from noah.kube.clusters import Cluster
+from noah.kube.errors import MissingRight
 from noah.kube.events import write_event
 from noah.kube.exec.commands import Container
 from noah.kube.exec.held import HeldExec
@@ -75,6 +77,7 @@ class PodLink:
         self.target = session.target
         self.changed = changed
         self._session_id = session.id
+        self._owner = session.owner
         self._cluster = cluster
         self._holders = holders
         self._closed = closed
@@ -144,11 +147,12 @@ class PodLink:
             return replace(self._last, forwarder_alive=self._port is not None)
         if asyncio.get_running_loop().time() - self._asked_at < self.look_again:
             return self._last
-        return self._observed(pod, await self._ask(pod, "look", session))
+        return self._observed(pod, await self._ask(pod, "look", session, on_behalf=self._on_behalf))
 
     async def start(self, session: Session, *, word: Word, now: datetime) -> Observation:
         pod = self._there()
         await self._release()
+        self._owner = session.owner
         self._uid = pod["metadata"]["uid"]
         token = secrets.token_hex(16)
         held = await self._cluster.exec.hold(
@@ -160,6 +164,7 @@ class PodLink:
             first_line_timeout=EXEC_TAKES,
             on_end=lambda _: self.changed(),
             on_line=self._answered,
+            on_behalf=self._on_behalf,
         )
         answer = read_answer([*held.lines, LAST_LINE] if held.has_come else held.lines)
         if answer.error or answer.forwarder_port is None:
@@ -187,7 +192,7 @@ class PodLink:
         pod = self._pod()
         if pod is not None and pods.not_running(pod, self.target.container) is None:
             with suppress(NotFound):  # it went just now, and all that ran in it
-                verdict.check(await self._ask(pod, "stop", session, timeout=STOP_TAKES), where=self._where)
+                verdict.check(await self._stop(pod, session), where=self._where)
         self._port = None
         await self._release()
 
@@ -312,13 +317,43 @@ class PodLink:
             name=f"event on {self.target}",
         )
 
-    async def _ask(self, pod: Pod, verb: str, session: Session, *more: str, timeout: float = EXEC_TAKES) -> Answer:
+    async def _stop(self, pod: Pod, session: Session) -> Answer:
+        """End the forwarder; by the gateway's own right if the person's has been taken away."""
+        on_behalf = self._on_behalf
+        if on_behalf is not None:
+            with suppress(MissingRight):
+                return await self._ask(pod, "stop", session, timeout=STOP_TAKES, on_behalf=on_behalf)
+        return await self._ask(pod, "stop", session, timeout=STOP_TAKES, on_behalf=None)
+
+    @property
+    def _on_behalf(self) -> KnownAs | None:
+        """Return the user of the cluster as whom commands are run; None: the gateway itself."""
+        settings = self._cluster.settings
+        if settings.exec_as == "gateway":
+            return None
+        return known_as(
+            self._owner,
+            cluster=self._cluster.name,
+            user_prefix=settings.user_prefix,
+            group_prefix=settings.group_prefix,
+        )
+
+    async def _ask(
+        self,
+        pod: Pod,
+        verb: str,
+        session: Session,
+        *more: str,
+        timeout: float = EXEC_TAKES,
+        on_behalf: KnownAs | None,
+    ) -> Answer:
         result = await self._cluster.exec.run(
             self._container(pod),
             self._argv(pod, verb, session, *more),
             stdin=script("forwarder").encode(),
             timeout=timeout,
             limit=ANSWER_LIMIT,
+            on_behalf=on_behalf,
         )
         return read_answer(result.stdout.decode("utf-8", "replace").splitlines())
 
@@ -371,7 +406,9 @@ class PodLink:
         await self._port_is_the_jvms()
         marked = f"noah-{self._session_id}"
         argv = ["socat", "-lp", marked, "-t", "5", "-b", "65536", "-", f"UNIX-CONNECT:/dev/shm/.{marked}.sock"]
-        return await self._cluster.exec.connect(self._container(self._there()), argv, factory)
+        return await self._cluster.exec.connect(
+            self._container(self._there()), argv, factory, on_behalf=self._on_behalf
+        )
 
     async def _forget(self) -> None:
         """Drop what is known of the container: what ran there has ended."""

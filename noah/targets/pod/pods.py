@@ -100,8 +100,7 @@ class Pods:
         found = list(self._found_anywhere(wanted))
         places = sorted({f"{cluster.name}/{pod['metadata']['namespace']}" for cluster, pod in found})
         if len(places) > 1:
-            first = f"pod/{places[0]}/{wanted}"
-            raise BadInput(f"{wanted} is in several places ({', '.join(places[:10])}): say which, as in {first}.")
+            raise in_several(wanted, places)
         return found[0][0] if found else self._any(), _oldest([pod for _, pod in found], wanted, "")
 
     def _found_anywhere(self, wanted: WantedPod) -> Iterable[tuple[Cluster, Pod]]:
@@ -130,6 +129,12 @@ class Pods:
         if not self._clusters:
             raise NotFound("The gateway knows no cluster: add [[clusters]] to its configuration.")
         return next(iter(self._clusters.values()))
+
+
+def in_several(wanted: WantedPod, places: Sequence[str]) -> BadInput:
+    """*places*: "CLUSTER/NAMESPACE" each."""
+    first = f"pod/{places[0]}/{wanted}"
+    return BadInput(f"{wanted} is in several places ({', '.join(places[:10])}): say which, as in {first}.")
 
 
 def _means(wanted: WantedPod, cluster: Cluster, pod: Pod) -> bool:

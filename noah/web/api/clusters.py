@@ -1,14 +1,20 @@
 """The clusters that the gateway knows, whether they answer, and what stands in the way there."""
 
+from collections.abc import Sequence
+
+from aiohttp import web
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from noah.core.session.rights import Right
+from noah.catalog.catalog import Scope
+from noah.core.session.rights import Right, namespace_area
 from noah.core.session.target import WantedPod, parse_wanted
+from noah.core.session.trail import TrailCode
 from noah.errors import CannotDebug, NotFound, Unavailable
 from noah.kube.clusters import Cluster
 from noah.web.api.route import Call, Reply, Routes
 from noah.web.keys import CATALOG, CLUSTERS, DOCTOR
+from noah.web.permission import demand, may, record, seen
 from noah.web.wire import Model, Moment, Nothing, Text, moment
 
 ROUTES = Routes()
@@ -46,29 +52,41 @@ class FindingsJson(TypedDict):
     "/api/v1/clusters", right=Right.SEE, summary="The clusters that the gateway knows, and whether it reaches them."
 )
 async def list_clusters(call: Call[Nothing, Nothing]) -> Reply[ClustersJson]:
-    app = call.request.app
-    catalog = app[CATALOG]
-    return Reply({"items": [_cluster_json(c, catalog.cluster(c.name).targets) for c in app[CLUSTERS].values()]})
+    return Reply({"items": [cluster_json(cluster, scope.targets) for cluster, scope in await shown(call.request)]})
+
+
+async def shown(request: web.Request) -> Sequence[tuple[Cluster, Scope]]:
+    """Return the clusters in which the person sees something, with what that is; operators are shown all of them."""
+    catalog, clusters = request.app[CATALOG], request.app[CLUSTERS].values()
+    areas = await seen(request, catalog.areas())
+    scopes = [(one, catalog.cluster(one.name, areas)) for one in clusters]
+    is_operator = await may(request, Right.OPERATE, None)
+    return [(one, scope) for one, scope in scopes if is_operator or scope.targets]
 
 
 @ROUTES.get(
     "/api/v1/clusters/{name}/doctor",
-    right=Right.OPERATE,
-    summary="What stands in the way of debugging in a cluster, or in one of its pods.",
+    right=Right.DEBUG,
+    summary="What stands in the way of debugging in a cluster, for operators, or in a pod that one may debug.",
     errors=(NotFound, CannotDebug, Unavailable),
 )
 async def examine(call: Call[DoctorQuery, Nothing]) -> Reply[FindingsJson]:
     doctor, name = call.request.app[DOCTOR], call.path("name")
     if call.query.pod is None:
+        await demand(call.request, Right.OPERATE)
         findings = await doctor.cluster(name)
     else:
         wanted = parse_wanted(f"pod/{name}/{call.query.pod}")
         assert isinstance(wanted, WantedPod)
+        if not await may(call.request, Right.OPERATE, None):
+            await demand(call.request, Right.DEBUG, namespace_area(name, wanted.namespace or ""), called=str(wanted))
         findings = await doctor.pod(wanted)
+    examined = f"pod/{name}/{call.query.pod}" if call.query.pod else f"cluster {name}"
+    record(call.request, TrailCode.EXAMINED, target=examined)
     return Reply({"findings": [{"level": str(f.level), "check": f.check, "message": f.message} for f in findings]})
 
 
-def _cluster_json(cluster: Cluster, targets: int) -> ClusterJson:
+def cluster_json(cluster: Cluster, targets: int) -> ClusterJson:
     return {
         "name": cluster.name,
         "reach": cluster.settings.reach,

@@ -11,12 +11,14 @@ from aiohttp import web
 from pydantic import Field
 
 from noah.core.session.event_kind import EventKind
-from noah.core.session.rights import Right
-from noah.core.session.target import WantedPod, parse_wanted
+from noah.core.session.rights import Right, area_of
+from noah.core.session.target import WantedPod, parse_target, parse_wanted
 from noah.errors import CannotDebug, NotFound, Unavailable
 from noah.store.feed import Event
 from noah.web.api.route import Call, Routes
-from noah.web.keys import BROKER, FEED
+from noah.web.api.targets import find_target
+from noah.web.keys import FEED
+from noah.web.permission import demand, may
 from noah.web.sse import EventWriter, streamed
 from noah.web.wire import Model, Nothing, Text, moment
 
@@ -39,18 +41,20 @@ class EventsQuery(Model):
 )
 async def events(call: Call[EventsQuery, Nothing]) -> web.StreamResponse:
     request, query = call.request, call.query
+    await demand(request, Right.SEE)
     concerns = await _concerning(request, query)
     feed = request.app[FEED]
 
     async def write(stream: EventWriter) -> None:
         async with aclosing(feed.watch(stream.last_id)) as watched:
             async for event in watched:
-                if event.kind is EventKind.RELOAD or concerns(event):
+                if event.kind is EventKind.RELOAD or (concerns(event) and await _may_see(request, event)):
                     data = {**event.data, "at": moment(event.at), "kind": event.kind, "subject": event.subject}
                     await stream.send([(event.id, event.kind, data)])
                 stream.last_id = event.id
 
-    return await streamed(request, request.headers.get("Last-Event-ID") or query.last_event_id or feed.last_id, write)
+    last_id = request.headers.get("Last-Event-ID") or query.last_event_id or feed.last_id
+    return await streamed(request, last_id, write, right=(Right.SEE, None))
 
 
 async def _concerning(request: web.Request, query: EventsQuery) -> Concerns:
@@ -68,5 +72,10 @@ async def _full_name(request: web.Request, target: str) -> str:
     """deploy/NAME (or another workload) and app=NAME mean the one target that they choose now."""
     wanted = parse_wanted(target)
     if isinstance(wanted, WantedPod) and wanted.pod is None:
-        return str((await request.app[BROKER].resolve(wanted)).target)
+        return str((await find_target(request, target, Right.SEE)).target)
     return str(wanted)
+
+
+async def _may_see(request: web.Request, event: Event) -> bool:
+    """Ask for each event: rights change while a stream lasts."""
+    return await may(request, Right.SEE, area_of(parse_target(event.subject)))

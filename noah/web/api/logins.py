@@ -12,12 +12,14 @@ from noah.access.oidc import DeviceLogin, Granted
 from noah.access.pending import Pending
 from noah.core.pkce import challenge_of
 from noah.core.session.rights import Right
+from noah.core.session.trail import TrailCode
 from noah.errors import BadInput, Forbidden, NotFound, Unauthenticated, Unavailable
 from noah.web.api.route import Call, Reply, Routes
 from noah.web.api.sessions import PrincipalJson, principal_json
 from noah.web.identity import bearer_of, principal_of
 from noah.web.keys import AUTHENTICATOR, CLOCK
 from noah.web.pages.login import ALLOWED, end_at_provider
+from noah.web.permission import demand, record
 from noah.web.wire import Model, Moment, Nothing, Text, moment
 
 ROUTES = Routes()
@@ -137,6 +139,7 @@ async def fetch_login(call: Call[Nothing, LoginBody]) -> Reply[LoginJson]:
             return Reply({"token": None, "expires_at": None, "principal": None}, 202)
         principal = found[1].principal
         login_id, lasts = await authenticator.log_in(principal, found)
+    record(call.request, TrailCode.LOGIN, who=principal)
     until = call.request.app[CLOCK]() + lasts
     answer: LoginJson = {
         "token": login_id,
@@ -148,6 +151,8 @@ async def fetch_login(call: Call[Nothing, LoginBody]) -> Reply[LoginJson]:
 
 @ROUTES.delete("/api/v1/logins/mine", right=Right.SEE, summary="End the login that asks.", errors=(Unavailable,))
 async def end_login(call: Call[Nothing, Nothing]) -> Reply[EndedJson]:
+    await demand(call.request, Right.SEE)
+    record(call.request, TrailCode.LOGOUT)
     token = bearer_of(call.request)
     ended = None if token is None else await call.request.app[AUTHENTICATOR].log_out(token)
     if ended is not None:
@@ -157,6 +162,7 @@ async def end_login(call: Call[Nothing, Nothing]) -> Reply[EndedJson]:
 
 @ROUTES.get("/api/v1/me", right=Right.SEE, summary="Who asks, as the gateway knows it.")
 async def me(call: Call[Nothing, Nothing]) -> Reply[MeJson]:
+    await demand(call.request, Right.SEE)
     principal = principal_of(call.request)
     answer: MeJson = {
         "principal": principal_json(principal),

@@ -14,13 +14,15 @@ from typing_extensions import TypedDict
 from noah.core.page import Page
 from noah.core.release.release import PATHS, Release, Result
 from noah.core.release.release_event import LINE_KINDS, Numbered, ReleaseEvent, ReleaseEventKind, timestamp
-from noah.core.session.rights import Right
+from noah.core.session.rights import Right, namespace_area
 from noah.core.workload import SHORT_NAMES, WorkloadKind, workload_kind_of
 from noah.duration import parse_duration
 from noah.errors import BadInput, NotFound, Unavailable
+from noah.releases.releases import no_such_release
 from noah.releases.stream import Stream
 from noah.web.api.route import Call, Reply, Routes
 from noah.web.keys import CLOCK, RELEASES
+from noah.web.permission import demand, may, seen
 from noah.web.sse import EventWriter, frame, streamed
 from noah.web.until_shutdown import UNTIL_SHUTDOWN
 from noah.web.wire import Model, Moment, Nothing, Paged, Text, maybe, moment, page_of
@@ -112,6 +114,9 @@ async def find_releases(request: web.Request, query: ReleasesQuery) -> Page[Rele
     found = await request.app[RELEASES].find(
         cluster=query.cluster, namespace=query.namespace, workload=query.workload, result=query.result
     )
+    areas = await seen(request, {_area_of(release) for release in found})
+    if areas is not None:
+        found = [release for release in found if _area_of(release) in areas]
     # A page's order is that of its keys: the longer ago, the greater.
     rows = ((f"{10**11 - release.started_at.timestamp():020.6f} {release.id}", release) for release in found)
     return page_of(rows, after=query.after, limit=query.limit)
@@ -119,43 +124,50 @@ async def find_releases(request: web.Request, query: ReleasesQuery) -> Page[Rele
 
 @ROUTES.get("/api/v1/releases/{id}", right=Right.SEE, summary="One release.", errors=(NotFound, Unavailable))
 async def show_release(call: Call[Nothing, Nothing]) -> Reply[ReleaseJson]:
-    return Reply(release_json((await _stream(call)).release))
+    return Reply(release_json((await _stream(call, Right.SEE)).release))
 
 
 @ROUTES.raw(
     "/api/v1/releases/{id}/events",
-    right=Right.SEE,
+    right=Right.READ_LOGS,
     summary=f"All events of a release, as server-sent events; Last-Event-ID goes on from there. {_EVENT_KINDS}",
     content_types=("text/event-stream",),
     errors=(NotFound, Unavailable),
 )
 async def release_events(call: Call[StreamQuery, Nothing]) -> web.StreamResponse:
-    return await _send(call, await _stream(call))
+    return await _send(call, await _stream(call, Right.READ_LOGS))
 
 
 @ROUTES.raw(
     "/api/v1/releases/{cluster}/{namespace}/{workload}/events",
-    right=Right.SEE,
+    right=Right.READ_LOGS,
     summary=f"The running release of a workload, as server-sent events; the last says how it ended. {_EVENT_KINDS}",
     content_types=("text/event-stream",),
     errors=(NotFound, Unavailable),
 )
 async def current_events(call: Call[CurrentQuery, Nothing]) -> web.StreamResponse:
     kind = kind_of(call.query.kind)
-    where = (call.path("cluster"), call.path("namespace"), kind, call.path("workload"))
-    return await _send(call, await call.request.app[RELEASES].current(*where))
+    return await _send(call, await current(call, kind))
+
+
+async def current(call: Call[Any, Nothing], kind: WorkloadKind) -> Stream:
+    """Return the stream of the release that a workload is in, which is followed from now on."""
+    cluster, namespace, workload = (call.path(part) for part in ("cluster", "namespace", "workload"))
+    called = f"{SHORT_NAMES[kind]}/{workload} in {cluster}/{namespace}"
+    await demand(call.request, Right.READ_LOGS, namespace_area(cluster, namespace), called=called)
+    return await call.request.app[RELEASES].current(cluster, namespace, kind, workload)
 
 
 @ROUTES.raw(
     "/api/v1/releases/{id}/log",
-    right=Right.SEE,
+    right=Right.READ_LOGS,
     summary="What is kept of a release, as text.",
     content_types=("text/plain",),
     errors=(NotFound, Unavailable),
 )
 async def release_log(call: Call[StreamQuery, Nothing]) -> web.StreamResponse:
     """Send lines of text, each with its time and where it comes from."""
-    stream = await _stream(call)
+    stream = await _stream(call, Right.READ_LOGS)
     wanted = _Wanted(call.query, call.request.app[CLOCK]())
     held = list(stream.journal.after(0, limit=stream.journal.count))
     if wanted.leaves_out:
@@ -198,8 +210,17 @@ def release_json(release: Release) -> ReleaseJson:
     }
 
 
-async def _stream(call: Call[Any, Nothing]) -> Stream:
-    return await call.request.app[RELEASES].get(call.path("id"))
+async def _stream(call: Call[Any, Nothing], right: Right) -> Stream:
+    stream = await call.request.app[RELEASES].get(call.path("id"))
+    area = _area_of(stream.release)
+    if not await may(call.request, Right.SEE, area):
+        raise no_such_release(call.path("id"))
+    await demand(call.request, right, area)
+    return stream
+
+
+def _area_of(release: Release) -> str:
+    return namespace_area(release.cluster, release.namespace)
 
 
 async def _send(call: Call[Any, Nothing], stream: Stream) -> web.StreamResponse:
@@ -217,7 +238,8 @@ async def _send(call: Call[Any, Nothing], stream: Stream) -> web.StreamResponse:
             await writing.send([(writing.last_id, again.kind, again.json(0))])
         await request.app[UNTIL_SHUTDOWN].result_of(lambda: _tell(stream, after or 0, wanted, writing))
 
-    return await streamed(request, f"{stream.run}-{after or 0}", tell)
+    right = (Right.READ_LOGS, _area_of(stream.release))
+    return await streamed(request, f"{stream.run}-{after or 0}", tell, right=right)
 
 
 async def _tell(stream: Stream, after: int, wanted: "_Wanted", writing: EventWriter) -> None:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from noah.core.session.rights import Right
 from noah.errors import BadInput, NoahError
 from noah.http_limits import BODY_WITHIN_S
-from noah.web.identity import principal_of
+from noah.web.permission import enter
 from noah.web.problems import TooSlow, UnsupportedType, bad_input
 from noah.web.wire import Model, Nothing
 
@@ -62,7 +62,7 @@ class Route:
     errors: tuple[type[NoahError], ...] = ()
 
     async def serve(self, request: web.Request) -> web.Response:
-        refuse_nobody(request, self.right)
+        await enter(request, self.right)
         call = Call(request, _read_query(request, self.query), await _read_body(request, self.body))
         reply = await self.handler(call)
         return web.Response(
@@ -87,7 +87,7 @@ class Raw:
     errors: tuple[type[NoahError], ...] = ()
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
-        refuse_nobody(request, self.right)
+        await enter(request, self.right)
         return await self.handler(Call(request, _read_query(request, self.query), Nothing()))
 
 
@@ -162,12 +162,6 @@ class Routes:
             return handler
 
         return declare
-
-
-def refuse_nobody(request: web.Request, right: Right) -> None:
-    """Raise Unauthenticated if the route needs a right, and nobody has logged in."""
-    if right is not Right.ANYBODY:
-        principal_of(request)
 
 
 def types_of(handler: Callable[..., Any]) -> tuple[type[Model], type[Model], Any]:

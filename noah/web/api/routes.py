@@ -6,16 +6,31 @@ from functools import cache
 from aiohttp import web
 
 from noah.core.session.rights import Right
-from noah.web.api import clusters, drift, events, export, health, logins, metrics, openapi, releases, sessions, targets
+from noah.web.api import (
+    clusters,
+    drift,
+    events,
+    export,
+    health,
+    logins,
+    metrics,
+    openapi,
+    releases,
+    sessions,
+    targets,
+    trail,
+)
 from noah.web.api.route import AnyRoute, Call, Routes
+from noah.web.permission import demand
 from noah.web.wire import Nothing
 
-RESOURCES = (clusters, drift, targets, sessions, export, events, releases, logins, health, metrics)
+RESOURCES = (clusters, drift, targets, sessions, export, events, releases, logins, trail, health, metrics)
 _own = Routes()
 
 
 @_own.raw("/openapi.json", right=Right.SEE, summary="This document.", content_types=("application/json",))
-async def openapi_json(_: Call[Nothing, Nothing]) -> web.Response:
+async def openapi_json(call: Call[Nothing, Nothing]) -> web.Response:
+    await demand(call.request, Right.SEE)
     return web.Response(body=_document(), content_type="application/json")
 
 

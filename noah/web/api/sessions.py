@@ -3,6 +3,7 @@
 import ipaddress
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
@@ -13,20 +14,26 @@ from typing_extensions import TypedDict
 from noah.core import ide
 from noah.core.page import Page
 from noah.core.session.principal import Principal
-from noah.core.session.rights import Right
-from noah.core.session.session import Attachment, EndReason, Status, VmState
-from noah.core.session.target import PodTarget, parse_wanted
-from noah.errors import CannotDebug, Conflict, Forbidden, NotFound, Unavailable
+from noah.core.session.rights import Right, area_of
+from noah.core.session.session import Attachment, EndReason, Share, Status, VmState
+from noah.core.session.target import PodTarget
+from noah.core.session.trail import TrailCode
+from noah.errors import BadInput, CannotDebug, Conflict, Forbidden, NotFound, Unavailable
+from noah.sessions.broker import no_such_session
 from noah.sessions.live_session import LiveSession
+from noah.settings import GatewaySettings, Network
 from noah.web.api.route import Call, Reply, Routes
+from noah.web.api.targets import find_target
 from noah.web.forwarded import client_address
 from noah.web.identity import known_principal, principal_of
 from noah.web.keys import BROKER, CLOCK, SETTINGS
 from noah.web.paths import link_to
+from noah.web.permission import demand, may, record, seen
 from noah.web.until_shutdown import UNTIL_SHUTDOWN
 from noah.web.wire import Length, Model, Moment, Nothing, Paged, Text, WaitQuery, maybe, moment
 
 ROUTES = Routes()
+LOOPBACK = ("127.0.0.0/8", "::1/128")  # where the debugger is, if the port is on loopback
 _ID = re.compile(r"[A-Za-z0-9_-]{1,40}", re.ASCII)
 
 
@@ -61,6 +68,13 @@ class EnableBody(Model):
 
 class ExtendBody(Model):
     length: Length = Field(alias="for")
+
+
+class ShareBody(Model):
+    with_: Annotated[Text, Field(max_length=255)] = Field(
+        alias="with", description="the name by which a colleague logs in, in the way in which the owner does"
+    )
+    to: Share | None = Field(Share.JOIN, description="join, take (become the owner too), or null: not any more")
 
 
 class AskBody(Model):
@@ -149,6 +163,7 @@ class SessionJson(TypedDict):
     attached: AttachedJson | None
     vm: VmJson | None
     allow: list[str]
+    shares: dict[str, Share]
     allow_exit: bool
     pause_budget_seconds: float | None
     audit: AuditJson | None
@@ -167,20 +182,54 @@ SessionsJson = TypedDict("SessionsJson", {"items": list[SessionJson], "continue"
 )
 async def enable(call: Call[WaitQuery, EnableBody]) -> Reply[SessionJson]:
     app, body = call.request.app, call.body
+    info = await find_target(call.request, body.target, Right.DEBUG)
     told_budget = "pause_budget" in body.model_fields_set
     live, new = await app[BROKER].enable(
-        parse_wanted(body.target),
+        info,
         owner=principal_of(call.request),
         length=body.length,
-        allow=tuple([_network(client_address(call.request))] if body.allow is None else body.allow),
+        allow=_allowed(call.request, body.allow),
         allow_exit=body.allow_exit,
         pause_budget=body.pause_budget if told_budget else app[SETTINGS].sessions.pause_budget,
         take_over=body.take_over,
         confirm_restart=body.confirm_restart,
     )
+    if new:
+        session = live.session
+        more = {"until": moment(session.expires_at), "allow": list(session.allow), "port": session.port}
+        _record(call.request, TrailCode.ENABLED, live, more=more)
     live = await _settled(call, live)
     location = {"Location": link_to(call.request, f"/api/v1/sessions/{live.session.id}")} if new else {}
     return Reply(json_of(call.request, live), 201 if new else 200, location)
+
+
+def _allowed(request: web.Request, wanted: list[str] | None) -> tuple[str, ...]:
+    """Return where a debugger may come from. Raises Forbidden for more than the configuration permits."""
+    gateway, permitted = request.app[SETTINGS].gateway, request.app[SETTINGS].access.allow_at_most
+    if wanted is None:
+        return LOOPBACK if _is_forwarded(gateway) else (_network(client_address(request)),)
+    for text in wanted if not gateway.are_debug_ports_near else ():
+        network = ipaddress.ip_network(text)
+        if not any(_lies_within(network, one) for one in permitted) and not _is_own_address(request, text):
+            most = ", ".join(map(str, permitted))
+            raise Forbidden(f"allow: {text} is more than the gateway's configuration permits, which is {most}.")
+    return tuple(wanted)
+
+
+def _is_forwarded(gateway: GatewaySettings) -> bool:
+    """True if debuggers come from the gateway's loopback, whatever the address of their people is."""
+    return gateway.are_debug_ports_near and not gateway.is_on_loopback
+
+
+def _lies_within(network: Network, other: Network) -> bool:
+    return network.version == other.version and network.subnet_of(other)  # type: ignore[arg-type]
+
+
+def _is_own_address(request: web.Request, network: str) -> bool:
+    try:
+        return network == _network(client_address(request))
+    except BadInput:
+        return False
 
 
 @ROUTES.get("/api/v1/sessions", right=Right.SEE, summary="Sessions, the newest first.", errors=(Unavailable,))
@@ -191,7 +240,10 @@ async def list_sessions(call: Call[SessionsQuery, Nothing]) -> Reply[SessionsJso
 
 
 async def find(request: web.Request, wanted: SessionsFilter, *, limit: int, after: str | None) -> Page[LiveSession]:
-    return await request.app[BROKER].find(
+    broker = request.app[BROKER]
+    areas = await seen(request, await broker.areas())
+    return await broker.find(
+        seen_by=None if areas is None else (principal_of(request).id, areas),
         owner=wanted.owner,
         owner_id=principal_of(request).id if wanted.mine else None,
         target=wanted.target,
@@ -210,8 +262,34 @@ async def find(request: web.Request, wanted: SessionsFilter, *, limit: int, afte
     errors=(NotFound, Unavailable),
 )
 async def show_session(call: Call[WaitQuery, Nothing]) -> Reply[SessionJson]:
-    live = await call.request.app[BROKER].get(_id(call.request))
+    live = await visible_session(call.request)
     return Reply(json_of(call.request, await _settled(call, live)))
+
+
+async def visible_session(request: web.Request) -> LiveSession:
+    """Return the session in the path. One that the person may not see does not exist, unless it is their own."""
+    session_id = _id(request)
+    live = await request.app[BROKER].get(session_id)
+    if not await may(request, Right.SEE, area_of(live.session.target)) and not _is_own(request, live):
+        raise no_such_session(session_id)
+    return live
+
+
+async def _to_be_changed(request: web.Request) -> LiveSession:
+    """Return the session in the path: one's own, or one that is shared with one, by DEBUG; any other by FREE."""
+    live = await visible_session(request)
+    is_theirs = _is_own(request, live) or principal_of(request).id in live.session.shares
+    right = Right.DEBUG if is_theirs else Right.FREE
+    await demand(request, right, area_of(live.session.target), called=f"session {live.session.id}")
+    return live
+
+
+def _record(request: web.Request, code: TrailCode, live: LiveSession, **more: Any) -> None:
+    record(request, code, target=str(live.session.target), session=live.session.id, **more)
+
+
+def _is_own(request: web.Request, live: LiveSession) -> bool:
+    return principal_of(request) == live.session.owner
 
 
 @ROUTES.post(
@@ -221,10 +299,75 @@ async def show_session(call: Call[WaitQuery, Nothing]) -> Reply[SessionJson]:
     errors=(Forbidden, NotFound, Conflict, Unavailable),
 )
 async def extend(call: Call[Nothing, ExtendBody]) -> Reply[SessionJson]:
+    await _to_be_changed(call.request)
     extended = call.request.app[BROKER].extend(
         _id(call.request), by=principal_of(call.request), length=call.body.length
     )
-    return Reply(json_of(call.request, await extended))
+    live = await extended
+    _record(call.request, TrailCode.EXTENDED, live, more={"until": moment(live.session.expires_at)})
+    return Reply(json_of(call.request, live))
+
+
+@ROUTES.post(
+    "/api/v1/sessions/{id}/share",
+    right=Right.DEBUG,
+    summary="Let a colleague join the session, or take it over. They need the right to debug all the same.",
+    errors=(Forbidden, NotFound, Conflict, Unavailable),
+)
+async def share_session(call: Call[Nothing, ShareBody]) -> Reply[SessionJson]:
+    live, body = await visible_session(call.request), call.body
+    owner = live.session.owner
+    if not _is_own(call.request, live):
+        raise Forbidden(f"Session {live.session.id} is {owner.name}'s, who may share it.")
+    await demand(call.request, Right.DEBUG, area_of(live.session.target))
+    # Somebody who logs in as its owner does: a name alone could be anybody's.
+    colleague = replace(owner, subject=body.with_, name=body.with_)
+    if colleague == owner:
+        raise BadInput("with: this is you.")
+    live = await call.request.app[BROKER].share(live.session.id, with_=colleague.id, share=body.to)
+    sentence = f"{body.with_} may {body.to} it." if body.to else f"{body.with_} may do nothing with it any more."
+    _record(call.request, TrailCode.SHARED, live, sentence=sentence, more={"with": colleague.id})
+    return Reply(json_of(call.request, live))
+
+
+@ROUTES.post(
+    "/api/v1/sessions/{id}/join",
+    right=Right.DEBUG,
+    summary="Attach to a session that is shared with one: debuggers may come from one's address too.",
+    errors=(Forbidden, NotFound, Conflict, Unavailable),
+)
+async def join_session(call: Call[Nothing, Nothing]) -> Reply[SessionJson]:
+    live = await _shared(call.request, Share.JOIN, Share.TAKE)
+    gateway = call.request.app[SETTINGS].gateway
+    networks = LOOPBACK if _is_forwarded(gateway) else (_network(client_address(call.request)),)
+    for network in networks:
+        live = await call.request.app[BROKER].join(live.session.id, network=network)
+    _record(call.request, TrailCode.JOINED, live, more={"allow": list(networks)})
+    return Reply(json_of(call.request, live))
+
+
+@ROUTES.post(
+    "/api/v1/sessions/{id}/take",
+    right=Right.DEBUG,
+    summary="Become the owner of a session that its owner hands over.",
+    errors=(Forbidden, NotFound, Conflict, Unavailable),
+)
+async def take_session(call: Call[Nothing, Nothing]) -> Reply[SessionJson]:
+    live = await _shared(call.request, Share.TAKE)
+    before = live.session.owner
+    live = await call.request.app[BROKER].take(live.session.id, by=principal_of(call.request))
+    _record(call.request, TrailCode.HANDED_OVER, live, sentence=f"It was {before.name}'s.", more={"before": before.id})
+    return Reply(json_of(call.request, live))
+
+
+async def _shared(request: web.Request, *shares: Share) -> LiveSession:
+    """Return the session in the path, if it is shared so with the person, who may debug its target."""
+    live = await visible_session(request)
+    if live.session.shares.get(principal_of(request).id) not in shares:
+        owner = live.session.owner.name
+        raise Forbidden(f"Session {live.session.id} is {owner}'s, who has not shared it with you so: ask them.")
+    await demand(request, Right.DEBUG, area_of(live.session.target))
+    return live
 
 
 @ROUTES.post(
@@ -234,8 +377,11 @@ async def extend(call: Call[Nothing, ExtendBody]) -> Reply[SessionJson]:
     errors=(Forbidden, NotFound, Conflict, Unavailable),
 )
 async def resume(call: Call[Nothing, Nothing]) -> Reply[SessionJson]:
+    await _to_be_changed(call.request)
     resumed = call.request.app[BROKER].resume(_id(call.request), by=principal_of(call.request))
-    return Reply(json_of(call.request, await resumed))
+    live = await resumed
+    _record(call.request, TrailCode.RESUMED, live)
+    return Reply(json_of(call.request, live))
 
 
 @ROUTES.post(
@@ -245,8 +391,11 @@ async def resume(call: Call[Nothing, Nothing]) -> Reply[SessionJson]:
     errors=(NotFound, Conflict, Unavailable),
 )
 async def ask(call: Call[Nothing, AskBody]) -> Reply[SessionJson]:
+    await visible_session(call.request)
     asked = call.request.app[BROKER].ask(_id(call.request), by=principal_of(call.request), text=call.body.text)
-    return Reply(json_of(call.request, await asked))
+    live = await asked
+    _record(call.request, TrailCode.ASKED, live)
+    return Reply(json_of(call.request, live))
 
 
 @ROUTES.delete(
@@ -257,6 +406,9 @@ async def ask(call: Call[Nothing, AskBody]) -> Reply[SessionJson]:
 )
 async def end(call: Call[WaitQuery, Nothing]) -> Reply[SessionJson]:
     app, session_id, wait = call.request.app, _id(call.request), call.query.wait
+    found = await visible_session(call.request)
+    if not _is_own(call.request, found):  # one's own may be ended without any right
+        await demand(call.request, Right.FREE, area_of(found.session.target), called=f"session {session_id}")
     live = await app[BROKER].end(session_id, by=principal_of(call.request))
     if wait:
         live = await app[UNTIL_SHUTDOWN].result_of(lambda: app[BROKER].ended(session_id, within=wait)) or live
@@ -274,11 +426,12 @@ async def ide_file(call: Call[Nothing, Nothing]) -> web.Response:
     request, kind = call.request, call.path("format")
     if kind not in ide.FORMATS:
         raise NotFound(f"There are no files for {kind[:40]!r}; there are {', '.join(ide.FORMATS)}.")
-    session = (await request.app[BROKER].get(_id(request))).session
+    session = (await visible_session(request)).session
+    await demand(request, Right.DEBUG, area_of(session.target), called=f"session {session.id}")
     name = session.app
     if isinstance(session.target, PodTarget):
         name += f" ({session.target.namespace})"
-    text = ide.FORMATS[kind].text(request.app[SETTINGS].gateway.advertised_host, session.port, name)
+    text = ide.FORMATS[kind].text(request.app[SETTINGS].gateway.shown_debug_host, session.port, name)
     return web.Response(
         text=text,
         content_type=ide.FORMATS[kind].content_type,
@@ -312,6 +465,7 @@ def session_json(live: LiveSession, *, host: str, now: datetime, asked_by: Princ
         "attached": maybe(_attached_json, facts.attached),
         "vm": maybe(_vm_json, facts.vm),
         "allow": list(session.allow),
+        "shares": dict(session.shares),
         "allow_exit": session.allow_exit,
         "pause_budget_seconds": maybe(timedelta.total_seconds, session.pause_budget),
         "audit": maybe(_audit_json, live.audit),
@@ -366,7 +520,7 @@ def _reread(at: str) -> Moment:
 def json_of(request: web.Request, live: LiveSession) -> SessionJson:
     app = request.app
     return session_json(
-        live, host=app[SETTINGS].gateway.advertised_host, now=app[CLOCK](), asked_by=known_principal(request)
+        live, host=app[SETTINGS].gateway.shown_debug_host, now=app[CLOCK](), asked_by=known_principal(request)
     )
 
 

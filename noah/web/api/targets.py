@@ -1,21 +1,26 @@
 """What can be debugged: the targets of all kinds, and the apps that they are of."""
 
 from collections import Counter
+from collections.abc import Collection
+from dataclasses import replace
 from typing import Literal
 
+from aiohttp import web
 from pydantic import Field
 from typing_extensions import TypedDict
 
 from noah.catalog.catalog import TargetFilter
 from noah.catalog.tally import Tally
 from noah.catalog.target_info import AppPlace, TargetInfo
-from noah.core.session.rights import Right
+from noah.core.session.rights import Right, area_of, namespace_area
 from noah.core.session.session import Status
-from noah.core.session.target import parse_wanted
+from noah.core.session.target import PodTarget, Wanted, WantedPod, parse_wanted
 from noah.errors import BadInput, CannotDebug, NotFound, Unavailable
 from noah.sessions.live_session import LiveSession
+from noah.targets.pod.pods import in_several
 from noah.web.api.route import Call, Reply, Routes
 from noah.web.keys import BROKER, CATALOG, HOLDERS
+from noah.web.permission import demand, not_there, seen
 from noah.web.wire import Moment, Nothing, Paged, Text, cursor_of, maybe, moment, with_tokens
 
 ROUTES = Routes()
@@ -79,14 +84,15 @@ AppsJson = TypedDict("AppsJson", {"items": list[AppJson], "continue": str | None
 
 @ROUTES.get("/api/v1/targets", right=Right.SEE, summary="What can be debugged, and who is debugging it.")
 async def list_targets(call: Call[TargetsQuery, Nothing]) -> Reply[TargetsJson]:
-    wanted, query = filter_of(call.query), call.query
-    shown = call.request.app[CATALOG].find(wanted, after=cursor_of(query.after), limit=query.limit)
+    query, catalog = call.query, call.request.app[CATALOG]
+    wanted = filter_of(query, await seen(call.request, catalog.areas()))
+    shown = catalog.find(wanted, after=cursor_of(query.after), limit=query.limit)
     page, broker = with_tokens(shown), call.request.app[BROKER]
     items = [target_json(info, broker.holder(info.target)) for info in page.items]
     return Reply({"items": items, "continue": page.after, "total": page.total})
 
 
-def filter_of(query: TargetsQuery) -> TargetFilter:
+def filter_of(query: TargetsQuery, areas: Collection[str] | None) -> TargetFilter:
     return TargetFilter(
         kind=query.kind,
         cluster=query.cluster,
@@ -94,6 +100,7 @@ def filter_of(query: TargetsQuery) -> TargetFilter:
         app=query.app,
         labels=[_label(text) for text in query.label],
         words=(query.q or "").lower().split(),
+        areas=areas,
     )
 
 
@@ -104,23 +111,67 @@ def filter_of(query: TargetsQuery) -> TargetFilter:
     errors=(NotFound, CannotDebug, Unavailable),
 )
 async def show_target(call: Call[Nothing, Nothing]) -> Reply[TargetJson]:
-    broker = call.request.app[BROKER]
-    info = await broker.resolve(parse_wanted(call.path("target")))
-    return Reply(target_json(info, broker.holder(info.target)))
+    info = await find_target(call.request, call.path("target"), Right.SEE)
+    return Reply(target_json(info, call.request.app[BROKER].holder(info.target)))
+
+
+async def find_target(request: web.Request, text: str, right: Right) -> TargetInfo:
+    """Return the one target that is meant, if the person has the *right* on it.
+
+    Raises NotFound for one that they may not see, whether it is there or not; Forbidden if they may only see it.
+    """
+    wanted = parse_wanted(text)
+    if isinstance(wanted, WantedPod) and wanted.cluster is None:
+        wanted = await _narrowed(request, wanted)
+    area = _area_of(wanted)
+    if area is not None:
+        await demand(request, right, area, called=str(wanted))
+    info = await request.app[BROKER].resolve(wanted)
+    if area is None:
+        await demand(request, right, info.area, called=str(wanted))
+    return info
+
+
+async def _narrowed(request: web.Request, wanted: WantedPod) -> WantedPod:
+    """Return *wanted* with the only place that it means among those that the person sees."""
+    catalog = request.app[CATALOG]
+    found = catalog.of_workload("/".join(wanted.workload)) if wanted.workload else catalog.of_app(wanted.app or "")
+    areas = await seen(request, {area_of(target) for target in found if isinstance(target, PodTarget)})
+    if areas is None:
+        return wanted
+    places = sorted(area.removeprefix("pod/") for area in areas)
+    if len(places) > 1:
+        raise in_several(wanted, places)
+    if not places:
+        raise not_there(str(wanted))
+    cluster, _, namespace = places[0].partition("/")
+    return replace(wanted, cluster=cluster, namespace=namespace)
+
+
+def _area_of(wanted: Wanted) -> str | None:
+    if not isinstance(wanted, WantedPod):
+        return area_of(wanted)
+    if wanted.cluster is None or wanted.namespace is None:
+        return None
+    return namespace_area(wanted.cluster, wanted.namespace)
 
 
 @ROUTES.get("/api/v1/apps", right=Right.SEE, summary="The apps that there are targets of.")
 async def list_apps(call: Call[AppsQuery, Nothing]) -> Reply[AppsJson]:
     query, catalog = call.query, call.request.app[CATALOG]
+    areas = await seen(call.request, catalog.areas())
     shown = catalog.find_apps(
         cluster=query.cluster,
         namespace=query.namespace,
         part=(query.q or "").lower(),
+        areas=areas,
         after=cursor_of(query.after),
         limit=query.limit,
     )
     page = with_tokens(shown)
-    held = Counter(info.place for info in catalog.infos(call.request.app[HOLDERS].targets))
+    held = Counter(
+        info.place for info in catalog.infos(call.request.app[HOLDERS].targets) if areas is None or info.area in areas
+    )
     items = [_app_json(place, tally, held[place]) for place, tally in page.items]
     return Reply({"items": items, "continue": page.after, "total": page.total})
 

@@ -2,11 +2,13 @@
 
 from collections import Counter
 
+from noah.core.session.rights import Right, area_of
 from noah.core.session.target import PodTarget
 from noah.web.api import clusters
 from noah.web.api.route import Call, Routes
-from noah.web.keys import CATALOG, HOLDERS
+from noah.web.keys import HOLDERS
 from noah.web.pages.page import Context, page
+from noah.web.permission import is_allowed, seen
 from noah.web.wire import Nothing
 
 ROUTES = Routes()
@@ -14,7 +16,13 @@ ROUTES = Routes()
 
 @page(ROUTES, "/clusters", "clusters.html")
 async def cluster_list(call: Call[Nothing, Nothing]) -> Context:
-    app, reply = call.request.app, await clusters.list_clusters(call)
-    held = Counter(target.cluster for target in app[HOLDERS].targets if isinstance(target, PodTarget))
-    shown = [(one, app[CATALOG].cluster(one["name"]), held[one["name"]]) for one in reply.json["items"]]
-    return {"here": "clusters", "clusters": shown}
+    app = call.request.app
+    shown = await clusters.shown(call.request)
+    targets = app[HOLDERS].targets
+    areas = await seen(call.request, map(area_of, targets))
+    held = Counter(
+        one.cluster for one in targets if isinstance(one, PodTarget) and (areas is None or area_of(one) in areas)
+    )
+    rows = [(clusters.cluster_json(one, scope.targets), scope, held[one.name]) for one, scope in shown]
+    may_operate = await is_allowed(call.request, Right.OPERATE)
+    return {"here": "clusters", "clusters": rows, "may_operate": may_operate}

@@ -19,6 +19,7 @@ from noah.web.api import targets
 from noah.web.api.route import Call, Routes
 from noah.web.keys import BROKER, CATALOG, HOLDERS
 from noah.web.pages.page import PER_PAGE, Context, filled_in, links, page
+from noah.web.permission import seen
 from noah.web.wire import MOST, Nothing, cursor_of, with_tokens
 
 ROUTES = Routes()
@@ -54,7 +55,8 @@ class TargetsPage(targets.TargetsQuery):
 async def environment(call: Call[TargetsPage, Nothing]) -> Context:
     request = call.request
     query = targets.TargetsQuery.model_validate(filled_in(call.query))
-    shown = _shown(request.app, targets.filter_of(query), after=query.after, limit=query.limit)
+    areas = await seen(request, request.app[CATALOG].areas())
+    shown = _shown(request.app, targets.filter_of(query, areas), after=query.after, limit=query.limit)
     narrowed = [(name, getattr(query, name)) for name in ("app", "cluster", "namespace") if getattr(query, name)]
     narrowed += [("label", label) for label in query.label]
     return {

@@ -9,6 +9,7 @@ END_REASONS = {
     "canceled": "ended by somebody else",
     "target_gone": "target gone",
     "failed": "failed",
+    "right_lost": "right taken away",
 }
 
 

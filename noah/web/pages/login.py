@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field
 from noah.access.oidc import Granted, OidcProvider
 from noah.access.pending import Pending
 from noah.core.session.rights import Right
+from noah.core.session.trail import Outcome, TrailCode
 from noah.errors import BadInput, NoahError, NotFound, Unauthenticated
 from noah.web.api.route import Call, Routes, read_sent
 from noah.web.forwarded import asked_host
@@ -26,6 +27,7 @@ from noah.web.identity import (
 from noah.web.keys import AUTHENTICATOR, SETTINGS
 from noah.web.pages.page import render_form
 from noah.web.paths import link_to
+from noah.web.permission import record
 from noah.web.wire import Model, Nothing, Text
 
 ROUTES = Routes()
@@ -47,7 +49,7 @@ class CommandLine:
 
 
 @dataclass(frozen=True, slots=True)
-class Allowed:
+class AllowedLogin:
     """A login that the command line may fetch with the verifier of its challenge."""
 
     provider: str
@@ -58,7 +60,7 @@ class Allowed:
 # What is sealed with it is in the cookie of the browser that has begun a login; it does not outlive the process.
 SEAL: web.AppKey[Fernet] = web.AppKey("seal")
 ASKED: web.AppKey[Pending[tuple[str, Granted, CommandLine]]] = web.AppKey("asked")
-ALLOWED: web.AppKey[Pending[Allowed]] = web.AppKey("allowed")
+ALLOWED: web.AppKey[Pending[AllowedLogin]] = web.AppKey("allowed")
 
 
 class NotAForm(NoahError):
@@ -108,8 +110,10 @@ async def log_in(call: Call[Nothing, Nothing]) -> web.StreamResponse:
     try:
         principal = await authenticator.by_bearer(token)
     except Unauthenticated as e:
+        record(call.request, TrailCode.LOGIN, outcome=Outcome.DENIED, sentence=e.sentence)
         return _page(call.request, query, sentence=e.sentence)
     login_id, lasts = await authenticator.log_in(principal)
+    record(call.request, TrailCode.LOGIN, who=principal)
     response = web.Response(status=303, headers={"Location": link_to(call.request, inside(query.next))})
     set_cookie(call.request, response, login_id, lasts_s=int(lasts.total_seconds()))
     return response
@@ -175,6 +179,7 @@ async def come_back(call: Call[BackQuery, Nothing]) -> web.StreamResponse:
             leads_to=f"http://127.0.0.1:{command_line.port}",
         )
     login_id, lasts = await request.app[AUTHENTICATOR].log_in(granted.principal, (provider.name, granted))
+    record(request, TrailCode.LOGIN, who=granted.principal)
     response = web.Response(status=303, headers={"Location": link_to(request, inside(query.next))})
     response.del_cookie(_state_cookie(request, sent.state), path="/", secure=is_secure(request))
     set_cookie(request, response, login_id, lasts_s=int(lasts.total_seconds()))
@@ -194,7 +199,7 @@ async def allow(call: Call[Nothing, Nothing]) -> web.StreamResponse:
     if asked is None:
         raise BadInput("This login is over: run `noah login` again.")
     provider, granted, command_line = asked
-    code = call.request.app[ALLOWED].put(Allowed(provider, granted, command_line.challenge))
+    code = call.request.app[ALLOWED].put(AllowedLogin(provider, granted, command_line.challenge))
     answer = urlencode({"code": code, "state": command_line.state})
     return web.Response(status=303, headers={"Location": f"http://127.0.0.1:{command_line.port}/?{answer}"})
 
@@ -203,6 +208,7 @@ async def allow(call: Call[Nothing, Nothing]) -> web.StreamResponse:
 async def log_out(call: Call[Nothing, Nothing]) -> web.StreamResponse:
     request, leads_to = call.request, link_to(call.request, "/login")
     if login_id := cookie_of(request):
+        record(request, TrailCode.LOGOUT)
         ended = await request.app[AUTHENTICATOR].log_out(login_id)
         if ended is not None:
             provider, granted = ended

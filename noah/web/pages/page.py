@@ -26,6 +26,7 @@ from noah.web.identity import cookie_of, known_principal
 from noah.web.keys import FEED, SETTINGS
 from noah.web.pages import filters
 from noah.web.paths import link_to, path_inside, root_of
+from noah.web.permission import is_allowed
 from noah.web.wire import Model, Nothing
 
 PART = "Noah-Part"  # the header of a page that wants only what changes of itself
@@ -61,7 +62,9 @@ def page(routes: Routes, path: str, template: str, *, right: Right = Right.SEE) 
     def declare(handler: PageHandler) -> PageHandler:
         async def serve(call: Call[Any, Nothing]) -> web.StreamResponse:
             last_event = call.request.app[FEED].last_id  # before anything is read: the page's stream begins here
-            return _render(call.request, template, {**await handler(call), "last_event": last_event})
+            reads_trail = await is_allowed(call.request, Right.READ_TRAIL)
+            context = {**await handler(call), "last_event": last_event, "reads_trail": reads_trail}
+            return _render(call.request, template, context)
 
         query = types_of(handler)[0]
         route = PageRoute(

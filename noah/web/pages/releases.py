@@ -6,11 +6,13 @@ from aiohttp import web
 from pydantic import Field
 
 from noah.core.release.release_event import SHOWN_AS
-from noah.web.api import releases
+from noah.core.session.rights import Right
+from noah.web.api import clusters, releases
 from noah.web.api.route import Call, Routes
-from noah.web.keys import CLOCK, CLUSTERS, RELEASES
+from noah.web.keys import CLOCK
 from noah.web.pages.page import Context, page
 from noah.web.paths import link_to
+from noah.web.permission import demand
 from noah.web.wire import Model, Nothing, Text, moment
 
 ROUTES = Routes()
@@ -52,7 +54,7 @@ async def release_list(call: Call[ReleasesPage, Nothing]) -> Context:
 
     return {
         "here": "releases",
-        "clusters": [*call.request.app[CLUSTERS]],
+        "clusters": [one.name for one, _ in await clusters.shown(call.request)],
         "query": query,
         "filtered": bool(stays.keys() - {"limit"}),
         "rows": [releases.release_json(one) for one in shown.items],
@@ -66,6 +68,7 @@ async def release_list(call: Call[ReleasesPage, Nothing]) -> Context:
 async def asked_for(call: Call[AskedPage, Nothing]) -> Context:
     """Redirect to the workload's path, which a form cannot ask for."""
     asked = call.query
+    await demand(call.request, Right.SEE)
     where = "/".join(quote(part, safe="") for part in (asked.cluster, asked.namespace, asked.workload))
     raise web.HTTPSeeOther(link_to(call.request, f"/releases/{where}?{urlencode({'kind': asked.kind})}"))
 
@@ -80,6 +83,5 @@ async def release(call: Call[ReleasePage, Nothing]) -> Context:
 async def current(call: Call[releases.KindQuery, Nothing]) -> Context:
     """Redirect to the release's own address, which stays its own when the next release has begun."""
     kind = releases.kind_of(call.query.kind)
-    where = (call.path("cluster"), call.path("namespace"), kind, call.path("workload"))
-    found = await call.request.app[RELEASES].current(*where)
+    found = await releases.current(call, kind)
     raise web.HTTPSeeOther(link_to(call.request, f"/releases/{quote(found.release.id, safe='')}"))

@@ -2,10 +2,13 @@
 
 from pydantic import Field
 
+from noah.core.session.rights import area_of
 from noah.core.session.session import EndReason
+from noah.core.session.target import parse_target
 from noah.web.api import sessions
 from noah.web.api.route import Call, Routes
 from noah.web.pages.page import PER_PAGE, Context, filled_in, links, page
+from noah.web.permission import may_do
 from noah.web.wire import MOST, Nothing, WaitQuery
 
 ROUTES = Routes()
@@ -36,4 +39,5 @@ async def session_list(call: Call[SessionsPage, Nothing]) -> Context:
 @page(ROUTES, "/sessions/{id}", "session.html")
 async def session(call: Call[Nothing, Nothing]) -> Context:
     reply = await sessions.show_session(Call(call.request, WaitQuery.model_validate({}), Nothing()))
-    return {"here": "sessions", "session": reply.json}
+    area = area_of(parse_target(reply.json["target"]))
+    return {"here": "sessions", "session": reply.json, **await may_do(call.request, area)}

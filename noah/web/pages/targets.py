@@ -4,14 +4,16 @@ from datetime import datetime, timedelta
 
 from aiohttp import web
 
+from noah.core.session.rights import Right, area_of
 from noah.core.session.session import EndReason
-from noah.core.session.target import parse_wanted
+from noah.core.session.target import parse_target
 from noah.errors import NotFound
 from noah.sessions.live_session import LiveSession
 from noah.web.api import sessions, targets
 from noah.web.api.route import Call, Routes
 from noah.web.keys import BROKER, CLOCK
 from noah.web.pages.page import Context, page
+from noah.web.permission import may, may_do
 from noah.web.wire import Nothing
 
 ROUTES = Routes()
@@ -32,6 +34,7 @@ async def target(call: Call[Nothing, Nothing]) -> Context:
         "restart": restart,
         "session": sessions.json_of(request, live) if live else None,
         "failed": sessions.json_of(request, past[0]) if past and _has_just_failed(past[0], now) else None,
+        **await may_do(request, area_of(parse_target(name))),
         "past": [sessions.json_of(request, one) for one in past],
     }
 
@@ -49,10 +52,10 @@ async def _found(request: web.Request, name: str) -> tuple[targets.TargetJson, L
     """
     broker = request.app[BROKER]
     try:
-        info = await broker.resolve(parse_wanted(name))
+        info = await targets.find_target(request, name, Right.SEE)
     except NotFound:
         live = next((one for one in broker.live() if str(one.session.target) == name), None)
-        if live is None:
+        if live is None or not await may(request, Right.SEE, area_of(live.session.target)):
             raise
         return _gone(live), live, None
     live = broker.holder(info.target)

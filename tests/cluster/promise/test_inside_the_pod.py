@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.conftest import AGENT, Kubectl
-from tests.cluster.promise.execs import AuditLog
+from tests.cluster.execs import AuditLog
 from tests.cluster.promise.outages import cluster
 from tests.cluster.promise.probed_app import BOUND_S, MARGIN_S, ProbedApp, come_up, pod_of, session_on
 from tests.cluster.promise.rows import Rows, side_by_side

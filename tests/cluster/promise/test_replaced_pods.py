@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.conftest import Kubectl
-from tests.cluster.promise.execs import AuditLog, Exec
+from tests.cluster.execs import AuditLog, Exec
 from tests.cluster.promise.outages import cluster
 from tests.cluster.promise.probed_app import ProbedApp, pods_named, probed_app, session_on
 from tests.cluster.promise.rows import Rows, side_by_side

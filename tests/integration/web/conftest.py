@@ -18,12 +18,22 @@ from aiohttp.test_utils import TestServer
 from noah.access.authenticator import Authenticator
 from noah.access.kubernetes_tokens import KubernetesTokens
 from noah.access.oidc import OidcProvider
+from noah.access.permissions import open_permissions
+from noah.access.trail import open_trail
 from noah.catalog.catalog import Catalog
 from noah.catalog.holders import Holders
 from noah.kube.clusters import Cluster
 from noah.releases.releases import open_releases
 from noah.sessions.broker import Broker, open_broker
-from noah.settings import AccessSettings, ClusterSettings, GatewaySettings, Local, Settings
+from noah.settings import (
+    AccessSettings,
+    ClusterSettings,
+    GatewaySettings,
+    GrantSettings,
+    Local,
+    SessionSettings,
+    Settings,
+)
 from noah.store import Store, upgrade
 from noah.store.feed import Feed
 from noah.targets.host.hosts import Hosts
@@ -94,13 +104,17 @@ async def serving(
     folder: Path,
     *more_clusters: ClusterSettings,
     access: Mapping[str, Any] = NONE,
+    sessions: Mapping[str, Any] = NONE,
     port: int = 0,
+    grants: tuple[GrantSettings, ...] = (),
     **more: Any,
 ) -> AsyncIterator[Gateway]:
     first = free_ports(PORTS)
     come_in = AccessSettings.model_validate({"tokens": folder / "tokens.json", **access})
     settings = Settings(
+        grants=grants,
         access=come_in,
+        sessions=SessionSettings.model_validate(sessions),
         gateway=GatewaySettings(debug_ports=f"{first}-{first + PORTS - 1}", **more),
         local=(
             Local(name="shop", jdwp_port=jvm, checkurl="http://127.0.0.1:1/checkurl"),
@@ -114,8 +128,10 @@ async def serving(
     async with AsyncExitStack() as stack:
         store = Store.open(f"sqlite:///{database}")
         stack.push_async_callback(store.close)
+        trail = await stack.enter_async_context(open_trail(store.trail, clock=_now))
         feed = Feed(epoch="e", clock=_now)
         clusters = {c.name: await stack.enter_async_context(Cluster(c)) for c in settings.clusters}
+        permissions = open_permissions(settings, clusters)
         catalog, holders, metrics = Catalog(), Holders(), Metrics()
         pods = Pods(clusters, catalog=catalog, holders=holders)
         hosts = Hosts((), store.edits, catalog=catalog, holders=holders)
@@ -129,6 +145,8 @@ async def serving(
                 settings=settings,
                 clock=_now,
                 took=metrics.took,
+                permissions=permissions,
+                trail=trail,
                 adopt_every_s=ADOPT_EVERY_S,
             )
         )
@@ -149,6 +167,7 @@ async def serving(
             ),
             catalog=catalog,
             holders=holders,
+            permissions=permissions,
             broker=broker,
             releases=releases,
             feed=feed,
@@ -157,6 +176,7 @@ async def serving(
             hosts=hosts,
             settings=settings,
             store=store,
+            trail=trail,
             metrics=metrics,
             clock=_now,
             stopping=lambda: served.is_stopping,

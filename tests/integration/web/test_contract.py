@@ -29,6 +29,7 @@ BODIES: Mapping[str, Any] = {
     "POST /api/v1/sessions/{id}/ask": {},
     "POST /api/v1/logins": {"code": "x", "verifier": "x"},
     "POST /api/v1/logins/devices": {"provider": "nowhere"},
+    "POST /api/v1/sessions/{id}/share": {"with": "bob"},
 }
 RELEASE = Release(
     id="r-1",
@@ -41,8 +42,14 @@ RELEASE = Release(
     ended_at=datetime(2026, 1, 1, 8, tzinfo=UTC),
     progress=Progress(Result.DONE, 3, 3, "3 of 3 online"),
 )
-# What cannot be had here: nobody is attached, and there is no provider of logins.
-REFUSED = {"/api/v1/sessions/{id}/resume": 409, "/api/v1/logins": 401, "/api/v1/logins/devices": 404}
+# What cannot be had here: nobody is attached, no provider of logins is there, no session is shared with its own owner.
+REFUSED = {
+    "/api/v1/sessions/{id}/resume": 409,
+    "/api/v1/sessions/{id}/join": 403,
+    "/api/v1/sessions/{id}/take": 403,
+    "/api/v1/logins": 401,
+    "/api/v1/logins/devices": 404,
+}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

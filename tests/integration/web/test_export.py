@@ -42,7 +42,8 @@ def _keep(gateway: Gateway, owner: str, count: int, **more: Any) -> None:
     """Sessions that are over."""
     began = datetime(2026, 1, 1, tzinfo=UTC)
     row = {
-        "target": "local/shop", "app": "shop", "port": 21000, **_owned(person(owner)), "allow": "[]", "allow_exit": 0,
+        "target": "local/shop", "area": "local/shop", "shares": "{}", "app": "shop", "port": 21000,
+        **_owned(person(owner)), "allow": "[]", "allow_exit": 0,
         "end_reason": "closed", "audit": json.dumps({"commands": {"VirtualMachine.Resume": 2}, "connections": []}),
     }  # fmt: skip
     rows = [

@@ -17,6 +17,7 @@ from urllib.parse import urljoin
 import pytest
 import pytest_asyncio
 
+from noah.settings import GrantSettings
 from tests.acceptance.cli.command import noah, ran, start
 from tests.gateway import free_port
 from tests.integration.web.conftest import Gateway, serving
@@ -65,7 +66,8 @@ async def company(jvm: int, tmp_path_factory: pytest.TempPathFactory) -> AsyncIt
             "audiences": ["ci"],
             "recheck_every": "1s",
         }
-        async with serving(jvm, folder, access={"oidc": [known]}, port=port) as gateway:
+        sees = GrantSettings(rights=("see",), users=("ada",))
+        async with serving(jvm, folder, access={"oidc": [known]}, port=port, grants=(sees,)) as gateway:
             await provider.person("ada", "team-a", "team-b", name="Ada Lovelace")
             yield Company(provider, gateway, url)
 

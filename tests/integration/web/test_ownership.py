@@ -37,7 +37,7 @@ async def test_the_owner_of_such_a_row_gets_it_by_enabling_again(gateway: Gatewa
 async def test_another_person_learns_who_has_such_a_row_and_can_ask_them(gateway: Gateway) -> None:
     session = await committed(gateway)
     with pytest.raises(AlreadyDebugged, match=f"ada is already debugging local/shop .session {session['id']}"):
-        await gateway.broker.enable(LocalTarget("shop"), owner=BOB, allow=())
+        await gateway.broker.enable(await gateway.broker.resolve(LocalTarget("shop")), owner=BOB, allow=())
     asked = await gateway.api.ask("POST", f"sessions/{session['id']}/ask", {"text": "soon?"}, user="bob")
     assert asked["steps"][-1]["text"] == "bob asks to resume: soon?"
 

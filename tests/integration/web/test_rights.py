@@ -1,7 +1,11 @@
 """Whatever the site serves has been declared, with the right that it needs."""
 
+import re
+from datetime import UTC, datetime
+
 import pytest
 
+from noah.access.tokens import TokenFile
 from noah.core.session.rights import Right
 from noah.web.api.route import AnyRoute
 from noah.web.api.routes import ROUTES
@@ -49,3 +53,37 @@ def test_whatever_changes_something_asks_for_more_than_to_see_it() -> None:
         "DELETE /api/v1/logins/mine": Right.SEE,
     }
     assert {name: right for name, right in changing.items() if right in (Right.SEE, Right.ANYBODY)} == asking
+
+
+async def test_a_stranger_gets_nothing_from_any_route(gateway: Gateway) -> None:
+    """An answer whose handler asked for no right would not come at all; this looks at those that come."""
+    session = (await gateway.api.enable("local/shop", wait=20))["id"]
+    token = TokenFile(gateway.tokens).create("mallory", groups=[], now=datetime.now(UTC), expires_at=None)
+    values = {"id": session, "name": "away", "target": "local/shop", "format": "jdb", "provider": "none"}
+    values |= {"cluster": "away", "namespace": "team-a", "workload": "shop"}
+    empty = set()
+    for route in (*ROUTES, *PAGES):
+        if route.right is Right.ANYBODY:
+            continue
+        path = re.sub(r"{(\w+)(:.*)?}", lambda match: values[match[1]], route.path)
+        async with gateway.http.request(
+            route.method,
+            gateway.url + path,
+            headers={"Authorization": f"Bearer {token}"},
+            json={"target": "local/shop"} if path == "/api/v1/sessions" and route.method == "POST" else None,
+            allow_redirects=False,
+        ) as answer:
+            if answer.status == 200:
+                empty.add(f"{route.method} {route.path}")
+                body = "" if "event-stream" in answer.content_type else await answer.text()
+                assert session not in body, path
+                assert "local/shop" not in body, path
+            else:
+                assert answer.status in (400, 403, 404), (route.method, path, answer.status)
+    assert empty == {
+        *("GET /api/v1/clusters", "GET /api/v1/targets", "GET /api/v1/apps", "GET /api/v1/sessions"),
+        *("GET /api/v1/sessions.csv", "GET /api/v1/sessions.jsonl", "GET /api/v1/events", "GET /api/v1/releases"),
+        *("GET /openapi.json", "GET /api/v1/me", "DELETE /api/v1/logins/mine"),
+        *("GET /", "GET /sessions", "GET /releases", "GET /clusters"),
+    }
+    assert (await gateway.api.ask("GET", f"sessions/{session}"))["status"] == "ready"

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from noah.catalog.catalog import AppSection, Catalog, TargetFilter
 from noah.catalog.sorted_keys import FEW
 from noah.catalog.target_info import UNKNOWN, TargetInfo
+from noah.core.session.rights import area_of
 from noah.core.session.target import HostTarget, LocalTarget, PodTarget, Target
 
 NAMES = st.sampled_from(["a", "a-b", "a.b", "b", "shop"])
@@ -37,6 +38,7 @@ FILTERS = st.builds(
     app=MAYBE,
     labels=st.lists(st.tuples(NAMES, NAMES), max_size=1),
     words=st.lists(NAMES, max_size=1),
+    areas=st.none() | st.frozensets(TARGETS.map(area_of), max_size=8),
 )
 
 
@@ -67,8 +69,9 @@ def test_every_listing_is_what_a_walk_over_all_targets_gives(
         info.target for info in there.values() if info.workload == "Deployment/a"
     }
     for name in ("a", "a.b"):
-        in_cluster = [info for info in there.values() if info.place.cluster == name]
-        scope = catalog.cluster(name)
+        is_seen = TargetFilter(cluster=name, areas=wanted.areas).admits
+        in_cluster = [info for info in there.values() if is_seen(info)]
+        scope = catalog.cluster(name, wanted.areas)
         assert (scope.targets, scope.ready) == (len(in_cluster), sum(info.ready for info in in_cluster))
         assert scope.apps == Counter(info.app for info in in_cluster)
         assert scope.namespaces == Counter(info.place.namespace for info in in_cluster)
@@ -116,7 +119,12 @@ def through_apps(catalog: Catalog, wanted: TargetFilter, limit: int) -> Mapping[
     after: str | None = None
     while True:
         page = catalog.find_apps(
-            cluster=wanted.cluster, namespace=wanted.namespace, part="".join(wanted.words), after=after, limit=limit
+            cluster=wanted.cluster,
+            namespace=wanted.namespace,
+            part="".join(wanted.words),
+            areas=wanted.areas,
+            after=after,
+            limit=limit,
         )
         found |= {place.key: (tally.targets, tally.ready) for place, tally in page.items}
         if (after := page.after) is None:

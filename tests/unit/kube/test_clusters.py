@@ -189,13 +189,18 @@ async def test_missing_rights_are_named(api: FakeApi) -> None:
     api.on_anything = review
     api.on_list = api.on_watch = yes
     async with Cluster(api.settings) as cluster:
-        assert await cluster.missing_rights() == ["create pods/exec", "create events.events.k8s.io (optional)"]
+        assert await cluster.missing_rights() == [
+            "create pods/exec",
+            "create events.events.k8s.io (optional)",
+            "create subjectaccessreviews.authorization.k8s.io (for people who log in)",
+        ]
         assert "namespace" not in reviewed[0]
         assert await cluster.missing_rights("shop") == [
             "create pods/exec in namespace shop",
             "create events.events.k8s.io in namespace shop (optional)",
+            "create subjectaccessreviews.authorization.k8s.io (for people who log in)",
         ]
-        assert reviewed[-1]["namespace"] == "shop"
+        assert reviewed[-2]["namespace"] == "shop"
 
 
 def kubeconfig(server: str, *, context: str = "here", proxy: str = "", user: dict[str, Any] | None = None) -> str:

@@ -1,7 +1,7 @@
 """A session's task over a link and a store that are a few lines each; the slot, the port and the debugger are real."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -9,6 +9,9 @@ from typing import Any, cast
 
 import pytest
 
+from noah.access.permissions import Permissions
+from noah.access.reviews import ClusterReviews
+from noah.access.trail import Trail
 from noah.catalog.holders import Holders
 from noah.core.jdwp.wire import HANDSHAKE
 from noah.core.session.principal import Principal
@@ -21,6 +24,7 @@ from noah.sessions.task import SessionTask
 from noah.settings import GatewaySettings
 from noah.store.feed import Feed
 from noah.store.sessions import SessionStore
+from noah.store.trail import TrailStore
 from noah.targets.base import Kind, Observation
 from tests.gateway import free_port
 from tests.principals import ADA
@@ -182,12 +186,28 @@ async def jvm() -> AsyncIterator[Jvm]:
 
 @pytest.fixture
 async def story(jvm: Jvm) -> AsyncIterator[Story]:
+    async with telling(jvm, owner=ADA) as story:
+        yield story
+
+
+@asynccontextmanager
+async def telling(
+    jvm: Jvm, *, owner: Principal, answer: Callable[[], Awaitable[Mapping[str, Any]]] | None = None
+) -> AsyncIterator[Story]:
+    """*answer*: what the target's cluster says to a review of the owner's rights."""
+
+    async def post(path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        assert answer is not None
+        return await answer()
+
+    reviews = ClusterReviews(TARGET.cluster, post, kept_s=0.05)
+    trail = Trail(cast(TrailStore, None), clock=now)
     session = Session(
         id="s-1",
         target=TARGET,
         workload="Deployment/shop",
         app="shop",
-        owner=ADA,
+        owner=owner,
         port=free_port(),
         created_at=now(),
         expires_at=now() + timedelta(hours=1),
@@ -204,6 +224,9 @@ async def story(jvm: Jvm) -> AsyncIterator[Story]:
         gateway=GatewaySettings(),
         clock=now,
         took=lambda _: None,
+        permissions=Permissions(reviews={TARGET.cluster: reviews}),
+        trail=trail,
+        check_right_every_s=0.05,
     )
     async with asyncio.TaskGroup() as group:
         running = group.create_task(task.run(), name="the session")

@@ -15,6 +15,7 @@ class Exec:
     pod: str
     at: datetime
     command: str
+    as_user: str | None  # who was impersonated for it
 
 
 class AuditLog:
@@ -45,4 +46,6 @@ class AuditLog:
         if which.get("subresource") == "exec" and agent == "noah":
             at = datetime.fromisoformat(str(event["requestReceivedTimestamp"]))
             argv = parse_qs(urlsplit(str(event["requestURI"])).query)["command"]
-            found[key] = Exec(which["name"], at, " ".join(argv))
+            impersonated = event.get("impersonatedUser")
+            as_user = str(impersonated["username"]) if isinstance(impersonated, dict) else None
+            found[key] = Exec(which["name"], at, " ".join(argv), as_user)

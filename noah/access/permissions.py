@@ -1,0 +1,71 @@
+"""What a principal may do now: decide() with what the configuration grants and what the clusters answer."""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+
+from noah.access.reviews import ClusterReviews
+from noah.core.session.principal import Principal
+from noah.core.session.rights import (
+    Allowed,
+    Grant,
+    Grants,
+    Right,
+    Verdict,
+    decide,
+    may_do_everything,
+    place_in_cluster,
+)
+from noah.kube.clusters import Cluster
+from noah.settings import Settings
+
+
+class Permissions:
+    def __init__(
+        self,
+        *,
+        reviews: Mapping[str, ClusterReviews],
+        grants: Sequence[Grant] = (),
+        system_namespaces: Sequence[str] = (),
+    ) -> None:
+        """*reviews*: one for each cluster, by its name."""
+        self._reviews = reviews
+        self._grants = grants
+        self._system_namespaces = system_namespaces
+
+    async def decide(self, right: Right, area: str | None, principal: Principal) -> Verdict:
+        reviewed: Mapping[Right, bool | None] = {}
+        place = place_in_cluster(area) if area is not None else None
+        if place is not None and not may_do_everything(principal):
+            cluster, namespace = place
+            reviews = self._reviews.get(cluster)
+            if reviews is not None and reviews.user_of(principal) is not None:
+                reviewed = {right: await reviews.may(principal, right, namespace)}
+        return decide(right, area, principal, Grants(self._grants, reviewed, self._system_namespaces))
+
+    async def among(self, areas: Iterable[str], principal: Principal, right: Right = Right.SEE) -> frozenset[str]:
+        """Return those of *areas* in which *principal* has the right; the clusters are asked in parallel."""
+        listed = sorted(set(areas))
+        verdicts = await asyncio.gather(*(self.decide(right, area, principal) for area in listed))
+        return frozenset(area for area, verdict in zip(listed, verdicts, strict=True) if isinstance(verdict, Allowed))
+
+
+def open_permissions(settings: Settings, clusters: Mapping[str, Cluster]) -> Permissions:
+    reviews = {
+        name: ClusterReviews(
+            name,
+            cluster.post,
+            user_prefix=cluster.settings.user_prefix,
+            group_prefix=cluster.settings.group_prefix,
+        )
+        for name, cluster in clusters.items()
+    }
+    grants = [
+        Grant(
+            rights=frozenset(map(Right, one.rights)),
+            users=frozenset(one.users),
+            groups=frozenset(one.groups),
+            areas=one.targets,
+        )
+        for one in settings.grants
+    ]
+    return Permissions(reviews=reviews, grants=grants, system_namespaces=settings.access.system_namespaces)
