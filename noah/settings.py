@@ -65,6 +65,13 @@ def _public_url(text: str) -> str:
     return text
 
 
+def _origin(text: str) -> str:
+    url = urlsplit(text)
+    if url.scheme not in ("http", "https") or not url.netloc or text != f"{url.scheme}://{url.netloc}" or "@" in text:
+        raise ValueError("write an origin, SCHEME://HOST[:PORT] with nothing behind it")
+    return text
+
+
 def _network(text: object) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
     try:
         return ipaddress.ip_network(str(text), strict=False)
@@ -84,6 +91,7 @@ Length = Annotated[timedelta, BeforeValidator(_duration)]
 Address = Annotated[str, AfterValidator(_address)]
 PortRange = Annotated[str, AfterValidator(_port_range)]
 PublicUrl = Annotated[str, AfterValidator(_public_url)]
+Origin = Annotated[str, AfterValidator(_origin)]
 Network = Annotated[ipaddress.IPv4Network | ipaddress.IPv6Network, BeforeValidator(_network)]
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 TcpPort = Annotated[int, Field(ge=1, le=65535)]
@@ -413,6 +421,16 @@ class TrailSettings(_Part):
     lines: str = ""
 
 
+class PortalSettings(_Part):
+    """A portal that may act for people: it names them in assertions that it signs."""
+
+    name: Name  # the assertions' issuer
+    public_key_file: Path  # PEM
+    people_of: Name  # the provider in [[access.oidc]] whose people it names
+    # What the portal may have done for somebody at most, if they themselves may.
+    rights: Annotated[tuple[Literal["see", "read_logs", "debug", "free"], ...], Field(min_length=1)] = ("see", "debug")
+
+
 class AccessSettings(_Part):
     """The part that says who may come in."""
 
@@ -424,6 +442,10 @@ class AccessSettings(_Part):
     oidc: tuple[OidcSettings, ...] = ()
     kubernetes: tuple[KubernetesLoginSettings, ...] = ()
     proxy: ProxyLoginSettings | None = None
+    portals: tuple[PortalSettings, ...] = ()
+    # Of pages of other sites: those that may call the API with a token, and those that may show our pages in a frame.
+    origins: tuple[Origin, ...] = ()
+    frame_ancestors: tuple[Origin, ...] = ()
     # How long somebody stays logged in: without using it, and at all.
     login_idle: Length = timedelta(hours=12)
     login_longest: Length = timedelta(days=7)
@@ -468,6 +490,7 @@ class Settings(_Part):
             "local": self.local,
             "hosts": self.hosts,
             "access.oidc": self.access.oidc,
+            "access.portals": self.access.portals,
         }
         for kind, parts in kinds.items():
             names = [part.name for part in parts]
@@ -477,8 +500,12 @@ class Settings(_Part):
         return self
 
     @model_validator(mode="after")
-    def _clusters_that_vouch_are_there(self) -> Self:
+    def _those_who_vouch_are_there(self) -> Self:
         known = [cluster.name for cluster in self.clusters]
+        providers = [one.name for one in self.access.oidc]
+        for portal in self.access.portals:
+            if portal.people_of not in providers:
+                raise ValueError(f"access.portals: {portal.name!r} has people_of a provider that is not there")
         vouching = [one.cluster for one in self.access.kubernetes]
         for name in vouching:
             if name not in known:

@@ -7,12 +7,14 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from weakref import WeakValueDictionary
 
 from noah.access.kubernetes_tokens import KubernetesTokens
 from noah.access.local_peers import Address, LocalPeers, name_of, uid_of
 from noah.access.logins import PREFIX, Logins
 from noah.access.oidc import Granted, LoginOver, OidcProvider, issuer_of
+from noah.access.portals import Portals
 from noah.access.tokens import PREFIX as OWN_PREFIX
 from noah.access.tokens import TokenFile
 from noah.access.trusted_proxy import TrustedProxy
@@ -23,7 +25,8 @@ from noah.store import Store
 
 log = logging.getLogger(__name__)
 
-KUBERNETES_LASTS = timedelta(hours=1)  # as long as the tokens that clusters make
+# A login by a token whose maker cannot be asked again; the tokens themselves last about as long.
+UNRENEWED_LASTS = timedelta(hours=1)
 FRESH_S = 5.0  # a page asks every few seconds; a login that is revoked ends within these
 # A database that is away must not log people out who look at a page meanwhile.
 AWAY_S = 600.0
@@ -56,6 +59,8 @@ class Authenticator:
         self._fresh_s = fresh_s
         self.providers = providers
         self.kubernetes = kubernetes
+        issuers = {one.name: one.issuer for one in access.oidc}
+        self._portals = Portals(access.portals, issuers)
         self.proxy = TrustedProxy(access.proxy) if access.proxy else None
         self.tokens = TokenFile(access.tokens)
         self.logins = Logins(store.logins, idle=access.login_idle)
@@ -85,6 +90,8 @@ class Authenticator:
 
     async def _by_others_token(self, token: str) -> Principal | None:
         issuer = issuer_of(token)
+        if issuer is not None and issuer in self._portals:
+            return self._portals.principal_of(token, issuer, self._clock().timestamp())
         for provider in self.providers.values():
             if issuer is not None and provider.settings.issuer == issuer:
                 return await provider.principal_of(token)
@@ -127,16 +134,28 @@ class Authenticator:
             )
         return principal
 
-    async def log_in(self, principal: Principal, granted: tuple[str, Granted] | None = None) -> tuple[str, timedelta]:
+    async def log_in_by_token(self, token: str) -> tuple[Principal, str, timedelta]:
+        """Keep a login for a browser that has sent a token; return whose it is, and what log_in does.
+
+        A login by a token of the gateway's own ends with the token. Raises Unauthenticated, Unavailable.
+        """
+        principal = await self.by_bearer(token)
+        if principal.actor is not None:
+            raise Unauthenticated("What a portal signs is for one call, and not for a login.")
+        own = principal.kind is PrincipalKind.TOKEN
+        lasts = self._longest if own else min(self._longest, UNRENEWED_LASTS)
+        secret = json.dumps({"token": token}).encode() if own else None
+        return principal, await self.logins.open(principal, lasts=lasts, secret=secret), lasts
+
+    async def log_in(self, principal: Principal, granted: tuple[str, Granted] | None) -> tuple[str, timedelta]:
         """Keep a login; return what a cookie or a client has of it, and how long it lasts.
 
         *granted*: the provider, and what it gave. A login about which nobody can be asked later is a short one.
         """
-        lasts = self._longest
-        if principal.kind is PrincipalKind.KUBERNETES:
-            lasts = min(self._longest, KUBERNETES_LASTS)
-        elif granted is not None and granted[1].refresh_token is None:
-            lasts = self._longest_unrenewed
+        if granted is None:
+            lasts = min(self._longest, UNRENEWED_LASTS)
+        else:
+            lasts = self._longest if granted[1].refresh_token is not None else self._longest_unrenewed
         secret = None if granted is None else _sealed(*granted)
         return await self.logins.open(principal, lasts=lasts, secret=secret), lasts
 
@@ -147,9 +166,9 @@ class Authenticator:
         await self.logins.close(login_id)
         if found is None or found[1] is None:
             return None
-        name, granted = _opened(found[0], found[1])
-        provider = self.providers.get(name)
-        return None if provider is None else (provider, granted)
+        kept = json.loads(found[1])
+        provider = self.providers.get(kept.get("provider"))
+        return None if provider is None else (provider, _granted(found[0], kept))
 
     def first_token(self) -> str | None:
         """Return a token for the person who has started the gateway, if nobody could come in otherwise."""
@@ -175,10 +194,13 @@ class Authenticator:
         found = await self.logins.find(login_id)
         if found is None or found[1] is None:
             return None
-        name, login = _opened(found[0], found[1])
-        provider = self.providers.get(name)
+        kept = json.loads(found[1])
+        if "token" in kept:
+            return self.tokens.find(kept["token"], self._clock())
+        provider = self.providers.get(kept["provider"])
         if provider is None:
             return None  # the configuration does not have it any more
+        login = _granted(found[0], kept)
         age_s = self._clock().timestamp() - login.checked_at
         if login.refresh_token is None or age_s < provider.settings.recheck_every.total_seconds():
             return login.principal
@@ -191,7 +213,7 @@ class Authenticator:
         except Unavailable as e:
             log.warning("%s The login of %s stays as it is.", e.sentence, ascii(login.principal.name))
             return login.principal
-        await self.logins.change(login_id, renewed.principal, _sealed(name, renewed))
+        await self.logins.change(login_id, renewed.principal, _sealed(provider.name, renewed))
         return renewed.principal
 
 
@@ -205,12 +227,10 @@ def _sealed(provider: str, granted: Granted) -> bytes:
     return json.dumps(kept).encode()
 
 
-def _opened(principal: Principal, secret: bytes) -> tuple[str, Granted]:
-    kept = json.loads(secret)
-    granted = Granted(
+def _granted(principal: Principal, kept: Mapping[str, Any]) -> Granted:
+    return Granted(
         principal=principal,
         refresh_token=kept["refresh_token"],
         id_token=kept["id_token"],
         checked_at=kept["checked_at"],
     )
-    return kept["provider"], granted

@@ -45,6 +45,7 @@ from noah.web.identity import (
     FORWARDED,
     PEERS,
     PRINCIPAL,
+    allowed_origin,
     authenticate,
     known_principal,
     refuse_other_names,
@@ -173,9 +174,40 @@ async def _sign(request: web.Request, response: web.StreamResponse) -> None:
         raise RuntimeError(f"{request.rel_url.raw_path} would answer without having asked for a right")
     for name, value in SECURITY.items():
         response.headers.setdefault(name, value)
+    _open_to_others(request, response)
     response.headers["Server"] = "noah"  # aiohttp would give its version, and Python's
     # A request with an Expect that aiohttp does not know is refused by it before _log has seen it.
     response.headers["X-Request-Id"] = request.get(REQUEST_ID) or _request_id(request)
+
+
+def _open_to_others(request: web.Request, response: web.StreamResponse) -> None:
+    """Let pages of the sites that the settings name read the answer, and show ours in a frame."""
+    if (origin := allowed_origin(request)) is not None:
+        # Without Access-Control-Allow-Credentials: no cookie of ours ever goes with such a call.
+        response.headers["Access-Control-Allow-Origin"] = origin
+        response.headers["Access-Control-Expose-Headers"] = "Location, X-Request-Id"
+    if ancestors := request.app[SETTINGS].access.frame_ancestors:
+        policy = response.headers["Content-Security-Policy"]
+        allowed = " ".join(("'self'", *ancestors))
+        response.headers["Content-Security-Policy"] = policy.replace(
+            "frame-ancestors 'none'", f"frame-ancestors {allowed}"
+        )
+        response.headers.pop("X-Frame-Options", None)  # which knows no list; browsers follow the policy
+    if request.app[SETTINGS].access.origins:
+        varies = response.headers.get("Vary")
+        response.headers["Vary"] = f"{varies}, Origin" if varies else "Origin"
+
+
+def _preflight(request: web.Request) -> web.Response:
+    """Answer what a browser asks before it lets another site's page send a token."""
+    return web.Response(
+        status=204,
+        headers={
+            "Access-Control-Allow-Methods": "GET, POST, DELETE",
+            "Access-Control-Allow-Headers": "Authorization, Content-Type, Last-Event-ID",
+            "Access-Control-Max-Age": "600",
+        },
+    )
 
 
 @web.middleware
@@ -256,6 +288,8 @@ def _answer(request: web.Request, problem: Problem, headers: Mapping[str, str] |
 async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     refuse_other_names(request)
     refuse_plain_http(request)
+    if request.method == "OPTIONS" and allowed_origin(request) is not None:
+        return _preflight(request)
     refuse_other_sites(request)
     refuse_foreign_reads(request)
     try:

@@ -25,6 +25,7 @@ class PrincipalKind(StrEnum):
     TOKEN = "token"  # noqa: S105 - a token that this gateway made
     OIDC = "oidc"
     KUBERNETES = "kubernetes"  # whom a cluster's TokenReview names; the issuer is the cluster's name
+    PORTAL = "portal"  # what acts for others by its own signature
     PROXY = "proxy"  # whom a trusted reverse proxy names
     CLAIMED = "claimed"  # a name in an old row, which nobody had checked
 
@@ -39,6 +40,8 @@ class Principal:
     proof: str = field(default="", compare=False)  # how the gateway knows, in words: "token t-1a2b3c4d"
     # What asks for this person with a credential of its own, if something does: a portal.
     actor: "Principal | None" = field(default=None, compare=False)
+    # The names of the rights that may be used at most, whatever the person may; None: there is no such limit.
+    at_most: frozenset[str] | None = field(default=None, compare=False)
 
     @property
     def id(self) -> str:
@@ -59,6 +62,7 @@ class Principal:
             "groups": sorted(self.groups),
             "proof": self.proof,
             "actor": self.actor and self.actor.to_json(),
+            "at_most": None if self.at_most is None else sorted(self.at_most),
         }
 
     @classmethod
@@ -71,6 +75,7 @@ class Principal:
             groups=frozenset(row["groups"]),
             proof=row["proof"],
             actor=row["actor"] and cls.from_json(row["actor"]),
+            at_most=None if row["at_most"] is None else frozenset(row["at_most"]),
         )
 
 
@@ -83,6 +88,7 @@ def principal_from_outside(
     groups: Iterable[str] = (),
     proof: str,
     actor: Principal | None = None,
+    at_most: frozenset[str] | None = None,
 ) -> Principal:
     """Return whom somebody else vouches for. Raises Forbidden for what nobody outside may be called."""
     found = frozenset(groups)
@@ -94,7 +100,9 @@ def principal_from_outside(
         if taken.lower().startswith(_RESERVED) and not _is_service_account(kind, taken):
             raise Forbidden(f"Your login carries {taken[:80]!r}: no name from outside may begin with that.")
     shown = name if name is not None and _is_usable(name, LONGEST_NAME) else subject[:LONGEST_NAME]
-    return Principal(kind=kind, issuer=issuer, subject=subject, name=shown, groups=found, proof=proof, actor=actor)
+    return Principal(
+        kind=kind, issuer=issuer, subject=subject, name=shown, groups=found, proof=proof, actor=actor, at_most=at_most
+    )
 
 
 def _is_service_account(kind: PrincipalKind, name: str) -> bool:

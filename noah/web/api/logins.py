@@ -132,7 +132,7 @@ async def fetch_login(call: Call[Nothing, LoginBody]) -> Reply[LoginJson]:
     authenticator, body = call.request.app[AUTHENTICATOR], call.body
     if body.cluster is not None and body.token is not None:
         principal = await authenticator.kubernetes.reviewed(body.token, body.cluster)
-        login_id, lasts = await authenticator.log_in(principal)
+        login_id, lasts = await authenticator.log_in(principal, None)
     else:
         found = await _confirmed(call)
         if found is None:

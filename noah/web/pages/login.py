@@ -108,11 +108,10 @@ async def log_in(call: Call[Nothing, Nothing]) -> web.StreamResponse:
     if not token:
         raise BadInput("The form has no token.")
     try:
-        principal = await authenticator.by_bearer(token)
+        principal, login_id, lasts = await authenticator.log_in_by_token(token)
     except Unauthenticated as e:
         record(call.request, TrailCode.LOGIN, outcome=Outcome.DENIED, sentence=e.sentence)
         return _page(call.request, query, sentence=e.sentence)
-    login_id, lasts = await authenticator.log_in(principal)
     record(call.request, TrailCode.LOGIN, who=principal)
     response = web.Response(status=303, headers={"Location": link_to(call.request, inside(query.next))})
     set_cookie(call.request, response, login_id, lasts_s=int(lasts.total_seconds()))

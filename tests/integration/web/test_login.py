@@ -163,6 +163,13 @@ async def test_a_cookie_changes_things_from_our_own_pages_only(
     assert (await _ask(network, CHANGE, sent, "POST"))[0] == status
 
 
+async def test_a_login_by_a_token_ends_with_the_token(network: Gateway) -> None:
+    cookie = await _cookie(network, "carol")
+    assert (await _ask(network, "/", cookie))[0] == 200
+    TokenFile(network.tokens).revoke("carol")
+    assert (await _ask(network, "/", cookie))[0] == 303
+
+
 @pytest.mark.parametrize("column", ["used_at", "expires_at"])
 async def test_a_login_that_is_over_is_over(network: Gateway, column: str) -> None:
     cookie = await _cookie(network, "late")

@@ -100,6 +100,7 @@ def _principal(name: str) -> dict[str, object]:
         "groups": [],
         "proof": "",
         "actor": None,
+        "at_most": None,
     }
 
 
