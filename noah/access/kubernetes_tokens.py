@@ -4,6 +4,7 @@ The cluster is asked by a TokenReview for an audience of ours, so that a token t
 one for the gateway. A token goes to one cluster only: who gets somebody's token can use it.
 """
 
+import asyncio
 import hashlib
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -15,6 +16,7 @@ from noah.settings import KubernetesLoginSettings
 
 PATH = "/apis/authentication.k8s.io/v1/tokenreviews"
 KEPT_S = 30.0  # so long an account that was deleted may still be believed
+AT_ONCE = 10  # reviews; strangers can send tokens, and a cluster has other work
 MOST_KEPT = 10_000  # answers; some hundred bytes each
 # Every user of a cluster is in it, so it says nothing.
 AUTHENTICATED = "system:authenticated"
@@ -27,6 +29,7 @@ class KubernetesTokens:
         """*post*: by the cluster's name."""
         self._known = {one.cluster: one for one in settings}
         self._post = post
+        self._asking = asyncio.Semaphore(AT_ONCE)
         self._answers: dict[tuple[str, bytes], tuple[float, Principal]] = {}  # by the machine's monotonic clock
 
     @property
@@ -64,7 +67,8 @@ class KubernetesTokens:
             "spec": {"token": token, "audiences": audiences},
         }
         try:
-            answer = await self._post[cluster](PATH, review)
+            async with self._asking:
+                answer = await self._post[cluster](PATH, review)
         except NoahError as e:  # also a right that is missing: it is not the caller's fault
             raise Unavailable(f"Nobody can log in by cluster {cluster} now: {e.sentence}") from None
         status = answer.get("status")

@@ -34,7 +34,7 @@ from noah.store.feed import Feed
 from noah.targets.host.hosts import Hosts
 from noah.targets.pod.doctor import Doctor
 from noah.web.api import health
-from noah.web.api.logins import DEVICE_LASTS_S, DEVICES, MOST_DEVICES
+from noah.web.api.logins import DEVICE_LASTS_S, DEVICES, MOST_DEVICES, MOST_DEVICES_EACH
 from noah.web.api.metrics import METRICS, Metrics
 from noah.web.api.route import AnyRoute, Raw
 from noah.web.api.routes import ROUTES
@@ -134,7 +134,7 @@ def make_site(
     metrics.read_from(broker=broker, clusters=clusters, health=site[health.HEALTH])
     prepare_templates(site)
     prepare_logins(site)
-    site[DEVICES] = Pending(lasts_s=DEVICE_LASTS_S, most=MOST_DEVICES)
+    site[DEVICES] = Pending(lasts_s=DEVICE_LASTS_S, most=MOST_DEVICES, most_each=MOST_DEVICES_EACH)
     # A proxy may leave the public path in the requests or take it off.
     for prefix in dict.fromkeys(("", settings.gateway.public_path)):
         for route in (*ROUTES, *PAGES):
@@ -186,7 +186,9 @@ def _open_to_others(request: web.Request, response: web.StreamResponse) -> None:
         # Without Access-Control-Allow-Credentials: no cookie of ours ever goes with such a call.
         response.headers["Access-Control-Allow-Origin"] = origin
         response.headers["Access-Control-Expose-Headers"] = "Location, X-Request-Id"
-    if ancestors := request.app[SETTINGS].access.frame_ancestors:
+    ancestors = request.app[SETTINGS].access.frame_ancestors
+    # A page on which one logs in or allows something is never in a frame, where it could be covered.
+    if ancestors and not path_inside(request).startswith("/login"):
         policy = response.headers["Content-Security-Policy"]
         allowed = " ".join(("'self'", *ancestors))
         response.headers["Content-Security-Policy"] = policy.replace(

@@ -1,6 +1,7 @@
 """Logins of clients that are not browsers: how one can log in, the two ways of `noah login`, and who one is."""
 
 import secrets
+import time
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -16,6 +17,7 @@ from noah.core.session.trail import TrailCode
 from noah.errors import BadInput, Forbidden, NotFound, Unauthenticated, Unavailable
 from noah.web.api.route import Call, Reply, Routes
 from noah.web.api.sessions import PrincipalJson, principal_json
+from noah.web.forwarded import remote_for_log
 from noah.web.identity import bearer_of, principal_of
 from noah.web.keys import AUTHENTICATOR, CLOCK
 from noah.web.pages.login import ALLOWED, end_at_provider
@@ -24,15 +26,18 @@ from noah.web.wire import Model, Moment, Nothing, Text, moment
 
 ROUTES = Routes()
 DEVICE_LASTS_S = 1800.0  # at most; a provider's codes last shorter
-MOST_DEVICES = 200  # strangers may begin them
+MOST_DEVICES, MOST_DEVICES_EACH = 500, 10  # strangers may begin them
+
+SLACK_S = 0.5  # a client's clock is not ours
 
 Secret = Annotated[str, Field(max_length=200, pattern=r"^[A-Za-z0-9._~-]+$")]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class OnDevice:
     provider: str
     login: DeviceLogin
+    asked_at: float = 0.0  # the provider, last; by the machine's monotonic clock
 
 
 DEVICES: web.AppKey[Pending[OnDevice]] = web.AppKey("devices")
@@ -111,7 +116,7 @@ async def begin_on_device(call: Call[Nothing, BeginBody]) -> Reply[DeviceJson]:
         raise NotFound(f"There is no provider {call.body.provider[:80]!r}.")
     login = await provider.begin_on_device()
     shown: DeviceJson = {
-        "device": call.request.app[DEVICES].put(OnDevice(provider.name, login)),
+        "device": call.request.app[DEVICES].put(OnDevice(provider.name, login), by=remote_for_log(call.request)),
         "user_code": login.user_code,
         "verification_uri": login.verification_uri,
         "verification_uri_complete": login.verification_uri_complete,
@@ -179,6 +184,10 @@ async def _confirmed(call: Call[Nothing, LoginBody]) -> tuple[str, Granted] | No
         begun = app[DEVICES].look(body.device)
         if begun is None:
             raise Unauthenticated("This login is over: begin it again.")
+        now = time.monotonic()
+        if now - begun.asked_at < begun.login.interval_s - SLACK_S:
+            return None
+        begun.asked_at = now
         granted = await app[AUTHENTICATOR].providers[begun.provider].poll_device(begun.login)
         if granted is not None:
             app[DEVICES].take(body.device)

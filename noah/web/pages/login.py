@@ -36,7 +36,7 @@ MOST_FIELDS = 10  # the form has two
 COMES_BACK_WITHIN_S = 900  # from the provider, where a person may have to find a second factor
 ALLOWED_WITHIN_S = 300.0
 CODE_USED_WITHIN_S = 60.0  # the command line waits for it
-MOST_WAITING = 1000
+MOST_WAITING, MOST_EACH = 1000, 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +89,8 @@ class BackQuery(Model):
 
 def prepare_logins(site: web.Application) -> None:
     site[SEAL] = Fernet(Fernet.generate_key())
-    site[ASKED] = Pending(lasts_s=ALLOWED_WITHIN_S, most=MOST_WAITING)
-    site[ALLOWED] = Pending(lasts_s=CODE_USED_WITHIN_S, most=MOST_WAITING)
+    site[ASKED] = Pending(lasts_s=ALLOWED_WITHIN_S, most=MOST_WAITING, most_each=MOST_EACH)
+    site[ALLOWED] = Pending(lasts_s=CODE_USED_WITHIN_S, most=MOST_WAITING, most_each=MOST_EACH)
 
 
 @ROUTES.raw("/login", right=Right.ANYBODY, summary="Where a browser logs in.", content_types=("text/html",))
@@ -170,7 +170,7 @@ async def come_back(call: Call[BackQuery, Nothing]) -> web.StreamResponse:
     except Unauthenticated as e:
         return _page(request, query, sentence=e.sentence)
     if command_line := _command_line(query):
-        handle = request.app[ASKED].put((provider.name, granted, command_line))
+        handle = request.app[ASKED].put((provider.name, granted, command_line), by=granted.principal.id)
         return render_form(
             request,
             "allow.html",
@@ -198,7 +198,8 @@ async def allow(call: Call[Nothing, Nothing]) -> web.StreamResponse:
     if asked is None:
         raise BadInput("This login is over: run `noah login` again.")
     provider, granted, command_line = asked
-    code = call.request.app[ALLOWED].put(AllowedLogin(provider, granted, command_line.challenge))
+    login = AllowedLogin(provider, granted, command_line.challenge)
+    code = call.request.app[ALLOWED].put(login, by=granted.principal.id)
     answer = urlencode({"code": code, "state": command_line.state})
     return web.Response(status=303, headers={"Location": f"http://127.0.0.1:{command_line.port}/?{answer}"})
 

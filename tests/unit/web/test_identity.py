@@ -7,7 +7,7 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
 from noah.settings import GatewaySettings, Settings
-from noah.web.identity import Misdirected, refuse_other_names
+from noah.web.identity import Misdirected, refuse_other_names, refuse_plain_http
 from noah.web.keys import SETTINGS
 
 
@@ -44,3 +44,29 @@ def test_a_gateway_on_loopback_refuses_any_other_name_with_what_to_do(host: str)
 
 def test_a_gateway_that_others_reach_answers_to_any_name() -> None:
     refuse_other_names(_request("noah.debug.svc.cluster.local:7070", listen="0.0.0.0:7070", plain_http_from=["::1"]))
+
+
+@pytest.mark.parametrize(
+    ("listen", "peer", "path", "is_taken"),
+    [
+        ("127.0.0.1:7070", "127.0.0.1", "/", True),
+        ("0.0.0.0:7070", "127.0.0.1", "/", True),
+        ("0.0.0.0:7070", "172.17.0.1", "/", True),  # the bridge
+        ("0.0.0.0:7070", "::ffff:172.17.0.1", "/", True),
+        ("0.0.0.0:7070", "10.0.0.1", "/", True),  # a proxy that does TLS
+        ("0.0.0.0:7070", "10.0.0.2", "/livez", True),  # a kubelet
+        ("0.0.0.0:7070", "10.0.0.2", "/", False),
+        ("0.0.0.0:7070", "10.0.0.2", "/login", False),
+        ("0.0.0.0:7070", "10.0.0.2", "/livez/../login", False),
+        ("0.0.0.0:7070", "2001:db8::1", "/", False),
+        ("0.0.0.0:7070", "", "/", False),
+    ],
+)
+def test_plain_http_that_has_crossed_a_network_is_refused(listen: str, peer: str, path: str, is_taken: bool) -> None:
+    networks = {"plain_http_from": ["172.17.0.0/16"], "trusted_proxies": ["10.0.0.1"]}
+    request = _request("x", listen=listen, **networks).clone(remote=peer, rel_url=path)
+    if is_taken:
+        refuse_plain_http(request)
+    else:
+        with pytest.raises(Misdirected, match="use https"):
+            refuse_plain_http(request)
