@@ -52,7 +52,7 @@ class Portals:
             groups=groups,
             proof=f"the portal {issuer}",
             actor=portal,
-            at_most=frozenset(settings.rights),
+            at_most=frozenset({*settings.rights, "see"}),
         )
 
 

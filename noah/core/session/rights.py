@@ -103,7 +103,12 @@ _DOING = {
 
 def decide(action: Right, area: str | None, principal: Principal, grants: Grants) -> Verdict:
     """Return whether *principal* may do *action*; *area* is None for what concerns the gateway itself."""
-    if action is Right.ANYBODY or may_do_everything(principal):
+    if action is Right.ANYBODY:
+        return ALLOWED
+    if principal.at_most is not None and action not in principal.at_most:
+        actor = principal.actor.name if principal.actor else "what asks for you"
+        return Denied(f"{actor} may not {_DOING[action]} for you: do it yourself, at the gateway.")
+    if may_do_everything(principal):
         return ALLOWED
     if action is Right.SEE and area is None:
         return ALLOWED
