@@ -17,7 +17,7 @@ ISSUER = "proxy"
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ProxyHeaders:
     """What a request has of the headers that a proxy sets."""
 
     users: Sequence[str]
@@ -32,21 +32,21 @@ class TrustedProxy:
         self.settings = settings
         self._secret = _secret_of(settings)
 
-    def principal(self, peer: IpAddress | None, told: Told) -> Principal | None:
+    def principal(self, peer: IpAddress | None, sent: ProxyHeaders) -> Principal | None:
         """Return whom the proxy names; None if it is not the proxy, or names nobody.
 
         Raises Unauthenticated, Forbidden.
         """
-        if not told.users or not self._is_believed(peer, told.secrets):
+        if not sent.users or not self._is_believed(peer, sent.secrets):
             return None
-        if len(told.users) > 1 or len(told.names) > 1:
+        if len(sent.users) > 1 or len(sent.names) > 1:
             raise Unauthenticated("The proxy names several people: let it remove the headers that clients send.")
-        groups = (group.strip() for value in told.groups for group in value.split(","))
+        groups = (group.strip() for value in sent.groups for group in value.split(","))
         return principal_from_outside(
             PrincipalKind.PROXY,
             issuer=ISSUER,
-            subject=told.users[0],
-            name=told.names[0] if told.names else None,
+            subject=sent.users[0],
+            name=sent.names[0] if sent.names else None,
             groups=[group for group in groups if group],
             proof="a header of the proxy",
         )

@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 from aiohttp import web
 
-from noah.access.trusted_proxy import SECRET_HEADER, Told
+from noah.access.trusted_proxy import SECRET_HEADER, ProxyHeaders
 from noah.core.session.principal import Principal
 from noah.errors import Forbidden, NoahError, Unauthenticated
 from noah.settings import GatewaySettings
@@ -86,13 +86,13 @@ def _by_proxy(request: web.Request) -> Principal | None:
     if proxy is None or not (request.method in READS or _is_own_page(request)):
         return None
     settings, headers = proxy.settings, request.headers
-    told = Told(
+    sent = ProxyHeaders(
         users=headers.getall(settings.user_header, []),
         names=headers.getall(settings.name_header, []),
         groups=headers.getall(settings.groups_header, []),
         secrets=headers.getall(SECRET_HEADER, []),
     )
-    return proxy.principal(parse_address(request.remote or ""), told)
+    return proxy.principal(parse_address(request.remote or ""), sent)
 
 
 async def _by_cookie(request: web.Request) -> Principal | None:
