@@ -18,7 +18,7 @@ ISSUER = "proxy"
 
 @dataclass(frozen=True, slots=True)
 class ProxyHeaders:
-    """What a request has of the headers that a proxy sets."""
+    """The headers of a request that a proxy sets."""
 
     users: Sequence[str]
     names: Sequence[str]
