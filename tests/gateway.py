@@ -90,8 +90,10 @@ class Api:
 class Process:
     """`noah serve`, which a test may kill and start again on the same database and port."""
 
-    def __init__(self, folder: Path, config: str, *, env: Mapping[str, str] | None = None) -> None:
-        self.port = free_port()
+    def __init__(
+        self, folder: Path, config: str, *, env: Mapping[str, str] | None = None, port: int | None = None
+    ) -> None:
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / "gateway.log"
         self.database = folder / "noah.db"
@@ -150,10 +152,10 @@ class Process:
 
 @asynccontextmanager
 async def serving(
-    folder: Path, config: str, *, env: Mapping[str, str] | None = None
+    folder: Path, config: str, *, env: Mapping[str, str] | None = None, port: int | None = None
 ) -> AsyncIterator[tuple[Process, Api]]:
     """A gateway on a fresh SQLite database in *folder*; *config* is what follows its [gateway]."""
-    process = Process(folder, config, env=env)
+    process = Process(folder, config, env=env, port=port)
     code, said = await process.noah("db", "upgrade", "--config", str(process.file))
     assert code == 0, said
     await process.start()

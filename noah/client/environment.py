@@ -17,9 +17,12 @@ def client_from_environment(
 ) -> GatewayClient:
     """Return a client of the gateway that the environment names. Raises BadSettings."""
     url = gateway_url(environ)
-    return GatewayClient(
-        url, _token(environ) or Credentials(environ).token(url), connect_s=connect_s, answer_s=answer_s
-    )
+    token = _token(environ) or Credentials(environ).token(url)
+    if token is not None and not _keeps_secrets(url):
+        raise BadSettings(
+            f"Your login does not go over plain HTTP to another machine: is {url} reached by https as well?"
+        )
+    return GatewayClient(url, token, connect_s=connect_s, answer_s=answer_s)
 
 
 def anonymous_client(environ: Mapping[str, str] = os.environ) -> GatewayClient:
@@ -37,6 +40,14 @@ def gateway_url(environ: Mapping[str, str] = os.environ) -> str:
     if not usable or not url.isprintable() or " " in url:
         raise BadSettings(f"NOAH_URL is {url[:80]!r}: write something like http://gateway.example.org:7070.")
     return url
+
+
+def _keeps_secrets(url: str) -> bool:
+    """True if nobody on a network reads what goes to *url*."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    is_here = host in ("localhost", "::1") or host.endswith(".localhost")
+    return parts.scheme == "https" or is_here or re.fullmatch(r"127(\.\d{1,3}){3}", host, re.ASCII) is not None
 
 
 def _token(environ: Mapping[str, str]) -> str | None:

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, expect
 
-from tests.browser.conftest import SOON, log_in
-from tests.gateway import serving
+from tests.browser.conftest import SCREENS, SOON, log_in
+from tests.gateway import free_port, serving
+from tests.oidc.provider import SECRET, oidc_server
 
 pytestmark = pytest.mark.browser
 
@@ -40,6 +41,36 @@ async def test_the_link_of_the_first_login_works_and_leaves_no_token_behind(brow
         await process.start()
         assert process.log.read_text().count("/login#token=") == 1
         assert (await api.ask("GET", "targets", user="ada"))["items"] == []
+
+
+async def test_somebody_logs_in_and_out_at_the_company(browser: Browser, tmp_path: Path) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    async with oidc_server([f"{url}/login/back/company"]) as provider:
+        await provider.person("ada", "team-a")
+        (tmp_path / "secret").write_text(SECRET)
+        known = (
+            f'[[access.oidc]]\nname = "company"\nissuer = "{provider.url}"\nclient_id = "noah"\n'
+            f'client_secret_file = "{tmp_path}/secret"\n[access]\n'
+        )
+        async with serving(tmp_path, known, port=port):
+            page = await (await browser.new_context(viewport={"width": 900, "height": 560})).new_page()
+            page.set_default_timeout(SOON)
+            await page.goto(f"{url}/sessions")
+            await page.screenshot(path=SCREENS / "login.png")
+            await page.get_by_role("link", name="Log in with company").click()
+            await page.locator("[name=login]").fill("ada")
+            await page.locator("[name=password]").fill("any")
+            await page.locator("[type=submit]").click()
+            await page.locator("[type=submit]").click()  # agrees
+            await expect(page).to_have_url(f"{url}/sessions")
+            await expect(page.locator(".who b")).to_have_text("ada")
+            await page.get_by_role("button", name="Log out").click()
+            await expect(page).to_have_url(re.compile(f"^{provider.url}/session/end"))
+            await page.locator("[name=logout]").click()
+            await expect(page).to_have_url(f"{url}/login")
+            await page.goto(f"{url}/sessions")
+            await expect(page.get_by_role("heading", name="Log in")).to_be_visible()
 
 
 async def test_a_page_says_whose_it_is_and_a_name_cannot_run(browser: Browser, tmp_path: Path) -> None:

@@ -206,14 +206,18 @@ async def allow(call: Call[Nothing, Nothing]) -> web.StreamResponse:
 
 @ROUTES.raw("/logout", method="POST", right=Right.ANYBODY, summary="Log a browser out.", content_types=("text/html",))
 async def log_out(call: Call[Nothing, Nothing]) -> web.StreamResponse:
-    request, leads_to = call.request, link_to(call.request, "/login")
+    request = call.request
+    response = web.Response(status=303, headers={"Location": link_to(request, "/login")})
     if login_id := cookie_of(request):
         record(request, TrailCode.LOGOUT)
         ended = await request.app[AUTHENTICATOR].log_out(login_id)
         if ended is not None:
             provider, granted = ended
-            leads_to = await end_at_provider(provider, granted, back_to=_back_to(request, "/login")) or leads_to
-    response = web.Response(status=303, headers={"Location": leads_to})
+            url = await end_at_provider(provider, granted, back_to=_back_to(request, "/login"))
+            if url is not None:
+                # A page that goes on by itself: browsers hold a redirect that answers a form to our form-action.
+                context = {"provider": provider.name, "provider_url": url}
+                response = render_form(request, "logged-out.html", context)
     remove_cookie(request, response)
     return response
 
