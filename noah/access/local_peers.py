@@ -15,6 +15,7 @@ from noah.core.session.principal import OPERATORS, Principal, PrincipalKind
 from noah.errors import BadSettings
 
 TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+ESTABLISHED = "01"  # of the kernel's include/net/tcp_states.h
 Address = tuple[str, int]
 
 
@@ -50,7 +51,8 @@ def uid_of(peer: Address, own: Address) -> int | None:
             continue
         for line in lines:
             fields = line.split()
-            if (fields[1], fields[2]) in wanted:
+            # A socket that its program has closed while bytes are under way has nobody: the kernel writes root for it.
+            if (fields[1], fields[2]) in wanted and fields[3] == ESTABLISHED and fields[9] != "0":
                 return int(fields[7])
     return None
 

@@ -36,6 +36,18 @@ def test_the_uid_of_the_other_end_is_found(family: socket.AddressFamily, listen:
                 assert uid_of(peer[:2], (own[0], own[1] ^ 1)) is None
 
 
+def test_a_socket_that_was_closed_behind_its_request_is_nobodys() -> None:
+    """The kernel writes root for it, whoever it was: so would another user of the machine be taken for root."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        client = socket.create_connection(server.getsockname())
+        accepted, peer = server.accept()
+        with closing(accepted):
+            client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            client.close()
+            assert accepted.recv(100)
+            assert uid_of(peer, accepted.getsockname()) is None
+
+
 def test_only_its_own_user_and_those_that_are_named_may_use_a_gateway() -> None:
     mine, other = os.getuid(), os.getuid() + 4242
     own = LocalPeers(()).principal(mine)
