@@ -173,7 +173,7 @@ async def test_a_login_by_a_token_ends_with_the_token(network: Gateway) -> None:
 @pytest.mark.parametrize("column", ["used_at", "expires_at"])
 async def test_a_login_that_is_over_is_over(network: Gateway, column: str) -> None:
     cookie = await _cookie(network, "late")
-    with closing(sqlite3.connect(network.database)) as database, database:
+    with closing(sqlite3.connect(network.database, timeout=60)) as database, database:
         database.execute(f"UPDATE logins SET {column} = '2026-01-01 00:00:00.000000'")
     assert (await _ask(network, "/", cookie))[0] == 303
 
@@ -181,13 +181,13 @@ async def test_a_login_that_is_over_is_over(network: Gateway, column: str) -> No
 async def test_a_database_that_is_away_logs_nobody_out(network: Gateway) -> None:
     cookie = await _cookie(network, "ada")
     assert (await _ask(network, "/", cookie))[0] == 200
-    with closing(sqlite3.connect(network.database)) as database, database:
+    with closing(sqlite3.connect(network.database, timeout=60)) as database, database:
         database.execute("ALTER TABLE logins RENAME TO away")
     try:
         assert (await _ask(network, "/", cookie))[0] == 200
         assert (await _ask(network, "/", {"Cookie": "noah-login=noah_login_" + "x" * 43}))[0] == 503
     finally:
-        with closing(sqlite3.connect(network.database)) as database, database:
+        with closing(sqlite3.connect(network.database, timeout=60)) as database, database:
             database.execute("ALTER TABLE away RENAME TO logins")
 
 
