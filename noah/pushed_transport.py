@@ -12,7 +12,7 @@ class PushedTransport(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self._protocol: asyncio.BufferedProtocol
-        self._held = b""  # came while the protocol had paused
+        self._held = bytearray()  # came while the protocol had paused
         self._held_eof = False
         self._paused = False
         self._closing = False
@@ -32,7 +32,7 @@ class PushedTransport(asyncio.Transport):
         if not self._paused or self._closing:
             return
         self._paused = False
-        held, self._held = self._held, b""
+        held, self._held = self._held, bytearray()
         self._deliver(memoryview(held))
         if self._paused:
             return

@@ -121,6 +121,12 @@ class GatewaySettings(_Listener):
     # Who reaches a debug port runs code in the JVM: it asks for an address, and for no login. So the ports of a
     # gateway beyond loopback are on its own loopback (where `ssh -L` leads) unless this is set.
     debug_ports_beyond_loopback: bool = False
+    # Whether debuggers may come to these ports at all; without them, by `noah connect` only.
+    plain_ports: bool = True
+    # How long a JVM is held for a laptop whose line was lost: while it runs, and while it is suspended (a laptop that
+    # sleeps for some minutes). A session's pause budget may end that earlier.
+    line_held: Length = timedelta(seconds=45)
+    line_held_suspended: Length = timedelta(minutes=10)
     database: str = "sqlite:///noah.db"
     # Where browsers find the gateway behind a reverse proxy: SCHEME://HOST[:PORT]/PATH/; none: at listen.
     public_url: PublicUrl | None = None

@@ -45,6 +45,11 @@ class Api:
             self._tokens[user] = self._file.create(user, groups=[OPERATORS], now=now, expires_at=None)
         return self._tokens[user]
 
+    def revoke(self, user: str) -> None:
+        """Make the token of *user* invalid; the next that is asked for is a new one."""
+        self._file.revoke(user)
+        self._tokens.pop(user, None)
+
     def headers(self, user: str = "ada") -> dict[str, str]:
         return {"Authorization": f"Bearer {self.token(user)}"}
 

@@ -34,6 +34,7 @@ COMMANDS = {
     "join": "sessions",
     "take": "sessions",
     "events": "events",
+    "connect": "connect",
     "ide": "ide",
     "doctor": "doctor",
     "drift": "drift",

@@ -117,16 +117,21 @@ class _Steps:
         self._shown = len(steps)
 
 
+def _where_to_attach(session: Json) -> list[str]:
+    if session.get("needs_connect"):
+        return [f"Connect with  noah connect {printable(name(session))}   (it prints where to attach)"]
+    where = printable(address(session) or "-")
+    return [f"  {styled(where, bold=True)}", "", f"Attach with   jdb -attach {where}"]
+
+
 def what_now(session: Json) -> str:
-    where, session_id = printable(address(session) or "-"), printable(name(session))
+    session_id = printable(name(session))
     state = f"{session['target']} is {session['status']}" + (f": {why(session)}" if why(session) else "")
     lines = [
         printable(state),
         *([] if session["status"] in USABLE else ["The same command with --wait waits until it is ready."]),
         "",
-        f"  {styled(where, bold=True)}",
-        "",
-        f"Attach with   jdb -attach {where}",
+        *_where_to_attach(session),
         f"or your IDE   noah ide {session_id} --format intellij --write",
         f"It is yours   {printable(until(session))}; noah extend {session_id}",
         f"End it with   noah end {session_id}",

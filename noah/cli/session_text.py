@@ -22,7 +22,9 @@ def name(session: Json) -> str:
 
 
 def address(session: Json) -> str | None:
-    return f"{session['host']}:{session['port']}" if session.get("port") else None
+    if session.get("needs_connect") or not session.get("port"):
+        return None
+    return f"{session['host']}:{session['port']}"
 
 
 def left(session: Json) -> str | None:
@@ -42,6 +44,9 @@ def why(session: Json) -> str | None:
         by = session.get("ended_by")
         said = session.get("end_detail") or (f"by {by}" if by and reason == "canceled" else "")
         return f"{reason}: {said}" if said else str(reason)
+    line = session.get("line") or {}
+    if line.get("state") == "lost":
+        return f"line lost for {age(line.get('since'))}"
     vm = session.get("vm") or {}
     if vm.get("state") == "suspended":
         stop = f"{_at(vm)}for {age(vm.get('since'))}"
@@ -65,6 +70,7 @@ def describe(session: Json) -> str:
         "Lasts": None if session.get("ended_at") else until(session),
         "Ended": session.get("ended_at") and clock(session["ended_at"]),
         "Debugger": _debugger(session.get("attached")),
+        "Line": _line(session.get("line")),
         "Allowed": ", ".join(session.get("allow") or ()),
     }
     lines = [f"{label + ':':<10}{printable(str(fact))}" for label, fact in facts.items() if fact]
@@ -74,6 +80,12 @@ def describe(session: Json) -> str:
 
 def step_line(step: Json) -> str:
     return printable(f"{clock(step.get('at'), seconds=True)}  {step.get('text')}")
+
+
+def _line(line: Json | None) -> str | None:
+    if line is None:
+        return None
+    return f"{line.get('state')} since {clock(line.get('since'), seconds=True)}, to {line.get('address')}"
 
 
 def _debugger(attached: Json | None) -> str | None:

@@ -1,7 +1,7 @@
 """The gateway's HTTP API, with each way to fail turned into an error with one sentence.
 
-No proxy is ever used, whatever the environment says: a debugger has to reach the gateway's ports directly, and so
-must its commands. Redirects are not followed: a gateway sends none, a login page in front of something else does.
+A proxy is used for a gateway on https only (proxy.py). Redirects are not followed: a gateway sends none, a login page
+in front of something else does.
 """
 
 import json
@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from noah.client.errors import Away, NotAGateway, error_of
+from noah.client.proxy import proxy_for
 from noah.errors import NeedsRestart, NoahError, Unavailable
 
 if TYPE_CHECKING:
+    from urllib3 import PoolManager
     from urllib3.response import BaseHTTPResponse
 
 Json = dict[str, Any]
@@ -95,11 +97,11 @@ class GatewayClient:
         import urllib3
 
         try:
-            response = urllib3.PoolManager(num_pools=1).request(
+            response = self._pool().request(
                 method,
                 self.url + "/api/v1" + path + _query(query or {}),
                 body=None if body is None else json.dumps(body),
-                headers={**self._headers(), **(headers or {})},
+                headers={**self.headers(), **(headers or {})},
                 timeout=urllib3.Timeout(connect=self._connect_s, read=(answer_s or self._answer_s) + wait_s),
                 retries=False,
                 preload_content=not stream,
@@ -110,7 +112,13 @@ class GatewayClient:
             raise _failure(response, self.url)
         return response
 
-    def _headers(self) -> dict[str, str]:
+    def _pool(self) -> "PoolManager":
+        import urllib3
+
+        proxy = proxy_for(self.url)
+        return urllib3.ProxyManager(proxy, num_pools=1) if proxy else urllib3.PoolManager(num_pools=1)
+
+    def headers(self) -> dict[str, str]:
         headers = {"Accept": "application/json", "Content-Type": "application/json"}
         return headers | ({"Authorization": f"Bearer {self._token}"} if self._token else {})
 
@@ -205,6 +213,8 @@ def _reason(error: Exception) -> str:
             return str(error).rpartition("] ")[2].lower()
         case u.ConnectTimeoutError():
             return "no connection in time"
+        case u.ProxyError():
+            return "the proxy does not let it pass"
         case u.ReadTimeoutError():
             return "no answer in time"
         case _:

@@ -10,6 +10,7 @@ from noah.core.session.lifecycle import STANDS_AFTER
 from noah.core.session.session import Attachment, Facts, Presence, Session, Status, VmState, Word, status_of
 from noah.proxy.listener import Listener
 from noah.proxy.slot import Slot
+from noah.proxy.tunnel import LineInfo, Tunnel
 from noah.targets.base import Observation
 
 STEPS_KEPT = 100
@@ -51,7 +52,9 @@ class LiveSession:
         self.silence: str | None = None  # why words do not get to the target, while a debugger is attached
         # Once they have been open; they stay here when they are closed.
         self.slot: Slot | None = None
-        self.listener: Listener | None = None
+        self.listener: Listener | None = None  # also None where the gateway has no plain ports
+        self.tunnel: Tunnel | None = None
+        self.is_open = False  # debuggers can come in
         self.steps: deque[Step] = deque(maxlen=STEPS_KEPT)
         self._earlier = audit
         self._vm: VmState | None = None
@@ -64,6 +67,10 @@ class LiveSession:
     @property
     def attached(self) -> Attachment | None:
         return self.slot.attached if self.slot else None
+
+    @property
+    def line(self) -> LineInfo | None:
+        return self.tunnel.info if self.tunnel else None
 
     @property
     def facts(self) -> Facts:
@@ -79,7 +86,7 @@ class LiveSession:
             word=self.word,
             taken=seen.taken,
             gone_since=self.gone_since,
-            port_open=self.listener is not None and self.listener.is_open,
+            port_open=self.is_open,
             attached=self.attached,
             vm=vm,
             is_silent=self.slot is not None and self.slot.is_silent,

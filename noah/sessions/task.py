@@ -48,6 +48,7 @@ from noah.errors import AlreadyDebugged, CannotDebug, Forbidden, NoahError, Roll
 from noah.keep_running import repeat
 from noah.proxy.listener import Listener
 from noah.proxy.slot import Slot
+from noah.proxy.tunnel import Tunnel
 from noah.sessions.announce import Announcer
 from noah.sessions.audits import Audits
 from noah.sessions.live_session import LiveSession
@@ -153,8 +154,11 @@ class SessionTask:
             await self._link.close()
 
     async def _close(self, why: str) -> None:
+        self.live.is_open = False
         if self.live.listener is not None:
             self.live.listener.close()
+        if self.live.tunnel is not None:
+            self.live.tunnel.close(f"Session {self.live.session.id} takes no debuggers any more: {why}.")
         if self.live.slot is not None:
             await self.live.slot.close(why)
 
@@ -296,6 +300,18 @@ class SessionTask:
                 noticed=self._noticed,
             )
             await slot.open()
+            self.live.tunnel = Tunnel(
+                session_id=session.id,
+                admit=slot.admit,
+                stands=lambda: slot.vm is not None and slot.vm.stands,
+                clock=self._clock,
+                changed=self._announcer.changes,
+                held_running=gateway.line_held,
+                held_suspended=gateway.line_held_suspended,
+            )
+        if not gateway.plain_ports:
+            self.live.is_open = True
+            return
         listener = Listener(
             slot,
             host=gateway.debug_host,
@@ -314,6 +330,7 @@ class SessionTask:
             await self.write(lambda: self._store.move_port(session.id, ports=gateway.ports, avoid={session.port}))
         else:
             self.live.listener = listener
+            self.live.is_open = True
 
     def _admits(self, address: str) -> bool:
         """Ask the session each time: who joins it brings an address."""

@@ -12,6 +12,7 @@ from noah.web.api import (
     events,
     export,
     health,
+    line,
     logins,
     metrics,
     openapi,
@@ -24,7 +25,7 @@ from noah.web.api.route import AnyRoute, Call, Routes
 from noah.web.permission import demand
 from noah.web.wire import Nothing
 
-RESOURCES = (clusters, drift, targets, sessions, export, events, releases, logins, trail, health, metrics)
+RESOURCES = (clusters, drift, targets, sessions, line, export, events, releases, logins, trail, health, metrics)
 _own = Routes()
 
 

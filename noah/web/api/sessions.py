@@ -20,6 +20,7 @@ from noah.core.session.target import PodTarget
 from noah.core.session.trail import TrailCode
 from noah.errors import BadInput, CannotDebug, Conflict, Forbidden, NotFound, Unavailable
 from noah.sessions.broker import no_such_session
+from noah.proxy.tunnel import LineInfo
 from noah.sessions.live_session import LiveSession
 from noah.settings import GatewaySettings, Network
 from noah.web.api.route import Call, Reply, Routes
@@ -120,6 +121,12 @@ class VmJson(TypedDict):
     location: str | None
 
 
+class LineJson(TypedDict):
+    state: Literal["connected", "lost"]
+    since: Moment
+    address: str
+
+
 class ConnectionJson(TypedDict):
     address: str
     debugger: str | None
@@ -151,6 +158,7 @@ class SessionJson(TypedDict):
     workload: str | None
     host: str
     port: int
+    needs_connect: bool
     created_at: Moment
     expires_at: Moment
     expires_in_seconds: int
@@ -162,6 +170,7 @@ class SessionJson(TypedDict):
     reason: str | None
     attached: AttachedJson | None
     vm: VmJson | None
+    line: LineJson | None
     allow: list[str]
     shares: dict[str, Share]
     allow_exit: bool
@@ -426,12 +435,13 @@ async def ide_file(call: Call[Nothing, Nothing]) -> web.Response:
     request, kind = call.request, call.path("format")
     if kind not in ide.FORMATS:
         raise NotFound(f"There are no files for {kind[:40]!r}; there are {', '.join(ide.FORMATS)}.")
-    session = (await visible_session(request)).session
+    live = await visible_session(request)
+    session = live.session
     await demand(request, Right.DEBUG, area_of(session.target), called=f"session {session.id}")
     name = session.app
     if isinstance(session.target, PodTarget):
         name += f" ({session.target.namespace})"
-    text = ide.FORMATS[kind].text(request.app[SETTINGS].gateway.shown_debug_host, session.port, name)
+    text = ide.FORMATS[kind].text(*_address(live, request.app[SETTINGS].gateway), name)
     return web.Response(
         text=text,
         content_type=ide.FORMATS[kind].content_type,
@@ -440,8 +450,11 @@ async def ide_file(call: Call[Nothing, Nothing]) -> web.Response:
     )
 
 
-def session_json(live: LiveSession, *, host: str, now: datetime, asked_by: Principal | None) -> SessionJson:
+def session_json(
+    live: LiveSession, *, gateway: GatewaySettings, now: datetime, asked_by: Principal | None
+) -> SessionJson:
     session, facts = live.session, live.facts
+    host, port = _address(live, gateway)
     return {
         "id": session.id,
         "target": str(session.target),
@@ -452,7 +465,8 @@ def session_json(live: LiveSession, *, host: str, now: datetime, asked_by: Princ
         "app": session.app,
         "workload": session.workload,
         "host": host,
-        "port": session.port,
+        "port": port,
+        "needs_connect": not gateway.plain_ports and live.line is None,
         "created_at": moment(session.created_at),
         "expires_at": moment(session.expires_at),
         "expires_in_seconds": 0 if session.is_over else max(0, int((session.expires_at - now).total_seconds())),
@@ -464,6 +478,7 @@ def session_json(live: LiveSession, *, host: str, now: datetime, asked_by: Princ
         "reason": live.reason,
         "attached": maybe(_attached_json, facts.attached),
         "vm": maybe(_vm_json, facts.vm),
+        "line": maybe(_line_json, live.line),
         "allow": list(session.allow),
         "shares": dict(session.shares),
         "allow_exit": session.allow_exit,
@@ -496,6 +511,15 @@ def _vm_json(vm: VmState) -> VmJson:
     return {"state": vm.vm.value, "since": moment(vm.since), "thread": vm.thread, "location": vm.location}
 
 
+def _line_json(line: LineInfo) -> LineJson:
+    return {"state": "lost" if line.is_lost else "connected", "since": moment(line.since), "address": line.address}
+
+
+def _address(live: LiveSession, gateway: GatewaySettings) -> tuple[str, int]:
+    """Return where the owner's debugger is pointed at: the gateway's port, or that of `noah connect` on the laptop."""
+    return (gateway.shown_debug_host, live.session.port) if live.line is None else ("localhost", live.line.port)
+
+
 def _audit_json(audit: Mapping[str, Any]) -> AuditJson:
     return {"commands": dict(audit["commands"]), "connections": [_connection_json(c) for c in audit["connections"]]}
 
@@ -519,9 +543,7 @@ def _reread(at: str) -> Moment:
 
 def json_of(request: web.Request, live: LiveSession) -> SessionJson:
     app = request.app
-    return session_json(
-        live, host=app[SETTINGS].gateway.shown_debug_host, now=app[CLOCK](), asked_by=known_principal(request)
-    )
+    return session_json(live, gateway=app[SETTINGS].gateway, now=app[CLOCK](), asked_by=known_principal(request))
 
 
 def _id(request: web.Request) -> str:

@@ -1,0 +1,173 @@
+"""A port of this machine that a debugger is pointed at: what comes there goes through the session's line.
+
+Only programs of this machine reach it. The gateway learns of a connection once that has sent a debugger's handshake;
+the answer to it is the JVM's.
+"""
+
+import asyncio
+import errno
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Final, cast
+
+from noah.core.jdwp.wire import HANDSHAKE
+from noah.core.line.line import Line
+from noah.errors import Unavailable
+
+HANDSHAKE_WITHIN_S: Final = 5.0
+LINGERS_S: Final = 5.0  # after the JVM's end, until a debugger that does not close is closed
+READ_BYTES: Final = 64 * 1024
+# The next ports to try when one is taken; the same ones each time, so that a run configuration stays right.
+STEP, TRIES = 1000, 10
+
+
+class LocalDebugger(asyncio.BufferedProtocol):
+    """A debugger's connection, and the stream of the line that it has once it has sent its handshake."""
+
+    def __init__(self, line: Line, *, opened: "Callable[[LocalDebugger], None]", changed: Callable[[], None]) -> None:
+        self.stream: int | None = None
+        self.bytes_in = self.bytes_out = 0  # from the debugger, and to it
+        self._line = line
+        self._opened = opened
+        self._changed = changed
+        self._buffer = bytearray(READ_BYTES)
+        self._greeting = b""
+        self._waits = 0  # bytes that the debugger has not taken
+        self._has_paused = False  # the reading
+        self._is_behind = False  # the debugger takes no more
+        self._finished_here = self._finished_there = False
+
+    @property
+    def is_gone(self) -> bool:
+        return self._transport.is_closing()
+
+    # Called by the local connection
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._timer = asyncio.get_running_loop().call_later(HANDSHAKE_WITHIN_S, self._transport.abort)
+
+    def get_buffer(self, sizehint: int) -> bytearray | memoryview:
+        # What follows the handshake stays in the socket until that is complete.
+        return self._buffer if self.stream is not None else memoryview(self._buffer)[: self._missing]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        data = memoryview(self._buffer)[:nbytes]
+        if self.stream is None:
+            self._greet(bytes(data))
+            return
+        self.bytes_in += nbytes
+        self._line.write(self.stream, data)
+        if self._line.is_full(self.stream):
+            self._has_paused = True
+            self._transport.pause_reading()
+        self._changed()
+
+    @property
+    def _missing(self) -> int:
+        return len(HANDSHAKE) - len(self._greeting)
+
+    def _greet(self, data: bytes) -> None:
+        self._greeting += data
+        if not HANDSHAKE.startswith(self._greeting):
+            self._transport.abort()
+        elif not self._missing:
+            self._timer.cancel()
+            self._opened(self)
+
+    def eof_received(self) -> bool:
+        if self.stream is None:
+            return False
+        self._finished_here = True
+        self._line.finish(self.stream)
+        self._close_if_over()
+        self._changed()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._timer.cancel()
+        if self.stream is not None and not (self._finished_here and self._finished_there):
+            self._line.reset(self.stream)
+        self._changed()
+
+    def pause_writing(self) -> None:
+        self._is_behind = True
+
+    def resume_writing(self) -> None:
+        self._is_behind = False
+        self._pass_on(0)
+        self._changed()
+
+    # Called by the line
+
+    def came(self, data: memoryview) -> None:
+        self.bytes_out += len(data)
+        if not self._transport.is_closing():
+            self._transport.write(data)
+        self._pass_on(len(data))
+
+    def has_room(self) -> None:
+        if self._has_paused and self.stream is not None and not self._line.is_full(self.stream):
+            self._has_paused = False
+            if not self._finished_here and not self._transport.is_closing():
+                self._transport.resume_reading()
+
+    def came_to_its_end(self) -> None:
+        self._finished_there = True
+        if not self._transport.is_closing() and self._transport.can_write_eof():
+            self._transport.write_eof()
+        self._timer = asyncio.get_running_loop().call_later(LINGERS_S, self.close)
+        self._close_if_over()
+
+    def close(self) -> None:
+        """Close it once it has taken what came for it."""
+        if self.stream is not None and not self._finished_here:
+            self._finished_here = True
+            self._line.finish(self.stream)
+        self._transport.close()
+
+    def _close_if_over(self) -> None:
+        if self._finished_here and self._finished_there:
+            self._transport.close()
+
+    def _pass_on(self, count: int) -> None:
+        self._waits += count
+        if self.stream is not None and (not self._is_behind or self._transport.is_closing()):
+            self._line.pass_on(self.stream, self._waits)
+            self._waits = 0
+
+
+class LocalPort:
+    def __init__(self, preferred: int, connected: Callable[[], asyncio.BufferedProtocol]) -> None:
+        self.port = preferred
+        self._connected = connected
+        self._servers: list[asyncio.Server] = []
+
+    async def open(self) -> None:
+        """Listen at the preferred port, or at the first of some others that is free. Raises Unavailable."""
+        for port in _candidates(self.port):
+            try:
+                await self._listen(port)
+            except OSError as e:
+                if e.errno not in (errno.EADDRINUSE, errno.EACCES):
+                    raise Unavailable(f"Port {port} of this machine cannot be opened: {e.strerror or e}.") from e
+            else:
+                self.port = port
+                return
+        raise Unavailable(f"Port {self.port} of this machine is taken, and so are {TRIES - 1} others.")
+
+    async def _listen(self, port: int) -> None:
+        loop = asyncio.get_running_loop()
+        self._servers = [await loop.create_server(self._connected, "127.0.0.1", port)]
+        with suppress(OSError):  # a machine without IPv6; "localhost" is both where there is
+            self._servers.append(await loop.create_server(self._connected, "::1", port))
+
+    def close(self) -> None:
+        for server in self._servers:
+            server.close()
+
+
+def _candidates(preferred: int) -> Iterator[int]:
+    for n in range(TRIES):
+        port = preferred + n * STEP
+        yield port if port < 65536 else 1024 + port % 64512

@@ -1,0 +1,372 @@
+"""The way in for the debuggers of `noah connect`: one line to a session's owner, over one connection after another.
+
+A debugger that comes by the line is admitted to the slot like one that comes through the listener. While the line is
+lost its connections stay, and with them the JVM, as it is: nothing of it is closed until the laptop has been absent for
+too long.
+
+How messages get to the laptop is the caller's matter (`Carrier`). Nobody is asked who they are here.
+"""
+
+import asyncio
+import hmac
+import logging
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Final, Protocol
+
+from noah.core.line.frame import BadMessage
+from noah.core.line.line import Came, Event, Finished, HasRoom, Line, LineState, Opened, WasReset
+from noah.errors import Conflict
+from noah.pushed_transport import PushedTransport
+
+log = logging.getLogger(__name__)
+
+# The laptop pings every 5 s (noah/connect): without a message for that long its line is lost.
+SILENT_AFTER_S: Final = 16.0
+LOOK_AT_ABSENT_EVERY_S: Final = 1.0
+
+
+class CarrierLost(Exception):
+    """The connection was lost, whichever way."""
+
+
+class CarrierLeft(Exception):
+    """The laptop has closed the connection, and does not come back."""
+
+
+class Carrier(Protocol):
+    """One connection to the laptop. Its verbs raise CarrierLost, and receive raises CarrierLeft."""
+
+    async def greet(self, token: str, state: LineState) -> None: ...
+    async def send(self, message: bytes) -> None: ...
+    async def receive(self) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineInfo:
+    """The line of a session, as people see it."""
+
+    address: str  # of the laptop
+    port: int  # that its debuggers are pointed at, on the laptop
+    since: datetime  # when it was connected, or lost
+    is_lost: bool
+
+
+class _Passage:
+    """The time that one connection carries the line."""
+
+    def __init__(self) -> None:
+        self.why: str | None = None  # it has ended or is about to
+        self.has_left = False
+        self.wake = asyncio.Event()
+        self._timeout = asyncio.timeout(SILENT_AFTER_S)
+        self._is_entered = False
+
+    def until_silent(self) -> asyncio.Timeout:
+        self._is_entered = True
+        return self._timeout
+
+    def heard(self) -> None:
+        if self.why is None:
+            self._timeout.reschedule(asyncio.get_running_loop().time() + SILENT_AFTER_S)
+
+    def end(self, why: str) -> None:
+        if self.why is None:
+            self.why = why
+            if self._is_entered and not self._timeout.expired():
+                self._timeout.reschedule(asyncio.get_running_loop().time())
+
+    def leave(self, why: str) -> None:
+        self.has_left = True
+        self.end(why)
+
+
+class Tunnel:
+    def __init__(
+        self,
+        *,
+        session_id: str,
+        admit: Callable[[asyncio.Transport, str], None],
+        stands: Callable[[], bool],
+        clock: Callable[[], datetime],
+        changed: Callable[[], None],
+        held_running: timedelta,
+        held_suspended: timedelta,
+    ) -> None:
+        """*admit* takes a paused transport that has sent its handshake, and an address. *stands*: the VM does now.
+
+        *held_running*, *held_suspended*: for how long a JVM is held for a laptop that is away.
+        """
+        self.info: LineInfo | None = None
+        self._session_id = session_id
+        self._admit = admit
+        self._stands = stands
+        self._clock = clock
+        self._changed = changed
+        self._held_running = held_running
+        self._held_suspended = held_suspended
+        self._token: str | None = None
+        self._line = Line(opens=False)
+        self._ends: dict[int, LineTransport] = {}
+        self._passage: _Passage | None = None
+        self._absent: asyncio.TimerHandle | None = None
+
+    def check(self, token: str | None, *, take_over: bool) -> None:
+        """Raise Conflict if another `noah connect` has the line; *take_over* lets it go to the newcomer."""
+        if self.info is None or self.info.is_lost or take_over or self._knows(token):
+            return
+        raise Conflict(
+            f"Session {self._session_id} is connected from {self.info.address} since {self.info.since:%H:%M} UTC: stop "
+            "`noah connect` there, or take it over with --take-over."
+        )
+
+    async def serve(self, carrier: Carrier, *, token: str | None, state: LineState, address: str, port: int) -> str:
+        """Let *carrier* have the line from now on; return why that ended, in one sentence.
+
+        An unknown token begins a new line, and frees what there was of another.
+        """
+        passage = _Passage()
+        try:
+            ours = self._begin(passage, token, state)
+            self._note(LineInfo(address=address, port=port, since=self._clock(), is_lost=False))
+            async with passage.until_silent():
+                await self._carry(carrier, passage, ours)
+        except TimeoutError:
+            passage.end("The line was silent.")
+        except BadMessage as e:
+            passage.leave(f"What came is not the protocol of `noah connect` ({e}): are both of one version?")
+        finally:
+            passage.end("The line was lost.")
+            self._ended(passage)
+        return passage.why or ""
+
+    def interrupt(self, why: str) -> None:
+        """End the connection that carries the line now; the line goes on over the next one."""
+        if self._passage is not None:
+            self._passage.end(why)
+
+    def close(self, why: str) -> None:
+        """End the line. The laptop may begin another."""
+        self.interrupt(why)
+        self._free()
+
+    # One connection
+
+    def _begin(self, passage: _Passage, token: str | None, state: LineState) -> LineState:
+        if self._passage is not None:
+            self._passage.end("The line goes on over another connection.")
+        self._passage = passage
+        if not self._knows(token):
+            self._free()
+            self._token, self._line = secrets.token_urlsafe(24), Line(opens=False)
+            state = LineState()
+        ours = self._line.state()
+        self._take(self._line.resume(state))
+        return ours
+
+    def _knows(self, token: str | None) -> bool:
+        return self._token is not None and hmac.compare_digest((token or "").encode(), self._token.encode())
+
+    async def _carry(self, carrier: Carrier, passage: _Passage, ours: LineState) -> None:
+        loop = asyncio.get_running_loop()
+        async with asyncio.TaskGroup() as group:
+            sending = group.create_task(
+                self._send(carrier, passage, ours), name=f"{self._session_id}: messages to the laptop"
+            )
+            try:
+                while True:
+                    message = await carrier.receive()
+                    if passage.why is not None:
+                        break  # another connection has the line, and gets this once more
+                    passage.heard()
+                    self._take(self._line.receive(message, now_s=loop.time()))
+                    passage.wake.set()
+            except CarrierLeft:
+                passage.leave("The laptop has closed the line.")
+            except CarrierLost:
+                passage.end("The line was lost.")
+            except BadMessage as e:
+                passage.leave(f"What came is not the protocol of `noah connect` ({e}): are both of one version?")
+            sending.cancel()
+
+    async def _send(self, carrier: Carrier, passage: _Passage, ours: LineState) -> None:
+        try:
+            await carrier.greet(self._token or "", ours)
+            while True:
+                passage.wake.clear()
+                while passage.why is None and (message := self._line.next_message()) is not None:
+                    await carrier.send(message)
+                await passage.wake.wait()
+        except CarrierLost:
+            passage.end("The line was lost.")
+
+    def _take(self, events: list[Event]) -> None:
+        for event in events:
+            match event:
+                case Came(stream, data):
+                    self._ends[stream].came(data)
+                case HasRoom(stream):
+                    self._ends[stream].has_room()
+                case Opened(stream):
+                    open_streams = self._line.streams
+                    self._ends = {number: end for number, end in self._ends.items() if number in open_streams}
+                    self._ends[stream] = LineTransport(self, self._line, stream)
+                    self._admit(self._ends[stream], self.info.address if self.info else "")
+                case Finished(stream):
+                    self._ends[stream].came_to_its_end()
+                case WasReset(stream):
+                    self._ends.pop(stream).lost(ConnectionResetError())
+
+    def _ended(self, passage: _Passage) -> None:
+        if self._passage is not passage:
+            return  # another connection carries the line on
+        self._passage = None
+        if passage.has_left:
+            self._free()
+        elif self.info is not None:
+            log.info("%s: line lost: %s", self._session_id, passage.why)
+            self._note(replace(self.info, since=self._clock(), is_lost=True))
+            self._look_whether_absent()
+
+    # The laptop is away
+
+    def _look_whether_absent(self) -> None:
+        if self.info is None or not self.info.is_lost:
+            return
+        held = self._held_suspended if self._stands() else self._held_running
+        if self._clock() - self.info.since >= held:
+            log.info("%s: the laptop did not come back within %s", self._session_id, held)
+            self._free(TimeoutError())
+        else:
+            loop = asyncio.get_running_loop()
+            self._absent = loop.call_later(LOOK_AT_ABSENT_EVERY_S, self._look_whether_absent)
+
+    def _free(self, error: Exception | None = None) -> None:
+        """Free every JVM that the line's debuggers have, and end the line. *error*: what became of them."""
+        ends, self._ends, self._token = self._ends, {}, None
+        for end in ends.values():
+            end.lost(error)
+        self._note(None)
+
+    def _note(self, info: LineInfo | None) -> None:
+        if self._absent is not None:
+            self._absent.cancel()
+        if info != self.info:
+            self.info = info
+            self._changed()
+
+    # What ends do
+
+    def has_written(self) -> None:
+        if self._passage is not None:
+            self._passage.wake.set()
+
+
+class LineTransport(PushedTransport):
+    """A stream of the line as the connection of a debugger."""
+
+    def __init__(self, tunnel: Tunnel, line: Line, stream: int) -> None:
+        super().__init__()
+        self._tunnel = tunnel
+        self._line = line
+        self._stream = stream
+        self._came = self._passed_on = 0  # bytes
+        self._eof_written = False
+        self._is_lost = False
+        self._has_paused = False  # the protocol's writing
+        self._has_protocol = False
+        self._paused = True
+
+    # Called by the tunnel
+
+    def came(self, data: memoryview) -> None:
+        self._came += len(data)
+        if not self._closing:
+            self._deliver(data)
+        self._pass_on()
+
+    def came_to_its_end(self) -> None:
+        if self._paused:
+            self._held_eof = True
+        elif not self._closing:
+            self._deliver_eof()
+
+    def has_room(self) -> None:
+        if self._has_paused and not self._is_lost and not self._line.is_full(self._stream):
+            self._has_paused = False
+            self.resume_writing()
+
+    def lost(self, error: Exception | None) -> None:
+        self._closing = True
+        if not self._is_lost:
+            self._is_lost = True
+            self._held.clear()
+            if self._has_protocol:
+                asyncio.get_running_loop().call_soon(self._protocol.connection_lost, error)
+
+    # Called by the protocol
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        super().set_protocol(protocol)
+        self._has_protocol = True
+
+    def resume_reading(self) -> None:
+        super().resume_reading()
+        self._pass_on()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if self._eof_written:
+            raise RuntimeError("Cannot call write() after write_eof()")
+        if self._closing:
+            return
+        self._line.write(self._stream, data)
+        self._tunnel.has_written()
+        if not self._has_paused and self._line.is_full(self._stream):
+            self._has_paused = True
+            self.pause_writing()
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        if not self._eof_written and not self._closing:
+            self._eof_written = True
+            self._line.finish(self._stream)
+            self._tunnel.has_written()
+
+    def get_write_buffer_size(self) -> int:
+        return self._line.kept_bytes(self._stream)
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """The line has limits of its own: it keeps what the laptop has not acknowledged."""
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return default
+
+    def close(self) -> None:
+        """End the connection. What was written gets to the laptop all the same, whenever that comes back."""
+        self.write_eof()
+        self._give_up(None)
+
+    def abort(self) -> None:
+        self._line.reset(self._stream)
+        self._tunnel.has_written()
+        self._give_up(None)
+
+    def _give_up(self, error: Exception | None) -> None:
+        self.lost(error)
+        self._pass_on()
+
+    def _pause_stream(self) -> None: ...
+
+    def _resume_stream(self) -> None: ...
+
+    def _pass_on(self) -> None:
+        """Let the line acknowledge what the protocol has taken, and what nobody wants any more."""
+        passed_on = self._came - len(self._held)
+        count, self._passed_on = passed_on - self._passed_on, passed_on
+        if count:
+            self._line.pass_on(self._stream, count)
+            self._tunnel.has_written()

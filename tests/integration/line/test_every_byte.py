@@ -1,0 +1,152 @@
+"""Every byte of a real debugging session over a line that is cut at random moments."""
+
+import asyncio
+import random
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from noah.connect.session_line import Gateway, LineStatus, SessionLine
+from noah.core.line.frame import LONGEST_MESSAGE
+from noah.proxy.slot import Slot
+from noah.proxy.tunnel import Tunnel
+from noah.web.api.line import TOKEN, Hello, WebSocketCarrier
+from tests.gateway import free_port
+from tests.line import Relay, debug, digest, without_own_questions
+
+pytestmark = [
+    pytest.mark.jvm,
+    pytest.mark.skipif(not all(map(shutil.which, ["java", "javac"])), reason="no JDK on this machine"),
+]
+
+SHOP = Path(__file__).parents[2] / "apps" / "Shop.java"
+
+
+@pytest.fixture(scope="module")
+def agent_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    folder, port = tmp_path_factory.mktemp("classes"), free_port()
+    subprocess.run(["javac", "-g", "-d", folder, SHOP], check=True)
+    agent = f"-agentlib:jdwp=transport=dt_socket,server=y,suspend=n,quiet=y,address=127.0.0.1:{port}"
+    process = subprocess.Popen(["java", agent, "-cp", folder, "Shop", "20"], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"open\n"
+    yield port
+    process.kill()
+    process.communicate()
+
+
+class World:
+    """A slot on a JVM whose bytes are recorded, and a laptop's line to it over a network that can be cut."""
+
+    def __init__(self, agent: Relay, network: Relay, slot: Slot, line: SessionLine) -> None:
+        self.agent = agent
+        self.network = network
+        self.slot = slot
+        self.line = line
+
+
+@asynccontextmanager
+async def world(agent_port: int) -> AsyncIterator[World]:
+    async with Relay(agent_port).open() as agent, aiohttp.ClientSession() as http, asyncio.TaskGroup() as group:
+        agent.keeps = True
+        loop = asyncio.get_running_loop()
+
+        async def dial(protocol: Callable[[], asyncio.BufferedProtocol]) -> asyncio.Transport:
+            return (await loop.create_connection(protocol, "127.0.0.1", agent.port))[0]
+
+        def clock() -> datetime:
+            return datetime.now(UTC)
+
+        slot = Slot(
+            session_id="s-1", dial=dial, allow_exit=False, clock=clock, changed=lambda: None, noticed=lambda *_: None
+        )
+        await slot.open()
+        tunnel = Tunnel(
+            session_id="s-1",
+            admit=slot.admit,
+            stands=lambda: False,
+            clock=clock,
+            changed=lambda: None,
+            held_running=timedelta(minutes=5),
+            held_suspended=timedelta(minutes=5),
+        )
+
+        async def serve(request: web.Request) -> web.WebSocketResponse:
+            websocket = web.WebSocketResponse(max_msg_size=LONGEST_MESSAGE + 1, compress=False)
+            await websocket.prepare(request)
+            hello = Hello.model_validate_json(await websocket.receive_str())
+            await tunnel.serve(
+                WebSocketCarrier(websocket),
+                token=request.headers.get(TOKEN),
+                state=hello.state,
+                address="192.0.2.1",
+                port=hello.port,
+            )
+            await websocket.close()
+            return websocket
+
+        site = web.Application()
+        site.router.add_get("/api/v1/sessions/s-1/line", serve)
+        runner = web.AppRunner(site, shutdown_timeout=0.1)
+        await runner.setup()
+        serving = web.TCPSite(runner, "127.0.0.1", port := free_port())
+        await serving.start()
+        async with Relay(port).open() as network:
+            gateway = Gateway(http=http, url=f"http://127.0.0.1:{network.port}", headers=dict, proxy=None)
+            line = SessionLine({"id": "s-1", "port": free_port()}, gateway, take_over=False)
+            await line.open()
+            running = group.create_task(line.run())
+            try:
+                yield World(agent, network, slot, line)
+            finally:
+                running.cancel()
+                await asyncio.wait([running])
+                await slot.close("the test is over")
+                await runner.cleanup()
+
+
+async def test_a_line_cut_at_random_moments_loses_no_byte_and_detaches_nobody(agent_port: int) -> None:
+    choose = random.Random(14)
+    async with world(agent_port) as here, asyncio.TaskGroup() as group:
+        debugging = group.create_task(asyncio.to_thread(debug, here.line.port, rounds=25))
+        cuts = 0
+        while not debugging.done():
+            async with asyncio.timeout(60):
+                while here.line.status is not LineStatus.CONNECTED and not debugging.done():
+                    await asyncio.sleep(0.01)
+            await asyncio.sleep(choose.uniform(0, 0.2))
+            async with here.network.cut():
+                await asyncio.sleep(choose.choice([0, 0, 0.1, 0.3]))
+            cuts += 1
+        sent, got = await debugging
+        async with asyncio.timeout(30):
+            while here.slot.attached is not None:
+                await asyncio.sleep(0.01)
+        assert cuts > 5
+        assert digest(without_own_questions(bytes(here.agent.up))) == digest(sent)
+        assert digest(without_own_questions(bytes(here.agent.down))) == digest(got)
+        assert here.agent.connections == 1
+        assert len(here.slot.audit()["connections"]) == 1
+
+
+async def test_a_network_that_swallows_everything_is_found_out_and_left(agent_port: int) -> None:
+    async with world(agent_port) as here, asyncio.TaskGroup() as group:
+        debugging = group.create_task(asyncio.to_thread(debug, here.line.port, rounds=3))
+        async with asyncio.timeout(60):
+            while here.slot.attached is None:
+                await asyncio.sleep(0.01)
+            here.network.swallows = True
+            while here.line.status is not LineStatus.LOST:
+                await asyncio.sleep(0.05)
+        here.network.swallows = False
+        sent, got = await debugging
+        assert digest(without_own_questions(bytes(here.agent.up))) == digest(sent)
+        assert digest(without_own_questions(bytes(here.agent.down))) == digest(got)
+        assert here.agent.connections == 1

@@ -1,0 +1,237 @@
+"""The line with a real gateway, a real JVM and a real jdb: `noah connect` as a process."""
+
+import asyncio
+import os
+import re
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.gateway import Api, Process, free_port, serving
+from tests.jdb import attached
+from tests.line import Relay
+
+pytestmark = pytest.mark.jvm
+
+SHOP = Path(__file__).parents[2] / "apps" / "Shop.java"
+WITHIN_S = 60.0
+
+
+@asynccontextmanager
+async def shop() -> AsyncIterator[int]:
+    """A JVM whose app is open; the port of its agent."""
+    port = free_port()
+    agent = f"-agentlib:jdwp=transport=dt_socket,server=y,suspend=n,quiet=y,address=127.0.0.1:{port}"
+    process = await asyncio.create_subprocess_exec("java", agent, str(SHOP), stdout=asyncio.subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        async with asyncio.timeout(WITHIN_S):
+            assert await process.stdout.readline() == b"open\n"
+        yield port
+    finally:
+        process.kill()
+        await process.wait()
+
+
+@dataclass
+class World:
+    process: Process
+    api: Api
+    session: dict[str, Any]
+    state: Path
+
+    async def until(self, true: Any, within_s: float = WITHIN_S) -> dict[str, Any]:
+        shown: dict[str, Any] = {}
+        try:
+            async with asyncio.timeout(within_s):
+                while not true(shown := await self.api.show(self.session)):
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise AssertionError(f"it never came to that: {shown}") from None
+        return shown
+
+    async def noah(self, *argv: str, url: str | None = None, **more: str) -> asyncio.subprocess.Process:
+        mine = {"NOAH_URL": url or self.process.url, "NOAH_TOKEN": self.api.token("ada")}
+        env = {**os.environ, **mine, "XDG_STATE_HOME": str(self.state)}
+        return await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "noah", *argv, env={**env, **more},
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+
+    async def said(self, *argv: str, **more: str) -> tuple[int, str]:
+        process = await self.noah(*argv, **more)
+        out, _ = await process.communicate()
+        return process.returncode or 0, out.decode()
+
+    @asynccontextmanager
+    async def connected(self, *argv: str, **more: str) -> AsyncIterator[int]:
+        """`noah connect` for as long as the context; the local port."""
+        process = await self.noah("connect", *argv, **more)
+        try:
+            shown = await self.until(lambda s: s["line"] and s["line"]["state"] == "connected")
+            assert shown["host"] == "localhost"
+            yield int(shown["port"])
+        finally:
+            if process.returncode is None:
+                process.terminate()
+            out, _ = await process.communicate()
+            print(out.decode())
+
+    @asynccontextmanager
+    async def cuttable(self) -> AsyncIterator[tuple[Relay, int]]:
+        """`noah connect` behind a relay that can be cut; the relay and the local port."""
+        async with (
+            Relay(self.process.port).open() as network,
+            self.connected(url=f"http://127.0.0.1:{network.port}") as port,
+        ):
+            yield network, port
+
+
+@asynccontextmanager
+async def world(folder: Path, gateway: str = "", *, jdwp: int | None = None) -> AsyncIterator[World]:
+    """A gateway with a session on a JVM of its own, or on the one whose agent is at *jdwp*."""
+    async with AsyncExitStack() as stack:
+        port = jdwp or await stack.enter_async_context(shop())
+        config = f'{gateway}[[local]]\nname = "shop"\njdwp_port = {port}\n'
+        process, api = await stack.enter_async_context(serving(folder, config))
+        yield World(process, api, await api.ready("local/shop"), folder)
+
+
+async def test_jdb_attaches_through_the_line_and_stops(tmp_path: Path) -> None:
+    async with world(tmp_path) as here, here.connected() as port, attached(port) as jdb:
+        assert port != here.session["port"]
+        await jdb.ask("stop in Shop$OrderService.price")
+        await jdb.said("Breakpoint hit")
+        shown = await here.until(lambda s: s["status"] == "suspended")
+        assert shown["attached"]["debugger"] == "jdb"
+        code, said = await here.said("connect", "status")
+        assert code == 0
+        assert "suspended" in said or "jdb" in said
+        code, said = await here.said("ide", "local/shop", "--format", "jdb")
+        assert said == f"jdb -attach localhost:{port}\n"
+        await jdb.quit()
+        await here.until(lambda s: s["status"] == "ready")
+
+
+async def test_a_debugger_stays_at_its_breakpoint_while_the_line_is_lost(tmp_path: Path) -> None:
+    async with world(tmp_path) as here, here.cuttable() as (network, port), attached(port) as jdb:
+        await jdb.ask("stop in Shop$OrderService.price")
+        await jdb.said("Breakpoint hit")
+        async with network.cut():
+            shown = await here.until(lambda s: s["line"]["state"] == "lost")
+            assert shown["status"] == "suspended"
+            assert "line lost" in (await here.said("sessions", "local/shop"))[1]
+        await here.until(lambda s: s["line"]["state"] == "connected")
+        assert "Shop$OrderService.price" in await jdb.ask("where", until=r"\[1\] Shop.*\n[^\n]*\] ")
+        await jdb.quit()
+
+
+async def test_a_laptop_that_stays_away_frees_the_jvm_and_its_debugger_is_closed(tmp_path: Path) -> None:
+    lines = 'line_held = "2s"\nline_held_suspended = "4s"\n'
+    async with world(tmp_path, gateway=lines) as here, here.cuttable() as (network, port), attached(port) as jdb:
+        await jdb.ask("stop in Shop$OrderService.price")
+        await jdb.said("Breakpoint hit")
+        async with network.cut():
+            lost = time.monotonic()
+            await here.until(lambda s: s["status"] == "ready", within_s=30)
+            assert 3.5 < time.monotonic() - lost < 4 + 5
+        await asyncio.wait_for(jdb.process.wait(), WITHIN_S)  # its connection was closed when the line came back
+        await here.until(lambda s: s["line"] and s["line"]["state"] == "connected")
+
+
+async def test_a_gateway_that_starts_again_closes_the_debugger_and_takes_the_next(tmp_path: Path) -> None:
+    async with world(tmp_path) as here, here.connected() as port:
+        async with attached(port) as jdb:
+            await jdb.ask("stop in Shop$OrderService.price")
+            await jdb.said("Breakpoint hit")
+            await here.process.stop()
+            await here.process.start()
+            await asyncio.wait_for(jdb.process.wait(), WITHIN_S)
+        await here.until(lambda s: s["line"] and s["line"]["state"] == "connected")
+        async with attached(port) as jdb:
+            await here.until(lambda s: s["status"] == "attached")
+            await jdb.quit()
+
+
+async def test_who_may_not_connect_reads_one_sentence(tmp_path: Path) -> None:
+    async with world(tmp_path) as here:
+        stranger = {"NOAH_TOKEN": here.api.token("bob")}
+        code, said = await here.said("connect", here.session["id"], **stranger)
+        assert (code, said.splitlines()[-1]) == (
+            8, f"Error: Session {here.session['id']} belongs to ada: only they can connect to it."
+        )  # fmt: skip
+        code, said = await here.said("connect", here.session["id"], NOAH_TOKEN="noah_" + "x" * 40)
+        assert code == 8
+        assert len(said.splitlines()) == 1, said
+        async with here.connected():
+            code, said = await here.said("connect")
+            assert code == 4
+            assert re.search(r"is connected from 127.0.0.1 since \d\d:\d\d UTC: stop `noah connect` there", said), said
+            async with here.connected("--take-over"):
+                pass
+        assert (await here.said("connect", "status"))[1] == "Nothing is connected.\n"
+
+
+async def test_a_login_that_ends_is_said_and_the_debugger_stays_meanwhile(tmp_path: Path) -> None:
+    async with world(tmp_path) as here, here.cuttable() as (network, port), attached(port) as jdb:
+        await here.until(lambda s: s["status"] == "attached")
+        here.api.revoke("ada")
+        network.drop()
+        shown = await here.until(lambda s: s["line"]["state"] == "lost")
+        assert shown["status"] == "attached"
+        async with asyncio.timeout(WITHIN_S):
+            while "token" not in (said := (await here.said("connect", "status"))[1]):
+                await asyncio.sleep(0.2)
+        print(said)
+        assert "lost" in said
+        assert jdb.process.returncode is None
+
+
+async def test_it_goes_to_the_background_is_found_and_stopped(tmp_path: Path) -> None:
+    async with world(tmp_path) as here:
+        code, said = await here.said("connect", "--detach")
+        assert code == 0, said
+        shown = await here.until(lambda s: s["line"] and s["line"]["state"] == "connected")
+        assert f"localhost:{shown['port']}" in said
+        assert f"localhost:{shown['port']}" in (await here.said("connect", "status"))[1]
+        code, said = await here.said("connect", "--detach")
+        assert code == 4, said
+        assert (await here.said("connect", "stop"))[1] == "Stopped.\n"
+        shown = await here.until(lambda s: s["line"] is None)
+        assert (shown["host"], shown["port"]) == (here.session["host"], here.session["port"])
+
+
+async def test_without_plain_ports_the_line_is_the_only_way_in(tmp_path: Path) -> None:
+    async with world(tmp_path, gateway="plain_ports = false\n") as here:
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", here.session["port"])
+        async with here.connected("local/shop") as port:
+            assert port == here.session["port"]
+            async with attached(port) as jdb:
+                await here.until(lambda s: s["status"] == "attached")
+                await jdb.quit()
+
+
+async def test_the_same_port_is_there_the_next_time(tmp_path: Path) -> None:
+    async with world(tmp_path) as here:
+        async with here.connected() as port:
+            pass
+        await here.until(lambda s: s["line"] is None)
+        async with here.connected() as again:
+            assert again == port
+
+
+async def test_a_page_may_not_open_a_line(tmp_path: Path) -> None:
+    async with world(tmp_path) as here:
+        headers = {**here.api.headers(), "Origin": "http://evil.example"}
+        url = f"{here.process.url}/api/v1/sessions/{here.session['id']}/line"
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await here.api.http.ws_connect(url, headers=headers)
+        assert refused.value.status == 403
