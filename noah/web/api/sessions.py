@@ -19,8 +19,8 @@ from noah.core.session.session import Attachment, EndReason, Share, Status, VmSt
 from noah.core.session.target import PodTarget
 from noah.core.session.trail import TrailCode
 from noah.errors import BadInput, CannotDebug, Conflict, Forbidden, NotFound, Unavailable
-from noah.sessions.broker import no_such_session
 from noah.proxy.tunnel import LineInfo
+from noah.sessions.broker import no_such_session
 from noah.sessions.live_session import LiveSession
 from noah.settings import GatewaySettings, Network
 from noah.web.api.route import Call, Reply, Routes
