@@ -121,6 +121,6 @@ def line_of(text: bytes) -> LogLine:
     try:
         # A kubelet tells the time of its node's zone; a datetime has no nanoseconds.
         seconds = datetime.fromisoformat(at[:19] + at[-6:]).astimezone(UTC)
-    except ValueError:
+    except (ValueError, OverflowError):
         return LogLine("", line)
     return LogLine(f"{seconds:%Y-%m-%dT%H:%M:%S}{at[19:-6]}Z", rest)

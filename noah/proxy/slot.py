@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 # Seconds that a second debugger is held before it is refused: the end of the one before may be read a moment later than
 # its handshake.
 SECOND_WAITS_S: Final = 1.0
+MOST_AT_ONCE: Final = 32  # debuggers of one slot: one is attached, the others wait to be refused
 # Twice the interval of the kernel's probes (keepalive.py), and a word in the pod is not believed for longer than 4 s.
 SILENT_AFTER_S: Final = 2.2
 
@@ -58,6 +59,7 @@ class Slot:
         # Hosts whose refusal was announced, and why; a scanner comes a thousand times.
         self._strangers: set[tuple[str, str]] = set()
         self._holder: Connection | None = None
+        self._serving = 0  # debuggers that are attached, held, or about to be refused
         self._next_takes_over = False
         self._past: deque[Mapping[str, Any]] = deque(maxlen=REMEMBERED)
         self._commands: Counter[str] = Counter()  # of connections that are over
@@ -85,9 +87,19 @@ class Slot:
         if self._tasks is None:
             transport.abort()
             return
+        if self._serving >= MOST_AT_ONCE:
+            # An IDE comes alone; each of these is held for a while, and descriptors are everybody's.
+            self.refused["too_many"] += 1
+            transport.abort()
+            return
+        self._serving += 1
         task = self._tasks.create_task(self._serve(transport, address), name=f"{self.session_id}: debugger {address}")
         # Also when it was cancelled before it began.
-        task.add_done_callback(lambda _: transport.abort())
+        task.add_done_callback(lambda _: self._served(transport))
+
+    def _served(self, transport: asyncio.Transport) -> None:
+        self._serving -= 1
+        transport.abort()
 
     def turned_away(self, host: str, reason: str) -> None:
         """Announce, once for each host and reason, that a connection came from where none may come from."""

@@ -152,8 +152,11 @@ class Noticing:
         kind, name = str(about.get("kind")), str(about.get("name"))
         if kind == WorkloadKind.REPLICA_SET:
             kind, name = WorkloadKind.DEPLOYMENT, name.rpartition("-")[0]
-        at = datetime.fromisoformat(of_event(event, now.isoformat()).at)
-        if kind not in PATHS or now - at >= YOUNG:
+        try:
+            is_young = now - datetime.fromisoformat(of_event(event, now.isoformat()).at) < YOUNG
+        except (ValueError, TypeError, OverflowError):  # not a time, or one without a zone
+            return None
+        if kind not in PATHS or not is_young:
             return None
         return WorkloadRef(self._cluster.name, str(about.get("namespace")), WorkloadKind(kind), name)
 

@@ -14,6 +14,7 @@ from noah.kube.exec.websocket import GOODBYE
 
 KEPT_BYTES = 64 * 1024  # of stdout before the awaited line, and of stderr
 LINE_BYTES = 4 * 1024  # of one line of stdout
+LINES_AT_ONCE = 1000  # what is held answers a word with a line, and words are a second apart
 # Bytes that may wait for the connection. Lines to a command are some 20 bytes each, so this many mean that it has taken
 # none for minutes; what the kernel and TLS have buffered comes on top.
 WAITING_BYTES = 16 * 1024
@@ -82,6 +83,9 @@ class HeldExec(Sink):
         if self._begun.is_set() and self._on_line is None:
             return
         *ended, rest = bytes(piece).split(b"\n")
+        if len(ended) > LINES_AT_ONCE and self.how is None:
+            self._give_up(f"printed more than {LINES_AT_ONCE} lines at once")
+            return
         for end in ended:
             self._partial += end
             line = bytes(self._partial)

@@ -22,6 +22,7 @@ GOODBYE = 5.0  # seconds that a closing stream may take to flush and to hear the
 BUFFER = 256 * 1024  # bytes read at once
 # Frames parsed before others get their turn: 256 KiB may be 65,000 frames of a byte, which are a tenth of a second.
 FRAMES_AT_ONCE = 1000
+UNREAD_BYTES = 256 * 1024  # a peer that reads nothing and sends pings is answered up to here
 
 _BINARY, _CLOSED, _PING, _PONG = 2, 8, 9, 10
 _CONTROL = 8  # the bit that marks a frame as not being part of a message
@@ -221,7 +222,7 @@ class WebSocket(asyncio.BufferedProtocol):
     def _frame_is_over(self) -> None:
         if self._opcode & _CONTROL:
             said, self._control = bytes(self._control), bytearray()
-            if self._opcode == _PING:
+            if self._opcode == _PING and self.transport.get_write_buffer_size() < UNREAD_BYTES:
                 self._write(_frame(_PONG, b"", said))
             elif self._opcode == _CLOSED:
                 self._closed_by_peer(said)
