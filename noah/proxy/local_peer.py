@@ -4,6 +4,7 @@ The kernel is asked for that one socket (NETLINK_SOCK_DIAG, linux/inet_diag.h), 
 many connections there are.
 """
 
+import errno
 import ipaddress
 import socket
 import struct
@@ -15,13 +16,18 @@ _REQUEST: Final = 1
 _ANY_COOKIE: Final = b"\xff" * 8
 _HEADER: Final = struct.Struct("=IHHII")  # struct nlmsghdr
 _QUESTION: Final = struct.Struct("=BBBBI2s2s16s16sI8s")  # struct inet_diag_req_v2
+_ERROR: Final = 2  # the type of an answer that has an error's number, negative
+_ESTABLISHED: Final = 1
+_STATE_AT: Final = _HEADER.size + 1
 _UID_AT: Final = _HEADER.size + 4 + 48 + 12  # in the answer: behind struct inet_diag_sockid and three numbers
 _ANSWERS_WITHIN_S: Final = 0.5
 
+NOBODY: Final = -1  # the socket's program has closed it already: the kernel does not say whose it was, and writes root
+
 
 def uid_of_peer(peer: tuple[str, int], here: tuple[str, int]) -> int | None:
-    """Return the user whose socket at *peer* is connected to ours at *here*; None if it is not of this machine, or the
-    kernel does not say."""
+    """Return the user whose socket at *peer* is connected to ours at *here*, or NOBODY; None if it is of another machine,
+    or the kernel cannot be asked."""
     address, ours = _parse(peer[0]), _parse(here[0])
     if address.version != ours.version or not (address.is_loopback or address == ours):
         return None
@@ -36,9 +42,13 @@ def uid_of_peer(peer: tuple[str, int], here: tuple[str, int]) -> int | None:
             answer = kernel.recv(4096)
     except OSError:
         return None
-    if len(answer) < _UID_AT + 4 or _HEADER.unpack_from(answer)[1] != _SOCK_DIAG_BY_FAMILY:
+    kind = _HEADER.unpack_from(answer)[1]
+    if kind == _ERROR:
+        return NOBODY if struct.unpack_from("=i", answer, _HEADER.size)[0] == -errno.ENOENT else None
+    if len(answer) < _UID_AT + 8 or kind != _SOCK_DIAG_BY_FAMILY:
         return None
-    return int(struct.unpack_from("=I", answer, _UID_AT)[0])
+    uid, inode = struct.unpack_from("=II", answer, _UID_AT)
+    return int(uid) if inode and answer[_STATE_AT] == _ESTABLISHED else NOBODY
 
 
 def _parse(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:

@@ -47,6 +47,7 @@ from noah.core.session.trail import Outcome, TrailCode
 from noah.errors import AlreadyDebugged, CannotDebug, Forbidden, NoahError, RolledBack, Unavailable
 from noah.keep_running import repeat
 from noah.proxy.listener import Listener
+from noah.proxy.local_peer import NOBODY
 from noah.proxy.slot import Slot
 from noah.proxy.tunnel import Tunnel
 from noah.sessions.announce import Announcer
@@ -453,10 +454,10 @@ class SessionTask:
 @functools.cache  # the machine's list of users may be a server's
 def _may_attach(uid: int, owner: Principal, users: tuple[str, ...]) -> bool:
     """True if that user of the gateway's machine may debug in a session of *owner*."""
-    if uid in (0, os.getuid()) or "*" in users:
+    if uid in (0, os.getuid()) or ("*" in users and uid != NOBODY):
         return True
     try:
         name = pwd.getpwuid(uid).pw_name
-    except KeyError:
+    except (KeyError, OverflowError):
         return False
     return name in users or (owner.kind is PrincipalKind.LOCAL and owner.subject == name)

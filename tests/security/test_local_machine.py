@@ -5,6 +5,7 @@ import contextlib
 import os
 import socket
 import stat
+import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ import pytest
 
 from noah.errors import BadSettings, Unavailable
 from noah.proxy.listener import Listener
-from noah.proxy.local_peer import uid_of_peer
+from noah.proxy.local_peer import NOBODY, uid_of_peer
 from noah.proxy.slot import Slot
 from noah.store import Store, upgrade
 from noah.store.lease import exclusive_lease
@@ -75,12 +76,26 @@ async def test_another_user_of_the_machine_does_not_get_to_a_loopback_sessions_j
         assert slot.refused["other_user"] == 1
 
 
+@as_root
+async def test_who_sends_commands_and_closes_at_once_is_not_taken_for_root() -> None:
+    """The kernel writes 0 for the user of a socket that its program has closed."""
+    blind = f"{CONNECT.partition('    sys')[0].replace('len(jdb.recv(99))', '')}    jdb.sendall(bytes(99))\n"
+    async with listening("127.0.0.1", {0, os.getuid()}) as (slot, port):
+        argv = ["/usr/bin/python3", "-c", blind, "127.0.0.1", str(port)]
+        # The loop stands still meanwhile: it sees the connection only when it has been closed.
+        subprocess.run(argv, check=True, user=STRANGER, group=STRANGER)  # noqa: ASYNC221
+        async with asyncio.timeout(20):
+            while not slot.refused:
+                await asyncio.sleep(0.01)
+        assert slot.refused == Counter(other_user=1)
+
+
 async def test_whose_a_connection_is_is_found_among_thousands() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         with socket.create_connection(server.getsockname()) as client:
             assert uid_of_peer(client.getsockname(), client.getpeername()) == os.getuid()
         assert uid_of_peer(("192.0.2.7", 4711), server.getsockname()) is None
-        assert uid_of_peer(("127.0.0.1", 1), server.getsockname()) is None
+        assert uid_of_peer(("127.0.0.1", 1), server.getsockname()) == NOBODY
 
 
 def mode(file: Path) -> int:
