@@ -151,7 +151,8 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
         log.info("noah %s serves %s", __version__, url)
         if token := authenticator.first_token():
             # Behind "#": browsers send that part of an address to nobody, and no proxy logs it.
-            link = f"{settings.gateway.public_url or url}".rstrip("/") + f"/login#token={token}"
+            here = url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+            link = f"{settings.gateway.public_url or here}".rstrip("/") + f"/login#token={token}"
             print(f"Nobody can log in yet. This link is for the first one, and is shown once:\n  {link}", flush=True)
         try:
             yield url

@@ -16,11 +16,11 @@ import click
 from noah.cli.exit_codes import TimeIsUp
 from noah.cli.terminal import echo
 from noah.client.credentials import Credentials
-from noah.client.environment import anonymous_client, client_from_environment, gateway_url
+from noah.client.environment import anonymous_client, gateway_url
 from noah.client.gateway_client import GatewayClient
 from noah.core.pkce import challenge_of
 from noah.core.printable import printable
-from noah.errors import BadInput, Forbidden, NoahError
+from noah.errors import BadInput, Forbidden, NoahError, Unauthenticated
 
 BACK_WITHIN_S = 300.0  # a person logs in at the provider
 DONE = b"<!doctype html><title>Noah</title><p>You are logged in on the command line. You may close this page.\n"
@@ -50,6 +50,10 @@ def login(
 ) -> None:
     """Log in to the gateway that NOAH_URL names."""
     url, gateway = gateway_url(), anonymous_client()
+    chosen = by_token or device or provider is not None or kube_context is not None
+    if not chosen and (name := _known_anyway(gateway)) is not None:
+        echo(f"You are {printable(name)} at {url}, which asks you for no login here.")
+        return
     if by_token:
         token = click.prompt("Token", hide_input=True, err=True) if sys.stdin.isatty() else sys.stdin.readline()
         token = token.strip()
@@ -68,13 +72,14 @@ def login(
 def logout() -> None:
     """End the login at the gateway that NOAH_URL names, and forget it here."""
     url, credentials = gateway_url(), Credentials()
-    if credentials.token(url) is None:
+    token = credentials.token(url)
+    if token is None:
         echo(f"There is no login at {url}.", err=True)
         return
     try:
-        client_from_environment().delete("/logins/mine")
-    except Forbidden:
-        pass
+        GatewayClient(url, token).delete("/logins/mine")
+    except (Forbidden, Unauthenticated):
+        pass  # it is over there already
     except NoahError as e:
         echo(f"The gateway did not end the login: {e.sentence}", err=True)
     credentials.forget(url)
@@ -90,6 +95,14 @@ def _provider(gateway: GatewayClient, wanted: str | None) -> str:
     if not names:
         raise BadInput("This gateway has no provider to log in at: get a token, and run `noah login --token`.")
     raise BadInput(f"Say at which provider, with --provider: {', '.join(names)}.")
+
+
+def _known_anyway(gateway: GatewayClient) -> str | None:
+    """Return who one is without a login: a gateway on loopback knows the user of its machine."""
+    try:
+        return str(gateway.get("/me")["principal"]["name"])
+    except Unauthenticated:
+        return None
 
 
 def _names(gateway: GatewayClient, kind: str) -> list[str]:

@@ -1,11 +1,13 @@
 import os
+import re
+import tomllib
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from noah.errors import BadSettings
-from noah.settings import Settings, read_settings, settings_file
+from noah.settings import Settings, parse_settings, read_settings, settings_file
 
 
 @pytest.fixture
@@ -81,6 +83,19 @@ def test_all_that_there_is_can_be_written(file: Path) -> None:
 )
 def test_a_key_that_nobody_knows_is_named(file: Path, text: str, named: str) -> None:
     assert refused(file, text) == f"FILE: unknown key {named}"
+
+
+def test_every_key_of_the_example_is_known() -> None:
+    lines = Path("config/noah.toml").read_text().splitlines()
+    uncommented = "\n".join(re.sub(r"^#  ?(?=\w+ = |\[|  \")", "", line) for line in lines)
+    settings = parse_settings(tomllib.loads(uncommented), origin="config/noah.toml")
+    assert settings.access.oidc
+    assert settings.access.portals
+    assert settings.access.proxy
+
+
+def test_what_compose_runs_is_understood() -> None:
+    assert read_settings(Path("config/compose.toml")).access.tokens.is_relative_to("/var/lib/noah")
 
 
 def test_all_mistakes_are_said_at_once(file: Path) -> None:

@@ -39,6 +39,7 @@ async def test_from_the_first_command_to_a_breakpoint_and_back(tmp_path: Path) -
         url = process.url
         watching = await start(url, "events", "-f", "-o", "json")
         assert (await noah(url, "targets", "-o", "name")).out == "local/shop\n"
+        assert "asks you for no login" in (await noah(url, "login")).out
         enabled = await noah(url, "enable", "local/shop", "--wait", "-o", "json")
         assert enabled.code == 0, enabled.err
         session = json.loads(enabled.out)
