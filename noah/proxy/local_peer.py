@@ -26,8 +26,10 @@ NOBODY: Final = -1  # the socket's program has closed it already: the kernel doe
 
 
 def uid_of_peer(peer: tuple[str, int], here: tuple[str, int]) -> int | None:
-    """Return the user whose socket at *peer* is connected to ours at *here*, or NOBODY; None for another machine's, or if
-    the kernel cannot be asked."""
+    """Return the user whose socket at *peer* is connected to ours at *here*, or NOBODY.
+
+    None if it is of another machine, or the kernel cannot be asked.
+    """
     address, ours = _parse(peer[0]), _parse(here[0])
     if address.version != ours.version or not (address.is_loopback or address == ours):
         return None
