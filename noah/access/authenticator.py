@@ -11,7 +11,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from noah.access.kubernetes_tokens import KubernetesTokens
-from noah.access.local_peers import Address, LocalPeers, name_of, uid_of
+from noah.access.local_users import LocalUsers, name_of
 from noah.access.logins import PREFIX, Logins
 from noah.access.oidc import Granted, LoginOver, OidcProvider, issuer_of
 from noah.access.portals import Portals
@@ -20,6 +20,7 @@ from noah.access.tokens import TokenFile
 from noah.access.trusted_proxy import TrustedProxy
 from noah.core.session.principal import OPERATORS, Principal, PrincipalKind
 from noah.errors import Forbidden, Unauthenticated, Unavailable
+from noah.proxy.local_peer import NOBODY, uid_of_peer
 from noah.settings import Settings
 from noah.store import Store
 
@@ -65,16 +66,16 @@ class Authenticator:
         self.tokens = TokenFile(access.tokens)
         self.logins = Logins(store.logins, idle=access.login_idle)
         self._longest, self._longest_unrenewed = access.login_longest, min(access.login_longest, access.login_idle)
-        self._peers = LocalPeers(access.local_users) if settings.gateway.is_own_machines else None
+        self._local_users = LocalUsers(access.local_users) if settings.gateway.is_own_machines else None
         if (providers or kubernetes.clusters or self.proxy) and not access.local_users:
-            self._peers = None  # who sets up a provider wants logins by it, also on loopback
+            self._local_users = None  # who sets up a provider wants logins by it, also on loopback
         self._remembered: dict[str, _Remembered] = {}
         # For as long as somebody holds one or waits for it.
         self._renewing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @property
     def admits_local_users(self) -> bool:
-        return self._peers is not None
+        return self._local_users is not None
 
     async def by_bearer(self, token: str) -> Principal:
         """Return whose token it is. Raises Unauthenticated, Unavailable."""
@@ -116,17 +117,17 @@ class Authenticator:
         self._remembered[login_id] = _Remembered(principal, now)
         return principal
 
-    async def by_peer(self, peer: Address, own: Address) -> Principal | None:
+    def by_peer(self, peer: tuple[str, int], own: tuple[str, int]) -> Principal | None:
         """Return the user of this machine who has opened a connection from *peer* to *own*, the gateway's address.
 
         None if the gateway asks everybody for a login. Raises Unauthenticated for a user who may not do without one.
         """
-        if self._peers is None:
+        if self._local_users is None:
             return None
-        uid = await asyncio.to_thread(uid_of, peer, own)
-        if uid is None:
+        uid = uid_of_peer(peer, own)
+        if uid is None or uid == NOBODY:
             return None
-        principal = self._peers.principal(uid)
+        principal = self._local_users.principal(uid)
         if principal is None:
             raise Unauthenticated(
                 f"This gateway serves only its own user without a login, and you are {name_of(uid)}: ask for a token "

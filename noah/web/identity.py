@@ -64,7 +64,7 @@ async def authenticate(request: web.Request) -> Principal | None:
     authorization = request.headers.get("Authorization")
     if authorization is not None:
         return await _by_authorization(request, authorization)
-    return await _by_cookie(request) or await _by_peer(request)
+    return await _by_cookie(request) or _by_peer(request)
 
 
 def bearer_of(request: web.Request) -> str | None:
@@ -103,7 +103,7 @@ async def _by_cookie(request: web.Request) -> Principal | None:
     return await request.app[AUTHENTICATOR].by_login(login_id)
 
 
-async def _by_peer(request: web.Request) -> Principal | None:
+def _by_peer(request: web.Request) -> Principal | None:
     authenticator, transport = request.app[AUTHENTICATOR], request.transport
     if not authenticator.admits_local_users or transport is None:
         return None
@@ -115,7 +115,7 @@ async def _by_peer(request: web.Request) -> Principal | None:
         if not peer or not own:
             return None
         try:
-            principal = await authenticator.by_peer(peer[:2], own[:2])
+            principal = authenticator.by_peer(peer[:2], own[:2])
         except Unauthenticated as e:  # which a page to log in must not depend on
             request[WHY_NOT] = e.sentence
             return None

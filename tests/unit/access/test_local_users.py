@@ -6,9 +6,10 @@ from contextlib import closing
 
 import pytest
 
-from noah.access.local_peers import LocalPeers, uid_of
+from noah.access.local_users import LocalUsers
 from noah.core.session.principal import OPERATORS
 from noah.errors import BadSettings
+from noah.proxy.local_peer import NOBODY, uid_of_peer
 
 
 @pytest.mark.parametrize(
@@ -31,9 +32,9 @@ def test_the_uid_of_the_other_end_is_found(family: socket.AddressFamily, listen:
             accepted, peer = server.accept()
             with closing(accepted):
                 own = accepted.getsockname()
-                assert uid_of(peer[:2], own[:2]) == os.getuid()
-                assert uid_of((peer[0], peer[1] ^ 1), own[:2]) is None
-                assert uid_of(peer[:2], (own[0], own[1] ^ 1)) is None
+                assert uid_of_peer(peer[:2], own[:2]) == os.getuid()
+                assert uid_of_peer((peer[0], peer[1] ^ 1), own[:2]) == NOBODY
+                assert uid_of_peer(peer[:2], (own[0], own[1] ^ 1)) == NOBODY
 
 
 def test_a_socket_that_was_closed_behind_its_request_is_nobodys() -> None:
@@ -45,17 +46,17 @@ def test_a_socket_that_was_closed_behind_its_request_is_nobodys() -> None:
             client.sendall(b"GET / HTTP/1.1\r\n\r\n")
             client.close()
             assert accepted.recv(100)
-            assert uid_of(peer, accepted.getsockname()) is None
+            assert uid_of_peer(peer, accepted.getsockname()) == NOBODY
 
 
 def test_only_its_own_user_and_those_that_are_named_may_use_a_gateway() -> None:
     mine, other = os.getuid(), os.getuid() + 4242
-    own = LocalPeers(()).principal(mine)
+    own = LocalUsers(()).principal(mine)
     assert own is not None
     assert own.groups == {OPERATORS}
-    assert LocalPeers(()).principal(other) is None
-    named = LocalPeers([str(other)]).principal(other)
+    assert LocalUsers(()).principal(other) is None
+    named = LocalUsers([str(other)]).principal(other)
     assert named is not None
     assert (named.subject, named.groups) == (f"uid-{other}", frozenset())
     with pytest.raises(BadSettings, match="no user 'nobody-at-all'"):
-        LocalPeers(["nobody-at-all"])
+        LocalUsers(["nobody-at-all"])
