@@ -4,8 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, Page, expect
 
+from tests.acceptance.cli.command import ran, start
 from tests.browser.conftest import SCREENS, SOON, log_in
 from tests.gateway import free_port, serving
 from tests.oidc.provider import SECRET, oidc_server
@@ -65,12 +66,28 @@ async def test_somebody_logs_in_and_out_at_the_company(browser: Browser, tmp_pat
             await page.locator("[type=submit]").click()  # agrees
             await expect(page).to_have_url(f"{url}/sessions")
             await expect(page.locator(".who b")).to_have_text("ada")
+            await _command_line(page, url, tmp_path)
+            await page.goto(f"{url}/sessions")
             await page.get_by_role("button", name="Log out").click()
             await expect(page).to_have_url(re.compile(f"^{provider.url}/session/end"))
             await page.locator("[name=logout]").click()
             await expect(page).to_have_url(f"{url}/login")
             await page.goto(f"{url}/sessions")
             await expect(page.get_by_role("heading", name="Log in")).to_be_visible()
+
+
+async def _command_line(page: Page, url: str, folder: Path) -> None:
+    """Let the command line log in through the browser, which has to be let go to the machine's loopback."""
+    process = await start(url, "login", "--no-browser", env={"XDG_CONFIG_HOME": str(folder)})
+    assert process.stderr is not None
+    await process.stderr.readline()
+    await page.goto((await process.stderr.readline()).decode().strip())
+    await page.locator("[type=submit]").click()  # the provider asks again whether to agree
+    await expect(page.locator("main")).to_contain_text("wants to act as ada")
+    await page.screenshot(path=SCREENS / "allow.png")
+    await page.get_by_role("button", name="Allow").click()
+    await expect(page.locator("body")).to_contain_text("You are logged in on the command line")
+    assert (await ran(process)).out.startswith("You are ada at ")
 
 
 async def test_a_page_says_whose_it_is_and_a_name_cannot_run(browser: Browser, tmp_path: Path) -> None:
