@@ -345,6 +345,10 @@ class OidcSettings(_Part):
     client_secret_file: Path | None = None  # none: a public client
     # Beside openid; none: those of profile, email, groups and offline_access that the provider has.
     scopes: tuple[str, ...] | None = None
+    # What the address of the login says beside what it has to. Unless it is set, prompt = "consent" where
+    # offline_access is asked for, as the standard wants it; many providers give refresh tokens without, and some want
+    # access_type = "offline".
+    authorization_parameters: dict[str, str] | None = None
     # Claims that say who somebody is. Only "sub" is surely never given to anybody else.
     subject_claim: str = "sub"
     name_claim: str = "preferred_username"

@@ -103,7 +103,12 @@ class OidcProvider:
     async def authorization_url(self, *, redirect_uri: str, state: str, nonce: str, verifier: str) -> str:
         """Return where the browser goes; it comes back to *redirect_uri* with a code."""
         scope = await self._scope()
+        more = self.settings.authorization_parameters
+        if more is None:
+            # Without it no refresh token is given (OpenID Connect Core, section 11).
+            more = {"prompt": "consent"} if "offline_access" in scope.split() else {}
         asked = {
+            **more,
             "response_type": "code",
             "client_id": self.settings.client_id,
             "redirect_uri": redirect_uri,
@@ -113,8 +118,6 @@ class OidcProvider:
             "code_challenge": challenge_of(verifier),
             "code_challenge_method": "S256",
         }
-        if "offline_access" in scope.split():
-            asked["prompt"] = "consent"  # without which no refresh token is given (OpenID Connect Core, section 11)
         endpoint = str((await self._described())["authorization_endpoint"])
         return endpoint + ("&" if "?" in endpoint else "?") + urlencode(asked)
 

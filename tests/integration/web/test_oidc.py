@@ -64,6 +64,7 @@ async def company(jvm: int, tmp_path_factory: pytest.TempPathFactory) -> AsyncIt
             "client_id": "noah",
             "client_secret_file": folder / "secret",
             "audiences": ["ci"],
+            "authorization_parameters": {"prompt": "consent", "ui_locales": "en", "client_id": "other"},
             "recheck_every": "1s",
         }
         sees = GrantSettings(rights=("see",), users=("ada",))
@@ -105,6 +106,8 @@ async def test_only_the_browser_that_began_a_login_ends_it(company: Company) -> 
         begun = f"{company.url}/login/with/company?next=/"
         async with ada.http.get(begun, allow_redirects=False) as answer:
             address = answer.headers["Location"]
+        assert "ui_locales=en" in address
+        assert "client_id=noah&" in address  # which no setting replaces
         back: list[str] = []
         at, text = await ada.get(address)
         while not back:  # up to the provider's last redirect, which ada's browser does not follow
