@@ -1,10 +1,24 @@
-FROM python:3.13-slim AS build
-COPY . /src
-RUN pip install --no-cache-dir --prefix /noah '/src[fast,server]'
+# The gateway's image, for docker, podman and buildah. It runs as user 10001; its root file system may be read-only, since
+# all that it writes is in /var/lib/noah, or where the configuration says.
+ARG BASE=python:3.13-slim
 
-FROM python:3.13-slim
-COPY --from=build /noah /usr/local
-RUN useradd --system --uid 10001 noah && install -d -o noah -m 700 /var/lib/noah
+FROM ${BASE} AS build
+COPY pyproject.toml README.md LICENSE /src/
+COPY noah /src/noah
+# pip compiles what it installs: a gateway that may not write could not keep that. It is not needed any more then.
+RUN python3 -m venv /opt/noah && /opt/noah/bin/pip install --no-cache-dir '/src[fast,server]' \
+ && /opt/noah/bin/pip uninstall -qy pip
+
+FROM ${BASE}
+ARG VERSION=0.1.0
+LABEL org.opencontainers.image.title="Noah debug gateway" \
+      org.opencontainers.image.description="Remote Java debugging for test environments" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}"
+RUN useradd --system --uid 10001 --home-dir /var/lib/noah noah && install -d -o noah -m 700 /var/lib/noah
+COPY --from=build /opt/noah /opt/noah
+ENV PATH=/opt/noah/bin:/usr/local/bin:/usr/bin:/bin
+WORKDIR /var/lib/noah
 USER 10001
 ENTRYPOINT ["noah"]
 CMD ["serve"]

@@ -3,12 +3,13 @@
 #              skipped and why
 # make soak    the long tests
 # make bench   the figures of README.md
+# make manifests  what is made of the Helm chart
 # make release what a release publishes, into dist/: built twice, and the same both times
 
 PY := .venv/bin/python
 JDK := java:openjdk-17-jdk-headless javac:openjdk-17-jdk-headless jdb:openjdk-17-jdk-headless curl:curl
 
-.PHONY: demo test check soak bench release clean
+.PHONY: demo test check soak bench manifests release clean
 
 demo: .venv/installed
 	@scripts/need $(JDK)
@@ -17,6 +18,7 @@ demo: .venv/installed
 test: .venv/installed-dev check
 	@scripts/need $(JDK) wget:wget busybox:busybox-static socat:socat ip:iproute2 nft:nftables sudo:sudo \
 		sshd:openssh-server chromium:chromium /usr/lib/postgresql:postgresql nginx:nginx-light npm:npm
+	@scripts/helm > /dev/null
 	$(PY) -m pytest -m "not soak" --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: .venv/installed-dev
@@ -33,6 +35,9 @@ bench: .venv/installed-dev
 	@scripts/need $(JDK) cc:gcc socat:socat nginx:nginx-light haproxy:haproxy /usr/lib/nginx/modules/ngx_stream_module.so:libnginx-mod-stream
 	$(PY) -m benchmarks.relay $(ARGS)
 	$(PY) -m benchmarks.command_line
+
+manifests: .venv/installed-dev
+	$(PY) scripts/manifests.py "$$(scripts/helm)"
 
 release: .venv/installed-dev
 	$(PY) scripts/release.py

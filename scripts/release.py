@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-# Where a release is published; whoever publishes elsewhere says so.
+# Where a release is published, unless the variable says another place.
 HOMEPAGE = os.environ.get("NOAH_HOMEPAGE", "https://example.com/noah")
 
 

@@ -1,0 +1,126 @@
+{{- define "noah.labels" -}}
+app.kubernetes.io/name: noah
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end }}
+
+{{- define "noah.selector" -}}
+app.kubernetes.io/name: noah
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "noah.check" -}}
+{{- if and (not .Values.allNamespaces) (not .Values.namespaces) -}}
+{{- fail "Name the namespaces to debug in, namespaces=[...], or set allNamespaces=true." -}}
+{{- end -}}
+{{- if not (or .Values.tls.secretName .Values.trustedProxies .Values.plainHttpFrom) -}}
+{{- fail "Logins do not go over plain HTTP: set tls.secretName, or trustedProxies if an Ingress does TLS, or plainHttpFrom." -}}
+{{- end -}}
+{{- if and .Values.serviceMonitor.enabled (not .Values.serviceMonitor.tokenSecret.name) -}}
+{{- fail "serviceMonitor.tokenSecret.name is missing: /metrics needs a token, which `noah token create` makes." -}}
+{{- end -}}
+{{- if and .Values.database.url (not .Values.database.passwordSecret.name) -}}
+{{- fail "database.passwordSecret.name is missing: the Secret with the database's password." -}}
+{{- end -}}
+{{- end }}
+
+{{- define "noah.configuration" -}}
+[gateway]
+listen = "0.0.0.0:7070"
+advertised_host = {{ .Values.advertisedHost | quote }}
+debug_ports = "{{ .Values.debug.firstPort }}-{{ sub (add .Values.debug.firstPort .Values.debug.ports) 1 }}"
+database = {{ .Values.database.url | default "sqlite:////data/noah.db" | quote }}
+{{- with .Values.publicUrl }}
+public_url = {{ . | quote }}
+{{- end }}
+{{- if .Values.tls.secretName }}
+tls_certificate = "/etc/noah-tls/tls.crt"
+tls_key = "/etc/noah-tls/tls.key"
+{{- end }}
+{{- with .Values.trustedProxies }}
+trusted_proxies = {{ toJson . }}
+{{- end }}
+{{- with .Values.plainHttpFrom }}
+plain_http_from = {{ toJson . }}
+{{- end }}
+[access]
+tokens = "/data/tokens.json"
+{{- if .Values.webhook.enabled }}
+[webhook]
+listen = "0.0.0.0:7443"
+names = ["{{ .Release.Name }}.{{ .Release.Namespace }}.svc"]
+folder = "/data/webhook"
+{{- end }}
+[[clusters]]
+name = "here"
+in_cluster = true
+{{- if not .Values.allNamespaces }}
+namespaces = {{ toJson .Values.namespaces }}
+{{- end }}
+{{- with .Values.config }}
+{{ . }}
+{{- end }}
+{{- end }}
+
+{{- define "noah.rules" -}}
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch]
+# A WebSocket's upgrade is a GET; from Kubernetes 1.35 on it needs create as well.
+- apiGroups: [""]
+  resources: [pods/exec]
+  verbs: [get, create]
+{{- if .Values.rights.releases }}
+# Optional: `noah release watch`.
+- apiGroups: [""]
+  resources: [pods/log]
+  verbs: [get]
+- apiGroups: [""]
+  resources: [events]
+  verbs: [get, list, watch]
+- apiGroups: [apps]
+  resources: [deployments, statefulsets, daemonsets]
+  verbs: [get]
+- apiGroups: [apps]
+  resources: [replicasets, controllerrevisions]
+  verbs: [list]
+{{- end }}
+{{- if .Values.rights.events }}
+# Optional: `kubectl describe pod` says that a debugger has stopped it.
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create]
+{{- end }}
+{{- end }}
+
+{{- define "noah.container" -}}
+image: {{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+resources: {{- toYaml .Values.resources | nindent 2 }}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities: {drop: [ALL]}
+{{- end }}
+
+{{- define "noah.mounts" -}}
+env:
+- {name: NOAH_CONFIG, value: /etc/noah/noah.toml}
+{{- if .Values.database.url }}
+- {name: PGPASSWORD, valueFrom: {secretKeyRef: {{ toJson .Values.database.passwordSecret }}}}
+{{- end }}
+volumeMounts:
+- {name: config, mountPath: /etc/noah}
+- {name: data, mountPath: /data}
+{{- if .Values.tls.secretName }}
+- {name: tls, mountPath: /etc/noah-tls}
+{{- end }}
+{{- range .Values.secrets }}
+- {name: {{ .name }}, mountPath: {{ .mountPath }}}
+{{- end }}
+{{- end }}
+
+{{- define "noah.copy" -}}
+import os; os.umask(0o077); os.makedirs("/data/webhook", exist_ok=True); os.chmod("/data/webhook", 0o700); [open("/data/webhook/authority." + to, "wb").write(open("/authority/tls." + to, "rb").read()) for to in ("crt", "key")]
+{{- end }}
