@@ -15,7 +15,7 @@ LABEL org.opencontainers.image.title="Noah debug gateway" \
       org.opencontainers.image.description="Remote Java debugging for test environments" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}"
-RUN useradd --system --uid 10001 --home-dir /var/lib/noah noah && install -d -o noah -m 700 /var/lib/noah
+RUN useradd --uid 10001 --no-create-home --home-dir /var/lib/noah noah && install -d -o noah -m 700 /var/lib/noah
 COPY --from=build /opt/noah /opt/noah
 ENV PATH=/opt/noah/bin:/usr/local/bin:/usr/bin:/bin
 WORKDIR /var/lib/noah

@@ -15,8 +15,13 @@ KUBERNETES = "1.34.0"  # what a template may ask for
 RIGHTS = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding")
 
 RIGHTS_HEADER = """\
-# What the gateway needs in each cluster that it debugs in. `noah doctor CLUSTER` says what is missing. To give it rights in
-# some namespaces only, install deploy/chart with namespaces=[...]. Made of deploy/chart: `make manifests`.
+# What the gateway needs in each cluster that it debugs in. `noah doctor CLUSTER` says what is missing.
+# The rights in "noah" count in the namespaces that have a RoleBinding of it, and in no others: whoever takes over the
+# gateway can run commands in their pods. For each namespace that is debugged in, and as `namespaces` of [[clusters]]:
+#   kubectl -n NAMESPACE create rolebinding noah --clusterrole=noah --serviceaccount=noah:noah
+# For a cluster in which everything may be debugged, and then without `namespaces`:
+#   kubectl create clusterrolebinding noah-everywhere --clusterrole=noah --serviceaccount=noah:noah
+# Made of deploy/chart: `make manifests`.
 apiVersion: v1
 kind: Namespace
 metadata:
@@ -38,7 +43,8 @@ def made(helm: str) -> dict[Path, str]:
     """Return each file's text."""
     documents = template(helm, VALUES)
     rights = [document for document in documents if _kind(document) in RIGHTS]
-    others = [document for document in documents if _kind(document) not in RIGHTS]
+    # Whoever applies rights.yaml says by hand in which namespaces they count.
+    others = [document for document in documents if _kind(document) not in (*RIGHTS, "RoleBinding")]
     files = {
         MANIFESTS / "rights.yaml": "---\n".join([RIGHTS_HEADER, *rights]),
         MANIFESTS / "gateway.yaml": GATEWAY_HEADER + "---\n".join(others),

@@ -131,7 +131,7 @@ def make_site(
     site[METRICS], site[STREAMS] = metrics, Streams()
     site[BUDGET] = Budget(settings.access.requests_per_minute)
     site[TRAIL], site[TRAIL_ROWS] = trail, store.trail
-    metrics.read_from(broker=broker, clusters=clusters, health=site[health.HEALTH])
+    metrics.read_from(broker=broker, clusters=clusters, health=site[health.HEALTH], clock=clock)
     prepare_templates(site)
     prepare_logins(site)
     site[DEVICES] = Pending(lasts_s=DEVICE_LASTS_S, most=MOST_DEVICES, most_each=MOST_DEVICES_EACH)

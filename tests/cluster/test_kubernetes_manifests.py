@@ -1,5 +1,6 @@
 """config/kubernetes on a real API server."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,10 @@ def test_the_api_server_accepts_the_manifests(kubectl: Kubectl) -> None:
     whole = "---\n".join(texts.values()).replace("namespace: noah", f"namespace: {kubectl.namespace}")
     said = kubectl("apply", "--dry-run=server", "--validate=strict", "-f", "-", stdin=whole)
     kinds = [line.split("/")[0] for line in said.splitlines()]
-    assert kinds == [
-        *("namespace", "clusterrole.rbac.authorization.k8s.io", "clusterrole.rbac.authorization.k8s.io"),
-        *("serviceaccount", "clusterrolebinding.rbac.authorization.k8s.io", "configmap", "service", "service"),
-        "persistentvolumeclaim",
-        "deployment.apps",
-    ]
+    assert Counter(kinds) == {
+        **dict.fromkeys(["namespace", "serviceaccount", "configmap", "persistentvolumeclaim", "deployment.apps"], 1),
+        "clusterrole.rbac.authorization.k8s.io": 2,
+        "clusterrolebinding.rbac.authorization.k8s.io": 1,
+        "service": 2,
+        "networkpolicy.networking.k8s.io": 1,
+    }

@@ -10,6 +10,10 @@ app.kubernetes.io/name: noah
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
+{{- define "noah.wide" -}}
+{{- if eq .Release.Name .Release.Namespace }}{{ .Release.Name }}{{ else }}{{ .Release.Namespace }}-{{ .Release.Name }}{{ end }}
+{{- end }}
+
 {{- define "noah.check" -}}
 {{- if and (not .Values.allNamespaces) (not .Values.namespaces) -}}
 {{- fail "Name the namespaces to debug in, namespaces=[...], or set allNamespaces=true." -}}
@@ -58,39 +62,9 @@ in_cluster = true
 {{- if not .Values.allNamespaces }}
 namespaces = {{ toJson .Values.namespaces }}
 {{- end }}
+reach = {{ .Values.reach | quote }}
 {{- with .Values.config }}
 {{ . }}
-{{- end }}
-{{- end }}
-
-{{- define "noah.rules" -}}
-- apiGroups: [""]
-  resources: [pods]
-  verbs: [get, list, watch]
-# A WebSocket's upgrade is a GET; from Kubernetes 1.35 on it needs create as well.
-- apiGroups: [""]
-  resources: [pods/exec]
-  verbs: [get, create]
-{{- if .Values.rights.releases }}
-# Optional: `noah release watch`.
-- apiGroups: [""]
-  resources: [pods/log]
-  verbs: [get]
-- apiGroups: [""]
-  resources: [events]
-  verbs: [get, list, watch]
-- apiGroups: [apps]
-  resources: [deployments, statefulsets, daemonsets]
-  verbs: [get]
-- apiGroups: [apps]
-  resources: [replicasets, controllerrevisions]
-  verbs: [list]
-{{- end }}
-{{- if .Values.rights.events }}
-# Optional: `kubectl describe pod` says that a debugger has stopped it.
-- apiGroups: [events.k8s.io]
-  resources: [events]
-  verbs: [create]
 {{- end }}
 {{- end }}
 

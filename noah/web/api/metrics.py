@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, generate_latest
@@ -47,8 +48,10 @@ class Metrics:
     def lagged(self, seconds: float) -> None:
         self._lag.observe(seconds)
 
-    def read_from(self, *, broker: Broker, clusters: Mapping[str, Cluster], health: Health) -> None:
-        self._registry.register(_Reader(broker, clusters, health))
+    def read_from(
+        self, *, broker: Broker, clusters: Mapping[str, Cluster], health: Health, clock: Callable[[], datetime]
+    ) -> None:
+        self._registry.register(_Reader(broker, clusters, health, clock))
 
     def text(self) -> bytes:
         return generate_latest(self._registry)
@@ -65,7 +68,10 @@ async def scrape(call: Call[Nothing, Nothing]) -> web.Response:
 
 
 class _Reader(Collector):
-    def __init__(self, broker: Broker, clusters: Mapping[str, Cluster], health: Health) -> None:
+    def __init__(
+        self, broker: Broker, clusters: Mapping[str, Cluster], health: Health, clock: Callable[[], datetime]
+    ) -> None:
+        self._clock = clock
         self._broker = broker
         self._clusters = clusters
         self._health = health
@@ -74,15 +80,25 @@ class _Reader(Collector):
         return ()  # otherwise the registry collects once to learn the names
 
     def collect(self) -> Iterator[Metric]:
-        yield _sessions(self._broker.live())
+        live = list(self._broker.live())
+        yield _sessions(live)
+        yield GaugeMetricFamily(
+            "noah_suspended_longest_seconds",
+            "How long the VM has stood still that has for longest.",
+            self._longest(live),
+        )
         yield from _traffic(self._broker.traffic())
         yield from _clusters(self._clusters)
         yield GaugeMetricFamily("noah_database_up", "Whether the database answers.", self._health.database is None)
 
+    def _longest(self, live: Iterable[LiveSession]) -> float:
+        since = [one.facts.vm.since for one in live if one.facts.vm is not None and one.facts.vm.stands]
+        return (self._clock() - min(since)).total_seconds() if since else 0.0
+
 
 def _sessions(live: Iterable[LiveSession]) -> Metric:
     count = Counter(one.status for one in live)
-    family = GaugeMetricFamily("noah_sessions", "LiveSession sessions.", labels=["status"])
+    family = GaugeMetricFamily("noah_sessions", "Live sessions, by status.", labels=["status"])
     for status in Status:
         if status is not Status.ENDED:
             family.add_metric([status], count[status])

@@ -86,6 +86,7 @@ async def _until_readyz_is(gateway: Gateway, wanted: int) -> tuple[int, dict[str
 async def test_metrics_follow_a_session(gateway: Gateway) -> None:
     before = await _metrics(gateway)
     assert before["noah_sessions ready"] == 0
+    assert before["noah_suspended_longest_seconds"] == 0
     assert before["noah_enable_to_ready_seconds_count"] == 0
     assert before["noah_cluster_reachable away"] == 0
     assert before["noah_execs_in_flight away"] == 0
