@@ -210,18 +210,9 @@ def test_the_gateway_may_do_nothing_outside_of_the_namespaces_that_are_named(ins
     account = f"--as=system:serviceaccount:{installed.kubectl.namespace}:noah"
 
     def may(verb: str, what: str, namespace: str) -> bool:
-        argv = [
-            "kubectl",
-            "--kubeconfig",
-            str(installed.kubectl.kubeconfig),
-            "auth",
-            "can-i",
-            verb,
-            what,
-            "-n",
-            namespace,
-            account,
-        ]
+        resource, _, subresource = what.partition("/")
+        argv = ["kubectl", "--kubeconfig", str(installed.kubectl.kubeconfig), "auth", "can-i", verb, resource]
+        argv += [f"--subresource={subresource}", "-n", namespace, account]
         return subprocess.run(argv, capture_output=True, text=True, check=False).stdout.strip() == "yes"
 
     assert may("create", "pods/exec", installed.apps.namespace)
