@@ -9,9 +9,11 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+CHART = ROOT / "deploy/chart"
 # Where a release is published, unless the variable says another place.
 HOMEPAGE = os.environ.get("NOAH_HOMEPAGE", "https://example.com/noah")
 
@@ -39,26 +41,16 @@ def main(out: Path) -> int:
 
 
 def build(out: Path) -> None:
-    """Build the sdist, the wheel from it, the zipapp from that, and kubectl's plugin from that."""
+    """Build the sdist, the wheel from it, the zipapp from that, kubectl's plugin from that; and the chart."""
     subprocess.run([sys.executable, "-m", "build", "-q", "--outdir", str(out), str(ROOT)], check=True)
     (wheel,) = out.glob("*.whl")
     version = wheel.name.split("-")[1]
     app = out / "noah.pyz"
     subprocess.run([sys.executable, str(ROOT / "scripts/zipapp.py"), str(wheel), str(app)], check=True)
-    plugin = out / f"kubectl-noah-{version}.tar"
-    with tarfile.open(plugin, "w") as archive:
-        for name, content, mode in (
-            ("kubectl-noah", app.read_bytes(), 0o755),
-            ("LICENSE", (ROOT / "LICENSE").read_bytes(), 0o644),
-        ):
-            member = tarfile.TarInfo(name)
-            member.size, member.mode, member.mtime = len(content), mode, int(os.environ["SOURCE_DATE_EPOCH"])
-            archive.addfile(member, io.BytesIO(content))
-    # gzip's header would have a time and a name of its own
-    packed = subprocess.run(["gzip", "-9n"], input=plugin.read_bytes(), capture_output=True, check=True).stdout
-    plugin.unlink()
-    archive_name = f"{plugin.name}.gz"
-    (out / archive_name).write_bytes(packed)
+    chart = {f"noah/{file.relative_to(CHART)}": file for file in sorted(CHART.rglob("*")) if file.is_file()}
+    _pack(out / f"noah-{version}.tgz", chart)
+    archive_name = f"kubectl-noah-{version}.tar.gz"
+    packed = _pack(out / archive_name, {"kubectl-noah": app, "LICENSE": ROOT / "LICENSE"})
     manifest = (ROOT / "deploy/krew/noah.yaml").read_text()
     for name, value in (
         ("VERSION", version),
@@ -68,6 +60,21 @@ def build(out: Path) -> None:
     ):
         manifest = manifest.replace(f"@{name}@", value)
     (out / "krew-noah.yaml").write_text(manifest)
+
+
+def _pack(archive: Path, files: Mapping[str, Path]) -> bytes:
+    """Write the files, by their names in the archive, and return its bytes."""
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w") as tar:
+        for name, file in files.items():
+            member = tarfile.TarInfo(name)
+            member.size, member.mtime = file.stat().st_size, int(os.environ["SOURCE_DATE_EPOCH"])
+            member.mode = 0o755 if os.access(file, os.X_OK) else 0o644
+            tar.addfile(member, io.BytesIO(file.read_bytes()))
+    # gzip's header would have a time and a name of its own
+    packed = subprocess.run(["gzip", "-9n"], input=plain.getvalue(), capture_output=True, check=True).stdout
+    archive.write_bytes(packed)
+    return packed
 
 
 def sums(folder: Path) -> dict[str, str]:

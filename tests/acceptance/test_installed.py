@@ -13,6 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from tests.gateway import free_port
+from tests.helm import helm
 
 ROOT = Path(__file__).parents[2]
 
@@ -59,6 +60,22 @@ def installed(published: Path, extras: str, folder: Path) -> Path:
     run(sys.executable, "-m", "venv", folder / "venv", cwd=folder)
     run(folder / "venv/bin/pip", "install", "-q", f"{wheel}{extras}", cwd=folder)
     return folder / "venv/bin"
+
+
+def test_helm_finds_nothing_wrong_in_the_chart_that_is_published(published: Path, tmp_path: Path) -> None:
+    (chart,) = published.glob("noah-*.tgz")
+    said = run(
+        helm(),
+        "template",
+        "noah",
+        chart,
+        "--kube-version",
+        "1.34.0",
+        "-f",
+        ROOT / "tests/chart/most.values.yaml",
+        cwd=tmp_path,
+    )
+    assert "kind: PrometheusRule" in said
 
 
 def test_a_client_is_three_packages_beside_its_own(light: Path, tmp_path: Path) -> None:

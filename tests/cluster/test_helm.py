@@ -231,6 +231,9 @@ def test_the_container_runs_as_nobody_and_can_write_to_its_volume_only(installed
 
 def test_nothing_is_left_after_an_uninstall(installed: Installed) -> None:
     installed.helm("uninstall", "noah", "--wait")
-    kinds = "all,configmap,secret,role,rolebinding,networkpolicy,ingress,serviceaccount,mutatingwebhookconfiguration"
-    assert not installed.kubectl.list(kinds, "app.kubernetes.io/instance=noah")
-    assert not installed.apps.list("role,rolebinding", "app.kubernetes.io/instance=noah")
+    kinds = "all,configmap,secret,rolebinding,networkpolicy,ingress,serviceaccount"
+    selector = "app.kubernetes.io/instance=noah"
+    until(lambda: not installed.kubectl.list(kinds, selector), within=60)  # the pod ends by and by
+    assert not installed.apps.list("rolebinding", selector)
+    cluster_wide = installed.kubectl.list("clusterrole,clusterrolebinding", selector)
+    assert not [one for one in cluster_wide if installed.kubectl.namespace in one["metadata"]["name"]]
