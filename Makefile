@@ -3,13 +3,14 @@
 #              skipped and why
 # make soak    the long tests
 # make bench   the figures of README.md
+# make docs    the site of docs/, into build/site; no link may lead nowhere
 # make manifests  what is made of the Helm chart
 # make release what a release publishes, into dist/: built twice, and the same both times
 
 PY := .venv/bin/python
 JDK := java:openjdk-17-jdk-headless javac:openjdk-17-jdk-headless jdb:openjdk-17-jdk-headless curl:curl
 
-.PHONY: demo test check soak bench manifests release clean
+.PHONY: demo test check soak bench docs manifests release clean
 
 demo: .venv/installed
 	@scripts/need $(JDK)
@@ -35,6 +36,9 @@ bench: .venv/installed-dev
 	@scripts/need $(JDK) cc:gcc socat:socat nginx:nginx-light haproxy:haproxy /usr/lib/nginx/modules/ngx_stream_module.so:libnginx-mod-stream
 	$(PY) -m benchmarks.relay $(ARGS)
 	$(PY) -m benchmarks.command_line
+
+docs: .venv/installed-dev
+	PYTHONPATH=. NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build -q
 
 manifests: .venv/installed-dev
 	$(PY) scripts/manifests.py "$$(scripts/helm)"
