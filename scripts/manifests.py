@@ -16,7 +16,7 @@ RIGHTS = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding")
 
 RIGHTS_HEADER = """\
 # What the gateway needs in each cluster that it debugs in. `noah doctor CLUSTER` says what is missing.
-# The rights in "noah" count in the namespaces that have a RoleBinding of it, and in no others: whoever takes over the
+# The rights in "noah" count in namespaces with a RoleBinding of it, and in no others: a program that takes over the
 # gateway can run commands in their pods. For each namespace that is debugged in, and as `namespaces` of [[clusters]]:
 #   kubectl -n NAMESPACE create rolebinding noah --clusterrole=noah --serviceaccount=noah:noah
 # For a cluster in which everything may be debugged, and then without `namespaces`:
@@ -43,7 +43,7 @@ def made(helm: str) -> dict[Path, str]:
     """Return each file's text."""
     documents = template(helm, VALUES)
     rights = [document for document in documents if _kind(document) in RIGHTS]
-    # Whoever applies rights.yaml says by hand in which namespaces they count.
+    # In which namespaces the rights count is said by hand, as the header has it.
     others = [document for document in documents if _kind(document) not in (*RIGHTS, "RoleBinding")]
     files = {
         MANIFESTS / "rights.yaml": "---\n".join([RIGHTS_HEADER, *rights]),

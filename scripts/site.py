@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[1]
 SETTINGS = ROOT / "noah/settings.py"
 # The tables of the file, with the class that each is read into.
 TABLES = {
+    "before the first table": "Settings",
     "[gateway]": "GatewaySettings",
     "[sessions]": "SessionSettings",
     "[[clusters]]": "ClusterSettings",
@@ -30,12 +31,16 @@ TABLES = {
     "[[access.oidc]]": "OidcSettings",
     "[[access.kubernetes]]": "KubernetesLoginSettings",
     "[access.proxy]": "ProxyLoginSettings",
+    "[[access.portals]]": "PortalSettings",
+    "[[grants]]": "GrantSettings",
+    "[trail]": "TrailSettings",
     "[webhook]": "WebhookSettings",
     "[[local]]": "Local",
     "[[hosts]]": "Host",
     "[[hosts.apps]]": "HostApp",
 }
-_PARTS = {"oidc", "kubernetes", "proxy", "apps"}  # tables of their own
+# Keys that are tables of their own.
+PARTS = {table.strip("[]").rpartition(".")[2] for table in TABLES}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -76,7 +81,7 @@ def _keys(classes: dict[str, ast.ClassDef], name: str, source: str) -> Iterator[
         if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)):
             continue
         key = node.target.id
-        if key in _PARTS or (node in inherited and key in seen):
+        if key in PARTS or (node in inherited and key in seen):
             continue
         default = "has to be set" if node.value is None else f"`{_plain(ast.unparse(node.value))}`"
         yield key, default, _comment(lines, node).replace("|", "\\|")
@@ -124,7 +129,7 @@ def api() -> str:
     described: dict[str, Any] = document(ROUTES)
     parts = [
         "# HTTP API\n",
-        "The gateway describes it at `/openapi.json`. Errors are problems as in RFC 9457, with a sentence in `detail`.\n",
+        "The gateway describes it at `/openapi.json`. Errors are problems as in RFC 9457, `detail` is a sentence.\n",
         "| call | |",
         "| --- | --- |",
     ]

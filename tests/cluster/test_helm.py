@@ -142,7 +142,7 @@ def volume(kubectl: Kubectl, folder: Path) -> Iterator[None]:
 @contextmanager
 def asking(installed: Installed) -> Iterator[Callable[..., Any]]:
     """The API by HTTPS through `kubectl port-forward`, as somebody with a token."""
-    token = installed.exec("noah", "token", "create", "ada", "--for", "1d").split()[0]
+    token = installed.exec("noah", "token", "create", "ada", "--groups", "noah:operators").split()[0]
     argv = ["kubectl", "--kubeconfig", str(installed.kubectl.kubeconfig), "-n", installed.kubectl.namespace]
     context = ssl.create_default_context(cafile=str(installed.values.with_name("tls.crt")))
     with subprocess.Popen([*argv, "port-forward", "svc/noah", ":7070"], stdout=subprocess.PIPE, text=True) as forward:
