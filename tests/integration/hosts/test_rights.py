@@ -69,6 +69,9 @@ def belongs_to_root(orders: HostedOrders) -> None:
     for path in (orders.folder, *orders.folder.iterdir()):
         os.chown(path, 0, 0)
         path.chmod(0o700 if path.is_dir() else 0o600)
+    # The folders above as well: who owns one of those could put another in its place.
+    for above in (orders.folder.parent, orders.folder.parent.parent):
+        os.chown(above, 0, 0)
 
 
 async def started_by_root(orders: HostedOrders) -> None:
