@@ -20,7 +20,8 @@ IN_KEYRING = {"keyring": True}
 class Credentials:
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
         folder = environ.get("XDG_CONFIG_HOME") or os.path.join(environ.get("HOME", "~"), ".config")
-        self.file = Path(folder).expanduser() / "noah" / "credentials.json"
+        # os.path leaves the tilde of a user without a home; pathlib raises an error of its own.
+        self.file = Path(os.path.expanduser(folder)) / "noah" / "credentials.json"
 
     def token(self, url: str) -> str | None:
         """Return the token for the gateway at *url*, if there is one. Raises BadSettings."""

@@ -77,6 +77,11 @@ def test_a_keyring_that_is_locked_leaves_the_file(credentials: Credentials) -> N
     assert credentials.token(URL) == "secret"
 
 
+def test_a_user_without_a_home_has_no_logins() -> None:
+    assert Credentials({"HOME": "/nowhere"}).token(URL) is None
+    assert Credentials({}).file.name == "credentials.json"
+
+
 def test_a_file_that_others_may_read_is_not_used(credentials: Credentials) -> None:
     credentials.keep(URL, "secret")
     credentials.file.chmod(0o644)
