@@ -171,6 +171,13 @@ class Authenticator:
         provider = self.providers.get(kept.get("provider"))
         return None if provider is None else (provider, _granted(found[0], kept))
 
+    async def log_out_everywhere(self, is_theirs: Callable[[Principal], bool]) -> int:
+        """End all logins of those people here; return how many. What providers gave for them just runs out."""
+        ended = await self.logins.close_all(is_theirs)
+        for login_id in [one for one, kept in self._remembered.items() if is_theirs(kept.principal)]:
+            del self._remembered[login_id]
+        return ended
+
     def first_token(self) -> str | None:
         """Return a token for the person who has started the gateway, if nobody could come in otherwise."""
         now = self._clock()

@@ -7,6 +7,7 @@ provider gave for it is sealed with a key made from the ID, which only the clien
 import base64
 import hashlib
 import secrets
+from collections.abc import Callable
 from datetime import timedelta
 
 from cryptography.fernet import Fernet, InvalidToken
@@ -51,6 +52,9 @@ class Logins:
 
     async def close(self, login_id: str) -> None:
         await self._store.remove(_hash(login_id))
+
+    async def close_all(self, is_theirs: Callable[[Principal], bool]) -> int:
+        return await self._store.remove_of(is_theirs)
 
 
 def _hash(login_id: str) -> str:

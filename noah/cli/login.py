@@ -9,14 +9,14 @@ import webbrowser
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 import click
 
 from noah.cli.exit_codes import TimeIsUp
 from noah.cli.terminal import echo
 from noah.client.credentials import Credentials
-from noah.client.environment import anonymous_client, gateway_url
+from noah.client.environment import anonymous_client, client_from_environment, gateway_url
 from noah.client.gateway_client import GatewayClient
 from noah.core.pkce import challenge_of
 from noah.core.printable import printable
@@ -69,15 +69,21 @@ def login(
 
 
 @click.command()
-def logout() -> None:
+@click.option("--everywhere", is_flag=True, help="End all your logins, in browsers and on other machines too.")
+@click.option("--of", "name", metavar="NAME", help="End all logins of this person; for those who operate the gateway.")
+def logout(*, everywhere: bool, name: str | None) -> None:
     """End the login at the gateway that NOAH_URL names, and forget it here."""
     url, credentials = gateway_url(), Credentials()
+    if name is not None:
+        ended = client_from_environment().delete(f"/logins/{quote(name, safe='')}")["ended"]
+        echo(f"{ended} logins of {printable(name)} are over.")
+        return
     token = credentials.token(url)
     if token is None:
         echo(f"There is no login at {url}.", err=True)
         return
     try:
-        GatewayClient(url, token).delete("/logins/mine")
+        GatewayClient(url, token).delete("/logins/mine" + ("?everywhere=true" if everywhere else ""))
     except (Forbidden, Unauthenticated):
         pass  # it is over there already
     except NoahError as e:

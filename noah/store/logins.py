@@ -1,5 +1,6 @@
 """The statements about who is logged in."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -37,7 +38,7 @@ class LoginStore:
             await connection.execute(insert(logins).values(row))
 
     async def use(self, id_hash: str, *, idle: timedelta) -> KeptLogin | None:
-        """Return the session if it lasts, and note that it is in use."""
+        """Return the login if it lasts, and note that it is in use."""
         this = logins.c.id_hash == id_hash
         async with self._database.reading() as connection:
             row = (await connection.execute(select(logins).where(this))).mappings().first()
@@ -57,3 +58,11 @@ class LoginStore:
     async def remove(self, id_hash: str) -> None:
         async with self._database.writing() as connection:
             await connection.execute(delete(logins).where(logins.c.id_hash == id_hash))
+
+    async def remove_of(self, is_theirs: Callable[[Principal], bool]) -> int:
+        """Remove all whose principal is one of those; return how many."""
+        async with self._database.writing() as connection:
+            rows = await connection.execute(select(logins.c.id_hash, logins.c.principal))
+            theirs = [row.id_hash for row in rows if is_theirs(Principal.from_json(row.principal))]
+            await connection.execute(delete(logins).where(logins.c.id_hash.in_(theirs)))
+        return len(theirs)

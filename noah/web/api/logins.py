@@ -90,7 +90,11 @@ class MeJson(TypedDict):
 
 
 class EndedJson(TypedDict):
-    ended: bool
+    ended: int  # logins
+
+
+class EndQuery(Model):
+    everywhere: bool = Field(False, description="all logins of the person who asks")
 
 
 @ROUTES.get("/api/v1/logins/providers", right=Right.ANYBODY, summary="Where one can log in.")
@@ -155,14 +159,31 @@ async def fetch_login(call: Call[Nothing, LoginBody]) -> Reply[LoginJson]:
 
 
 @ROUTES.delete("/api/v1/logins/mine", right=Right.SEE, summary="End the login that asks.", errors=(Unavailable,))
-async def end_login(call: Call[Nothing, Nothing]) -> Reply[EndedJson]:
+async def end_login(call: Call[EndQuery, Nothing]) -> Reply[EndedJson]:
     await demand(call.request, Right.SEE)
     record(call.request, TrailCode.LOGOUT)
-    token = bearer_of(call.request)
-    ended = None if token is None else await call.request.app[AUTHENTICATOR].log_out(token)
-    if ended is not None:
+    authenticator, token, count = call.request.app[AUTHENTICATOR], bearer_of(call.request), 0
+    if token is not None and (ended := await authenticator.log_out(token)) is not None:
         await end_at_provider(*ended, back_to="")
-    return Reply({"ended": ended is not None})
+        count = 1
+    if call.query.everywhere:
+        person = principal_of(call.request)
+        count += await authenticator.log_out_everywhere(lambda one: one == person)
+    return Reply({"ended": count})
+
+
+@ROUTES.delete(
+    "/api/v1/logins/{name}",
+    right=Right.OPERATE,
+    summary="End all logins of the people of this name; their tokens stay: `noah token revoke`.",
+    errors=(Forbidden, Unavailable),
+)
+async def end_logins(call: Call[Nothing, Nothing]) -> Reply[EndedJson]:
+    await demand(call.request, Right.OPERATE)
+    name = call.path("name")
+    ended = await call.request.app[AUTHENTICATOR].log_out_everywhere(lambda one: one.name == name)
+    record(call.request, TrailCode.LOGOUT, sentence=f"All {ended} logins of {name[:200]!r} were ended.")
+    return Reply({"ended": ended})
 
 
 @ROUTES.get("/api/v1/me", right=Right.SEE, summary="Who asks, as the gateway knows it.")

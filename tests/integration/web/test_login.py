@@ -170,6 +170,28 @@ async def test_a_login_by_a_token_ends_with_the_token(network: Gateway) -> None:
     assert (await _ask(network, "/", cookie))[0] == 303
 
 
+async def test_a_persons_logins_are_ended_by_themselves_and_by_operators(network: Gateway) -> None:
+    async def still_in(*cookies: dict[str, str]) -> list[bool]:
+        return [(await _ask(network, "/", cookie))[0] == 200 for cookie in cookies]
+
+    first, second, other = (
+        await _cookie(network, "dora"),
+        await _cookie(network, "dora"),
+        await _cookie(network, "emil"),
+    )
+    login = {"Authorization": f"Bearer {first['Cookie'].partition('=')[2]}"}
+    status, text = await _ask(network, "/api/v1/logins/mine?everywhere=true", login, "DELETE")
+    assert (status, text) == (200, '{"ended":1}')  # beside the one that asked
+    assert await still_in(first, second, other) == [False, False, True]
+    stranger = TokenFile(network.tokens).create("stranger", groups=[], now=datetime.now(UTC), expires_at=None)
+    by_stranger = {"Authorization": f"Bearer {stranger}"}
+    assert (await _ask(network, "/api/v1/logins/emil", by_stranger, "DELETE"))[0] == 403
+    assert await still_in(other) == [True]
+    status, text = await _ask(network, "/api/v1/logins/emil", network.api.headers("ada"), "DELETE")
+    assert (status, text) == (200, '{"ended":1}')
+    assert await still_in(other) == [False]
+
+
 @pytest.mark.parametrize("column", ["used_at", "expires_at"])
 async def test_a_login_that_is_over_is_over(network: Gateway, column: str) -> None:
     cookie = await _cookie(network, "late")
