@@ -1,6 +1,7 @@
 """The trail in both databases: rows are chained, and a row that is missing or was changed shows."""
 
 import asyncio
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import pytest
 from sqlalchemy import text
 
 from noah.access.trail import MOST_WAITING, Trail, open_trail
+from noah.core.host.edits import EditState, HostEdit
 from noah.core.session.principal import Principal, PrincipalKind
+from noah.core.session.target import HostTarget
 from noah.core.session.trail import Entry, Outcome, TrailCode
 from noah.store import Store
 from noah.store.database import open_plain_engine
@@ -101,6 +104,30 @@ async def test_rows_wait_for_a_database_that_is_away(store: Store) -> None:
     await trail.flush()
     await trail.flush()
     assert [row.number for row in await store.trail.find(limit=10)] == [2, 1]
+
+
+async def test_an_edit_on_a_host_is_in_the_trail_without_what_is_in_the_file(store: Store) -> None:
+    secret = b'JAVA_OPTS="-Dpassword=hunter2"'
+    edit = HostEdit(
+        id="e-1",
+        target=HostTarget("kvm-1", "orders"),
+        session="s-1",
+        file="/etc/default/orders",
+        before=secret,
+        after=secret,
+        mode="640",
+        owner="0:0",
+        state=EditState.PLANNED,
+    )
+    await store.edits.record(edit)
+    assert await store.edits.change(edit, EditState.ROLLING_BACK, why="It printed hunter2.")
+    rows = [json.loads(row.text) for row in await store.trail.find(code=TrailCode.HOST_EDITED, limit=10)]
+    said = [(row["target"], row["session"], row["sentence"]) for row in rows]
+    assert said == [
+        ("host/kvm-1/orders", "s-1", "/etc/default/orders: rolling back."),
+        ("host/kvm-1/orders", "s-1", "/etc/default/orders: planned."),
+    ]
+    assert "hunter2" not in str(rows)
 
 
 async def test_every_row_is_a_line_of_the_file_and_the_next_gateway_goes_on(store: Store, tmp_path: Path) -> None:
