@@ -27,7 +27,8 @@
 #  - Every process of a session has `-lp noah-SESSION` in its command line and is found by that; the report can be lost.
 #  - The first `start` does not end: it is the parent that reaps socat. A java that is PID 1 reaps nothing, and what it
 #    inherits stays as a zombie for ever; this shell's own parent is the container's shim, which does reap.
-#  - A dead gateway changes nothing here until the report's end; then all of it ends by itself.
+#  - A dead gateway changes nothing for the probe until the report's end; then all of it ends by itself. A debugger's bytes
+#    pass for five minutes without a word, and no longer: whether it may be here is then known to nobody.
 #  - The JVM of a session stays the JVM of the session as long as it lives, whoever else takes its port.
 #  - On a host it may run as root, where other users write to /dev/shm as well: it makes files that were not there, under
 #    names that cannot be known, and believes and overwrites its own only.
@@ -35,6 +36,7 @@
 #  - Nobody connects to the JDWP port to see whether it is there: that would take its only slot.
 #  - It ends by `exit`: an API server before 1.30 cannot close the stdin that this script comes by.
 set -u
+word_life=${noah_word_life:-300}  # seconds; the gateway says a word every ten seconds at least
 umask 077  # the report and the socket are for the app's own user
 verb=$1 session=$2 name=$3 jdwp=$4 where=$5 checkport=$6
 dir=${NOAH_REPORTS:-/dev/shm}
@@ -374,12 +376,36 @@ end_session() {
 }
 
 # watchdog: ends everything when the report is no longer in force. An extension is seen when it wakes.
+# lapsed: the gateway has not said a word for so long that nobody knows any more whether this debugger may be here. Sets
+# left to the seconds until then, and said, since and said_at to the last word. A word that cannot be read is no reason.
+lapsed() {
+  said='' since=0 said_at='' left=$word_life
+  is_own "$word" && read -r said since said_at _ 2>/dev/null < "$word"
+  case $said_at in ''|*[!0-9]*|???????????*) return 1 ;; esac
+  uptime
+  left=$((said_at + word_life - now))
+  [ $left -le 0 ]
+}
+
+# cut: ends the debugger's way to the JVM, which resumes it. The report stays: the session may be held again.
+cut() {
+  ours
+  [ -n "$all" ] || return 0
+  end_all
+  case $said in suspended|unknown) since=$now ;; esac  # the app has to find its way back
+  replace "$word" "free $since $said_at"
+}
+
 watchdog() {
   # $! and not a variable: a signal between the fork and an assignment would leave the sleep, and wait for its end. KILL:
   # dash loses a TERM that comes between its fork and the exec of sleep.
   trap 'kill -9 $! 2>/dev/null; wait; exit 0' TERM
   while read_report && uptime && [ "$now" -lt "$until" ]; do
-    sleep $((until - now)) &
+    rest=$((until - now))
+    # Whoever cut it looks again: a `stop` or an end must not wait for the session's.
+    if lapsed; then cut; left=$word_life; fi
+    [ $rest -lt $left ] || rest=$left
+    sleep $rest &
     wait $!
   done
   end_session
@@ -498,7 +524,9 @@ start)
   wait "$socat"
   # Ended by `stop`, by the deadline, or killed. Then its children may go on for a debugger that is attached; the next
   # `start` of this session has a watchdog for them too.
-  kill $dog $ear 2>/dev/null
+  kill $ear 2>/dev/null
+  if lapsed; then wait $dog; fi  # which has cut it, and looks after the report
+  kill $dog 2>/dev/null
   wait ;;
 esac
 exit 0

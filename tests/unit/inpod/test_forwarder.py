@@ -93,6 +93,7 @@ class Session:
     name: str = "orders"
     token: str = TOKEN
     checkport: str = "-"
+    word_life: int = 300
     started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     @property
@@ -106,7 +107,8 @@ class Session:
 
     def argv(self, verb: str, *more: object) -> list[str]:
         words = (verb, self.id, self.name, self.jvm.jdwp, "host", self.checkport, *more)
-        return [*self.shell, "-c", f"token={self.token}\n{FORWARDER}", "noah-forwarder", *map(str, words)]
+        text = f"token={self.token} noah_word_life={self.word_life}\n{FORWARDER}"
+        return [*self.shell, "-c", text, "noah-forwarder", *map(str, words)]
 
     def run(self, verb: str, *more: object) -> list[str]:
         """The lines of a verb that ends."""
@@ -387,6 +389,36 @@ def test_it_ends_by_itself_when_nobody_extends_it(session: Session) -> None:
         assert debugger.recv(64) == b""
     assert list(session.reports.iterdir()) == []
     assert not session.alive()
+
+
+def test_a_debugger_is_cut_when_no_word_comes_and_the_probe_goes_on_sparing(session: Session) -> None:
+    session.word_life = 2
+    _, port = forwarder(session.start(state="suspended"))
+    with gateway_at(port) as debugger:
+        assert shakes_hands(debugger)
+        assert debugger.recv(64) == b""
+    until(lambda: session.word()[0] == "free")
+    assert session.alive(), "an app that ran on just now is given time to answer"
+    assert abs(int(session.report()[3]) - uptime() - 60) <= 10
+    until(lambda: session.look()["agent"] == "free")
+    assert session.processes() == []
+    _, port = forwarder(session.start(state="free"))  # the gateway is back
+    with gateway_at(port) as debugger:
+        assert shakes_hands(debugger)
+        assert session.run("stop") == ["done"]
+    until(lambda: session.left() == [])
+
+
+def test_each_word_lets_a_debugger_stay(session: Session) -> None:
+    session.word_life = 3
+    _, port = forwarder(session.start(state="running"))
+    with gateway_at(port) as debugger:
+        assert shakes_hands(debugger)
+        end = uptime() + 8
+        while uptime() < end:
+            assert session.say("running") == "ok"
+            time.sleep(0.5)
+        assert len(session.processes()) == 2
 
 
 def test_a_stop_leaves_nothing_and_cuts_who_is_attached(session: Session) -> None:
