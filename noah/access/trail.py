@@ -124,7 +124,7 @@ class Trail:
         before = await self._store.find(code=TrailCode.RIGHTS_CHANGED, limit=1)
         if not (before or grants) or (before and json.loads(before[0].text)["more"]["fingerprint"] == fingerprint):
             return
-        sentence = f"The configuration has {len(grants)} grants, which are not those of the start before."
+        sentence = f"The configuration grants something else than when a gateway started last: {len(grants)} in all."
         more = {"fingerprint": fingerprint, "grants": grants}
         self.record(TrailCode.RIGHTS_CHANGED, via="configuration", sentence=sentence, more=more)
 

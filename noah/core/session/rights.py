@@ -115,7 +115,7 @@ def decide(action: Right, area: str | None, principal: Principal, grants: Grants
     if area is None or action in OF_GATEWAY:
         if any(grant.covers(action, None, principal) for grant in grants.configured):
             return ALLOWED
-        return Denied(f"You may not {_DOING[action]}: the gateway's configuration grants it, as {action!r}.")
+        return Denied(f"You may not {_DOING[action]}: the gateway's configuration grants it, as {str(action)!r}.")
     if action is not Right.SEE and _is_closed(area, grants.system_namespaces):
         return Denied(f"Nothing is debugged in {named(area)}, a system namespace that the configuration does not list.")
     if any(grant.covers(action, area, principal) for grant in grants.configured):

@@ -63,6 +63,13 @@ def test_a_refusal_names_the_right_to_ask_for() -> None:
     assert "namespace shop of cluster test" in verdict.sentence
 
 
+def test_a_refusal_of_a_right_on_the_gateway_names_it_as_the_configuration_does() -> None:
+    verdict = decide(Right.READ_TRAIL, None, principal(PrincipalKind.TOKEN), Grants())
+    assert verdict == Denied(
+        "You may not read the gateway's trail: the gateway's configuration grants it, as 'read_trail'."
+    )
+
+
 @pytest.mark.parametrize(
     ("pattern", "area", "matches"),
     [
