@@ -60,6 +60,8 @@ EXPECTED: Mapping[str, tuple[int, int, int, int, int]] = {
     "POST /api/v1/sessions/{id}/share": (NOT_LOGGED_IN, GONE, REFUSED, 200, REFUSED),  # its owner alone shares it
     "POST /api/v1/sessions/{id}/join": (NOT_LOGGED_IN, GONE, REFUSED, REFUSED, REFUSED),  # with none of them shared
     "POST /api/v1/sessions/{id}/take": (NOT_LOGGED_IN, GONE, REFUSED, REFUSED, REFUSED),
+    # Its owner's alone; this is not the WebSocket that it has to be.
+    "GET /api/v1/sessions/{id}/line": (NOT_LOGGED_IN, GONE, REFUSED, 400, REFUSED),
     "DELETE /api/v1/sessions/{id}": (NOT_LOGGED_IN, GONE, REFUSED, 200, 200),
     "GET /api/v1/sessions/{id}/ide/{format}": (NOT_LOGGED_IN, GONE, REFUSED, 200, 200),
     "GET /api/v1/sessions.csv": LOGGED_IN,
@@ -252,7 +254,7 @@ async def test_each_route_answers_each_person_by_their_rights(world: World, rout
     name, got = name_of(route), []
     body = {"target": world.target} if name == "POST /api/v1/sessions" else BODIES.get(name)
     for person in PEOPLE:
-        session = (await world.enabled())["id"]
+        session = (await world.enabled(wait=60 if route.path.endswith("/line") else 0))["id"]
         async with world.ask(person, route.method, path_of(world, route, session), body) as answer:
             got.append(answer.status)
             if person == "stranger" and answer.status == 200 and name not in ENDLESS:

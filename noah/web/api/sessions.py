@@ -466,7 +466,7 @@ def session_json(
         "workload": session.workload,
         "host": host,
         "port": port,
-        "needs_connect": not gateway.plain_ports and live.line is None,
+        "needs_connect": (_is_forwarded(gateway) or not gateway.plain_ports) and live.line is None,
         "created_at": moment(session.created_at),
         "expires_at": moment(session.expires_at),
         "expires_in_seconds": 0 if session.is_over else max(0, int((session.expires_at - now).total_seconds())),
