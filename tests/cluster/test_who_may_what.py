@@ -99,6 +99,7 @@ EXPECTED: Mapping[str, tuple[int, int, int, int, int]] = {
     "POST /api/v1/logins/devices": (404,) * 5,
     "POST /api/v1/logins": (401,) * 5,
     "DELETE /api/v1/logins/mine": LOGGED_IN,
+    "DELETE /api/v1/logins/{name}": OPERATORS_ONLY,
     "GET /api/v1/me": LOGGED_IN,
 }
 BODIES: Mapping[str, Any] = {

@@ -34,6 +34,8 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 listen = "0.0.0.0:7070"
 advertised_host = {{ .Values.advertisedHost | quote }}
 debug_ports = "{{ .Values.debug.firstPort }}-{{ sub (add .Values.debug.firstPort .Values.debug.ports) 1 }}"
+{{- /* They ask for an address and for no login: with a ClusterIP they stay closed, and `noah connect` is the way in. */}}
+debug_ports_beyond_loopback = {{ ne .Values.debug.type "ClusterIP" }}
 database = {{ .Values.database.url | default "sqlite:////data/noah.db" | quote }}
 {{- with .Values.publicUrl }}
 public_url = {{ . | quote }}
