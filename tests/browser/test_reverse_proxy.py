@@ -4,8 +4,6 @@ To the browser noah.example.test is a site on plain http, for which it sends no 
 which headers the proxy passes on.
 """
 
-import asyncio
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +15,7 @@ from playwright.async_api import Error, Page, Response, expect
 from tests.browser.conftest import SOON, launched
 from tests.gateway import Api, free_port, serving
 from tests.integration.test_gateway import App
+from tests.reverse_proxies import nginx
 
 pytestmark = [pytest.mark.browser, pytest.mark.jvm, pytest.mark.asyncio(loop_scope="session")]
 
@@ -39,50 +38,6 @@ TRUSTED = 'trusted_proxies = ["127.0.0.0/8"]'
 
 
 @asynccontextmanager
-async def nginx(folder: Path, location: str, *, port: int, to: str, tls: bool) -> AsyncIterator[None]:
-    listen = f"127.0.0.1:{port}"
-    if tls:
-        await asyncio.to_thread(_make_certificate, folder)
-        listen += f" ssl; ssl_certificate {folder}/proxy.crt; ssl_certificate_key {folder}/proxy.key"
-    temporary = "".join(
-        f"{kind}_temp_path {folder}/{kind}; " for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    file = folder / "nginx.conf"
-    file.write_text(
-        f"daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx.log; events {{}}\n"
-        f"http {{ access_log off; {temporary}\n  server {{ listen {listen}; {location.format(to=to)} }} }}\n"
-    )
-    process = await asyncio.create_subprocess_exec("nginx", "-c", str(file), "-e", str(folder / "nginx.log"))
-    try:
-        async with asyncio.timeout(20):
-            while not await _listens(port):
-                assert process.returncode is None, (folder / "nginx.log").read_text()
-                await asyncio.sleep(0.05)
-        yield
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.wait()
-
-
-def _make_certificate(folder: Path) -> None:
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", f"/CN={NAME}",
-         "-keyout", str(folder / "proxy.key"), "-out", str(folder / "proxy.crt")],
-        check=True, capture_output=True,
-    )  # fmt: skip
-
-
-async def _listens(port: int) -> bool:
-    try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except OSError:
-        return False
-    writer.close()
-    return True
-
-
-@asynccontextmanager
 async def proxied(
     folder: Path, app: App, location: str, *settings: str, path: str = "/", tls: bool = False
 ) -> AsyncIterator[tuple[Page, str, Api]]:
@@ -91,7 +46,7 @@ async def proxied(
     lines = "".join(line.format(name=f"{NAME}:{port}", path=path) + "\n" for line in settings)
     async with (
         serving(folder, lines + app.config) as (process, api),
-        nginx(folder, location, port=port, to=process.url, tls=tls),
+        nginx(folder, location.format(to=process.url), port=port, name=NAME if tls else None),
         launched(f"--host-resolver-rules=MAP {NAME} 127.0.0.1") as browser,
     ):
         context = await browser.new_context(ignore_https_errors=True)

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import shutil
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -17,11 +18,13 @@ import pytest
 from tests.gateway import Api, Process, free_port, serving
 from tests.jdb import attached
 from tests.line import Relay
+from tests.reverse_proxies import ConnectProxy, haproxy, nginx
 
 pytestmark = pytest.mark.jvm
 
 SHOP = Path(__file__).parents[2] / "apps" / "Shop.java"
 WITHIN_S = 60.0
+STOPPED = r"main\[1\] "  # jdb's prompt at a breakpoint
 
 
 @asynccontextmanager
@@ -107,8 +110,7 @@ async def world(folder: Path, gateway: str = "", *, jdwp: int | None = None) -> 
 async def test_jdb_attaches_through_the_line_and_stops(tmp_path: Path) -> None:
     async with world(tmp_path) as here, here.connected() as port, attached(port) as jdb:
         assert port != here.session["port"]
-        await jdb.ask("stop in Shop$OrderService.price")
-        await jdb.said("Breakpoint hit")
+        await jdb.ask("stop in Shop$OrderService.price", until=STOPPED)
         shown = await here.until(lambda s: s["status"] == "suspended")
         assert shown["attached"]["debugger"] == "jdb"
         code, said = await here.said("connect", "status")
@@ -122,22 +124,20 @@ async def test_jdb_attaches_through_the_line_and_stops(tmp_path: Path) -> None:
 
 async def test_a_debugger_stays_at_its_breakpoint_while_the_line_is_lost(tmp_path: Path) -> None:
     async with world(tmp_path) as here, here.cuttable() as (network, port), attached(port) as jdb:
-        await jdb.ask("stop in Shop$OrderService.price")
-        await jdb.said("Breakpoint hit")
+        await jdb.ask("stop in Shop$OrderService.price", until=STOPPED)
         async with network.cut():
             shown = await here.until(lambda s: s["line"]["state"] == "lost")
             assert shown["status"] == "suspended"
             assert "line lost" in (await here.said("sessions", "local/shop"))[1]
         await here.until(lambda s: s["line"]["state"] == "connected")
-        assert "Shop$OrderService.price" in await jdb.ask("where", until=r"\[1\] Shop.*\n[^\n]*\] ")
+        assert "Shop$OrderService.price" in await jdb.ask("where", until=STOPPED)
         await jdb.quit()
 
 
 async def test_a_laptop_that_stays_away_frees_the_jvm_and_its_debugger_is_closed(tmp_path: Path) -> None:
     lines = 'line_held = "2s"\nline_held_suspended = "4s"\n'
     async with world(tmp_path, gateway=lines) as here, here.cuttable() as (network, port), attached(port) as jdb:
-        await jdb.ask("stop in Shop$OrderService.price")
-        await jdb.said("Breakpoint hit")
+        await jdb.ask("stop in Shop$OrderService.price", until=STOPPED)
         async with network.cut():
             lost = time.monotonic()
             await here.until(lambda s: s["status"] == "ready", within_s=30)
@@ -149,8 +149,7 @@ async def test_a_laptop_that_stays_away_frees_the_jvm_and_its_debugger_is_closed
 async def test_a_gateway_that_starts_again_closes_the_debugger_and_takes_the_next(tmp_path: Path) -> None:
     async with world(tmp_path) as here, here.connected() as port:
         async with attached(port) as jdb:
-            await jdb.ask("stop in Shop$OrderService.price")
-            await jdb.said("Breakpoint hit")
+            await jdb.ask("stop in Shop$OrderService.price", until=STOPPED)
             await here.process.stop()
             await here.process.start()
             await asyncio.wait_for(jdb.process.wait(), WITHIN_S)
@@ -235,3 +234,43 @@ async def test_a_page_may_not_open_a_line(tmp_path: Path) -> None:
         with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
             await here.api.http.ws_connect(url, headers=headers)
         assert refused.value.status == 403
+
+
+NGINX = """location /noah/ {{ proxy_pass {to}/; proxy_http_version 1.1; proxy_read_timeout 8s; proxy_send_timeout 8s;
+    proxy_set_header Host $http_host; proxy_set_header X-Forwarded-For $remote_addr;
+    proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade; }}"""
+HAPROXY = """  timeout client 8s
+  timeout server 8s
+  timeout tunnel 8s
+  option forwardfor
+  server noah {to}
+"""
+
+
+@pytest.mark.skipif(not all(map(shutil.which, ["nginx", "haproxy", "openssl"])), reason="no nginx, HAProxy or openssl")
+@pytest.mark.parametrize("kind", ["nginx", "haproxy"])
+async def test_the_line_goes_through_proxies_under_a_path_with_a_private_ca(tmp_path: Path, kind: str) -> None:
+    port = free_port()
+    url = f"https://localhost:{port}/noah"
+    settings = f'public_url = "{url}/"\ntrusted_proxies = ["127.0.0.0/8"]\n'
+    async with world(tmp_path, gateway=settings) as here, ConnectProxy().open() as connect_proxy:
+        to = here.process.url
+        before = (
+            nginx(tmp_path, NGINX.format(to=to), port=port, name="localhost")
+            if kind == "nginx"
+            else haproxy(tmp_path, HAPROXY.format(to=to.removeprefix("http://")), port=port, name="localhost")
+        )
+        env = {
+            "HTTPS_PROXY": f"http://127.0.0.1:{connect_proxy.port}",
+            "NO_PROXY": "",
+            "SSL_CERT_FILE": str(tmp_path / "proxy.crt"),
+        }
+        async with before, here.connected("local/shop", url=url, **env) as local, attached(local) as jdb:
+            await jdb.ask("stop in Shop$OrderService.price", until=STOPPED)
+            lines = len(connect_proxy.asked)
+            shown = await here.api.show(here.session)
+            await asyncio.sleep(17)  # two cuts' worth of silence, but for the heartbeat
+            assert (await here.api.show(here.session))["line"] == shown["line"]
+            assert len(connect_proxy.asked) == lines
+            assert set(connect_proxy.asked) == {f"localhost:{port}"}
+            await jdb.ask("where", until=STOPPED)
