@@ -38,14 +38,14 @@ may_change() {
 }
 
 # walk FILE: goes into the folder that FILE is in, step by step, and sets name, what FILE is called there, and others: who
-# may change a part of that way.
+# may change a part of that way: as root only, who has more rights than they have.
 walk() {
   me=$(id -u) others='' links=0 way=$1
   cd / || fail missing
   while :; do
     while case $way in /*) ;; *) false ;; esac; do way=${way#/}; done
     name=${way%%/*} rest=${way#"$name"}
-    may_change
+    [ "$me" != 0 ] || may_change
     if [ -L "./$name" ]; then
       links=$((links + 1))
       [ $links -le 40 ] || fail missing
@@ -61,9 +61,8 @@ walk() {
   [ -f "./$name" ] || fail missing
 }
 
-# only_theirs OWNER: 1 when somebody who could have put another file there does not own it anyway. Only root has more
-# rights than who could do that.
-only_theirs() { [ "$me" != 0 ] || [ -z "$others" ] || [ "$others" = " $1" ]; }
+# only_theirs OWNER: 1 when somebody who could have put another file there does not own it anyway.
+only_theirs() { [ -z "$others" ] || [ "$others" = " $1" ]; }
 
 # hold: gives FILE a second name in a folder that nobody else may enter: from then on nobody can put another in its place.
 # Sets like, its mode and owner.
