@@ -237,7 +237,8 @@ class ClusterSettings(_Part):
     app_label: str = "app"
     jdwp_port: TcpPort = 50005  # where a JVM is expected to listen unless its options or annotations say otherwise
     # Networks of the pods' addresses, for reach = "pod"; none: any that a pod can have, but none of this machine.
-    pod_networks: tuple[Network, ...] = ()
+    # "nodes": those that Kubernetes gave to each pod's node (spec.podCIDRs), where the network plugin goes by these.
+    pod_networks: Literal["nodes"] | tuple[Network, ...] = ()
     # Where the pods see the gateway come from, for socat's range=; none: the address that the kernel would use.
     gateway_range: str | None = None
     # What the cluster puts before the names of people and groups of an OIDC provider (--oidc-username-prefix and

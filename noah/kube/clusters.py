@@ -6,13 +6,15 @@ asked again until it is.
 
 import asyncio
 import contextlib
+import ipaddress
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Self
+from urllib.parse import quote
 
 from noah.clock import machine_clock
-from noah.errors import NoahError, Unavailable
+from noah.errors import CannotDebug, NoahError, Unavailable
 from noah.kube.client import DEADLINE, Client
 from noah.kube.event_log import EventLog
 from noah.kube.exec.commands import Exec
@@ -22,6 +24,9 @@ from noah.settings import ClusterSettings
 
 log = logging.getLogger(__name__)
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+NODE_KEPT_S = 600.0  # a node keeps its networks; one that is made again under its name may have others
 PING = 10.0  # seconds between two looks whether it answers, and for the answer
 
 # verb, API group, resource, subresource: what the gateway cannot do without; and what it only likes to have.
@@ -69,6 +74,7 @@ class Cluster:
         self._clock = clock
         self._ping = ping
         self._client = Client(cluster)
+        self._networks: dict[str, tuple[float, Sequence[Network]]] = {}  # of nodes' pods, and when they were asked for
         self._stack = contextlib.AsyncExitStack()
         self.informer = Informer(self._client, namespaces=cluster.namespaces, selector=cluster.selector)
         self.exec = Exec(self._client)
@@ -115,6 +121,21 @@ class Cluster:
         self, path: str, *, params: Mapping[str, str] | None = None, timeout: float = DEADLINE
     ) -> dict[str, Any]:
         return await self._client.ask("DELETE", path, params=params, timeout=timeout)
+
+    async def pod_networks(self, node: str) -> Sequence[Network]:
+        """Return the networks in which the addresses of pods on *node* lie; none if any address does."""
+        if self.settings.pod_networks != "nodes":
+            return self.settings.pod_networks
+        kept = self._networks.get(node)
+        now = asyncio.get_running_loop().time()
+        if kept is None or now - kept[0] > NODE_KEPT_S:
+            spec = (await self.get(f"/api/v1/nodes/{quote(node, safe='')}")).get("spec")
+            self._networks[node] = kept = now, _networks_in(spec)
+        if not kept[1]:
+            raise CannotDebug(
+                f'Node {node} of cluster "{self.name}" has no podCIDRs: name the networks of its pods in pod_networks.'
+            )
+        return kept[1]
 
     async def missing_rights(self, namespace: str | None = None) -> list[str]:
         """Return what the gateway needs and may not do, as "create pods/exec"; without *namespace*, in all its own."""
@@ -175,6 +196,16 @@ class Cluster:
                 self.name,
                 unreachable or "reachable",
             )
+
+
+def _networks_in(spec: Any) -> Sequence[Network]:
+    """Return the networks of a v1.NodeSpec; none that is malformed."""
+    texts = (spec.get("podCIDRs") or (spec.get("podCIDR"),)) if isinstance(spec, Mapping) else ()
+    found = []
+    for text in texts:
+        with contextlib.suppress(ValueError):
+            found.append(ipaddress.ip_network(str(text)))
+    return found
 
 
 def _named(right: tuple[str, str, str, str]) -> str:

@@ -3,11 +3,15 @@
 import asyncio
 import ipaddress
 import socket
+from typing import Any
 
 import pytest
 
 from noah.errors import CannotDebug
+from noah.kube.clusters import Cluster
 from noah.targets.pod.address import checked, connect
+from tests.security.hostile_api import api_in_a_thread
+from tests.unit.kube.fake_api import Call
 
 POD_NETWORK = ipaddress.ip_network("10.244.0.0/16")
 
@@ -36,6 +40,23 @@ def test_with_pod_networks_no_other_address_is_connected_to() -> None:
     for other in ("10.245.0.1", "192.168.0.1", "127.0.0.1", "::1"):
         with pytest.raises(CannotDebug):
             checked(other, networks=(POD_NETWORK,), cluster="theirs")
+
+
+@pytest.mark.parametrize("spec", [{"podCIDRs": ["10.244.3.0/24", "fd00::/64"]}, {"podCIDR": "10.244.3.0/24"}])
+async def test_the_networks_of_a_pods_node_can_be_the_only_ones(spec: dict[str, Any]) -> None:
+    async def nodes(call: Call) -> None:
+        call.json(200, {"spec": spec if call.path == "/api/v1/nodes/n1" else {"podCIDRs": [5, None, "x", "::/200"]}})
+
+    async with api_in_a_thread(nodes) as api:
+        settings = api.settings.model_copy(update={"pod_networks": "nodes"})
+        async with Cluster(settings) as cluster:
+            networks = await cluster.pod_networks("n1")
+            assert checked("10.244.3.7", networks=networks, cluster="theirs") == "10.244.3.7"
+            with pytest.raises(CannotDebug):
+                checked("10.244.4.7", networks=networks, cluster="theirs")
+            with pytest.raises(CannotDebug) as refused:
+                await cluster.pod_networks("n2")
+            assert "pod_networks" in refused.value.sentence
 
 
 async def test_who_is_connected_to_is_shown_the_secret_before_anything_else() -> None:

@@ -70,11 +70,12 @@ async def _of_cluster(cluster: Cluster) -> AsyncIterator[Finding]:
 
 
 async def _reaches_pods(cluster: Cluster) -> Finding:
-    ips = [pod["status"].get("podIP") for pod in cluster.informer.pods() if pods.is_ready(pod)]
-    if not ips:
+    ready = next(filter(pods.is_ready, cluster.informer.pods()), None)
+    if ready is None:
         return Finding(Level.WARNING, "pod network", "No pod is ready, so whether pods can be reached is not known.")
     try:
-        ip = checked(str(ips[0]), networks=cluster.settings.pod_networks, cluster=cluster.name)
+        networks = await cluster.pod_networks(str(ready["spec"].get("nodeName")))
+        ip = checked(str(ready["status"].get("podIP")), networks=networks, cluster=cluster.name)
         async with asyncio.timeout(REACHED_WITHIN):
             _, writer = await asyncio.open_connection(ip, DISCARD_PORT)
         writer.close()
@@ -88,7 +89,7 @@ async def _reaches_pods(cluster: Cluster) -> Finding:
         return Finding(
             Level.ERROR,
             "pod network",
-            f'Pods are not reached ({ips[0]} is silent): set reach = "api-server" for cluster {cluster.name}.',
+            f'Pods are not reached ({ip} is silent): set reach = "api-server" for cluster {cluster.name}.',
         )
     return Finding(Level.OK, "pod network", "The gateway reaches pods.")
 

@@ -157,7 +157,7 @@ class PodLink:
         token = secrets.token_hex(16)
         held = await self._cluster.exec.hold(
             self._container(pod),
-            self._argv(pod, "start", session, *word_arguments(session, word, now), *self._way(pod)),
+            self._argv(pod, "start", session, *word_arguments(session, word, now), *await self._way(pod)),
             stdin=with_token(script("forwarder"), token),
             keep_stdin=True,
             until=LAST_LINE,
@@ -370,13 +370,15 @@ class PodLink:
         )
         return ["sh", "-s", "--", *about, *more]
 
-    def _way(self, pod: Pod) -> list[str]:
+    async def _way(self, pod: Pod) -> list[str]:
         if self._cluster.settings.reach == "api-server":
             return ["unix"]
-        return ["tcp", self._cluster.settings.gateway_range or address_towards(self._address(pod)), str(FIRST_PORT)]
+        address = await self._address(pod)
+        return ["tcp", self._cluster.settings.gateway_range or address_towards(address), str(FIRST_PORT)]
 
-    def _address(self, pod: Pod) -> str:
-        return checked(_ip(pod), networks=self._cluster.settings.pod_networks, cluster=self._cluster.name)
+    async def _address(self, pod: Pod) -> str:
+        networks = await self._cluster.pod_networks(str(pod["spec"].get("nodeName")))
+        return checked(_ip(pod), networks=networks, cluster=self._cluster.name)
 
     def _jdwp(self, pod: Pod) -> int:
         return pods.jdwp_port(pod, self.target.container, self._cluster.settings.jdwp_port)
@@ -397,7 +399,7 @@ class PodLink:
 
     async def _dial_by_tcp(self, factory: Callable[[], asyncio.BufferedProtocol]) -> asyncio.Transport:
         await self._port_is_the_jvms()
-        ip = self._address(self._there())
+        ip = await self._address(self._there())
         if not self._port:
             raise ConnectionRefusedError(f"There is no forwarder in {self._where}.")
         return await connect(factory, ip, self._port, token=self._token)
