@@ -1,0 +1,355 @@
+"""Very many pods in three clusters: how fast they are listed, what they cost, and what a debugger feels of it.
+
+    python -m benchmarks.scale [--namespaces 10000] [--each 3] [--clusters 3] [--churn-s 30] [--kubeconfig FILE]
+
+The API server is scale_api.py, in a process of its own, unless a kubeconfig names a real one, which is then every
+cluster. Beside a session's relay (load.c: a JVM's agent and a debugger) runs in the gateway's event loop.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from benchmarks.relay import BUILD, LOAD, build_load, running
+from noah.store import upgrade
+from tests.gateway import free_port
+
+TRIPS = 1000
+LAG_INTERVAL_S = 0.002
+
+
+class Gateway:
+    """The gateway with a relay beside it, in a process that reports how long its event loop was held."""
+
+    def __init__(self, process: subprocess.Popen[str], url: str) -> None:
+        self.process, self.url = process, url
+
+    def ask(self, word: str) -> Any:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(word + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    @property
+    def cpu_s(self) -> float:
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def memory_mib(self, which: str = "VmRSS") -> float:
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.partition(f"{which}:")[2].split()[0]) / 1024
+
+
+async def serve(config: str, relay_port: int, jvm_port: int) -> None:
+    """Run the gateway and a relay until stdin ends; answer "lag" with the longest wait since the last answer, in ms."""
+    from datetime import UTC, datetime
+
+    from noah.app import gateway
+    from noah.proxy.listener import Listener
+    from noah.proxy.slot import Slot
+    from noah.settings import read_settings
+
+    loop, longest = asyncio.get_running_loop(), 0.0
+
+    async def dial(protocol: Callable[[], asyncio.BufferedProtocol]) -> asyncio.Transport:
+        transport, _ = await loop.create_connection(protocol, "127.0.0.1", jvm_port)
+        return transport
+
+    async def measure() -> None:
+        nonlocal longest
+        while True:
+            due = loop.time() + LAG_INTERVAL_S
+            await asyncio.sleep(LAG_INTERVAL_S)
+            longest = max(longest, loop.time() - due)
+
+    slot = Slot(
+        session_id="relay",
+        dial=dial,
+        allow_exit=False,
+        clock=lambda: datetime.now(UTC),
+        changed=lambda: None,
+        noticed=lambda kind, data: None,
+    )
+    lines = asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
+    async with AsyncExitStack() as stack:
+        measuring = asyncio.create_task(measure())  # noqa: TID251 - ends with the process
+        listener = Listener(slot, host="127.0.0.1", port=relay_port, admits=lambda _: True)
+        await slot.open()
+        await listener.open()
+        stack.push_async_callback(slot.close, "the benchmark is over")
+        stack.callback(listener.close)
+        url = await stack.enter_async_context(gateway(read_settings(Path(config))))
+        print(json.dumps(url), flush=True)
+        while await lines.readline():
+            print(json.dumps(longest * 1000), flush=True)
+            longest = 0.0
+        measuring.cancel()
+
+
+class FakeApi:
+    def __init__(self, process: subprocess.Popen[str], port: int) -> None:
+        self.process, self.port = process, port
+
+    def say(self, line: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def counts(self) -> Any:
+        assert self.process.stdout is not None
+        self.say("counts")
+        return json.loads(self.process.stdout.readline())
+
+
+class Bench:
+    def __init__(self, options: argparse.Namespace, folder: Path, http: aiohttp.ClientSession) -> None:
+        self._options, self._folder, self._http = options, folder, http
+        self.api: FakeApi | None = None
+        self.gateway: Gateway
+        self._relay_port, self._jvm_port = free_port(), free_port()
+
+    def start_api(self, stack: AsyncExitStack) -> None:
+        options, port = self._options, free_port()
+        argv = [sys.executable, "-m", "benchmarks.scale_api", *map(str, (port, options.namespaces, options.each))]
+        process = stack.enter_context(running(argv, stdin=subprocess.PIPE))
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        self.api = FakeApi(process, port)
+
+    def start_jvm(self, stack: AsyncExitStack) -> None:
+        stack.enter_context(running([str(LOAD), "serve", str(self._jvm_port)]))
+
+    def start_gateway(self, stack: AsyncExitStack, clusters: int) -> Gateway:
+        name = f"{len(list(self._folder.iterdir()))}"
+        parts = [
+            f'[gateway]\nlisten = "127.0.0.1:{free_port()}"\ndatabase = "sqlite:///{self._folder}/{name}.db"',
+            *(f'[[clusters]]\nname = "c{n}"\n{self._way(n)}' for n in range(clusters)),
+        ]
+        config = self._folder / f"{name}.toml"
+        config.write_text("\n".join(parts))
+        upgrade(f"sqlite:///{self._folder}/{name}.db")
+        argv = [sys.executable, "-m", "benchmarks.scale", "--serve", str(config)]
+        argv += map(str, (self._relay_port, self._jvm_port))
+        log = stack.enter_context((self._folder / f"{name}.log").open("w"))
+        process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
+
+        def end() -> None:
+            process.communicate(timeout=60)
+
+        stack.callback(end)
+        assert process.stdout is not None
+        if not (line := process.stdout.readline()):
+            raise SystemExit((self._folder / f"{name}.log").read_text())
+        self.gateway = Gateway(process, json.loads(line))
+        return self.gateway
+
+    def _way(self, number: int) -> str:
+        if self._options.kubeconfig:
+            return f'kubeconfig = "{self._options.kubeconfig}"'
+        assert self.api is not None
+        return f'url = "http://127.0.0.1:{self.api.port}/c{number}"'
+
+    async def trip(self) -> float:
+        """Return the 99th percentile of a debugger's round trips, in ms."""
+        argv = (str(LOAD), "trip", str(self._relay_port), str(TRIPS))
+        process = await asyncio.create_subprocess_exec(*argv, stdout=subprocess.PIPE)
+        out, _ = await process.communicate()
+        return float(out.split()[1]) / 1000
+
+    async def total(self) -> int:
+        async with self._http.get(f"{self.gateway.url}/api/v1/targets?limit=1") as answer:
+            return int((await answer.json())["total"])
+
+    async def until_listed(self, count: int, figures: dict[str, float], what: str) -> None:
+        """Wait until *count* targets are there, and measure what others feel meanwhile."""
+        gateway, began, first = self.gateway, time.monotonic(), None
+        cpu, trips, waits = gateway.cpu_s, list[float](), list[float]()
+        gateway.ask("lag")
+
+        async def relays() -> None:
+            while True:
+                trips.append(await self.trip())
+
+        relaying = asyncio.create_task(relays())  # noqa: TID251 - ends below
+        while True:
+            asked = time.monotonic()
+            total = await self.total()
+            waits.append(time.monotonic() - asked)
+            if total and first is None:
+                first = time.monotonic() - began
+            if total >= count:
+                break
+            if time.monotonic() - began > 900:
+                raise SystemExit(f"only {total} of {count} targets are listed after 15 minutes")
+            await asyncio.sleep(0.1)
+        figures[f"{what}: all listed, s"] = time.monotonic() - began
+        figures[f"{what}: CPU, s"] = gateway.cpu_s - cpu
+        figures[f"{what}: first targets, s"] = first or 0
+        figures[f"{what}: longest hold of the loop, ms"] = gateway.ask("lag")
+        figures[f"{what}: longest wait for a request, ms"] = max(waits) * 1000
+        relaying.cancel()
+        figures[f"{what}: relay p99, median and worst of runs, ms"] = statistics.median(trips) if trips else -1
+        figures[f"{what}: relay p99, worst run, ms"] = max(trips, default=-1)
+
+    async def requests(self, figures: dict[str, float], what: str) -> None:
+        async with self._http.get(f"{self.gateway.url}/api/v1/targets?limit=100") as answer:
+            page = await answer.json()
+        one, after = page["items"][-1], page["continue"]
+        label = next((f"{k}={v}" for k, v in one["labels"].items() if k == "team"), "app=none")
+        paths = {
+            "first page": "/api/v1/targets?limit=100",
+            "second page": f"/api/v1/targets?limit=100&continue={after}",
+            "q=part of few": f"/api/v1/targets?q={one['namespace']}",
+            "q=part of all": "/api/v1/targets?q=app",
+            "q=part of none": "/api/v1/targets?q=nowhere",
+            "q of two words": "/api/v1/targets?q=scale+app-1",
+            "label of few": f"/api/v1/targets?label={label}",
+            "label of all": "/api/v1/targets?label=pod-template-hash%3D7d9c5b8f6",
+            "one namespace": f"/api/v1/targets?namespace={one['namespace']}",
+            "one cluster": "/api/v1/targets?cluster=c0",
+            "one app": f"/api/v1/targets?app={one['app']}",
+            "apps": "/api/v1/apps",
+            "apps, q": "/api/v1/apps?q=app-1",
+            "environment page": "/",
+            "environment page, q": "/?q=app-1",
+            "environment page, namespace": f"/?namespace={one['namespace']}",
+        }
+        self.gateway.ask("lag")
+        for name, path in paths.items():
+            took = []
+            for _ in range(self._options.requests):
+                began = time.perf_counter()
+                async with self._http.get(self.gateway.url + path) as answer:
+                    await answer.read()
+                took.append((time.perf_counter() - began) * 1000)
+                if answer.status != 200:
+                    raise SystemExit(f"{path}: {answer.status}")
+            took.sort()
+            figures[f"{what}: {name}, p50 ms"] = statistics.median(took)
+            figures[f"{what}: {name}, p99 ms"] = took[int(len(took) * 0.99) - 1]
+        figures[f"{what}: longest hold of the loop, ms"] = self.gateway.ask("lag")
+
+    async def churn(self, figures: dict[str, float], rate: int, seconds: float) -> None:
+        """Let pods change, compare what is listed with what there is, and see that memory stays."""
+        assert self.api is not None
+        gateway, before, cpu = self.gateway, self.gateway.memory_mib(), self.gateway.cpu_s
+        gateway.ask("lag")
+        self.api.say(f"churn {rate}")
+        ends, trips = time.monotonic() + seconds, list[float]()
+        while time.monotonic() < ends:
+            trips.append(await self.trip())
+            await asyncio.sleep(0.2)
+        figures["churn: CPU, % of a core"] = 100 * (gateway.cpu_s - cpu) / seconds
+        figures["churn: longest hold of the loop, ms"] = gateway.ask("lag")
+        figures["churn: relay p99, worst run, ms"] = max(trips)
+        self.api.say("churn 0")
+        await asyncio.sleep(1)
+        figures["churn: memory grows by, MiB"] = gateway.memory_mib() - before
+        lost, changed = 0, self.api.counts()["changed"]
+        for cluster, namespace, number, version in changed[:: max(1, len(changed) // 1000)]:
+            name = f"scale-{namespace:05d}-app-{number}"
+            path = f"/api/v1/targets?cluster={cluster}&app={name}"
+            async with self._http.get(gateway.url + path) as answer:
+                items = (await answer.json())["items"]
+            lost += [one["restarts"] for one in items] != [version]
+        figures["churn: pods changed"], figures["churn: changes lost"] = len(changed), lost
+
+
+async def run(options: argparse.Namespace, folder: Path) -> Mapping[str, float]:
+    figures: dict[str, float] = {}
+    async with AsyncExitStack() as stack:
+        http = await stack.enter_async_context(aiohttp.ClientSession())
+        bench = Bench(options, folder, http)
+        if not options.kubeconfig:
+            bench.start_api(stack)
+        bench.start_jvm(stack)
+        async with AsyncExitStack() as idle:
+            gateway = bench.start_gateway(idle, 0)
+            await asyncio.sleep(2)
+            figures["idle gateway, MiB"] = gateway.memory_mib()
+            idle_trips = sorted([await bench.trip() for _ in range(5)])
+            figures["idle gateway: relay p99, ms"] = idle_trips[2]
+        count = options.namespaces * options.each
+        async with AsyncExitStack() as steady:
+            gateway = bench.start_gateway(steady, options.clusters)
+            await bench.until_listed(count * options.clusters, figures, "list")
+            figures["all listed, MiB"] = gateway.memory_mib()
+            figures["all listed, peak MiB"] = gateway.memory_mib("VmHWM")
+            await bench.requests(figures, "request")
+            cpu = gateway.cpu_s
+            await asyncio.sleep(10)
+            figures["at rest: CPU, % of a core"] = (gateway.cpu_s - cpu) * 10
+            if bench.api is not None:
+                await bench.churn(figures, 200, options.churn_s)
+                figures["in the end, MiB"] = gateway.memory_mib()
+        if bench.api is not None and options.bad:
+            await _misbehave(bench, bench.api, count * options.clusters, figures)
+    return figures
+
+
+async def _misbehave(bench: Bench, api: FakeApi, count: int, figures: dict[str, float]) -> None:
+    """List from an API that refuses a fifth with 429, drops each watch after 5 s, and lets none be resumed for a while."""
+    async with AsyncExitStack() as stack:
+        before = api.counts()["requests"]
+        api.say("busy 0.2")
+        api.say("drop 5")
+        bench.start_gateway(stack, bench._options.clusters)
+        await bench.until_listed(count, figures, "429 and drops")
+        listed = api.counts()["requests"]
+        figures["429 and drops: requests of the list"] = sum(listed.values()) - sum(before.values())
+        await asyncio.sleep(30)
+        after = api.counts()["requests"]
+        figures["429 and drops: watches per minute and cluster"] = (
+            2 * (after["watch"] - listed.get("watch", 0)) / bench._options.clusters
+        )
+        figures["429 and drops: lists in 30 s"] = after["list"] - listed["list"]
+        api.say("busy 0")
+        api.say("gone yes")
+        await asyncio.sleep(30)
+        gone = api.counts()["requests"]
+        figures["410 always: lists per minute and cluster"] = (
+            2 * (gone["list"] - after["list"]) / bench._options.clusters
+        )
+        figures["410 always: longest hold of the loop, ms"] = bench.gateway.ask("lag")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in (("namespaces", 10_000), ("each", 3), ("clusters", 3), ("requests", 100)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--churn-s", type=float, default=30)
+    parser.add_argument("--no-bad", dest="bad", action="store_false", help="leave out the API that misbehaves")
+    parser.add_argument("--kubeconfig")
+    parser.add_argument("--json", type=Path, default=BUILD / "scale.json")
+    parser.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.serve:
+        from noah.app import run_until_done
+
+        config, relay, jvm = options.serve
+        run_until_done(serve(config, int(relay), int(jvm)))
+        return
+    build_load()
+    with tempfile.TemporaryDirectory() as folder:
+        figures = asyncio.run(run(options, Path(folder)))
+    for name, value in figures.items():
+        print(f"{name:60} {value:10,.1f}")
+    options.json.write_text(json.dumps(figures, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""A Kubernetes API with very many pods, in a process of its own: python -m benchmarks.scale_api PORT NAMESPACES PODS_EACH
+
+Every first part of a path (/a, /b, ...) is a cluster with the same pods. A line on stdin changes how it answers:
+"churn RATE" (pods per second), "gone" (each watch ends with 410), "busy SHARE" (429 with Retry-After: 1), "drop SECONDS"
+(watches end), "counts" (prints the requests and the newest version of a pod).
+"""
+
+import asyncio
+import json
+import random
+import sys
+from collections import Counter
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+JDWP = "-agentlib:jdwp=transport=dt_socket,server=y,suspend=n,address=127.0.0.1:50005,quiet=y"
+BEGAN = "2026-01-01T00:00:00Z"
+READY = ("Initialized", "Ready", "ContainersReady", "PodScheduled")
+PROBE = ["sh", "-c", "echo probe" + "#" * 800, "noah-liveness", "http://127.0.0.1:8080/checkurl"]
+
+
+def template() -> dict[str, Any]:
+    """Return a pod of 6 KiB, as large as real ones; N stands for its number and M for its namespace's."""
+    app = "scale-M-app-N"
+    env = [{"name": f"SETTING_{k}", "value": "x" * 40} for k in range(25)]
+    managed = {f"f:field-{i}": {"f:a": {}, "f:b": {}} for i in range(50)}
+    return {
+        "metadata": {
+            "name": f"{app}-7d9c5b8f6-x",
+            "namespace": "scale-M",
+            "uid": "00000000-0000-0000-M-N",
+            "resourceVersion": "VERSION",
+            "creationTimestamp": BEGAN,
+            "labels": {"app": app, "pod-template-hash": "7d9c5b8f6", "team": "scale-M"},
+            "annotations": {"prometheus.io/scrape": "true", "sidecar.istio.io/status": "y" * 300},
+            "ownerReferences": [
+                {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": f"{app}-7d9c5b8f6", "uid": "r-M-N",
+                 "controller": True, "blockOwnerDeletion": True}
+            ],
+            "managedFields": [{"manager": "kubelet", "operation": "Update", "fieldsV1": managed}],
+        },
+        "spec": {
+            "nodeName": "node-of-M",
+            "terminationGracePeriodSeconds": 30,
+            "tolerations": [{"operator": "Exists"}],
+            "containers": [
+                {
+                    "name": "app",
+                    "image": "registry.example/shop/app:1.2.3",
+                    "env": [*env, {"name": "JAVA_TOOL_OPTIONS", "value": JDWP}],
+                    "ports": [{"containerPort": 8080}],
+                    "resources": {"requests": {"cpu": "1m"}},
+                    "readinessProbe": {"httpGet": {"path": "/healthz", "port": 8080}},
+                    "livenessProbe": {"exec": {"command": PROBE}},
+                }
+            ],
+        },
+        "status": {
+            "phase": "Running",
+            "podIP": "10.9.9.9",
+            "hostIP": "10.0.0.1",
+            "startTime": BEGAN,
+            "conditions": [{"type": one, "status": "True", "lastTransitionTime": BEGAN} for one in READY],
+            "containerStatuses": [
+                {
+                    "name": "app",
+                    "ready": True,
+                    "restartCount": "RESTARTS",
+                    "image": "registry.example/shop/app:1.2.3",
+                    "imageID": "sha256:" + "a" * 64,
+                    "containerID": "containerd://" + "b" * 64,
+                    "state": {"running": {"startedAt": BEGAN}},
+                }
+            ],
+        },
+    }  # fmt: skip
+
+
+class Api:
+    def __init__(self, namespaces: int, each: int) -> None:
+        text = json.dumps(template(), separators=(",", ":")).replace('"RESTARTS"', "RESTARTS")
+        self._template = text.replace("%", "%%")
+        for word, form in (("-M", "-%(m)05d"), ("-N", "-%(n)d"), ("RESTARTS", "%(r)d"), ("VERSION", "%(v)d")):
+            self._template = self._template.replace(word, form)
+        self._each = each
+        self.count = namespaces * each
+        self._version = 1000
+        self.versions: dict[tuple[str, int], int] = {}  # of the pods that have changed, by cluster and number
+        self.watches: dict[str, set[asyncio.StreamWriter]] = {}
+        self.requests: Counter[str] = Counter()
+        self.rate = self.busy = self.drop_s = 0.0
+        self.is_gone = False
+
+    def pod(self, cluster: str, number: int) -> bytes:
+        version = self.versions.get((cluster, number), 1)
+        about = {"m": number // self._each, "n": number % self._each, "r": version if version > 1 else 0, "v": version}
+        return (self._template % about).encode()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                await self._answer(head.decode().split(" ")[1], writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    async def _answer(self, target: str, writer: asyncio.StreamWriter) -> None:
+        url = urlsplit(target)
+        cluster, query = url.path.split("/")[1], {k: v[0] for k, v in parse_qs(url.query).items()}
+        if not url.path.endswith("/pods"):
+            self.requests["other"] += 1
+            return _send(writer, 200, b'{"metadata":{"resourceVersion":"1"},"items":[]}')
+        kind = "watch" if "watch" in query else "list" if "continue" not in query else "page"
+        self.requests[kind] += 1
+        if random.random() < self.busy:  # noqa: S311 - not a secret
+            self.requests["refused"] += 1
+            return _send(writer, 429, b'{"message":"too many requests"}', "Retry-After: 1\r\n")
+        if kind == "watch":
+            return await self._watch(cluster, writer)
+        begin, limit = int(query.get("continue", 0)), int(query.get("limit") or self.count)
+        end = min(begin + limit, self.count)
+        more = f',"continue":"{end}"' if end < self.count else ""
+        items = b",".join(self.pod(cluster, n) for n in range(begin, end))
+        head = f'{{"metadata":{{"resourceVersion":"{self._version}"{more}}},"items":['.encode()
+        _send(writer, 200, head + items + b"]}")
+        await writer.drain()
+        return None
+
+    async def _watch(self, cluster: str, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n")
+        if self.is_gone:
+            writer.write(b'{"type":"ERROR","object":{"code":410,"message":"too old","metadata":{}}}\n')
+            raise ConnectionError
+        self.watches.setdefault(cluster, set()).add(writer)
+        try:
+            await asyncio.sleep(self.drop_s or 3600)
+        finally:
+            self.watches[cluster].discard(writer)
+        raise ConnectionError
+
+    async def churn(self) -> None:
+        while True:
+            await asyncio.sleep(0.05)
+            for _ in range(round(self.rate * 0.05)):
+                if not (clusters := [name for name, watches in self.watches.items() if watches]):
+                    continue
+                cluster, number = random.choice(clusters), random.randrange(self.count)  # noqa: S311
+                self._version += 1
+                self.versions[cluster, number] = self._version
+                for writer in self.watches[cluster]:
+                    writer.write(b'{"type":"MODIFIED","object":' + self.pod(cluster, number) + b"}\n")
+
+
+def _send(writer: asyncio.StreamWriter, status: int, body: bytes, more: str = "") -> None:
+    head = f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\n{more}Content-Length: {len(body)}\r\n\r\n"
+    writer.write(head.encode() + body)
+
+
+async def main(port: int, namespaces: int, each: int) -> None:
+    api = Api(namespaces, each)
+    lines = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
+    async with await asyncio.start_server(api.serve, "127.0.0.1", port), asyncio.TaskGroup() as group:
+        churning = group.create_task(api.churn())
+        print("ready", flush=True)
+        while line := await lines.readline():
+            match line.decode().split():
+                case ["churn", rate]:
+                    api.rate = float(rate)
+                case ["gone", yes]:
+                    api.is_gone = yes == "yes"
+                case ["busy", share]:
+                    api.busy = float(share)
+                case ["drop", seconds]:
+                    api.drop_s = float(seconds)
+                    for watches in api.watches.values():
+                        for writer in list(watches):
+                            writer.close()
+                case ["counts"]:
+                    (cluster, number), version = max(api.versions.items(), key=lambda one: one[1], default=(("", 0), 0))
+                    changed = [[c, n // each, n % each, v] for (c, n), v in api.versions.items()]
+                    print(json.dumps({"requests": api.requests, "newest": version, "changed": changed}), flush=True)
+        churning.cancel()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*map(int, sys.argv[1:4])))
