@@ -28,6 +28,7 @@ from tests.gateway import free_port
 
 TRIPS = 1000
 LAG_INTERVAL_S = 0.002
+LISTED_WITHIN_S = 300.0  # or never
 
 
 class Gateway:
@@ -36,12 +37,13 @@ class Gateway:
     def __init__(self, process: subprocess.Popen[str], url: str) -> None:
         self.process, self.url = process, url
 
-    def ask(self, word: str) -> Any:
+    def lag(self) -> tuple[float, float]:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.write(word + "\n")
+        self.process.stdin.write("lag\n")
         self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
+        longest, busiest = json.loads(self.process.stdout.readline())
+        return longest, busiest
 
     @property
     def cpu_s(self) -> float:
@@ -54,7 +56,11 @@ class Gateway:
 
 
 async def serve(config: str, relay_port: int, jvm_port: int) -> None:
-    """Run the gateway and a relay until stdin ends; answer "lag" with the longest wait since the last answer, in ms."""
+    """Run the gateway and a relay until stdin ends.
+
+    Each line is answered with the longest wait for the event loop since the last answer, and the most processor time
+    that it took meanwhile, in ms: on a busy machine the first one is longer.
+    """
     from datetime import UTC, datetime
 
     from noah.app import gateway
@@ -62,18 +68,18 @@ async def serve(config: str, relay_port: int, jvm_port: int) -> None:
     from noah.proxy.slot import Slot
     from noah.settings import read_settings
 
-    loop, longest = asyncio.get_running_loop(), 0.0
+    loop, longest, busiest = asyncio.get_running_loop(), 0.0, 0.0
 
     async def dial(protocol: Callable[[], asyncio.BufferedProtocol]) -> asyncio.Transport:
         transport, _ = await loop.create_connection(protocol, "127.0.0.1", jvm_port)
         return transport
 
     async def measure() -> None:
-        nonlocal longest
+        nonlocal longest, busiest
         while True:
-            due = loop.time() + LAG_INTERVAL_S
+            due, spent = loop.time() + LAG_INTERVAL_S, time.thread_time()
             await asyncio.sleep(LAG_INTERVAL_S)
-            longest = max(longest, loop.time() - due)
+            longest, busiest = max(longest, loop.time() - due), max(busiest, time.thread_time() - spent)
 
     slot = Slot(
         session_id="relay",
@@ -95,9 +101,22 @@ async def serve(config: str, relay_port: int, jvm_port: int) -> None:
         url = await stack.enter_async_context(gateway(read_settings(Path(config))))
         print(json.dumps(url), flush=True)
         while await lines.readline():
-            print(json.dumps(longest * 1000), flush=True)
-            longest = 0.0
+            print(json.dumps([longest * 1000, busiest * 1000]), flush=True)
+            longest = busiest = 0.0
         measuring.cancel()
+
+
+class Figures(dict[str, float]):
+    """Prints each figure when it is known."""
+
+    def __setitem__(self, name: str, value: float) -> None:
+        super().__setitem__(name, value)
+        print(f"{name:60} {value:10,.1f}", flush=True)
+
+    def hold(self, what: str, gateway: Gateway) -> None:
+        longest, busiest = gateway.lag()
+        self[f"{what}: longest wait for the loop, ms"] = longest
+        self[f"{what}: most processor time at once, ms"] = busiest
 
 
 class FakeApi:
@@ -148,7 +167,10 @@ class Bench:
         process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
 
         def end() -> None:
-            process.communicate(timeout=60)
+            try:
+                process.communicate(timeout=60)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
         stack.callback(end)
         assert process.stdout is not None
@@ -174,11 +196,11 @@ class Bench:
         async with self._http.get(f"{self.gateway.url}/api/v1/targets?limit=1") as answer:
             return int((await answer.json())["total"])
 
-    async def until_listed(self, count: int, figures: dict[str, float], what: str) -> None:
+    async def until_listed(self, count: int, figures: Figures, what: str) -> None:
         """Wait until *count* targets are there, and measure what others feel meanwhile."""
         gateway, began, first = self.gateway, time.monotonic(), None
         cpu, trips, waits = gateway.cpu_s, list[float](), list[float]()
-        gateway.ask("lag")
+        gateway.lag()
 
         async def relays() -> None:
             while True:
@@ -193,19 +215,20 @@ class Bench:
                 first = time.monotonic() - began
             if total >= count:
                 break
-            if time.monotonic() - began > 900:
-                raise SystemExit(f"only {total} of {count} targets are listed after 15 minutes")
+            if time.monotonic() - began > LISTED_WITHIN_S:
+                figures[f"{what}: not all listed, but"] = total
+                break
             await asyncio.sleep(0.1)
         figures[f"{what}: all listed, s"] = time.monotonic() - began
         figures[f"{what}: CPU, s"] = gateway.cpu_s - cpu
         figures[f"{what}: first targets, s"] = first or 0
-        figures[f"{what}: longest hold of the loop, ms"] = gateway.ask("lag")
+        figures.hold(what, gateway)
         figures[f"{what}: longest wait for a request, ms"] = max(waits) * 1000
         relaying.cancel()
-        figures[f"{what}: relay p99, median and worst of runs, ms"] = statistics.median(trips) if trips else -1
+        figures[f"{what}: relay p99, ms"] = statistics.median(trips) if trips else -1
         figures[f"{what}: relay p99, worst run, ms"] = max(trips, default=-1)
 
-    async def requests(self, figures: dict[str, float], what: str) -> None:
+    async def requests(self, figures: Figures, what: str) -> None:
         async with self._http.get(f"{self.gateway.url}/api/v1/targets?limit=100") as answer:
             page = await answer.json()
         one, after = page["items"][-1], page["continue"]
@@ -228,7 +251,7 @@ class Bench:
             "environment page, q": "/?q=app-1",
             "environment page, namespace": f"/?namespace={one['namespace']}",
         }
-        self.gateway.ask("lag")
+        self.gateway.lag()
         for name, path in paths.items():
             took = []
             for _ in range(self._options.requests):
@@ -241,20 +264,20 @@ class Bench:
             took.sort()
             figures[f"{what}: {name}, p50 ms"] = statistics.median(took)
             figures[f"{what}: {name}, p99 ms"] = took[int(len(took) * 0.99) - 1]
-        figures[f"{what}: longest hold of the loop, ms"] = self.gateway.ask("lag")
+        figures.hold(what, self.gateway)
 
-    async def churn(self, figures: dict[str, float], rate: int, seconds: float) -> None:
+    async def churn(self, figures: Figures, rate: int, seconds: float) -> None:
         """Let pods change, compare what is listed with what there is, and see that memory stays."""
         assert self.api is not None
         gateway, before, cpu = self.gateway, self.gateway.memory_mib(), self.gateway.cpu_s
-        gateway.ask("lag")
+        gateway.lag()
         self.api.say(f"churn {rate}")
         ends, trips = time.monotonic() + seconds, list[float]()
         while time.monotonic() < ends:
             trips.append(await self.trip())
             await asyncio.sleep(0.2)
         figures["churn: CPU, % of a core"] = 100 * (gateway.cpu_s - cpu) / seconds
-        figures["churn: longest hold of the loop, ms"] = gateway.ask("lag")
+        figures.hold("churn", gateway)
         figures["churn: relay p99, worst run, ms"] = max(trips)
         self.api.say("churn 0")
         await asyncio.sleep(1)
@@ -270,7 +293,7 @@ class Bench:
 
 
 async def run(options: argparse.Namespace, folder: Path) -> Mapping[str, float]:
-    figures: dict[str, float] = {}
+    figures = Figures()
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(aiohttp.ClientSession())
         bench = Bench(options, folder, http)
@@ -301,8 +324,8 @@ async def run(options: argparse.Namespace, folder: Path) -> Mapping[str, float]:
     return figures
 
 
-async def _misbehave(bench: Bench, api: FakeApi, count: int, figures: dict[str, float]) -> None:
-    """List from an API that refuses a fifth with 429, drops each watch after 5 s, and lets none be resumed for a while."""
+async def _misbehave(bench: Bench, api: FakeApi, count: int, figures: Figures) -> None:
+    """List from an API that refuses a fifth with 429 and drops each watch after 5 s; in the end none can be resumed."""
     async with AsyncExitStack() as stack:
         before = api.counts()["requests"]
         api.say("busy 0.2")
@@ -324,7 +347,7 @@ async def _misbehave(bench: Bench, api: FakeApi, count: int, figures: dict[str, 
         figures["410 always: lists per minute and cluster"] = (
             2 * (gone["list"] - after["list"]) / bench._options.clusters
         )
-        figures["410 always: longest hold of the loop, ms"] = bench.gateway.ask("lag")
+        figures.hold("410 always", bench.gateway)
 
 
 def main() -> None:
@@ -346,8 +369,6 @@ def main() -> None:
     build_load()
     with tempfile.TemporaryDirectory() as folder:
         figures = asyncio.run(run(options, Path(folder)))
-    for name, value in figures.items():
-        print(f"{name:60} {value:10,.1f}")
     options.json.write_text(json.dumps(figures, indent=2))
 
 

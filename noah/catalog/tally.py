@@ -1,45 +1,84 @@
 """How many targets there are of something, and in which state: kept per change, so that no listing has to count."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+
+import msgspec
 
 from noah.catalog.target_info import UNKNOWN, TargetInfo
 
 
-@dataclass(slots=True)
-class Tally:
+class Tally(msgspec.Struct, gc=False):
     targets: int = 0
     ready: int = 0
     unknown: int = 0  # hosts that were not asked yet
     known_ready: int = 0  # ready, and asked
-    kinds: Counter[str] = field(default_factory=Counter)
-    versions: Counter[str] = field(default_factory=Counter)
+    # Almost all have one kind and one version: those are counted by targets, without a mapping.
+    _kinds: str | Counter[str] | None = None
+    _versions: str | Counter[str] | None = None
+    _with_version: int = 0
+
+    @property
+    def kinds(self) -> Counter[str]:
+        return _counter(self._kinds, self.targets)
+
+    @property
+    def versions(self) -> Counter[str]:
+        return _counter(self._versions, self._with_version)
 
     def add(self, info: TargetInfo) -> None:
-        self.targets += 1
-        self.ready += info.ready
-        self.unknown += info.phase == UNKNOWN
-        self.known_ready += info.ready and info.phase != UNKNOWN
-        self.kinds[info.target.kind] += 1
+        self._kinds = _counted_up(self._kinds, self.targets, info.kind, 1)
+        self._count(info, 1)
         if info.version:
-            self.versions[info.version] += 1
+            self._versions = _counted_up(self._versions, self._with_version, info.version, 1)
+            self._with_version += 1
 
     def remove(self, info: TargetInfo) -> None:
-        self.targets -= 1
-        self.ready -= info.ready
-        self.unknown -= info.phase == UNKNOWN
-        self.known_ready -= info.ready and info.phase != UNKNOWN
-        count_down(self.kinds, info.target.kind)
+        self._count(info, -1)
+        self._kinds = _counted_down(self._kinds, self.targets, info.kind)
         if info.version:
-            count_down(self.versions, info.version)
+            self._with_version -= 1
+            self._versions = _counted_down(self._versions, self._with_version, info.version)
 
     def merge(self, other: "Tally") -> None:
-        self.targets += other.targets
+        for kind, count in other.kinds.items():
+            self._kinds = _counted_up(self._kinds, self.targets, kind, count)
+            self.targets += count
+        for version, count in other.versions.items():
+            self._versions = _counted_up(self._versions, self._with_version, version, count)
+            self._with_version += count
         self.ready += other.ready
         self.unknown += other.unknown
         self.known_ready += other.known_ready
-        self.kinds.update(other.kinds)
-        self.versions.update(other.versions)
+
+    def _count(self, info: TargetInfo, by: int) -> None:
+        self.targets += by
+        self.ready += by if info.ready else 0
+        if info.phase == UNKNOWN:
+            self.unknown += by
+        elif info.ready:
+            self.known_ready += by
+
+
+def _counter(counted: str | Counter[str] | None, total: int) -> Counter[str]:
+    if isinstance(counted, Counter):
+        return counted
+    return Counter() if counted is None or not total else Counter({counted: total})
+
+
+def _counted_up(counted: str | Counter[str] | None, total: int, key: str, by: int) -> str | Counter[str]:
+    if isinstance(counted, Counter):
+        counted[key] += by
+        return counted
+    if counted is None or not total or counted == key:
+        return key
+    return Counter({counted: total, key: by})
+
+
+def _counted_down(counted: str | Counter[str] | None, total: int, key: str) -> str | Counter[str] | None:
+    if isinstance(counted, Counter):
+        count_down(counted, key)
+        return counted
+    return counted if total else None
 
 
 def count_down(counter: Counter[str], key: str) -> None:

@@ -1,19 +1,22 @@
-"""What a listing shows of one target; made from what is in memory, never by asking the target."""
+"""What a listing shows of one target; made from what is in memory, never by asking the target.
+
+There may be a hundred thousand of them: they are compact, and the garbage collector does not look through them.
+"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
+from typing import NamedTuple
 
-from noah.core.session.rights import area_of, namespace_area
-from noah.core.session.target import PodTarget, Target
+import msgspec
+
+from noah.core.session.rights import namespace_area
+from noah.core.session.target import HostTarget, LocalTarget, PodTarget, Target
 
 END = "\0"  # of an app's name in a key; sorts before all that names are made of, so an app's targets stay together
 UNKNOWN = "Unknown"  # the phase of an app on a host that was not asked yet
 
 
-@dataclass(frozen=True)
-class AppPlace:
+class AppPlace(NamedTuple):
     """An app in one namespace of one cluster, or on hosts: what a listing of apps has a row for."""
 
     app: str
@@ -21,24 +24,34 @@ class AppPlace:
     namespace: str | None
     kind: str
 
-    @cached_property
+    @property
+    def key(self) -> str:
+        return END.join((self.app, self.cluster or "", self.namespace or "", self.kind))
+
+    @classmethod
+    def of_key(cls, key: str) -> "AppPlace":
+        app, cluster, namespace, kind = key.rsplit(END, 3)
+        return cls(app, cluster or None, namespace or None, kind)
+
+    @property
     def area(self) -> str | None:
         """Return the area of all of its targets; hosts are areas each."""
         if self.cluster is None or self.namespace is None:
             return None
         return namespace_area(self.cluster, self.namespace)
 
-    @cached_property
-    def key(self) -> str:
-        return END.join((self.app, self.cluster or "", self.namespace or "", self.kind))
+    @property
+    def prefix(self) -> str:
+        """Return how the keys of its targets begin."""
+        where = f"{self.cluster}/{self.namespace}/" if self.cluster is not None else ""
+        return f"{self.app}{END}{self.kind}/{where}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class TargetInfo:
-    target: Target
+class TargetInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    name: str  # str() of its target
     app: str
     workload: str | None = None
-    labels: Mapping[str, str] = field(default_factory=dict)
+    label_text: str = END  # see label_text()
     ready: bool
     phase: str  # "Running", "Pending", "CrashLoopBackOff": what `kubectl get pods` would say
     restarts: int = 0
@@ -47,22 +60,46 @@ class TargetInfo:
     checkurl: str | None = None
     needs_restart: str | None = None  # what to confirm before it is debugged, in one sentence; from resolve() only
 
-    @cached_property
-    def name(self) -> str:
-        return str(self.target)
+    @property
+    def target(self) -> Target:
+        match self.name.split("/"):
+            case ["pod", cluster, namespace, pod, container]:
+                return PodTarget(cluster, namespace, pod, container)
+            case ["host", host, app]:
+                return HostTarget(host, app)
+            case [_, name]:
+                return LocalTarget(name)
+        raise ValueError(self.name)
 
-    @cached_property
+    @property
+    def kind(self) -> str:
+        return self.name.partition("/")[0]
+
+    @property
     def area(self) -> str:
-        return area_of(self.target)
+        return area_of_name(self.name)
 
-    @cached_property
+    @property
     def key(self) -> str:
         """Sorts targets by app, then by name."""
         return f"{self.app}{END}{self.name}"
 
-    @cached_property
+    @property
     def place(self) -> AppPlace:
-        match self.target:
-            case PodTarget(cluster=cluster, namespace=namespace):
-                return AppPlace(self.app, cluster, namespace, self.target.kind)
-        return AppPlace(self.app, None, None, self.target.kind)
+        kind, *parts = self.name.split("/")
+        return AppPlace(self.app, parts[0], parts[1], kind) if kind == "pod" else AppPlace(self.app, None, None, kind)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        pairs = (one.partition("=") for one in self.label_text.split(END)[1:-1])
+        return {key: value for key, _, value in pairs}
+
+
+def area_of_name(name: str) -> str:
+    """Return the area of the target that is called so."""
+    return name.rsplit("/", 2)[0] if name.startswith("pod/") else name
+
+
+def label_text(labels: Mapping[str, str]) -> str:
+    """Return labels as a text in which a label is found by one look, and that takes half of a mapping's memory."""
+    return END.join(("", *(f"{key}={value}" for key, value in labels.items()), ""))

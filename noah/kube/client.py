@@ -19,7 +19,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from noah.core.session.rights import KnownAs
-from noah.errors import Unavailable
+from noah.errors import NoahError, Unavailable
 from noah.kube import bounded_json
 from noah.kube.access import FRESH_S, LOAD_TIMEOUT_S, Access, Way
 from noah.kube.bounded_json import TooLarge
@@ -74,6 +74,29 @@ class Client:
         timeout: float = DEADLINE,
     ) -> dict[str, Any]:
         """The answer's JSON; {} when there is none. Raises TooLarge for more than what is read at once."""
+        got = await self.read(method, path, params=params, body=body, content_type=content_type, timeout=timeout)
+        asked = Asked.by(self.name, method, path, params)
+        try:
+            parsed = bounded_json.parse(got or b"{}")
+        except TooLarge as e:
+            raise self._too_large(asked, e, got) from None
+        except ValueError:
+            parsed = None
+        if not isinstance(parsed, dict):
+            raise Unavailable(f'Cluster "{self.name}" answers {asked} with something that is not a JSON object.')
+        return parsed
+
+    async def read(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+        timeout: float = DEADLINE,
+    ) -> bytes:
+        """Return the answer as it came. Raises TooLarge for more than what is read at once."""
         asked = Asked.by(self.name, method, path, params)
         data = None if body is None else json.dumps(body).encode()
         headers = {} if body is None else {"Content-Type": content_type}
@@ -82,16 +105,13 @@ class Client:
             async with answer:
                 got = await _read(answer)
         if answer.status >= 400:
-            raise refused(asked, answer.status, got[:LONGEST_REFUSAL])
-        try:
-            parsed = bounded_json.parse(got or b"{}")
-        except TooLarge as e:
-            raise TooLarge(f'Cluster "{self.name}" answers {asked} with too much. {e.sentence}', got) from None
-        except ValueError:
-            parsed = None
-        if not isinstance(parsed, dict):
-            raise Unavailable(f'Cluster "{self.name}" answers {asked} with something that is not a JSON object.')
-        return parsed
+            raise _refused(asked, answer, got)
+        if len(got) > bounded_json.LONGEST:
+            raise self._too_large(asked, TooLarge(f"It sent more than {bounded_json.LONGEST >> 20} MiB at once."), got)
+        return got
+
+    def _too_large(self, asked: Asked, error: TooLarge, beginning: bytes) -> TooLarge:
+        return TooLarge(f'Cluster "{self.name}" answers {asked} with too much. {error.sentence}', beginning)
 
     @contextlib.asynccontextmanager
     async def stream(self, path: str, params: Mapping[str, str]) -> AsyncIterator[aiohttp.StreamReader]:
@@ -102,7 +122,7 @@ class Client:
         try:
             if answer.status >= 400:
                 async with self._within(DEADLINE):
-                    raise refused(asked, answer.status, (await _read(answer))[:LONGEST_REFUSAL])
+                    raise _refused(asked, answer, await _read(answer))
             with self._translated():
                 yield answer.content
         finally:
@@ -198,6 +218,10 @@ class Client:
             raise
         except (aiohttp.ClientError, OSError) as e:
             raise Unavailable(f'Cluster "{self.name}" does not answer: {_say(e)}.') from None
+
+
+def _refused(asked: Asked, answer: aiohttp.ClientResponse, body: bytes) -> NoahError:
+    return refused(asked, answer.status, body[:LONGEST_REFUSAL], retry_after=answer.headers.get("Retry-After"))
 
 
 async def _read(answer: aiohttp.ClientResponse) -> bytes:

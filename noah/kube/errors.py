@@ -21,6 +21,12 @@ class ExecCut(Unavailable):
     """The exec stream ended without a status: how the command ended is unknown."""
 
 
+class TooBusy(Unavailable):
+    """The API server asks to be left alone for some seconds (429, and 503 with a Retry-After)."""
+
+    retry_after_s = 0.0
+
+
 class TooOld(NoahError):
     """The resource version is no longer kept by the API server: list again."""
 
@@ -66,8 +72,11 @@ class Asked:
         return f"{self.verb} {self.resource} in {self.where}"
 
 
-def refused(asked: Asked, status: int, body: bytes) -> NoahError:
-    """Return the error for an HTTP status of 400 or more."""
+LONGEST_RETRY_AFTER_S = 60.0
+
+
+def refused(asked: Asked, status: int, body: bytes, *, retry_after: str | None = None) -> NoahError:
+    """Return the error for an HTTP status of 400 or more; *retry_after* is the header, if there was one."""
     message = message_of(body) or f"HTTP {status}"
     match status:
         case 401:
@@ -86,7 +95,13 @@ def refused(asked: Asked, status: int, body: bytes) -> NoahError:
         case 400 | 422:
             return BadInput(f"{_capital(message)} ({asked}).")
         case _:
-            return Unavailable(f'Cluster "{asked.cluster}" answers {status} to {asked}: {message}.')
+            sentence = f'Cluster "{asked.cluster}" answers {status} to {asked}: {message}.'
+            if status != 429 and not retry_after:
+                return Unavailable(sentence)
+            error = TooBusy(sentence)
+            if retry_after and retry_after.isascii() and retry_after.isdigit():  # it may also be a date
+                error.retry_after_s = min(float(retry_after[:9]), LONGEST_RETRY_AFTER_S)
+            return error
 
 
 def message_of(body: bytes) -> str:

@@ -6,13 +6,16 @@ They are listed and watched once, however many follow them, and as long as someb
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
+import msgspec
+
 from noah.errors import NoahError, Unavailable
+from noah.kube.bounded_json import parse
 from noah.kube.client import Client
-from noah.kube.watch import Change, Listed, Pace, Removed, Updated, Watch
+from noah.kube.watch import Change, Key, Listed, Pace, Removed, Updated, Watch
 
 log = logging.getLogger(__name__)
 
@@ -74,8 +77,11 @@ class EventLog:
                     del self._followed[what]
 
 
-def _kept(event: dict[str, Any]) -> dict[str, Any]:
+def _read(text: bytes | msgspec.Raw) -> dict[str, Any]:
     """Return what is asked about of an event: an API server takes messages of 1 KiB, and others may not."""
+    event = parse(bytes(text))
+    if not isinstance(event, dict) or not isinstance(event.get("metadata"), dict):
+        raise ValueError("it is not an event")
     kept = {key: value for key, value in event.items() if key in _EVENT}
     kept["metadata"] = {key: value for key, value in event["metadata"].items() if key in _METADATA}
     kept |= {key: str(kept[key])[:LONGEST_MESSAGE] for key in ("message", "note") if key in kept}
@@ -111,7 +117,7 @@ class _Followed:
             selected={"fieldSelector": f"reason={reason}"} if reason else {},
             pace=pace,
             waits_for=Unavailable,
-            keep=_kept,
+            read=_read,
         )
 
     async def run(self) -> None:
@@ -124,19 +130,19 @@ class _Followed:
 
     def _change(self, change: Change) -> Iterator[None] | None:
         match change:
-            case Listed(listed):
-                return self._take_all(listed)
             case Updated(event):
                 self._put(event)
             case Removed(event):
                 self.events.pop(event["metadata"]["uid"], None)
+            case Listed(keys):
+                return self._keep_only(keys)
         return None
 
-    def _take_all(self, listed: Sequence[Event]) -> Iterator[None]:
-        for event in listed:
-            self._put(event)
+    def _keep_only(self, keys: Collection[Key]) -> Iterator[None]:
+        for uid, event in list(self.events.items()):
+            if (event["metadata"].get("namespace"), event["metadata"]["name"]) not in keys:
+                self.events.pop(uid, None)
             yield
-        self.events = {event["metadata"]["uid"]: event for event in listed[-MOST_KEPT:]}
 
     def _put(self, event: Event) -> None:
         known = self.events.get(event["metadata"]["uid"])

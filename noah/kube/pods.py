@@ -1,73 +1,107 @@
-"""The pods of a cluster as they are held in memory: trimmed, indexed, each change published to subscribers."""
+"""The pods of a cluster as they are held in memory: what the gateway asks about, indexed, each change published.
+
+A pod is read from JSON straight into what is kept of it, and is held as bytes, which take a tenth of the memory. What
+the pods of a workload have in common, all but the node of their spec, is held once.
+"""
 
 import logging
 import sys
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from itertools import islice
 from typing import Any, Literal
+from weakref import WeakValueDictionary
+
+import msgspec
+from typing_extensions import TypedDict
 
 from noah.core.agent import tells_of_agent
+from noah.core.pods import workload_of
 from noah.errors import Unavailable
 
 log = logging.getLogger(__name__)
 
-Pod = dict[str, Any]  # a v1.Pod as JSON, trimmed; shared, so never changed
+Pod = dict[str, Any]  # a v1.Pod as JSON, trimmed; the subscribers to a change share it, so it is never changed
 Kind = Literal["added", "modified", "deleted"]
 Callback = Callable[[Pod, Kind], None]
 
+
+# ruff: noqa: UP013 - as classes, their fields would pass for variables that nobody uses
 # What the gateway asks about; the rest is most of a pod's bytes, and some of it is nobody's business.
-_POD = {"metadata", "spec", "status"}
-_METADATA = {
-    "name",
-    "namespace",
-    "uid",
-    "labels",
-    "annotations",
-    "ownerReferences",
-    "creationTimestamp",
-    "deletionTimestamp",
-    "resourceVersion",
-}
-_SPEC = {
-    "containers",
-    "initContainers",
-    "ephemeralContainers",
-    "nodeName",
-    "shareProcessNamespace",
-    "hostNetwork",
-    "hostPID",
-    "securityContext",
-    "restartPolicy",
-    "serviceAccountName",
-    "terminationGracePeriodSeconds",
-}
-_CONTAINER = {
-    "name",
-    "image",
-    "command",
-    "args",
-    "env",
-    "ports",
-    "livenessProbe",
-    "readinessProbe",
-    "startupProbe",
-    "securityContext",
-    "restartPolicy",  # Always: a native sidecar
-}
-_STATUS = {
-    "phase",
-    "reason",
-    "message",
-    "conditions",
-    "containerStatuses",
-    "initContainerStatuses",
-    "podIP",
-    "hostIP",
-    "startTime",
-}
-_OF_A_CONTAINER = {"name", "ready", "started", "restartCount", "state", "lastState", "containerID"}
-_CONDITION = {"type", "status", "reason", "message"}
+_Text = str | None
+_Owner = TypedDict("_Owner", {"kind": str, "name": str, "uid": _Text, "controller": Any}, total=False)
+_Metadata = TypedDict(
+    "_Metadata",
+    {
+        "name": str,
+        "namespace": str,
+        "uid": _Text,
+        "labels": dict[str, str] | None,
+        "annotations": dict[str, str] | None,
+        "ownerReferences": list[_Owner] | None,
+        "creationTimestamp": _Text,
+        "deletionTimestamp": _Text,
+        "resourceVersion": _Text,
+    },
+    total=False,
+)
+_Variable = TypedDict("_Variable", {"name": str, "value": _Text, "valueFrom": Any}, total=False)
+_Container = TypedDict(
+    "_Container",
+    {
+        "name": str,
+        "image": _Text,
+        "command": list[str] | None,
+        "args": list[str] | None,
+        "env": list[_Variable] | None,
+        "ports": list[Any] | None,
+        "livenessProbe": Any,
+        "readinessProbe": Any,
+        "startupProbe": Any,
+        "securityContext": Any,
+        "restartPolicy": _Text,  # Always: a native sidecar
+        "targetContainerName": _Text,  # of an ephemeral container
+    },
+    total=False,
+)
+_Spec = TypedDict(
+    "_Spec",
+    {
+        "containers": list[_Container],
+        "initContainers": list[_Container] | None,
+        "ephemeralContainers": list[_Container] | None,
+        "nodeName": _Text,
+        "shareProcessNamespace": Any,
+        "hostNetwork": Any,
+        "hostPID": Any,
+        "securityContext": Any,
+        "restartPolicy": _Text,
+        "serviceAccountName": _Text,
+        "terminationGracePeriodSeconds": Any,
+    },
+    total=False,
+)
+_OfAContainer = TypedDict(
+    "_OfAContainer",
+    {"name": str, "ready": bool, "started": Any, "restartCount": int, "state": Any, "lastState": Any},
+    total=False,
+)
+_Condition = TypedDict("_Condition", {"type": str, "status": str, "reason": _Text, "message": _Text}, total=False)
+_Status = TypedDict(
+    "_Status",
+    {
+        "phase": _Text,
+        "reason": _Text,
+        "message": _Text,
+        "conditions": list[_Condition] | None,
+        "containerStatuses": list[_OfAContainer] | None,
+        "initContainerStatuses": list[_OfAContainer] | None,
+        "ephemeralContainerStatuses": list[_OfAContainer] | None,
+        "podIP": _Text,
+    },
+    total=False,
+)
+_Pod = TypedDict("_Pod", {"metadata": _Metadata, "spec": _Spec, "status": _Status}, total=False)
+
 # Of annotations only ours and those that name the container and its port: one may hold the whole pod once more.
 _ANNOTATIONS = ("debug.", "kubectl.kubernetes.io/default-container")
 # Anybody who may make a pod chooses how long these are. What is cut away is asked about by nobody: reading a pod must
@@ -77,11 +111,38 @@ MOST_ITEMS = 200  # of any other list or mapping
 MOST_WORDS = 1000  # of a list of strings: a command
 MOST_VARIABLES = 1000  # of a container, that are looked at
 MOST_PODS = 200_000  # of a cluster; Kubernetes supports 150,000
+SMALL = 32 << 10  # bytes of JSON; what is smaller is not looked through for what is too long
+
+_DECODER = msgspec.json.Decoder(_Pod)
+_unpack = msgspec.msgpack.decode
+
+
+class _Shared:
+    """Bytes that several pods have in common."""
+
+    __slots__ = ("__weakref__", "packed")
+
+    def __init__(self, packed: bytes) -> None:
+        self.packed = packed
+
+
+class _Held(msgspec.Struct, frozen=True, gc=False):
+    spec: _Shared  # but for the node
+    conditions: _Shared
+    rest: bytes
+    workload: str | None
+
+    def pod(self) -> Pod:
+        pod: Pod = _unpack(self.rest)
+        pod["spec"] |= _unpack(self.spec.packed)
+        pod["status"] |= _unpack(self.conditions.packed)
+        return pod
 
 
 class PodIndex:
     def __init__(self) -> None:
-        self._by_namespace: dict[str, dict[str, Pod]] = defaultdict(dict)
+        self._by_namespace: dict[str, dict[str, _Held]] = {}
+        self._shared: WeakValueDictionary[bytes, _Shared] = WeakValueDictionary()
         self._callbacks: dict[object, Callback] = {}
         self._count = 0
 
@@ -89,14 +150,19 @@ class PodIndex:
         return self._count
 
     def __iter__(self) -> Iterator[Pod]:
-        for pods in list(self._by_namespace.values()):
-            yield from list(pods.values())
+        for held in list(self._by_namespace.values()):
+            for one in list(held.values()):
+                yield one.pod()
 
     def get(self, namespace: str, name: str) -> Pod | None:
-        return self._by_namespace.get(namespace, {}).get(name)
+        held = self._by_namespace.get(namespace, {}).get(name)
+        return None if held is None else held.pod()
 
-    def in_namespace(self, namespace: str) -> Iterable[Pod]:
-        return list(self._by_namespace.get(namespace, {}).values())
+    def in_namespace(self, namespace: str, workload: str | None = None) -> Iterator[Pod]:
+        """Yield the pods of a namespace, or those of one workload in it ("Deployment/shop")."""
+        for one in list(self._by_namespace.get(namespace, {}).values()):
+            if workload is None or one.workload == workload:
+                yield one.pod()
 
     def subscribe(self, callback: Callback) -> Callable[[], None]:
         """Call *callback* with every change until the function that is returned is called."""
@@ -107,17 +173,20 @@ class PodIndex:
     def put(self, pod: Pod) -> None:
         """Hold a pod as a list or a watch shows it, already trimmed. Raises Unavailable if there are too many."""
         namespace, name = key_of(pod)
-        before = self._by_namespace[namespace].get(name)
+        namespace = sys.intern(namespace)
+        before = self._by_namespace.get(namespace, {}).get(name)
         if before is None and self._count >= MOST_PODS:
             raise Unavailable(f"The cluster has more than {MOST_PODS} pods: choose some by namespaces or a selector.")
-        if before is not None and _version(before) == _version(pod):
-            return
-        if before is not None and _uid(before) != _uid(pod):
-            # The watch was away while one pod was deleted and its namesake was made.
-            self.remove(before)
-            before = None
+        held = self._packed(pod)
+        if before is not None:
+            if before.rest == held.rest and before.spec is held.spec and before.conditions is held.conditions:
+                return
+            if _uid(before.pod()) != _uid(pod):
+                # The watch was away while one pod was deleted and its namesake was made.
+                self.remove(before.pod())
+                before = None
         self._count += before is None
-        self._by_namespace[namespace][name] = pod
+        self._by_namespace.setdefault(namespace, {})[name] = held
         self._publish(pod, "modified" if before else "added")
 
     def remove(self, pod: Pod) -> None:
@@ -130,17 +199,36 @@ class PodIndex:
             del self._by_namespace[namespace]
         self._publish(pod, "deleted")
 
-    def replace(self, namespace: str | None, listed: Collection[Pod]) -> Iterator[None]:
-        """Publish the differences to *listed*, which is all that there is in *namespace*, or everywhere; yield between
-        pods, where others may have a turn."""
-        there = {key_of(pod) for pod in listed}
-        held = self if namespace is None else self.in_namespace(namespace)
-        for pod in [pod for pod in held if key_of(pod) not in there]:
-            self.remove(pod)
-            yield
-        for pod in listed:
-            self.put(pod)
-            yield
+    def keep_only(self, namespace: str | None, listed: Collection[tuple[str | None, str]]) -> Iterator[None]:
+        """Remove what is not *listed*, which is all that there is in *namespace*, or everywhere; yield between pods,
+        where others may have a turn."""
+        for space in list(self._by_namespace) if namespace is None else [namespace]:
+            for name, held in list(self._by_namespace.get(space, {}).items()):
+                if (space, name) not in listed:
+                    self.remove(held.pod())
+                yield
+
+    def _packed(self, pod: Pod) -> _Held:
+        spec, status = pod.get("spec") or {}, pod.get("status") or {}
+        return _Held(
+            spec=self._share({key: value for key, value in spec.items() if key != "nodeName"}),
+            conditions=self._share({key: value for key, value in status.items() if key == "conditions"}),
+            rest=_pack(
+                {
+                    "metadata": pod["metadata"],
+                    "spec": {key: value for key, value in spec.items() if key == "nodeName"},
+                    "status": {key: value for key, value in status.items() if key != "conditions"},
+                }
+            ),
+            workload=workload_of(pod),
+        )
+
+    def _share(self, tree: dict[str, Any]) -> _Shared:
+        packed = _pack(tree)
+        shared = self._shared.get(packed)
+        if shared is None:
+            shared = self._shared[packed] = _Shared(packed)
+        return shared
 
     def _publish(self, pod: Pod, kind: Kind) -> None:
         for callback in list(self._callbacks.values()):
@@ -154,51 +242,50 @@ def key_of(pod: Pod) -> tuple[str, str]:
     return pod["metadata"]["namespace"], pod["metadata"]["name"]
 
 
-def trimmed(pod: Pod) -> Pod:
-    """Return what is kept of a pod; strings that thousands of pods have in common are stored once."""
-    kept = _only(_POD, pod)
-    spec, status = kept.get("spec", {}), kept.get("status", {})
-    kept["metadata"] = metadata = _only(_METADATA, kept["metadata"])
-    if "annotations" in metadata:
-        annotations = metadata["annotations"] or {}
-        metadata["annotations"] = {k: text for k, text in annotations.items() if k.startswith(_ANNOTATIONS)}
-    kept["spec"] = spec = _only(_SPEC, spec)
-    kept["status"] = status = _only(_STATUS, status)
-    for kind in ("containers", "initContainers", "ephemeralContainers"):
-        if kind in spec:
-            spec[kind] = [_container(one) for one in spec[kind][:MOST_CONTAINERS]]
-    for kind in ("containerStatuses", "initContainerStatuses"):
-        if kind in status:
-            status[kind] = [_only(_OF_A_CONTAINER, one) for one in status[kind][:MOST_CONTAINERS]]
-    if "conditions" in status:
-        status["conditions"] = [_only(_CONDITION, one) for one in status["conditions"][:MOST_ITEMS]]
-    shared: Pod = _shared(kept)
-    return shared
-
-
-def _container(container: dict[str, Any]) -> dict[str, Any]:
-    kept = _only(_CONTAINER, container)
-    if "env" in kept:
-        # JAVA_TOOL_OPTIONS, CATALINA_OPTS and the like: where a debug agent is asked for. The others may be secrets.
-        kept["env"] = [one for one in kept["env"][:MOST_VARIABLES] if tells_of_agent(one["name"])]
+def read_pod(text: bytes | msgspec.Raw) -> Pod:
+    """Return what is kept of a pod in JSON. Raises ValueError if it is not one."""
+    try:
+        pod: Any = _DECODER.decode(text)
+        metadata, spec, status = pod["metadata"], pod.setdefault("spec", {}), pod.setdefault("status", {})
+        spec.setdefault("containers", [])
+        if annotations := metadata.get("annotations"):
+            metadata["annotations"] = {k: text for k, text in annotations.items() if k.startswith(_ANNOTATIONS)}
+        for kind in ("containers", "initContainers", "ephemeralContainers"):
+            if spec.get(kind):
+                spec[kind] = spec[kind][:MOST_CONTAINERS]
+                for one in spec[kind]:
+                    if env := one.get("env"):
+                        one["env"] = [variable for variable in env[:MOST_VARIABLES] if _is_kept(variable["name"])]
+        for kind in ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"):
+            if status.get(kind):
+                status[kind] = status[kind][:MOST_CONTAINERS]
+        key_of(pod)
+    except (msgspec.MsgspecError, RecursionError, LookupError, AttributeError, TypeError) as e:
+        raise ValueError(f"it cannot be read as a pod: {e}") from None
+    kept: Pod = pod if len(memoryview(text)) <= SMALL else _bounded(pod)
     return kept
 
 
-def _only(keys: set[str], tree: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in tree.items() if key in keys}
+def _pack(tree: Any) -> bytes:
+    # The encoder's bytes keep the memory of the buffer that they grew in: half as much again.
+    return bytes(memoryview(msgspec.msgpack.encode(tree)))
 
 
-def _shared(value: Any) -> Any:
+def _is_kept(variable: str) -> bool:
+    """JAVA_TOOL_OPTIONS, CATALINA_OPTS and the like, by which a debug agent is asked for; and what inject puts in.
+
+    The others may be secrets.
+    """
+    return tells_of_agent(variable) or variable.startswith("NOAH_")
+
+
+def _bounded(value: Any) -> Any:
     if isinstance(value, dict):
-        return {sys.intern(key): _shared(one) for key, one in islice(value.items(), MOST_ITEMS)}
+        return {key: _bounded(one) for key, one in islice(value.items(), MOST_ITEMS)}
     if isinstance(value, list):
         is_text = bool(value) and isinstance(value[0], str)
-        return [_shared(one) for one in value[: MOST_WORDS if is_text else MOST_ITEMS]]
-    return sys.intern(value) if isinstance(value, str) else value
-
-
-def _version(pod: Pod) -> Any:
-    return pod["metadata"].get("resourceVersion")
+        return [_bounded(one) for one in value[: MOST_WORDS if is_text else MOST_ITEMS]]
+    return value
 
 
 def _uid(pod: Pod) -> Any:

@@ -1,46 +1,44 @@
 """One list and watch of one collection: lists it in pages, watches from there, and begins again when the watch ends.
 
 A watch may stop silently, may be too old to resume (410: list again), may be refused for an hour. Each costs time and
-no change: after a list the taker gets all that there is, and finds the differences itself.
+no change: a list hands on all that there is, page by page, and in the end what it was, so that the rest can be removed.
+
+An object is read and handed on in less than a millisecond, and everybody else has turns in between.
 """
 
 import asyncio
-import json
 import logging
 import math
 import random
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from noah.backoff import Backoff
 from noah.errors import NoahError, Unavailable
 from noah.kube.bounded_json import TooLarge, parse
 from noah.kube.client import Client, within
-from noah.kube.errors import Asked, TooOld, refused
+from noah.kube.errors import Asked, TooBusy, TooOld, refused
 from noah.kube.lines import lines_of
+from noah.turns import TURN_S, in_turns
 
 log = logging.getLogger(__name__)
 
 LIST_TIMEOUT_S = 60.0  # for one page
 MOST_OBJECTS = 200_000  # of a list; Kubernetes supports 150,000 pods
+MOST_EMPTY_PAGES = 3  # one after another
 _METADATA = re.compile(rb'"metadata":\s*({[^{}]{0,8192}})')  # of a list, which stands before its items
-BREATH_S = 0.01  # of work, after which everybody else has a turn
 
 Object = dict[str, Any]  # as JSON
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """All objects of the collection."""
-
-    objects: list[Object]
+Key = tuple[str | None, str]  # an object's namespace and name
 
 
 @dataclass(frozen=True, slots=True)
 class Updated:
-    """An object was added or modified."""
+    """An object was listed, added or modified."""
 
     object: Object
 
@@ -50,8 +48,35 @@ class Removed:
     object: Object
 
 
-Change = Listed | Updated | Removed
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """The list is complete: each object that there is has been handed on, and had one of these keys."""
+
+    keys: Collection[Key]
+
+
+Change = Updated | Removed | Listed
 Take = Callable[[Change], Iterator[None] | None]
+
+
+class _ListMetadata(msgspec.Struct):
+    resource_version: str = msgspec.field(name="resourceVersion", default="")
+    after: str = msgspec.field(name="continue", default="")
+
+
+class _Page(msgspec.Struct):
+    metadata: _ListMetadata
+    items: list[msgspec.Raw] | None = None
+
+
+class _Event(msgspec.Struct):
+    type: str
+    object: msgspec.Raw
+
+
+_PAGE = msgspec.json.Decoder(_Page)
+_LIST_METADATA = msgspec.json.Decoder(_ListMetadata)
+_EVENT = msgspec.json.Decoder(_Event)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,10 +100,11 @@ class Watch:
         page_size: int,
         selected: Mapping[str, str],
         pace: Pace,
-        keep: Callable[[Object], Object] = lambda whole: whole,
+        read: Callable[[bytes | msgspec.Raw], Object],
         waits_for: type[NoahError] = NoahError,
     ) -> None:
-        """*selected* holds the query's selectors; *keep* returns what is handed on of an object.
+        """*selected* holds the query's selectors; *read* returns what is handed on of an object in JSON, or raises
+        ValueError.
 
         run() waits until an error of type *waits_for* is over, and raises any other NoahError.
         """
@@ -90,9 +116,12 @@ class Watch:
         self._page_size = page_size
         self._selected = dict(selected)
         self._pace = pace
-        self._keep = keep
+        self._read = read
         self._waits_for = waits_for
         self._backoff = Backoff(first_s=pace.first_wait, longest_s=pace.longest_wait)
+        # A page that comes must not shorten the pause after a watch that fails at once.
+        self._page_backoff = Backoff(first_s=pace.first_wait, longest_s=pace.longest_wait)
+        self._asked_to_wait_s = 0.0  # by the server
         self._version: str | None = None  # where the next watch begins; None: list first
 
     async def run(self, take: Take) -> None:
@@ -100,17 +129,14 @@ class Watch:
         have a turn. An exception in *take* is logged, and the collection is listed again."""
         while True:
             if not await self._once(take):
-                await asyncio.sleep(self._backoff.next_s())
+                await self._wait(self._backoff)
 
     async def _once(self, take: Take) -> bool:
         """Return whether it ended as watches do: when the server's time was over."""
         began = _now()
         try:
             if self._version is None:
-                listed, version = await self._list()
-                await _with_breaths(take(Listed(listed)) or ())
-                self._version = version
-                self._heard()
+                self._version = await self._list(take)
             await self._watch(self._version, take)
         except TooOld:
             log.info("%s: the watch is too old to resume; listing again", self.name)
@@ -118,10 +144,10 @@ class Watch:
         except NoahError as e:
             if not isinstance(e, self._waits_for):
                 raise
-            self._in_trouble(e.sentence)
+            self._in_trouble(e)
         except Exception:  # the task's outermost loop
             log.exception("%s: the watch failed", self.name)
-            self._in_trouble("The watch failed; the gateway's log has the details.")
+            self._in_trouble(Unavailable("The watch failed; the gateway's log has the details."))
             self._version = None
         else:
             # A proxy that ends each watch at once must not make this a busy loop.
@@ -130,36 +156,53 @@ class Watch:
                 return True
         return False
 
-    async def _list(self) -> tuple[list[Object], str]:
-        listed: list[Object] = []
-        params = {**self._selected}
+    async def _list(self, take: Take) -> str:
+        """Hand on all objects, and return the version from which they are to be watched."""
+        keys, empty, params = set[Key](), 0, {**self._selected}
         while True:
             page = await self._page(params)
-            items = page.get("items") or ()
+            self._heard()
 
-            def keep_all(items: Iterable[Object] = items) -> Iterator[None]:
-                for item in filter(None, items):
-                    listed.append(self._keep(item))
+            def take_all(items: Iterable[msgspec.Raw] = page.items or ()) -> Iterator[None]:
+                for item in items:
+                    if (found := self._object(item)) is not None:
+                        keys.add(_key_of(found))
+                        take(Updated(found))
                     yield
 
-            await _with_breaths(keep_all())
-            if not (after := page["metadata"].get("continue")):
-                return listed, str(page["metadata"]["resourceVersion"])
-            if not items or len(listed) > MOST_OBJECTS:
-                raise Unavailable(f'Cluster "{self._client.name}" lists without end: {len(listed)} objects and more.')
-            params["continue"] = after
+            async for _ in in_turns(take_all()):
+                pass
+            empty = 0 if page.items else empty + 1
+            if not page.metadata.after:
+                async for _ in in_turns(take(Listed(keys)) or ()):
+                    pass
+                return page.metadata.resource_version
+            if len(keys) > MOST_OBJECTS or empty == MOST_EMPTY_PAGES:
+                raise Unavailable(f'Cluster "{self._client.name}" lists without end: {len(keys)} objects and more.')
+            params["continue"] = page.metadata.after
 
-    async def _page(self, params: Mapping[str, str]) -> dict[str, Any]:
-        """Return the next page; a smaller one, and smaller ones from now on, if it is too large."""
+    async def _page(self, params: Mapping[str, str]) -> _Page:
+        """Return the next page; a smaller one, and smaller ones from now on, if it is too large.
+
+        A server that is busy or away is asked for the same page again: what came before it need not be listed again.
+        """
         while True:
             limited = {"limit": str(self._page_size), **params}
             try:
-                return await self._client.ask("GET", self._path, params=limited, timeout=LIST_TIMEOUT_S)
+                page = _PAGE.decode(await self._client.read("GET", self._path, params=limited, timeout=LIST_TIMEOUT_S))
+            except msgspec.MsgspecError:
+                raise Unavailable(f'Cluster "{self._client.name}" answers with something that is not a list.') from None
             except TooLarge as e:
                 if self._page_size == 1:
                     log.warning("%s: an object is left out: %s", self.name, e.sentence)
                     return _without_items(e)
                 self._page_size = max(1, self._page_size // 4)
+            except Unavailable as e:
+                self._in_trouble(e)
+                await self._wait(self._page_backoff)
+            else:
+                self._page_backoff.reset()
+                return page
 
     async def _watch(self, version: str, take: Take) -> None:
         lasts = self._pace.watch * random.uniform(1, 1.5)  # noqa: S311 - not a secret
@@ -177,31 +220,39 @@ class Watch:
             async for line in lines_of(stream):
                 self._line(line, take)
                 self._heard()
-                if _now() - breath > BREATH_S:  # lines that have come already are read without a wait
+                if _now() - breath > TURN_S:  # lines that have come already are read without a wait
                     await asyncio.sleep(0)
                     breath = _now()
                 if _now() - began > self._pace.steady:
                     self._backoff.reset()
 
     def _line(self, line: bytes, take: Take) -> None:
-        try:
-            event = parse(line)
-        except TooLarge as e:
-            log.warning("%s: an object is left out: %s", self.name, e.sentence)
-            return
-        self._event(event, take)
-
-    def _event(self, event: dict[str, Any], take: Take) -> None:
-        subject = event["object"]
-        match event["type"]:
-            case "ADDED" | "MODIFIED":
-                take(Updated(self._keep(subject)))
-            case "DELETED":
-                take(Removed(self._keep(subject)))
+        event = _EVENT.decode(line)
+        match event.type:
+            case "ADDED" | "MODIFIED" | "DELETED":
+                subject = self._object(event.object)
+                if subject is None:
+                    return
+                take(Removed(subject) if event.type == "DELETED" else Updated(subject))
             case "ERROR":
+                subject = parse(bytes(event.object))
                 asked = Asked.by(self._client.name, "GET", self._path, {"watch": "true"})
-                raise refused(asked, subject.get("code") or 500, json.dumps(subject).encode())
+                raise refused(asked, subject.get("code") or 500, bytes(event.object))
+            case _:
+                subject = parse(bytes(event.object))
         self._version = str(subject["metadata"]["resourceVersion"])
+
+    def _object(self, text: msgspec.Raw) -> Object | None:
+        try:
+            return self._read(text)
+        except (ValueError, TooLarge) as e:
+            log.warning("%s: an object is left out: %s", self.name, e)
+            return None
+
+    async def _wait(self, backoff: Backoff) -> None:
+        """Wait longer after each failure, and at least as long as the server asks for."""
+        asked_s, self._asked_to_wait_s = self._asked_to_wait_s, 0.0
+        await asyncio.sleep(max(backoff.next_s(), asked_s))
 
     def _heard(self) -> None:
         self.heard_at = _now()
@@ -209,27 +260,25 @@ class Watch:
             log.info("%s: watching again", self.name)
         self.trouble = None
 
-    def _in_trouble(self, sentence: str) -> None:
+    def _in_trouble(self, error: NoahError) -> None:
+        if isinstance(error, TooBusy):
+            self._asked_to_wait_s = error.retry_after_s
         if self.trouble is None:
-            log.warning("%s: %s", self.name, sentence)
-        self.trouble = sentence
+            log.warning("%s: %s", self.name, error.sentence)
+        self.trouble = error.sentence
 
 
-def _without_items(error: TooLarge) -> dict[str, Any]:
+def _key_of(found: Object) -> Key:
+    return found["metadata"].get("namespace"), found["metadata"]["name"]
+
+
+def _without_items(error: TooLarge) -> _Page:
     """Return a page that was too large as one without objects, so that the list can be read on."""
     found = _METADATA.search(error.beginning)
-    metadata = json.loads(found[1]) if found else {}
-    if "resourceVersion" not in metadata:
+    metadata = _LIST_METADATA.decode(found[1]) if found else None
+    if metadata is None or not metadata.resource_version:
         raise error
-    return {"metadata": metadata, "items": [None] if metadata.get("continue") else []}
-
-
-async def _with_breaths(work: Iterable[None]) -> None:
-    began = _now()
-    for _ in work:
-        if _now() - began > BREATH_S:
-            await asyncio.sleep(0)
-            began = _now()
+    return _Page(metadata)
 
 
 def _now() -> float:

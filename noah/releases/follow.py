@@ -360,8 +360,7 @@ async def recovery_of(cluster: Cluster, release: Release, revision: Revision) ->
 
 def pods_of(cluster: Cluster, release: Release) -> list[Pod]:
     """The pods of the release's workload, of any revision."""
-    owner = _owner(release)
-    return [pod for pod in cluster.informer.in_namespace(release.namespace) if workload_of(pod) == owner]
+    return list(cluster.informer.in_namespace(release.namespace, _owner(release)))
 
 
 def runs_of(pod: Pod) -> list[Run]:

@@ -22,6 +22,7 @@ from noah.kube.clusters import Cluster
 from noah.kube.event_log import Event
 from noah.releases.revision import YOUNG, path_of
 from noah.sessions.live_session import LiveSession
+from noah.turns import in_turns
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ class Noticing:
 
         unsubscribe = self._cluster.informer.subscribe(changed)
         try:
-            for pod in self._cluster.informer.pods():
+            async for pod in in_turns(self._cluster.informer.pods()):
                 changed(pod, "added")
             while True:
                 await has_news.wait()
@@ -93,7 +94,7 @@ class Noticing:
 
     async def forget_deleted(self) -> None:
         """Forget the workloads without pods that the cluster does not have any more."""
-        there = {workload for pod in self._cluster.informer.pods() if (workload := self._workload_of(pod))}
+        there = {self._workload_of(pod) async for pod in in_turns(self._cluster.informer.pods())}
         for workload in self._newest.keys() - there:
             try:
                 await self._cluster.get(path_of(workload.namespace, workload.kind, workload.name))
@@ -125,8 +126,8 @@ class Noticing:
         """A rollback to what is still there makes no pods; those of the revision that is taken back go."""
         if _marked(pod) != self._newest.get(workload):
             return None
-        for other in self._cluster.informer.in_namespace(workload.namespace):
-            if workload_of(other) == workload_of(pod) and is_there(other) and _marked(other) != _marked(pod):
+        for other in self._cluster.informer.in_namespace(workload.namespace, workload_of(pod)):
+            if is_there(other) and _marked(other) != _marked(pod):
                 self._newest[workload] = _marked(other)
                 return Noticed(workload, is_certain=True, at=self._clock())
         return None

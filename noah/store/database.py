@@ -7,9 +7,9 @@ import stat
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
-import psycopg
 from sqlalchemy import Engine, Index, create_engine, event, func, select
 from sqlalchemy.engine import URL, ExceptionContext, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, ProgrammingError
@@ -21,9 +21,13 @@ from noah.clock import machine_clock
 from noah.errors import BadInput, BadSettings, Unavailable
 from noah.store.tables import metadata
 
+if TYPE_CHECKING:
+    import psycopg
+
 TAKES = 10.0  # seconds at most, for a whole transaction; the longest here is a page of sessions
 GIVEN_BACK_WITHIN = 1.0  # seconds
 BUSY = 5.0  # seconds that SQLite waits for another writer
+UNIQUE_VIOLATION = "23505"  # SQLSTATE
 READ_ONLY = "25006"  # SQLSTATE of a write to what has become a standby
 
 
@@ -75,7 +79,7 @@ def open_plain_engine(text: str) -> Engine:
 def postgres_args(url: URL) -> dict[str, Any]:
     milliseconds = int(TAKES * 1000)
     return {
-        "async_creator_fn": _Connection.connect,
+        "async_creator_fn": _postgres_connection().connect,
         "connect_timeout": 5,
         # A peer that is gone without closing: the kernel ends our side, and the server rolls back what a gateway that
         # died had begun, locks included.
@@ -85,11 +89,17 @@ def postgres_args(url: URL) -> dict[str, Any]:
     }
 
 
-class _Connection(psycopg.AsyncConnection[Any]):
-    async def cancel_safe(self, *, timeout: float = 0) -> None:
-        """psycopg asks the server to cancel what is interrupted, and waits 10 s for a server that may be the reason
-        for the interruption. SQLAlchemy throws the connection away in any case."""
-        self.pgconn.finish()
+@cache
+def _postgres_connection() -> "type[psycopg.AsyncConnection[Any]]":
+    import psycopg  # 8 MiB, for those who have PostgreSQL
+
+    class Connection(psycopg.AsyncConnection[Any]):
+        async def cancel_safe(self, *, timeout: float = 0) -> None:
+            """psycopg asks the server to cancel what is interrupted, and waits 10 s for a server that may be the reason
+            for the interruption. SQLAlchemy throws the connection away in any case."""
+            self.pgconn.finish()
+
+    return Connection
 
 
 def _keep_private(file: str) -> None:
@@ -195,10 +205,12 @@ class Database:
 
 def violated(error: IntegrityError) -> str | None:
     """Return the name of the unique index that refused a row; None if something else is wrong with the row."""
-    match error.orig:
-        case psycopg.errors.UniqueViolation() as refused:
-            return refused.diag.constraint_name
-        case sqlite3.IntegrityError() as refused if refused.sqlite_errorname == "SQLITE_CONSTRAINT_UNIQUE":
+    refused: Any = error.orig
+    if getattr(refused, "sqlstate", None) == UNIQUE_VIOLATION:
+        name: str | None = refused.diag.constraint_name
+        return name
+    match refused:
+        case sqlite3.IntegrityError() if refused.sqlite_errorname == "SQLITE_CONSTRAINT_UNIQUE":
             # SQLite names the columns: "UNIQUE constraint failed: sessions.target".
             columns = str(refused).partition(": ")[2].split(", ")
             return next((str(index.name) for index in _unique_indexes() if _columns(index) == columns), None)

@@ -127,7 +127,7 @@ def _info(local: Local, ports: set[int] | None) -> TargetInfo:
     """*ports*: None when this machine does not tell, and then nothing is held against the JVM."""
     there = ports is None or local.jdwp_port in ports
     return TargetInfo(
-        target=LocalTarget(local.name),
+        name=str(LocalTarget(local.name)),
         app=local.name,
         ready=there,
         phase="Running" if there else "Down",

@@ -14,6 +14,7 @@ from noah.errors import TooMany, Unavailable
 from noah.http_limits import LIMITS, LimitedSite, Limits, within_limits
 from noah.kube.bounded_json import LONGEST
 from noah.kube.client import Client
+from noah.kube.pods import read_pod
 from noah.kube.watch import Pace, Watch
 from noah.proxy.admission import MOST_OF_ADDRESS, MOST_WAITING
 from noah.proxy.listener import Listener
@@ -218,7 +219,8 @@ async def test_pages_without_end_are_not_followed_for_ever() -> None:
         call.json(200, {"metadata": {"resourceVersion": "1", "continue": f"c{asked}"}, "items": []})
 
     async with api_in_a_thread(pages) as api, Client(api.settings) as client:
-        watch = Watch(client, "/api/v1/pods", name="pods", page_size=10, selected={}, pace=Pace(first_wait=60.0))
+        pace = Pace(first_wait=60.0)
+        watch = Watch(client, "/api/v1/pods", name="p", page_size=10, selected={}, pace=pace, read=read_pod)
         task = asyncio.get_running_loop().create_task(watch.run(lambda change: None))
         async with asyncio.timeout(20):
             while watch.trouble is None:

@@ -8,14 +8,17 @@ import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import TYPE_CHECKING
 
 from noah.core.forwarder import Agent, Answer, Where, arguments, read_answer
 from noah.core.session.target import HostTarget
 from noah.errors import CannotDebug, Unavailable
 from noah.inpod import script
 from noah.settings import HostApp
-from noah.targets.host.ssh import Ssh
-from noah.targets.host.ssh_command import Ran
+from noah.targets.host.ran import Ran
+
+if TYPE_CHECKING:
+    from noah.targets.host.ssh import Ssh
 
 SCRIPT_TAKES = 15.0  # seconds at most; a script itself needs 50 ms, a busy host seconds
 CHECKURL_TAKES = 2  # seconds
@@ -37,7 +40,7 @@ class Jvm:
 
 
 class HostedApp:
-    def __init__(self, ssh: Ssh, app: HostApp) -> None:
+    def __init__(self, ssh: "Ssh", app: HostApp) -> None:
         self.ssh = ssh
         self.app = app
         self.target = HostTarget(ssh.host.name, app.name)

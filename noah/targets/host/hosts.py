@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from functools import partial
+from typing import TYPE_CHECKING
 
 from noah.backoff import Backoff
 from noah.catalog.catalog import Catalog
@@ -30,8 +31,10 @@ from noah.targets.host import drift
 from noah.targets.host.app import HostedApp, sleeps
 from noah.targets.host.drift import Drift
 from noah.targets.host.restart import Restarts, needs_restart
-from noah.targets.host.ssh import Ssh
 from noah.targets.unconfigured import Unconfigured
+
+if TYPE_CHECKING:
+    from noah.targets.host.ssh import Ssh
 
 log = logging.getLogger(__name__)
 
@@ -150,7 +153,7 @@ class Hosts:
         self._attempts: dict[str, _Attempts] = {}  # at edits that could not be taken back, by their ids
         self._catalog = catalog
         self._holders = holders
-        self._ssh = [Ssh(host, changed=partial(self._list, host.name)) for host in hosts]
+        self._ssh = [_ssh(host, changed=partial(self._list, host.name)) for host in hosts]
         self._apps = {one.target: one for ssh in self._ssh for one in (HostedApp(ssh, app) for app in ssh.host.apps)}
         for ssh in self._ssh:
             self._list(ssh.host.name)
@@ -239,6 +242,12 @@ async def open_hosts(
         await kind.close()
 
 
+def _ssh(host: Host, *, changed: Callable[[], None]) -> "Ssh":
+    from noah.targets.host.ssh import Ssh  # 7 MiB, for those who have hosts
+
+    return Ssh(host, changed=changed)
+
+
 async def _look_until_settled(app: HostedApp) -> Answer:
     """Look at the app. Just after its JVM's start nobody can know whether an agent comes: look again until it is known.
 
@@ -270,7 +279,7 @@ def _what_it_takes(app: HostedApp, answer: Answer) -> str | None:
 
 def _info(app: HostedApp, *, needs_restart: str | None = None) -> TargetInfo:
     return TargetInfo(
-        target=app.target,
+        name=str(app.target),
         app=app.app.name,
         ready=not app.ssh.is_away,
         # What the host would say is not asked for a list; a session's own looks say more.

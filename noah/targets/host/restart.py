@@ -18,7 +18,7 @@ from noah.core.session.session import Session
 from noah.errors import CannotDebug, NeedsRestart, RolledBack, Unavailable
 from noah.store.edits import EditStore
 from noah.targets.host.app import HostedApp
-from noah.targets.host.ssh import TookTooLong
+from noah.targets.host.ran import TookTooLong
 
 TRY_EVERY = 0.3  # seconds
 # After a restart that an earlier gateway began has ended, before a JVM that is not there is restarted again.

@@ -19,7 +19,8 @@ from noah.backoff import Backoff
 from noah.errors import BadSettings, CannotDebug, Unavailable
 from noah.settings import Host
 from noah.targets.host.channel import ChannelTransport
-from noah.targets.host.ssh_command import Ran, Running
+from noah.targets.host.ran import Ran, TookTooLong
+from noah.targets.host.ssh_command import Running
 
 CONNECTS_WITHIN = 5.0  # seconds, key exchange and login included
 COMMANDS = 8  # at once per host, two fewer than sshd's own limit (MaxSessions 10): it refuses what exceeds that
@@ -28,10 +29,6 @@ OPENS_WITHIN = 10.0  # seconds, for a command to begin
 FULL_FOR = 5.0  # seconds
 FIRST_PAUSE = 0.2  # seconds, before an sshd that is full is asked again
 ENDS_WITHIN = 1.0  # seconds; a daemon that a command left behind holds its output open
-
-
-class TookTooLong(Unavailable):
-    """The host did not answer in time; its connection may be intact."""
 
 
 class Ssh:

@@ -2,24 +2,12 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import asyncssh
 
+from noah.targets.host.ran import Ran
+
 OUTPUT_LIMIT = 256 * 1024  # bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Ran:
-    code: int | None  # None: it was ended by a signal
-    stdout: bytes
-    stderr: bytes
-
-    @property
-    def said(self) -> str:
-        """Return its last line, for a sentence."""
-        lines = (self.stderr.strip() or self.stdout.strip()).decode("utf-8", "replace").splitlines()
-        return lines[-1][:300] if lines else "it said nothing"
 
 
 class Running(asyncssh.SSHClientSession[bytes]):

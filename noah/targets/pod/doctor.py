@@ -18,6 +18,7 @@ from noah.targets.pod.address import checked
 from noah.targets.pod.link import NAME
 from noah.targets.pod.pods import Pods
 from noah.targets.verdict import FLAG
+from noah.turns import in_turns
 
 # Nothing listens there. A pod that can be reached refuses at once; never a JDWP port, whose only slot that would take.
 DISCARD_PORT = 9
@@ -70,7 +71,11 @@ async def _of_cluster(cluster: Cluster) -> AsyncIterator[Finding]:
 
 
 async def _reaches_pods(cluster: Cluster) -> Finding:
-    ready = next(filter(pods.is_ready, cluster.informer.pods()), None)
+    ready = None
+    async for pod in in_turns(cluster.informer.pods()):
+        if pods.is_ready(pod):
+            ready = pod
+            break
     if ready is None:
         return Finding(Level.WARNING, "pod network", "No pod is ready, so whether pods can be reached is not known.")
     try:

@@ -219,9 +219,11 @@ class PodLink:
         return f"container {self.target.container} of pod {self.target.namespace}/{self.target.pod}"
 
     def _pod(self) -> Pod | None:
-        """Raises Unavailable before the cluster has listed its pods."""
-        listed(self._cluster)
-        return self._cluster.informer.get(self.target.namespace, self.target.pod)
+        """Raises Unavailable if it is not known before the cluster has listed its pods."""
+        pod = self._cluster.informer.get(self.target.namespace, self.target.pod)
+        if pod is None:
+            listed(self._cluster)
+        return pod
 
     def _there(self) -> Pod:
         pod = self._pod()
@@ -259,7 +261,7 @@ class PodLink:
             if isinstance(t, PodTarget) and (t.cluster, t.namespace) == (self.target.cluster, self.target.namespace)
         )
         successor = pods.successor_of(
-            self._cluster.informer.in_namespace(self.target.namespace),
+            self._cluster.informer.in_namespace(self.target.namespace, session.workload),
             workload=session.workload,
             container=self.target.container,
             gone=self.target.pod,

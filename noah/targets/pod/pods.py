@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from sys import intern
 
 from noah.catalog.catalog import Catalog
 from noah.catalog.holders import Holders
-from noah.catalog.target_info import TargetInfo
+from noah.catalog.target_info import END, TargetInfo, label_text
 from noah.core import pods
 from noah.core.pods import Pod
 from noah.core.session.session import Session
@@ -46,6 +47,8 @@ class Pods:
     async def _first_listed(self, wanted: WantedPod) -> None:
         """A gateway that has just started is given a moment to learn which pods there are."""
         asked = [self.cluster(wanted.cluster)] if wanted.cluster else list(self._clusters.values())
+        if wanted.namespace and wanted.pod and asked[0].informer.get(wanted.namespace, wanted.pod):
+            return
         for cluster in asked:
             if not cluster.informer.synced and cluster.informer.trouble is None:
                 await cluster.informer.wait_synced(FIRST_LIST_TAKES)
@@ -87,13 +90,15 @@ class Pods:
     def choose(self, wanted: WantedPod) -> tuple[Cluster, Pod]:
         if wanted.cluster is None or wanted.namespace is None:
             return self._choose_anywhere(wanted)
-        cluster = listed(self.cluster(wanted.cluster))
+        cluster = self.cluster(wanted.cluster)
         if wanted.pod is not None:
-            pod = cluster.informer.get(wanted.namespace, wanted.pod)
-            if pod is None:
-                raise NotFound(_no_such_pod(cluster, wanted))
-            return cluster, pod
-        found = [pod for pod in cluster.informer.in_namespace(wanted.namespace) if _means(wanted, cluster, pod)]
+            if pod := cluster.informer.get(wanted.namespace, wanted.pod):
+                return cluster, pod
+            raise NotFound(_no_such_pod(listed(cluster), wanted))
+        listed(cluster)
+        workload = "/".join(wanted.workload) if wanted.workload else None
+        in_namespace = cluster.informer.in_namespace(wanted.namespace, workload)
+        found = [pod for pod in in_namespace if workload or _means(wanted, cluster, pod)]
         return cluster, _oldest(found, wanted, f" in namespace {wanted.namespace} of cluster {cluster.name}")
 
     def _choose_anywhere(self, wanted: WantedPod) -> tuple[Cluster, Pod]:
@@ -176,16 +181,17 @@ def _infos(cluster: Cluster, pod: Pod) -> Iterable[TargetInfo]:
 
 
 def _info(cluster: Cluster, pod: Pod, container: str) -> TargetInfo:
-    meta = pod["metadata"]
+    meta, version, checkurl = pod["metadata"], pods.version_of(pod, container), pods.checkurl_of(pod, container)
+    namespace, container = intern(meta["namespace"]), intern(container)  # thousands of targets have these in common
     return TargetInfo(
-        target=PodTarget(cluster.name, meta["namespace"], meta["name"], container),
-        app=pods.app_of(pod, cluster.settings.app_label),
+        name=str(PodTarget(cluster.name, namespace, meta["name"], container)),
+        app=intern(pods.app_of(pod, cluster.settings.app_label).replace(END, "")),
         workload=pods.workload_of(pod),
-        labels=pods.labels_of(pod),
+        label_text=label_text(pods.labels_of(pod)),
         ready=pods.is_ready(pod),
-        phase=pods.phase_of(pod),
+        phase=intern(pods.phase_of(pod)),
         restarts=pods.restarts_of(pod),
-        version=pods.version_of(pod, container),
+        version=version and intern(version),
         started_at=pods.started_at(pod, container),
-        checkurl=pods.checkurl_of(pod, container),
+        checkurl=checkurl and intern(checkurl),
     )

@@ -1,8 +1,10 @@
 """A watch that stops, lies, is too old, or never comes: what is held stays true, and what changed is published once."""
 
 import asyncio
+import json
 import logging
-from collections.abc import AsyncIterator, Callable
+import tracemalloc
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 
 from noah.kube.client import Client
 from noah.kube.informer import Informer
-from noah.kube.pods import Kind, Pod
+from noah.kube.pods import Kind, Pod, PodIndex, read_pod
 from noah.kube.watch import Pace
 from tests.unit.kube.fake_api import Call, FakeApi
 
@@ -309,12 +311,128 @@ async def test_a_listener_that_raises_ends_nothing(
 
 
 @pytest.mark.parametrize("nonsense", [{}, {"metadata": None}, {"metadata": {"name": "b"}}, {"metadata": []}])
-async def test_an_object_that_cannot_be_understood_does_not_end_the_watch(
+async def test_an_object_that_cannot_be_understood_costs_nobody_the_others(
     story: Story, client: Client, caplog: pytest.LogCaptureFixture, nonsense: dict[str, Any]
 ) -> None:
-    story.lists = [([pod("a", 1)], 10), ([pod("a", 1), pod("c", 20)], 20)]
-    story.watches = [[("ADDED", nonsense)]]
+    story.lists = [([nonsense, pod("a", 1)], 10)]
+    story.watches = [[("ADDED", nonsense), ("ADDED", pod("c", 20))]]
     with caplog.at_level(logging.CRITICAL, logger="noah"):
         async with watching(client) as seen:
             await seen.until(lambda: seen.changes == [("added", "a"), ("added", "c")])
             await seen.until(lambda: seen.informer.trouble is None)
+
+
+class Pages:
+    """A list of pages, each of which may be answered in its own way."""
+
+    def __init__(self, api: FakeApi, *pages: list[dict[str, Any]]) -> None:
+        self.pages = pages
+        self.asked: list[int] = []
+        self.before: list[Callable[[Call, int], Awaitable[bool]]] = []  # each may answer instead, once
+        api.on_list = self.on_list
+        api.on_watch = hangs
+
+    async def on_list(self, call: Call) -> None:
+        number = int(call.param("continue") or 0)
+        self.asked.append(number)
+        if self.before and await self.before[0](call, number):
+            self.before.pop(0)
+            return
+        more = {"continue": str(number + 1)} if number + 1 < len(self.pages) else {}
+        call.json(200, {"metadata": {"resourceVersion": "10", **more}, "items": self.pages[number]})
+
+
+async def hangs(call: Call) -> None:
+    call.begin_watch()
+    await call.writer.drain()
+    await call.hang()
+
+
+async def test_pods_of_the_first_page_are_there_while_the_others_are_listed(api: FakeApi, client: Client) -> None:
+    pages, goes_on = Pages(api, [pod("a", 1)], [pod("b", 2)]), asyncio.Event()
+
+    async def wait(call: Call, number: int) -> bool:
+        if number == 1:
+            await goes_on.wait()
+        return False
+
+    pages.before.append(wait)
+    async with watching(client) as seen:
+        await seen.until(lambda: seen.informer.get("shop", "a") is not None)
+        assert not seen.informer.synced
+        goes_on.set()
+        assert await seen.informer.wait_synced(5)
+        assert len(seen.informer) == 2
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_busy_server_is_asked_for_the_same_page_after_the_time_that_it_wants(
+    api: FakeApi, client: Client, status: int
+) -> None:
+    pages, refused_at = Pages(api, [pod("a", 1)], [pod("b", 2)]), list[float]()
+
+    async def refuse(call: Call, number: int) -> bool:
+        if number == 1:
+            refused_at.append(asyncio.get_running_loop().time())
+            body = b'{"message": "too many requests"}'
+            head = f"HTTP/1.1 {status} X\r\nRetry-After: 1\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+            call.writer.write(head.encode() + body)
+        return number == 1
+
+    pages.before.append(refuse)
+    async with watching(client) as seen:
+        assert await seen.informer.wait_synced(20)
+        assert asyncio.get_running_loop().time() - refused_at[0] >= 1
+        assert pages.asked == [0, 1, 1]
+        assert seen.informer.trouble is None
+
+
+async def test_a_watch_that_is_always_too_old_lists_again_more_and_more_seldom(api: FakeApi, client: Client) -> None:
+    pages = Pages(api, [pod("a", 1)])
+
+    async def gone(call: Call) -> None:
+        call.begin_watch()
+        call.event("ERROR", {"code": 410, "message": "too old resource version"})
+
+    api.on_watch = gone
+    slow = Pace(first_wait=0.05, longest_wait=60.0, steady=5.0)
+    async with watching(client, pace=slow) as seen:
+        await seen.until(lambda: len(pages.asked) >= 3)
+        await asyncio.sleep(1.5)
+        # The pauses are 0.05 s, 0.1 s, 0.2 s, ... and half of that at least: seven of them take 3.2 s.
+        assert len(pages.asked) <= 8
+
+
+async def test_a_list_that_is_too_old_in_its_middle_begins_again(api: FakeApi, client: Client) -> None:
+    pages = Pages(api, [pod("a", 1)], [pod("b", 2)])
+
+    async def gone(call: Call, number: int) -> bool:
+        if number == 1:
+            call.refuse(410, "the provided continue parameter is too old")
+            pages.pages = ([pod("a", 1)], [pod("c", 3)])
+        return number == 1
+
+    pages.before.append(gone)
+    async with watching(client) as seen:
+        assert await seen.informer.wait_synced(5)
+        assert pages.asked == [0, 1, 0, 1]
+        assert {one["metadata"]["name"] for one in seen.informer.pods()} == {"a", "c"}
+
+
+def test_pods_of_one_revision_are_held_in_a_kibibyte_each() -> None:
+    index = PodIndex()
+
+    def text(number: int) -> bytes:
+        one = pod(f"shop-7d9c5b8f6-{number:05}", number)
+        one["spec"]["containers"][0]["livenessProbe"] = {"exec": {"command": ["sh", "-c", "x" * 2000]}}
+        return json.dumps(one).encode()
+
+    index.put(read_pod(text(0)))
+    tracemalloc.start()
+    try:
+        for number in range(1, 501):
+            index.put(read_pod(text(number)))
+        assert tracemalloc.get_traced_memory()[0] / 500 < 1024
+    finally:
+        tracemalloc.stop()
+    assert index.get("shop", "shop-7d9c5b8f6-00500") == read_pod(text(500))
