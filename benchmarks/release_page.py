@@ -127,7 +127,7 @@ async def serving(stream: Stream) -> AsyncIterator[str]:
     site = web.Application()
     site[RELEASES] = cast(Releases, OneRelease(stream))
     site[CLUSTERS], site[CLOCK], site[UNTIL_SHUTDOWN], site[SETTINGS] = {}, _now, UntilShutdown(), Settings()
-    site[health.HEALTH] = health.Health(store=cast(Store, None), stopping=lambda: False)
+    site[health.HEALTH] = health.Health(store=cast(Store, None), stopping=lambda: False, not_followed=lambda: None)
     site[FEED] = Feed(epoch="bench", clock=_now)
     prepare_templates(site)
     [events] = [route for route in ROUTES if route.path == "/api/v1/releases/{id}/events"]

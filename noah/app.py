@@ -16,6 +16,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -32,6 +33,7 @@ from noah.clock import machine_clock
 from noah.core.printable import printable
 from noah.errors import BadSettings, NoahError, Unavailable
 from noah.http_limits import LIMITS, LimitedSite
+from noah.inventory import Inventory, following
 from noah.keep_running import keep_running, repeat
 from noah.kube.clusters import Cluster
 from noah.loop_lag import measure_lag
@@ -78,8 +80,11 @@ class Clock:
 
 
 @contextlib.asynccontextmanager
-async def gateway(settings: Settings) -> AsyncIterator[str]:
-    """Serve as long as the context lasts; yield the URL. BadSettings or Unavailable if that is not possible."""
+async def gateway(settings: Settings, file: Path | None = None) -> AsyncIterator[str]:
+    """Serve as long as the context lasts; yield the URL. BadSettings or Unavailable if that is not possible.
+
+    *file*: where the settings are from; hosts and this machine's JVMs follow it while the gateway runs.
+    """
     clock = Clock()
     stopping = False
     async with contextlib.AsyncExitStack() as stack:
@@ -104,9 +109,8 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
         metrics = Metrics()
         catalog, holders = Catalog(), Holders()
         pods = Pods(clusters, catalog=catalog, holders=holders)
-        hosts = await stack.enter_async_context(
-            open_hosts(await all_hosts(settings), store.edits, catalog=catalog, holders=holders)
-        )
+        known = await all_hosts(settings)
+        hosts = await stack.enter_async_context(open_hosts(known, store.edits, catalog=catalog, holders=holders))
         local = await stack.enter_async_context(open_locals(settings.local, catalog=catalog))
         kinds: Mapping[str, Kind] = {"pod": pods, "host": hosts, "local": local}
         broker = await stack.enter_async_context(
@@ -125,6 +129,10 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
         releases = await stack.enter_async_context(
             open_releases(clusters=clusters, store=store, feed=feed, live=broker.live, clock=clock)
         )
+        inventory = None
+        if file is not None:
+            inventory = Inventory(file, settings, known, kinds=(hosts, local), reconfigured=broker.reconfigure)
+            await stack.enter_async_context(following(inventory))
         await stack.enter_async_context(tidying(store, clock, keep_trail=settings.trail.keep))
         await stack.enter_async_context(_measuring_lag(metrics.lagged))
         if settings.webhook is not None:
@@ -146,6 +154,7 @@ async def gateway(settings: Settings) -> AsyncIterator[str]:
             metrics=metrics,
             clock=clock,
             stopping=lambda: stopping,
+            not_followed=lambda: inventory.trouble if inventory else None,
         )
         url = await stack.enter_async_context(_listening(site, listener, settings.gateway))
         log.info("noah %s serves %s", __version__, url)
@@ -225,12 +234,12 @@ async def _measuring_lag(observe: Callable[[float], None]) -> AsyncIterator[None
         task.cancel()
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings, file: Path) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with gateway(settings) as url:
+    async with gateway(settings, file) as url:
         print(f"The gateway serves {url}", flush=True)
         _tell_systemd("READY=1")
         await stop.wait()
@@ -287,8 +296,8 @@ def serve(config: str | None) -> int:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     _allow_descriptors()
     try:
-        settings = read_settings(settings_file(config))
-        run_until_done(_serve(settings))
+        file = settings_file(config)
+        run_until_done(_serve(read_settings(file), file))
     except NoahError as e:
         print(printable(e.sentence), file=sys.stderr)
         return 5 if isinstance(e, Unavailable) else 2

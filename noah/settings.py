@@ -491,8 +491,10 @@ class Settings(_Part):
     trail: TrailSettings = TrailSettings()
     local: tuple[Local, ...] = ()
     hosts: tuple[Host, ...] = ()
-    # Prints more of them, as JSON with the same keys, when the gateway starts: for people who have a CMDB.
+    # Prints more of them, as JSON with the same keys, for people who have a CMDB. It runs again after each
+    # hosts_command_every.
     hosts_command: tuple[str, ...] = ()
+    hosts_command_every: Length = timedelta(minutes=10)
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:

@@ -63,6 +63,10 @@ class Broker:
     def live(self) -> list[LiveSession]:
         return self._ownership.live()
 
+    def reconfigure(self, targets: Collection[Target]) -> None:
+        """Have the sessions on *targets*, whose configuration has changed, reach them anew or end."""
+        self._ownership.reconfigure(targets)
+
     def traffic(self) -> Traffic:
         return self._ownership.traffic()
 

@@ -6,13 +6,14 @@ begins belongs to a row that has no task, or has ended.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 
 from noah.access.permissions import Permissions
 from noah.access.trail import Trail
 from noah.catalog.holders import Holders
 from noah.core.session.audit import left_behind
+from noah.core.session.target import Target
 from noah.sessions.audits import Audits
 from noah.sessions.live_session import LiveSession, Traffic
 from noah.sessions.task import SessionTask
@@ -108,6 +109,11 @@ class Ownership:
         for session in await self._store.live():
             if session.id not in self._tasks:
                 await self.adopt(session.id)
+
+    def reconfigure(self, targets: Collection[Target]) -> None:
+        for task in self._tasks.values():
+            if task.live.session.target in targets:
+                task.reconfigure()
 
     def forget(self, session_id: str) -> None:
         if task := self._tasks.pop(session_id, None):

@@ -111,6 +111,7 @@ class SessionTask:
         self._awake = asyncio.Event()
         self._writing = asyncio.Lock()
         self._acting: asyncio.Timeout | None = None
+        self._is_reconfigured = False
         self._look_at = 0.0  # of the loop's clock
         self._backoff = Backoff(first_s=2 * FIRST_PAUSE, longest_s=LONGEST_PAUSE)
         self._failing_because: str | None = None  # since the last act that succeeded
@@ -122,6 +123,11 @@ class SessionTask:
             self._look_at = 0.0
         self._awake.set()
         self._reporter.wake()
+
+    def reconfigure(self) -> None:
+        """Reach the target as the configuration says now, which may not have it any more."""
+        self._is_reconfigured = True
+        self.wake(look=True)
 
     async def write(self, statement: Callable[[], Awaitable[Session]]) -> None:
         """Execute one statement at a time, so that the row that was written last is the one that is kept here.
@@ -182,6 +188,9 @@ class SessionTask:
     async def _once(self) -> None:
         self._awake.clear()
         try:
+            if self._is_reconfigured:
+                self._is_reconfigured = False
+                await self._relink()
             await self._look()
             self.live.is_held = self._link.is_held
             action = next_action(self.live.session, self.live.facts, self._clock())
@@ -376,11 +385,7 @@ class SessionTask:
         except AlreadyDebugged:
             self._look_at = 0.0  # somebody else was faster; there may be another successor
             raise
-        await self._link.close()
-        self._link = self._new_link()
-        self.live.word = None
-        self.live.seen = None
-        self._look_at = 0.0
+        await self._relink()
         self._announcer.step(f"{old} is gone: following to {target}.")
 
     async def _give_up(self, error: CannotDebug) -> None:
@@ -434,6 +439,13 @@ class SessionTask:
         except TimeoutError:
             pass
         self._awake.clear()
+
+    async def _relink(self) -> None:
+        await self._link.close()
+        self._link = self._new_link()
+        self.live.word = None
+        self.live.seen = None
+        self._look_at = 0.0
 
     def _new_link(self) -> Link:
         kind = self._kinds[self.live.session.target.kind]

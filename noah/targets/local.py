@@ -1,7 +1,7 @@
 """JVMs of this machine. The gateway reaches their loopback port itself, so there is no forwarder; only a report."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -10,7 +10,7 @@ from noah.catalog.catalog import Catalog
 from noah.catalog.target_info import TargetInfo
 from noah.core.forwarder import Answer, Where, arguments, read_answer, word_arguments
 from noah.core.session.session import Session, Word
-from noah.core.session.target import LocalTarget, Wanted
+from noah.core.session.target import LocalTarget, Target, Wanted
 from noah.errors import NotFound, Unavailable
 from noah.inpod import script
 from noah.keep_running import repeat
@@ -83,9 +83,17 @@ class Locals:
     """The kind."""
 
     def __init__(self, locals_: Iterable[Local], *, catalog: Catalog) -> None:
-        self._locals = {local.name: local for local in locals_}
+        self._locals: dict[str, Local] = {}
         self._catalog = catalog
+        self.configure(locals_)
+
+    def configure(self, locals_: Iterable[Local]) -> Collection[Target]:
+        """Have these JVMs from now on. Return the targets that are gone or have another port or checkurl."""
+        before, self._locals = self._locals, {local.name: local for local in locals_}
+        for name in before.keys() - self._locals.keys():
+            self._catalog.remove(LocalTarget(name))
         self._list()
+        return {LocalTarget(name) for name, local in before.items() if self._locals.get(name) != local}
 
     async def list_again(self) -> None:
         self._list()

@@ -119,6 +119,7 @@ def make_site(
     metrics: Metrics,
     clock: Callable[[], datetime],
     stopping: Callable[[], bool],
+    not_followed: Callable[[], str | None],
 ) -> web.Application:
     site = web.Application(client_max_size=LONGEST_BODY, middlewares=[within_limits, _log, _explain, _guard])
     site[LIMITS] = _limits(settings)
@@ -127,7 +128,7 @@ def make_site(
     site[BROKER], site[FEED], site[CLUSTERS], site[DOCTOR] = broker, feed, clusters, doctor
     site[HOSTS], site[RELEASES] = hosts, releases
     site[SETTINGS], site[CLOCK], site[UNTIL_SHUTDOWN] = settings, clock, UntilShutdown()
-    site[health.HEALTH] = health.Health(store=store, stopping=stopping)
+    site[health.HEALTH] = health.Health(store=store, stopping=stopping, not_followed=not_followed)
     site[METRICS], site[STREAMS] = metrics, Streams()
     site[BUDGET] = Budget(settings.access.requests_per_minute)
     site[TRAIL], site[TRAIL_ROWS] = trail, store.trail

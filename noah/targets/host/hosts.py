@@ -6,7 +6,7 @@ reached then, as soon as it is back; the edits in the store are the memory of th
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from functools import partial
@@ -19,7 +19,7 @@ from noah.catalog.target_info import UNKNOWN, TargetInfo
 from noah.core.forwarder import Agent, Answer, word_arguments
 from noah.core.host.edits import HostEdit
 from noah.core.session.session import Presence, Session, Word
-from noah.core.session.target import HostTarget, Wanted
+from noah.core.session.target import HostTarget, Target, Wanted
 from noah.errors import CannotDebug, NoahError, NotFound, Unavailable
 from noah.keep_running import repeat
 from noah.proxy.relay import Dial
@@ -153,10 +153,43 @@ class Hosts:
         self._attempts: dict[str, _Attempts] = {}  # at edits that could not be taken back, by their ids
         self._catalog = catalog
         self._holders = holders
-        self._ssh = [_ssh(host, changed=partial(self._list, host.name)) for host in hosts]
-        self._apps = {one.target: one for ssh in self._ssh for one in (HostedApp(ssh, app) for app in ssh.host.apps)}
-        for ssh in self._ssh:
-            self._list(ssh.host.name)
+        self._ssh: dict[str, Ssh] = {}  # by the host's name
+        self._apps: dict[HostTarget, HostedApp] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        self.configure(hosts)
+
+    def configure(self, hosts: Iterable[Host]) -> Collection[Target]:
+        """Have these hosts from now on. Return the targets that are gone, or that are reached or restarted otherwise.
+
+        What has not changed keeps its connection, and so its debuggers. Edits of what is gone stay owed.
+        """
+        wanted = {host.name: host for host in hosts}
+        apps = {HostTarget(host.name, app.name): app for host in wanted.values() for app in host.apps}
+        for name, ssh in list(self._ssh.items()):
+            if name not in wanted or not _is_reached_alike(ssh.host, wanted[name]):
+                del self._ssh[name]
+                self._close_later(ssh)
+        affected = set[Target]()
+        for target, one in list(self._apps.items()):
+            if one.ssh is not self._ssh.get(target.host) or one.app != apps.get(target):
+                del self._apps[target]
+                affected.add(target)
+                if target not in apps:
+                    self._catalog.remove(target)
+        for name, host in wanted.items():
+            if name not in self._ssh:
+                self._ssh[name] = _ssh(host, changed=partial(self._list, name))
+            for app in host.apps:
+                if (target := HostTarget(name, app.name)) not in self._apps:
+                    self._apps[target] = HostedApp(self._ssh[name], app)
+            self._list(name)
+        return affected
+
+    def _close_later(self, ssh: "Ssh") -> None:
+        """Close a connection beside everything else: its host may not answer."""
+        task = asyncio.get_running_loop().create_task(ssh.close(), name=f"close the connection to {ssh.host.name}")
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
 
     async def resolve(self, wanted: Wanted) -> TargetInfo:
         assert isinstance(wanted, HostTarget)
@@ -191,8 +224,7 @@ class Hosts:
                 group.create_task(self._take_back(edit), name=f"take back {edit.target}")
 
     async def close(self) -> None:
-        for ssh in self._ssh:
-            await ssh.close()
+        await asyncio.gather(*self._closing, *(ssh.close() for ssh in self._ssh.values()), return_exceptions=True)
 
     async def _take_back(self, edit: HostEdit) -> None:
         app, clock, attempts = self._apps.get(edit.target), asyncio.get_running_loop().time, self._attempts[edit.id]
@@ -240,6 +272,11 @@ async def open_hosts(
             task.cancel()
     finally:
         await kind.close()
+
+
+def _is_reached_alike(one: Host, other: Host) -> bool:
+    """Return whether they differ in their apps only."""
+    return one.model_copy(update={"apps": ()}) == other.model_copy(update={"apps": ()})
 
 
 def _ssh(host: Host, *, changed: Callable[[], None]) -> "Ssh":

@@ -37,7 +37,9 @@ class HealthJson(TypedDict):
 
 
 class Health:
-    def __init__(self, *, store: Store, stopping: Callable[[], bool]) -> None:
+    def __init__(self, *, store: Store, stopping: Callable[[], bool], not_followed: Callable[[], str | None]) -> None:
+        """*not_followed* says why the gateway does not go by its configuration as it is now, if it does not."""
+        self.not_followed = not_followed
         self.stopping = stopping
         self.database: str | None = None  # why it is away, as of the last look
         self._store = store
@@ -101,4 +103,8 @@ async def readyz(call: Call[Nothing, Nothing]) -> Reply[HealthJson]:
         {"check": "database", "ok": away is None, "message": away},
     ]
     ok = all(check["ok"] for check in checks)
+    # A gateway with an inventory of yesterday serves all the same.
+    behind = health.not_followed()
+    message = None if behind is None else "The gateway goes by an earlier configuration: its log says why."
+    checks.append({"check": "configuration", "ok": behind is None, "message": message})
     return Reply({"status": "ok" if ok else "failing", "checks": checks}, 200 if ok else 503)

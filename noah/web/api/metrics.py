@@ -90,6 +90,8 @@ class _Reader(Collector):
         yield from _traffic(self._broker.traffic())
         yield from _clusters(self._clusters)
         yield GaugeMetricFamily("noah_database_up", "Whether the database answers.", self._health.database is None)
+        about = "Whether the hosts and JVMs are those of the configuration as it is now."
+        yield GaugeMetricFamily("noah_configuration_current", about, self._health.not_followed() is None)
 
     def _longest(self, live: Iterable[LiveSession]) -> float:
         since = [one.facts.vm.since for one in live if one.facts.vm is not None and one.facts.vm.stands]

@@ -21,6 +21,7 @@ from noah.core.session.event_kind import EventKind
 from noah.core.session.rights import Right
 from noah.duration import format_duration
 from noah.errors import NoahError, Unauthenticated
+from noah.web.api.health import HEALTH
 from noah.web.api.route import Call, Raw, Routes, types_of
 from noah.web.identity import cookie_of, known_principal
 from noah.web.keys import FEED, SETTINGS
@@ -152,6 +153,7 @@ def _render(request: web.Request, template: str, context: Context, status: int =
             "nonce": nonce,
             "user": me and me.name,
             "me": me and me.id,
+            "behind": request.app[HEALTH].not_followed() if me else None,
             "is_logged_in": cookie_of(request) is not None,
             "root": root_of(request),
             "url": path_inside(request) + (f"?{request.rel_url.raw_query_string}" if request.rel_url.query else ""),

@@ -78,6 +78,7 @@ class Gateway:
     tokens: Path
     ports: range
     is_stopping: bool = False
+    not_followed: str | None = None
 
     @property
     def requests(self) -> int:
@@ -180,6 +181,7 @@ async def serving(
             metrics=metrics,
             clock=_now,
             stopping=lambda: served.is_stopping,
+            not_followed=lambda: served.not_followed,
         )
         server = TestServer(site, port=port)
         await server.start_server(max_line_size=LONGEST_LINE, max_field_size=LONGEST_LINE)

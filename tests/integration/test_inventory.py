@@ -1,0 +1,142 @@
+"""The gateway follows its configuration while it runs: what is new appears, what is gone ends its sessions."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from noah.demo.sample_app import compile_sample
+from tests.gateway import Api, Process, free_port, serving
+
+SECONDS = 60  # of a busy machine
+
+
+def jvm(name: str, port: int) -> str:
+    return f'[[local]]\nname = "{name}"\njdwp_port = {port}\n'
+
+
+def jvms(*names: str) -> str:
+    return "".join(jvm(name, free_port()) for name in names)
+
+
+@asynccontextmanager
+async def running_app(classes: Path) -> AsyncIterator[int]:
+    """The sample app; yields the port of its agent."""
+    port = free_port()
+    agent = f"-agentlib:jdwp=transport=dt_socket,server=y,suspend=n,address=127.0.0.1:{port},quiet=y"
+    env = {**os.environ, "PORT": str(free_port())}
+    app = await asyncio.create_subprocess_exec("java", agent, "-cp", str(classes), "OrderService", env=env)
+    try:
+        yield port
+    finally:
+        app.kill()
+        await app.wait()
+
+
+class Following:
+    def __init__(self, process: Process, api: Api) -> None:
+        self.process, self.api = process, api
+        self._head = process.file.read_text()
+
+    def write(self, text: str, *, top: str = "") -> None:
+        """Put *text* behind what the configuration had at first, as an editor does: by another file."""
+        beside = self.process.file.with_suffix(".new")
+        beside.write_text(top + self._head + text)
+        beside.replace(self.process.file)
+
+    async def names(self) -> set[str]:
+        return {one["target"] for one in (await self.api.ask("GET", "targets"))["items"]}
+
+    async def until(self, there: set[str]) -> None:
+        async with asyncio.timeout(SECONDS):
+            while (await self.names()) != there:
+                await asyncio.sleep(0.1)
+
+    async def until_configuration(self, true: Callable[[Any], bool]) -> None:
+        async with asyncio.timeout(SECONDS):
+            while not true(await self._check()):
+                await asyncio.sleep(0.1)
+
+    async def _check(self) -> Any:
+        async with self.api.http.get(f"{self.api.url}/readyz") as answer:
+            assert answer.status == 200
+            return {one["check"]: one for one in (await answer.json())["checks"]}["configuration"]
+
+    async def current(self) -> bool:
+        async with self.api.http.get(f"{self.api.url}/metrics", headers=self.api.headers("ada")) as answer:
+            return "noah_configuration_current 1.0" in await answer.text()
+
+
+@pytest.mark.jvm
+async def test_what_is_new_appears_and_what_is_gone_ends_its_sessions_and_no_others(tmp_path: Path) -> None:
+    (tmp_path / "classes").mkdir()
+    classes = await compile_sample(tmp_path / "classes")
+    async with running_app(classes) as kept, running_app(classes) as gone, serving(tmp_path, "") as (process, api):
+        following = Following(process, api)
+        assert await following.names() == set()
+        following.write(jvm("kept", kept) + jvm("gone", gone))
+        await following.until({"local/kept", "local/gone"})
+        stays, ends = await api.ready("local/kept"), await api.ready("local/gone")
+        following.write(jvm("kept", kept))
+        ended = await api.until(ends, "ended")
+        assert ended["end_reason"] == "target_gone"
+        assert await following.names() == {"local/kept"}
+        assert (await api.show(stays))["status"] == "ready"
+
+
+async def test_a_configuration_that_cannot_be_read_changes_nothing_and_is_reported(tmp_path: Path) -> None:
+    async with serving(tmp_path, "") as (process, api):
+        following = Following(process, api)
+        kept = jvms("kept")
+        following.write(kept)
+        await following.until({"local/kept"})
+        following.write(kept + "[[local]]\nname = 'half")
+        await following.until_configuration(lambda check: not check["ok"])
+        assert not await following.current()
+        assert await following.names() == {"local/kept"}
+        assert "is not TOML" in process.log.read_text()
+        following.write(kept + jvms("new"))
+        await following.until_configuration(lambda check: check["ok"])
+        assert await following.current()
+        await following.until({"local/kept", "local/new"})
+
+
+async def test_more_than_half_goes_at_once_only_when_that_is_confirmed(tmp_path: Path) -> None:
+    async with serving(tmp_path, "") as (process, api):
+        following = Following(process, api)
+        following.write(jvms("a", "b", "c", "d", "e"))
+        await following.until({f"local/{name}" for name in "abcde"})
+        following.write(jvms("a", "b"))
+        await following.until_configuration(lambda check: not check["ok"])
+        assert len(await following.names()) == 5
+        assert "3 of 5 JVMs of this machine are gone" in process.log.read_text()
+        assert process.process is not None
+        process.process.send_signal(signal.SIGHUP)
+        await following.until({"local/a", "local/b"})
+        await following.until_configuration(lambda check: check["ok"])
+
+
+async def test_hosts_of_a_command_come_and_go(tmp_path: Path) -> None:
+    known = tmp_path / "hosts.json"
+    host = (
+        '{"name": "%s", "address": "127.0.0.1", "user": "noah", "key": "key", "host_key": "ssh-ed25519 AAAA", '
+        '"apps": [{"name": "shop"}]}'
+    )
+    known.write_text(f"[{host % 'kvm-1'}]")
+    config = f'hosts_command = ["cat", "{known}"]\nhosts_command_every = "1s"\n'
+    async with serving(tmp_path, "") as (process, api):
+        following = Following(process, api)
+        following.write("", top=config)
+        await following.until({"host/kvm-1/shop"})
+        known.write_text(f"[{host % 'kvm-1'}, {host % 'kvm-2'}]")
+        await following.until({"host/kvm-1/shop", "host/kvm-2/shop"})
+        known.write_text("nonsense")
+        await following.until_configuration(lambda check: not check["ok"])
+        assert await following.names() == {"host/kvm-1/shop", "host/kvm-2/shop"}
+        known.write_text(f"[{host % 'kvm-2'}]")
+        await following.until({"host/kvm-2/shop"})
