@@ -40,6 +40,7 @@ async def test_a_gateway_that_stops_lives_and_is_not_ready(gateway: Gateway) -> 
             "checks": [
                 {"check": "serving", "ok": True, "message": None},
                 {"check": "database", "ok": True, "message": None},
+                {"check": "configuration", "ok": True, "message": None},
             ],
         },
     )
