@@ -83,27 +83,27 @@ class Inventory:
             # The file may be on a slow disk, and is validated by rules that take milliseconds per hundred hosts.
             settings = await asyncio.to_thread(read_settings, self._file)
             have = _Have(await all_hosts(settings), settings.local)
+            if not is_confirmed and (refusal := _mass_removal(self._have, have)):
+                self._keep(refusal)
+                return
+            if have != self._have:
+                self._apply(have)
         except NoahError as e:
-            self._keep(f"The configuration is as it was before, because it cannot be read: {e.sentence}")
-            return
-        if not is_confirmed and (refusal := _mass_removal(self._have, have)):
-            self._keep(refusal)
+            self._keep(f"The gateway goes by the configuration as it was, because it cannot be used now: {e.sentence}")
             return
         if self.trouble:
             log.info("the configuration is what the gateway goes by again")
         self.trouble = None
         self._settings = settings
-        if have != self._have:
-            self._apply(have)
 
     def _apply(self, have: _Have) -> None:
+        affected = {*self._hosts.configure(have.hosts), *self._locals.configure(have.local)}
         for what, before, now in (("host", self._have.hosts, have.hosts), ("local", self._have.local, have.local)):
             names, were = {one.name for one in now}, {one.name for one in before}
             for name in sorted(names - were):
                 log.info("%s/%s is new in the configuration", what, name)
             for name in sorted(were - names):
                 log.info("%s/%s is gone from the configuration", what, name)
-        affected = {*self._hosts.configure(have.hosts), *self._locals.configure(have.local)}
         self._have = have
         if affected:
             self._reconfigured(affected)

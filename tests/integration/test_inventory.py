@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import asyncssh
 import pytest
 
 from noah.demo.sample_app import compile_sample
@@ -123,8 +124,9 @@ async def test_more_than_half_goes_at_once_only_when_that_is_confirmed(tmp_path:
 
 async def test_hosts_of_a_command_come_and_go(tmp_path: Path) -> None:
     known = tmp_path / "hosts.json"
+    pinned = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode().strip()
     host = (
-        '{"name": "%s", "address": "127.0.0.1", "user": "noah", "key": "key", "host_key": "ssh-ed25519 AAAA", '
+        '{"name": "%s", "address": "127.0.0.1", "user": "noah", "key": "key", "host_key": "' + pinned + '", '
         '"apps": [{"name": "shop"}]}'
     )
     known.write_text(f"[{host % 'kvm-1'}]")
@@ -135,6 +137,9 @@ async def test_hosts_of_a_command_come_and_go(tmp_path: Path) -> None:
         await following.until({"host/kvm-1/shop"})
         known.write_text(f"[{host % 'kvm-1'}, {host % 'kvm-2'}]")
         await following.until({"host/kvm-1/shop", "host/kvm-2/shop"})
+        known.write_text(f"[{host % 'kvm-3'}, {host % 'kvm-4'}]".replace(pinned, "ssh-ed25519 AAAA"))
+        await following.until_configuration(lambda check: not check["ok"])
+        assert await following.names() == {"host/kvm-1/shop", "host/kvm-2/shop"}
         known.write_text("nonsense")
         await following.until_configuration(lambda check: not check["ok"])
         assert await following.names() == {"host/kvm-1/shop", "host/kvm-2/shop"}

@@ -161,13 +161,14 @@ class Hosts:
     def configure(self, hosts: Iterable[Host]) -> Collection[Target]:
         """Have these hosts from now on. Return the targets that are gone, or that are reached or restarted otherwise.
 
-        What has not changed keeps its connection, and so its debuggers. Edits of what is gone stay owed.
+        What has not changed keeps its connection, and so its debuggers. Edits of what is gone stay owed. Raises
+        BadSettings, and changes nothing, if one of the hosts cannot be used.
         """
         wanted = {host.name: host for host in hosts}
         apps = {HostTarget(host.name, app.name): app for host in wanted.values() for app in host.apps}
-        for name, ssh in list(self._ssh.items()):
-            if name not in wanted or not _is_reached_alike(ssh.host, wanted[name]):
-                del self._ssh[name]
+        before, self._ssh = self._ssh, {name: self._reached(host) for name, host in wanted.items()}
+        for name, ssh in before.items():
+            if self._ssh.get(name) is not ssh:
                 self._close_later(ssh)
         affected = set[Target]()
         for target, one in list(self._apps.items()):
@@ -177,13 +178,18 @@ class Hosts:
                 if target not in apps:
                     self._catalog.remove(target)
         for name, host in wanted.items():
-            if name not in self._ssh:
-                self._ssh[name] = _ssh(host, changed=partial(self._list, name))
             for app in host.apps:
                 if (target := HostTarget(name, app.name)) not in self._apps:
                     self._apps[target] = HostedApp(self._ssh[name], app)
             self._list(name)
         return affected
+
+    def _reached(self, host: Host) -> "Ssh":
+        """Return the connection to a host: the one that there is, if the host is reached as before."""
+        ssh = self._ssh.get(host.name)
+        if ssh is not None and _is_reached_alike(ssh.host, host):
+            return ssh
+        return _ssh(host, changed=partial(self._list, host.name))
 
     def _close_later(self, ssh: "Ssh") -> None:
         """Close a connection beside everything else: its host may not answer."""
