@@ -37,14 +37,17 @@ class _Have:
 class Inventory:
     def __init__(
         self,
-        file: Path,
+        file: Path | None,
         settings: Settings,
         hosts: Collection[Host],
         *,
         kinds: tuple[Hosts, Locals],
         reconfigured: Callable[[Collection[Target]], None],
     ) -> None:
-        """*reconfigured* is called with the targets that are gone, or that are reached in another way from now on."""
+        """*file*: where the settings are from; without one they stay as they are.
+
+        *reconfigured* is called with the targets that are gone, or that are reached in another way from now on.
+        """
         self.trouble: str | None = None  # why the configuration as it is now is not what the gateway goes by
         self._file = file
         self._settings = settings
@@ -52,7 +55,7 @@ class Inventory:
         self._hosts, self._locals = kinds
         self._reconfigured = reconfigured
         self._asked, self._is_confirmed = asyncio.Event(), False
-        self._seen = _state_of(file)
+        self._seen = None if file is None else _state_of(file)
 
     def read_now(self) -> None:
         """Read it again soon, as SIGHUP asks for; what is gone then is meant to be gone."""
@@ -61,6 +64,8 @@ class Inventory:
 
     async def run(self) -> None:
         """Runs until it is cancelled."""
+        if self._file is None:
+            return
         loop = asyncio.get_running_loop()
         read_at = loop.time()
         while True:
@@ -76,12 +81,12 @@ class Inventory:
                 self._asked.clear()
                 self._seen, read_at = state, loop.time()
                 is_confirmed, self._is_confirmed = self._is_confirmed, False
-                await self._read(is_confirmed=is_confirmed)
+                await self._read(self._file, is_confirmed=is_confirmed)
 
-    async def _read(self, *, is_confirmed: bool) -> None:
+    async def _read(self, file: Path, *, is_confirmed: bool) -> None:
         try:
             # The file may be on a slow disk, and is validated by rules that take milliseconds per hundred hosts.
-            settings = await asyncio.to_thread(read_settings, self._file)
+            settings = await asyncio.to_thread(read_settings, file)
             have = _Have(await all_hosts(settings), settings.local)
             if not is_confirmed and (refusal := _mass_removal(self._have, have)):
                 self._keep(refusal)
