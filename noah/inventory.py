@@ -57,6 +57,10 @@ class Inventory:
         self._asked, self._is_confirmed = asyncio.Event(), False
         self._seen = None if file is None else _state_of(file)
 
+    @property
+    def has_file(self) -> bool:
+        return self._file is not None
+
     def read_now(self) -> None:
         """Read it again soon, as SIGHUP asks for; what is gone then is meant to be gone."""
         self._is_confirmed = True
@@ -122,6 +126,9 @@ class Inventory:
 @asynccontextmanager
 async def following(inventory: Inventory) -> AsyncIterator[None]:
     """Follow the configuration, and have SIGHUP read it now, as long as this context lasts."""
+    if not inventory.has_file:
+        yield
+        return
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGHUP, inventory.read_now)
     try:

@@ -44,6 +44,16 @@ async def test_a_host_that_cannot_be_reached_is_not_asked_again_at_each_look(
         assert len(said) == 1
         assert "host kvm-1" in said[0].getMessage().lower()
         assert len(await store.edits.left_over()) == 1
+        # A host that goes from the configuration keeps what is owed to it, and is given it when it is back.
+        assert inventory.configure(()) == {TARGET}
+        await inventory.take_back_left_over()
+        assert [drift.target for drift in await inventory.drift()] == [TARGET]
+        inventory.configure(hosts)
+        async with asyncio.timeout(60):
+            while sum("is put back later" in record.getMessage() for record in caplog.records) < 2:
+                await inventory.take_back_left_over()
+                await asyncio.sleep(0.1)
+        assert len(await store.edits.left_over()) == 1
         await inventory.close()
     finally:
         await store.close()
