@@ -8,7 +8,6 @@ leaves: some 5 to 10 ms per 90,000 targets.
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import compress
 
 from noah.catalog.sorted_keys import SortedKeys, Span
 from noah.catalog.tally import Tally, count_down
@@ -67,11 +66,11 @@ class Scope:
     def targets(self) -> int:
         return len(self.by_app)
 
-    def add(self, info: TargetInfo, *, key: str, name: str, place: AppPlace, place_key: str) -> None:
+    def add(self, info: TargetInfo, *, key: str, place: AppPlace, place_key: str) -> None:
         self.ready += info.ready
         if not len(self.by_app.span(place.prefix)):
-            self.places.add(place_key, text=_lower(info.app), name="")
-        self.by_app.add(key, text=_lower(key), name=name)
+            self.places.add(place_key, text=_lower(info.app), labels="")
+        self.by_app.add(key, text=_lower(key), labels=info.label_text)
         if place.namespace is not None:
             self.namespaces[place.namespace] += 1
 
@@ -127,18 +126,22 @@ class Catalog:
                 group.count(info, before=before)
                 for scope in (self._all, group):
                     scope.ready += info.ready - before.ready
+                if before.label_text != info.label_text:
+                    self._by_name.relabel(name, info.label_text)
+                    for scope in (self._all, group):
+                        scope.by_app.relabel(info.key, info.label_text)
             return
         if before is not None:
             self.remove(info.target)
         self._infos[name] = info
         key, place, group = info.key, info.place, self._group(info)
         self._forget_areas(place, group)
-        self._by_name.add(name, text=_lower(key), name=name)
+        self._by_name.add(name, text=_lower(key), labels=info.label_text)
         self._apps[info.app] += 1
         group.count(info)
         place_key = place.key
         for scope in (self._all, group):
-            scope.add(info, key=key, name=name, place=place, place_key=place_key)
+            scope.add(info, key=key, place=place, place_key=place_key)
 
     def remove(self, target: Target) -> None:
         name = str(target)
@@ -179,7 +182,7 @@ class Catalog:
         for found in self._names(TargetFilter(cluster=name, areas=areas)).listed():
             info = self._infos[found]
             group.count(info)
-            group.add(info, key=info.key, name=found, place=info.place, place_key=info.place.key)
+            group.add(info, key=info.key, place=info.place, place_key=info.place.key)
         return group
 
     def areas(self) -> Collection[str]:
@@ -215,7 +218,7 @@ class Catalog:
             tally = self._tally_of(whole.listed()) if groups is None else _tally_in(groups, app)
             sections.append(AppSection(app, infos, max(0, first - whole.start), tally))
         if groups is None:
-            apps = _apps_in(span)
+            apps = len(self._apps) if len(span) == self._all.targets else _apps_in(span)
         elif wanted.app is not None:
             apps = len(sections)
         else:
@@ -312,20 +315,21 @@ class Catalog:
         words, labels, areas = [*more, *wanted.words], wanted.label_texts, wanted.areas
         if not words and not labels and areas is None:
             return span
-        infos, found = self._infos, list[str]()
+        found = list[str]()
         # There may be a hundred thousand keys: each word and each label takes one pass over what is left of a list.
-        for part in keys.lists(span.start, span.stop):
-            left: tuple[list[str], ...] = part
-            for word in words:
-                kept = [word in text for text in left[1]]
-                left = tuple(list(compress(column, kept)) for column in left)
-            for label in labels:
-                kept = [label in infos[name].label_text for name in left[2]]
-                left = tuple(list(compress(column, kept)) for column in left)
+        for there, texts, labels_of in keys.lists(span.start, span.stop):
+            wanted_in = [(word, texts) for word in words] + [(label, labels_of) for label in labels]
+            if len(wanted_in) == 1:
+                part, column = wanted_in[0]
+                left = [key for key, text in zip(there, column, strict=True) if part in text]
+            else:
+                numbers: Iterable[int] = range(len(there))
+                for part, column in wanted_in:
+                    numbers = [number for number in numbers if part in column[number]]
+                left = [there[number] for number in numbers]
             if areas is not None:
-                kept = [area_of_name(name) in areas for name in left[2]]
-                left = tuple(list(compress(column, kept)) for column in left)
-            found += left[0]
+                left = [key for key in left if area_of_name(key.rpartition(END)[2]) in areas]
+            found += left
         return Span.whole(found)
 
     def _page(self, span: Span, after: str | None, limit: int) -> Page[TargetInfo]:

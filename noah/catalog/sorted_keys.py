@@ -21,7 +21,7 @@ class Keys(Protocol):
 
 
 class SortedKeys:
-    """Each key has a text, in which words are looked for, and the name of the target that it stands for."""
+    """Each key has a text, in which words are looked for, and its target's labels as a text."""
 
     def __init__(self, *, longest: int = LONGEST) -> None:
         self._longest = longest
@@ -32,15 +32,15 @@ class SortedKeys:
     def __len__(self) -> int:
         return self._count()[-1] + len(self._lists[-1].keys) if self._lists else 0
 
-    def add(self, key: str, *, text: str, name: str) -> None:
+    def add(self, key: str, *, text: str, labels: str) -> None:
         """Add a key that is not in the set."""
         self._starts = None
         if not self._lists:
-            self._lists, self._lasts = [_List([key], [text], [name])], [key]
+            self._lists, self._lasts = [_List([key], [text], [labels])], [key]
             return
         number = min(bisect_left(self._lasts, key), len(self._lists) - 1)
         one = self._lists[number]
-        one.add(key, text, name)
+        one.add(key, text, labels)
         if len(one.keys) > self._longest:
             self._lists.insert(number, one.split())
             self._lasts.insert(number, self._lists[number].keys[-1])
@@ -57,6 +57,11 @@ class SortedKeys:
             self._lasts[number] = one.keys[-1]
         else:
             del self._lists[number], self._lasts[number]
+
+    def relabel(self, key: str, labels: str) -> None:
+        """Change the labels of a key that is in the set."""
+        one = self._lists[bisect_left(self._lasts, key)]
+        one.labels[bisect_left(one.keys, key)] = labels
 
     def first_from(self, key: str) -> int:
         number = bisect_left(self._lasts, key)
@@ -81,12 +86,12 @@ class SortedKeys:
         return found
 
     def lists(self, start: int, stop: int) -> Iterator[tuple[list[str], list[str], list[str]]]:
-        """Yield the keys from *start* to *stop*, their texts, and the names of their targets, list by list."""
+        """Yield the keys from *start* to *stop*, their texts and their labels, list by list."""
         for one, begin, end in self._lists_of(start, stop):
             if begin == 0 and end >= len(one.keys):
-                yield one.keys, one.texts, one.names
+                yield one.keys, one.texts, one.labels
             else:
-                yield one.keys[begin:end], one.texts[begin:end], one.names[begin:end]
+                yield one.keys[begin:end], one.texts[begin:end], one.labels[begin:end]
 
     def span(self, prefix: str) -> "Span":
         return Span(self, self.first_from(prefix), self.first_from(prefix + _LAST))
@@ -109,26 +114,26 @@ class SortedKeys:
 
 
 class _List:
-    __slots__ = ("keys", "names", "texts")
+    __slots__ = ("keys", "labels", "texts")
 
-    def __init__(self, keys: list[str], texts: list[str], names: list[str]) -> None:
-        self.keys, self.texts, self.names = keys, texts, names
+    def __init__(self, keys: list[str], texts: list[str], labels: list[str]) -> None:
+        self.keys, self.texts, self.labels = keys, texts, labels
 
-    def add(self, key: str, text: str, name: str) -> None:
+    def add(self, key: str, text: str, labels: str) -> None:
         at = bisect_left(self.keys, key)
         self.keys.insert(at, key)
         self.texts.insert(at, text)
-        self.names.insert(at, name)
+        self.labels.insert(at, labels)
 
     def remove(self, key: str) -> None:
         at = bisect_left(self.keys, key)
-        del self.keys[at], self.texts[at], self.names[at]
+        del self.keys[at], self.texts[at], self.labels[at]
 
     def split(self) -> "_List":
         """Return the first half, and keep the second."""
         half = len(self.keys) // 2
-        first = _List(self.keys[:half], self.texts[:half], self.names[:half])
-        del self.keys[:half], self.texts[:half], self.names[:half]
+        first = _List(self.keys[:half], self.texts[:half], self.labels[:half])
+        del self.keys[:half], self.texts[:half], self.labels[:half]
         return first
 
 

@@ -19,7 +19,7 @@ def test_short_lists_answer_as_one_long_list_would(changes: list[str], key: str,
             keys.remove(change)
             model.remove(change)
         else:
-            keys.add(change, text=change.upper(), name=f"name of {change}")
+            keys.add(change, text=change.upper(), labels=f"labels of {change}")
             insort(model, change)
         assert len(keys) == len(model)
     stop = start + more
@@ -29,4 +29,4 @@ def test_short_lists_answer_as_one_long_list_would(changes: list[str], key: str,
     assert keys.span(key).listed() == [one for one in model if one.startswith(key)]
     columns = [[value for part in keys.lists(start, stop) for value in part[column]] for column in range(3)]
     wanted = model[start:stop]
-    assert columns == [wanted, [one.upper() for one in wanted], [f"name of {one}" for one in wanted]]
+    assert columns == [wanted, [one.upper() for one in wanted], [f"labels of {one}" for one in wanted]]
