@@ -64,7 +64,7 @@ class Broker:
         return self._ownership.live()
 
     def reconfigure(self, targets: Collection[Target]) -> None:
-        """Have the sessions on *targets*, whose configuration has changed, reach them anew or end."""
+        """Have the sessions on *targets*, whose configuration has changed, be reached by it, or end."""
         self._ownership.reconfigure(targets)
 
     def traffic(self) -> Traffic:
