@@ -7,6 +7,7 @@ import json
 import ssl
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,9 +15,11 @@ from typing import Any
 import aiohttp
 import pytest
 
+from noah.access.permissions import Permissions
 from noah.core.jdwp import wire
 from noah.core.jdwp.conversation import Conversation
 from noah.core.jdwp.observer import FromDebugger, FromJvm
+from noah.core.session.rights import Grant, Right
 from noah.kube.bounded_json import LONGEST, TooLarge, parse
 from noah.kube.client import Client
 from noah.kube.event_log import EventLog
@@ -26,6 +29,7 @@ from noah.settings import WebhookSettings
 from noah.targets.pod.pods import _infos
 from noah.webhook.process import webhook_process
 from tests.gateway import free_port
+from tests.principals import ADA
 from tests.security.hostile_api import api_in_a_thread
 from tests.security.loop_time import MOST_S, cpu_of, watching_the_loop
 from tests.unit.kube.fake_api import Call
@@ -206,6 +210,16 @@ async def test_an_object_that_is_too_large_costs_nobody_the_others() -> None:
                 task.cancel()
         assert {one["metadata"]["name"] for one in informer.pods()} == {"a", "b", "c"}
         assert longest.seconds < MOST_S
+
+
+async def test_rights_in_very_many_namespaces_hold_nobody_up() -> None:
+    grant = Grant(rights=frozenset({Right.SEE}), users=frozenset({"ada"}), areas=("pod/dev/shop-1*",))
+    permissions = Permissions(reviews={}, grants=[grant])
+    areas = [f"pod/dev/shop-{number:05}" for number in range(20_000)]
+    with watching_the_loop() as longest:
+        seen = await permissions.among(areas, replace(ADA, groups=frozenset()))
+    assert len(seen) == 10_000
+    assert longest.seconds < MOST_S
 
 
 async def test_a_flood_of_events_leaves_everybody_a_turn() -> None:
