@@ -53,6 +53,20 @@ def uid_of_peer(peer: tuple[str, int], here: tuple[str, int]) -> int | None:
     return int(uid) if inode and answer[_STATE_AT] == _ESTABLISHED else NOBODY
 
 
+def user_that_listens(port: int) -> int | None:
+    """Return the uid of a program of this machine that listens at *port*. Blocks: the kernel's tables may be long."""
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            with open(table, encoding="ascii") as rows:
+                fields = [row.split() for row in rows]
+        except OSError:
+            continue
+        for row in fields[1:]:
+            if row[1].endswith(f":{port:04X}") and row[3] == "0A":
+                return int(row[7])
+    return None
+
+
 def _parse(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     address = ipaddress.ip_address(text.partition("%")[0])
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None

@@ -47,7 +47,7 @@ from noah.core.session.trail import Outcome, TrailCode
 from noah.errors import AlreadyDebugged, CannotDebug, Forbidden, NoahError, RolledBack, Unavailable
 from noah.keep_running import repeat
 from noah.proxy.listener import Listener
-from noah.proxy.local_peer import NOBODY
+from noah.proxy.local_peer import NOBODY, user_that_listens
 from noah.proxy.slot import Slot
 from noah.proxy.tunnel import Tunnel
 from noah.sessions.announce import Announcer
@@ -334,8 +334,11 @@ class SessionTask:
         except OSError as e:
             if e.errno not in (errno.EADDRINUSE, errno.EACCES):
                 raise Unavailable(f"Port {session.port} of the gateway cannot be opened: {e.strerror}.") from e
+            uid = await asyncio.to_thread(user_that_listens, session.port)
+            whose = "" if uid in (None, os.getuid()) else f", of the user with the number {uid}"
             self._announcer.step(
-                f"Port {session.port} is taken by another program of the gateway's machine; choosing another."
+                f"Port {session.port} is taken by another program of the gateway's machine{whose}; choosing another. "
+                "An IDE that still has this one would talk to that program."
             )
             await self.write(lambda: self._store.move_port(session.id, ports=gateway.ports, avoid={session.port}))
         else:

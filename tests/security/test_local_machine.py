@@ -15,7 +15,7 @@ import pytest
 
 from noah.errors import BadSettings, Unavailable
 from noah.proxy.listener import Listener
-from noah.proxy.local_peer import NOBODY, uid_of_peer
+from noah.proxy.local_peer import NOBODY, uid_of_peer, user_that_listens
 from noah.proxy.slot import Slot
 from noah.store import Store, upgrade
 from noah.store.lease import exclusive_lease
@@ -96,6 +96,12 @@ async def test_whose_a_connection_is_is_found_among_thousands() -> None:
             assert uid_of_peer(client.getsockname(), client.getpeername()) == os.getuid()
         assert uid_of_peer(("192.0.2.7", 4711), server.getsockname()) is None
         assert uid_of_peer(("127.0.0.1", 1), server.getsockname()) == NOBODY
+
+
+def test_who_listens_at_a_debug_port_first_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert user_that_listens(server.getsockname()[1]) == os.getuid()
+    assert user_that_listens(1) is None
 
 
 def mode(file: Path) -> int:
