@@ -1,0 +1,360 @@
+"""The accelerator's near end, beside the debugger: it answers from memory, and passes everything else on.
+
+Replies leave in the order of their commands, as from a JVM, which works off one command after the other (methods that
+are invoked apart): an answer from memory waits for the replies to earlier commands. What an event overtook while it
+waited is asked of the JVM.
+
+The memory is filled by the far end only, which vouches for what it says as of so many effects: commands that change
+something. Both ends count these as they pass, so what arrives after this end has passed one more is out of date.
+
+One answer in some, in the shadow mode every one, is also asked of the JVM and compared.
+"""
+
+import struct
+from collections import Counter, deque
+from dataclasses import dataclass
+from typing import Final
+
+from noah.core.jdwp import frames, wire
+from noah.core.jdwp.cache import CLASS_UNLOAD, DISPOSE_OBJECTS, ROWS, Effect, Mentions, Scope, effect_of, mentions
+from noah.core.jdwp.commands import INVOKES
+from noah.core.jdwp.frames import BrokenLine, Data, FrameKind, Frames, Packets, PieceKind, Stamp, frame
+from noah.core.jdwp.memory import NO_MENTIONS, Answer, Memory
+from noah.core.jdwp.wire import HEADER_SIZE, REPLY, Malformed, header
+
+CHECK_ONE_IN: Final = 64  # answers from memory; a check costs the line some 60 bytes and the JVM one question
+_MOST_WAITING: Final = 4096  # commands that are not answered yet
+_MOST_CHECKS: Final = 4096  # that are under way
+_LONGEST_COMMAND: Final = 1 << 20  # bytes that are gathered; longer ones only redefine classes
+_ACKNOWLEDGED: Final = 16 << 10  # bytes of AHEAD frames that are acknowledged together
+_SLICE: Final = 1000  # units of effort in one call: some 20 ms
+_BYTES_PER_EFFORT: Final = 100  # reading so many bytes of IDs costs as much as a packet
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A command whose reply has not been passed on to the debugger."""
+
+    packet: bytes
+    packet_id: int
+    number: int
+    payload: bytes
+    effects: int  # that had passed when it came
+    class_effects: int
+    answer: Answer | None = None  # from memory
+    mentions: Mentions = NO_MENTIONS
+    is_done: bool = False  # answered by the JVM or from memory
+
+    @property
+    def subject(self) -> tuple[int, bytes]:
+        return self.number, self.payload[:8]
+
+
+@dataclass(slots=True)
+class _Check:
+    number: int
+    answer: Answer
+    events: int  # how many had come when the answer was given
+
+
+class Near:
+    def __init__(self, *, shadow: bool = False) -> None:
+        self.is_on = True
+        self.answered = 0  # commands that were answered from memory
+        self.passed = 0  # commands that the JVM answered
+        self.checked = 0  # answers from memory to which the JVM said the same
+        self.notes: list[str] = []  # sentences for people; the one who reads takes them
+        self.wake_at_s: float | None = None  # when to call wake(): at once, after more came than one call should take
+        self._check_one_in = 1 if shadow else CHECK_ONE_IN
+        self._serial = 0  # of checks
+        self._commands, self._line, self._replies = Packets(whole=_LONGEST_COMMAND), Frames(), Packets()
+        self._to_debugger, self._to_line = bytearray(), bytearray()
+        self._memory = Memory()
+        self._effects = self._class_effects = self._events = 0
+        self._held_as_of = -1  # the effects that had passed when an answer from memory last had to wait
+        self._waiting: deque[_Waiting] = deque()
+        self._open: dict[int, _Waiting] = {}  # those that the JVM was asked, by packet ID
+        self._open_by_subject: dict[tuple[int, bytes], dict[int, _Waiting]] = {}
+        self._superfluous: dict[int, _Check] = {}  # by packet ID: what was answered while the JVM was being asked
+        self._checks: dict[int, _Check] = {}
+        self._heard: Counter[int] = Counter()  # commands that were answered from memory since the last resume
+        self._disposals: dict[int, list[int]] = {}  # IDs, by the packet ID of the command that is not confirmed yet
+        self._disposed: Counter[int] = Counter()  # the same IDs
+        self._unwanted: Counter[int] = Counter()  # objects that the JVM handed out for nothing
+        self._received = 0  # bytes of AHEAD frames that are not acknowledged
+
+    def feed_debugger(self, data: Data, *, now_s: float) -> tuple[bytes, bytes]:
+        """Take what the debugger sent. Return what to send to the debugger and to the line."""
+        self._commands.feed(data)
+        return self._work(now_s)
+
+    def feed_line(self, data: Data, *, now_s: float) -> tuple[bytes, bytes]:
+        self._line.feed(data)
+        return self._work(now_s)
+
+    def wake(self, *, now_s: float) -> tuple[bytes, bytes]:
+        return self._work(now_s)
+
+    def _work(self, now_s: float) -> tuple[bytes, bytes]:
+        effort = _SLICE
+        while effort > 0 and (one := self._line.next()) is not None:
+            effort -= 1 + len(one[1]) // _BYTES_PER_EFFORT
+            self._take_frame(*one)
+        while effort > 0 and (piece := self._commands.next()) is not None:
+            effort -= 1
+            self._take_command(*piece)
+        self._release(self._memory.release(self._unwanted))
+        self._unwanted.clear()
+        if self._received >= _ACKNOWLEDGED:
+            self._send(FrameKind.RECEIVED, struct.pack(">I", self._received))
+            self._received = 0
+        self.wake_at_s = now_s if effort <= 0 else None
+        out = bytes(self._to_debugger), bytes(self._to_line)
+        self._to_debugger.clear()
+        self._to_line.clear()
+        return out
+
+    def _send(self, kind: FrameKind, body: Data) -> None:
+        self._to_line += frame(kind, body)
+
+    def _release(self, pairs: list[tuple[int, int]]) -> None:
+        if pairs:
+            self._send(FrameKind.RELEASE, frames.disposals(pairs))
+
+    def _switch_off(self, why: str) -> None:
+        if self.is_on:
+            self.is_on = False
+            self.notes.append(f"The accelerator is off for this connection: {why}.")
+            self._send(FrameKind.OFF, b"")
+            self._release(self._memory.forget(*Scope))
+
+    # From the debugger
+
+    def _take_command(self, kind: PieceKind, data: bytes) -> None:
+        if kind is PieceKind.REST:
+            self._send(FrameKind.PASS, data)
+            return
+        _length, packet_id, flags, number = header(data)
+        if flags:
+            self._switch_off("the debugger sent a packet that is not a command")
+            self._send(FrameKind.PASS, data)
+            return
+        payload = data[HEADER_SIZE:]
+        one = _Waiting(data, packet_id, number, payload, self._effects, self._class_effects)
+        if kind is PieceKind.PACKET and self.is_on and number in ROWS and self._answer(one):
+            return
+        self.passed += 1
+        effect = effect_of(number, payload)
+        if number == DISPOSE_OBJECTS:
+            data = self._dispose(kind, data, packet_id)
+        if effect:
+            self._pass_effect(effect, data)
+        else:
+            self._send(FrameKind.PASS, data)
+        if number not in INVOKES:
+            self._await(one)
+
+    def _answer(self, one: _Waiting) -> bool:
+        """Answer from memory, at once or after earlier commands; False if the JVM has to be asked."""
+        found = self._memory.answer(one.number, one.payload)
+        if found is None:
+            return False
+        one.answer, one.mentions = found
+        one.is_done = True
+        self._serial += 1
+        if self._serial % self._check_one_in == 0 and len(self._checks) < _MOST_CHECKS:
+            self._checks[self._serial] = _Check(one.number, one.answer, self._events)
+            self._to_line += frames.check(FrameKind.CHECK, self._serial, one.number, one.payload)
+        if self._waiting or self._replies.is_inside:
+            self._held_as_of = self._effects
+        self._waiting.append(one)
+        if len(self._waiting) > _MOST_WAITING:
+            self._switch_off(f"{_MOST_WAITING} commands wait for replies")
+        self._flush()
+        return True
+
+    def _pass_effect(self, effect: Effect, data: bytes) -> None:
+        """Pass a command on that has an effect, and forget what it may change."""
+        self._effects += 1
+        scopes = [Scope.THREAD, Scope.STILL]
+        if Effect.CLASSES in effect:
+            self._class_effects += 1
+            scopes.append(Scope.CLASS)
+        if Effect.RESUMES in effect and self._heard:
+            self._to_line += frames.heard(self._heard)
+            self._heard.clear()
+        self._send(FrameKind.PASS, data)
+        self._release(self._memory.forget(*scopes))
+
+    def _dispose(self, kind: PieceKind, data: bytes, packet_id: int) -> bytes:
+        """Return a DisposeObjects with the counts that the JVM needs."""
+        pairs = data[HEADER_SIZE + 4 :]
+        if kind is not PieceKind.PACKET:
+            raise BrokenLine("too many objects are disposed of at once")  # their counts cannot be corrected
+        if len(pairs) % 12 or len(pairs) < 4 or int.from_bytes(data[HEADER_SIZE : HEADER_SIZE + 4]) != len(pairs) // 12:
+            return data  # the JVM refuses it
+        disposals = frames.read_disposals(pairs)
+        ids = [i for i, _ in disposals]
+        self._memory.forget_ids(ids)
+        self._disposals[packet_id] = ids
+        self._disposed.update(ids)
+        corrected = self._memory.dispose(disposals)
+        payload = struct.pack(">I", len(corrected)) + frames.disposals(corrected)
+        return wire.packet(packet_id, DISPOSE_OBJECTS, payload)
+
+    def _await(self, one: _Waiting) -> None:
+        if one.packet_id in self._open or len(self._waiting) >= _MOST_WAITING:
+            self._switch_off("the debugger uses a packet's ID twice, or does not wait for replies")
+            return
+        self._waiting.append(one)
+        self._open[one.packet_id] = one
+        if one.number in ROWS:
+            self._open_by_subject.setdefault(one.subject, {})[one.packet_id] = one
+
+    def _close(self, packet_id: int) -> _Waiting | None:
+        one = self._open.pop(packet_id, None)
+        if one is not None and (same := self._open_by_subject.get(one.subject)) is not None:
+            same.pop(packet_id, None)
+            if not same:
+                del self._open_by_subject[one.subject]
+        return one
+
+    def _flush(self) -> None:
+        """Give answers from memory to the debugger, as far as all earlier commands are answered."""
+        if self._replies.is_inside:
+            return
+        while self._waiting and self._waiting[0].is_done:
+            one = self._waiting.popleft()
+            if one.answer is not None:
+                self.answered += 1
+                self._heard[one.number] += 1
+                self._memory.given(one.mentions)
+                length = HEADER_SIZE + len(one.answer.payload)
+                self._to_debugger += struct.pack(">IIBH", length, one.packet_id, REPLY, one.answer.error)
+                self._to_debugger += one.answer.payload
+
+    # From the line
+
+    def _take_frame(self, kind: int, body: bytes) -> None:
+        match kind:
+            case FrameKind.PASS:
+                self._replies.feed(body)
+                while (piece := self._replies.next()) is not None:
+                    self._take_packet(*piece, stamp=None)
+            case FrameKind.KEEP:
+                stamp, packet = frames.read_keep(body)
+                self._take_packet(PieceKind.PACKET, packet, stamp=stamp)
+            case FrameKind.AHEAD:
+                self._received += len(body)
+                self._take_ahead(body)
+            case FrameKind.CHECKED:
+                serial, error, payload = frames.read_check(body)
+                check = self._checks.pop(serial, None)
+                if check is not None:
+                    self._compare(check, Answer(error, payload))
+            case _:
+                raise BrokenLine(f"a frame of kind {kind}")
+
+    def _take_packet(self, kind: PieceKind, data: bytes, *, stamp: Stamp | None) -> None:
+        if kind is PieceKind.REST:
+            self._to_debugger += data
+        else:
+            _length, packet_id, flags, error = header(data)
+            if not flags & REPLY:
+                self._overtake(data[HEADER_SIZE:])
+                self._to_debugger += data
+            elif (check := self._superfluous.pop(packet_id, None)) is not None:
+                self._compare(check, Answer(error, data[HEADER_SIZE:]))
+            else:
+                self._to_debugger += data
+                self._reply(packet_id, Answer(error, data[HEADER_SIZE:]), stamp)
+        self._flush()
+
+    def _overtake(self, events: bytes) -> None:
+        """The JVM sent events: what was true while it stood still is over, and so are answers that still wait."""
+        self._events += 1
+        is_unload = len(events) < 6 or events[5] == CLASS_UNLOAD
+        self._release(self._memory.forget(Scope.STILL, *([Scope.CLASS] if is_unload else [])))
+        if self._held_as_of != self._effects:
+            return
+        self._held_as_of = -1
+        for one in self._waiting:
+            if one.answer is not None and one.effects == self._effects:
+                one.answer, one.mentions, one.is_done = None, NO_MENTIONS, False
+                if self._superfluous.pop(one.packet_id, None) is None:
+                    self._send(FrameKind.PASS, one.packet)
+                self._open[one.packet_id] = one
+
+    def _reply(self, packet_id: int, answer: Answer, stamp: Stamp | None) -> None:
+        for i in self._disposals.pop(packet_id, ()):
+            self._disposed[i] -= 1
+            if not self._disposed[i]:
+                del self._disposed[i]
+        one = self._close(packet_id)
+        if one is None:
+            return
+        one.is_done = True
+        if stamp is not None and self._is_current(stamp):
+            handed_out = self._mentions(one.number, answer)
+            if not self._is_disposed(one.payload, handed_out):
+                self._memory.learn(one.number, one.payload, answer, handed_out, stamp.scope)
+
+    def _take_ahead(self, body: bytes) -> None:
+        one = frames.read_ahead(body)
+        answer = Answer(one.error, one.answer)
+        handed_out = self._mentions(one.number, answer)
+        self._memory.came_ahead(handed_out)
+        if not self._is_current(one.stamp) or self._is_disposed(one.question, handed_out):
+            self._unwanted.update(handed_out[0])
+            return
+        self._unwanted += self._memory.learn(one.number, one.question, answer, handed_out, one.stamp.scope)
+        for waiting in [*self._open_by_subject.get((one.number, one.question[:8]), {}).values()]:
+            if waiting.effects == self._effects:
+                self._answer_early(waiting)
+
+    def _answer_early(self, one: _Waiting) -> None:
+        """Answer a command from memory while the JVM is being asked; its reply will be superfluous."""
+        found = self._memory.answer(one.number, one.payload)
+        if found is None or one.packet_id in self._superfluous:
+            return
+        self._close(one.packet_id)
+        one.answer, one.mentions = found
+        one.is_done = True
+        self._superfluous[one.packet_id] = _Check(one.number, one.answer, self._events)
+        self._held_as_of = self._effects
+        self._flush()
+
+    def _is_current(self, stamp: Stamp) -> bool:
+        if not self.is_on:
+            return False
+        if stamp.scope in (Scope.THREAD, Scope.STILL):
+            return stamp.effects == self._effects
+        return stamp.class_effects == self._class_effects
+
+    def _is_disposed(self, question: bytes, handed_out: Mentions) -> bool:
+        """True if the question or the answer has an ID that the debugger has disposed of in the meantime."""
+        if not self._disposed:
+            return False
+        ids = (int.from_bytes(question[:8]), *handed_out[0], *handed_out[1])
+        return any(i in self._disposed for i in ids)
+
+    def _mentions(self, number: int, answer: Answer) -> Mentions:
+        if answer.error or number not in ROWS:
+            return NO_MENTIONS
+        try:
+            return mentions(number, answer.payload)
+        except Malformed:
+            self._switch_off(f"the JVM's answer to {wire.NAMES[number]} is not understood")
+            return NO_MENTIONS
+
+    def _compare(self, check: _Check, truth: Answer) -> None:
+        """Compare an answer that was given with the JVM's, unless an event came in between."""
+        handed_out = self._mentions(check.number, truth)
+        self._memory.came_ahead(handed_out)
+        self._unwanted.update(handed_out[0])
+        if check.events != self._events:
+            return
+        if check.answer == truth:
+            self.checked += 1
+        else:
+            self._switch_off(f"the JVM's answer to {wire.NAMES[check.number]} is not the one in memory")
