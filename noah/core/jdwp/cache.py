@@ -60,6 +60,7 @@ FRAME_THIS: Final = command(16, 3)
 REQUEST_CLEAR: Final = command(15, 2)
 CLASS_UNLOAD: Final = 9  # a kind of event
 
+_RUNNING, _SLEEPING, _AT_MONITOR, _WAITING = 1, 2, 3, 4  # a thread's status
 _WHOLE_LIST: Final = b"\xff\xff\xff\xff"  # of frames
 _FRAME_SIZE: Final = 8 + 1 + 8 + 8 + 8
 
@@ -158,10 +159,6 @@ def _monitors_and_depths(answer: bytes) -> Mentions:
     return _objects(_column(answer, at=0, stride=13, offset=1))
 
 
-def _monitor(answer: bytes) -> Mentions:
-    return _objects([_id(answer)[0], *_column(answer, at=12, stride=8, offset=0)])
-
-
 def _children(answer: bytes) -> Mentions:
     threads = _column(answer, at=0, stride=8, offset=0)
     return _objects([*threads, *_column(answer, at=4 + 8 * len(threads), stride=8, offset=0)])
@@ -236,15 +233,13 @@ ROWS: Final[dict[int, Row]] = {
     METHOD_VARIABLES_GENERIC: _class(subject=Subject.METHOD),
     OBJECT_TYPE: _still(Subject.OBJECT, _one_tagged_type),
     OBJECT_VALUES: _still(Subject.OBJECT, _value_list),
-    command(9, 5): _still(Subject.OBJECT, _monitor),  # MonitorInfo
     STRING_VALUE: _still(Subject.STRING, _nothing),
     wire.THREAD_NAME: _still(Subject.THREAD, _nothing),  # a running thread may be renamed
-    wire.THREAD_STATUS: _still(Subject.THREAD, _nothing),
+    wire.THREAD_STATUS: _still(Subject.THREAD, _nothing),  # as of the stop: see `is_same`
     THREAD_GROUP: _still(Subject.THREAD, _one_object),
     wire.THREAD_FRAMES: _still(Subject.THREAD, _frame_types, while_held=True),
     THREAD_FRAME_COUNT: _still(Subject.THREAD, _nothing, while_held=True),
     command(11, 8): _still(Subject.THREAD, _tagged_object_list),  # OwnedMonitors
-    command(11, 9): _still(Subject.THREAD, _one_tagged_object),  # CurrentContendedMonitor
     command(11, 13): _still(Subject.THREAD, _monitors_and_depths),  # OwnedMonitorsStackDepthInfo
     GROUP_NAME: _still(Subject.GROUP, _nothing),
     GROUP_PARENT: _still(Subject.GROUP, _one_object),
@@ -265,6 +260,9 @@ _HARMLESS: Final = frozenset(
         command(2, 16), command(2, 18),  # Instances, ConstantPool
         command(4, 1),  # ArrayType.NewInstance
         command(6, 4),  # IsObsolete
+        # What a wait with a deadline changes at its end, also while its thread is suspended: MonitorInfo and
+        # CurrentContendedMonitor.
+        command(9, 5), command(11, 9),
         command(9, 7), command(9, 8), command(9, 9), command(9, 10),  # collection of objects, ReferringObjects
         wire.THREAD_SUSPEND, wire.THREAD_SUSPEND_COUNT, command(11, 15),  # IsVirtual
         command(14, 1),  # VisibleClasses
@@ -305,6 +303,19 @@ def mentions(number: int, answer: bytes) -> Mentions:
         return ROWS[number].mentions(answer)
     except (struct.error, IndexError) as e:
         raise Malformed from e
+
+
+def is_same(number: int, remembered: bytes, truth: bytes) -> bool:
+    """Return whether a remembered answer is still the JVM's.
+
+    A sleep or a wait whose time is up ends while its thread is suspended: seen with HotSpot 17. The thread's status is
+    then another, though it has not moved; what it was at the stop is remembered, and counts as the same.
+    """
+    if remembered == truth:
+        return True
+    if number != wire.THREAD_STATUS or len(truth) != 8 or remembered[4:] != truth[4:]:
+        return False
+    return remembered[3] in (_SLEEPING, _WAITING) and truth[3] in (_RUNNING, _AT_MONITOR)
 
 
 # Questions about several parts: what is known of each part answers any choice of them

@@ -16,7 +16,17 @@ from dataclasses import dataclass
 from typing import Final
 
 from noah.core.jdwp import frames, wire
-from noah.core.jdwp.cache import CLASS_UNLOAD, DISPOSE_OBJECTS, ROWS, Effect, Mentions, Scope, effect_of, mentions
+from noah.core.jdwp.cache import (
+    CLASS_UNLOAD,
+    DISPOSE_OBJECTS,
+    ROWS,
+    Effect,
+    Mentions,
+    Scope,
+    effect_of,
+    is_same,
+    mentions,
+)
 from noah.core.jdwp.commands import INVOKES
 from noah.core.jdwp.frames import BrokenLine, Data, FrameKind, Frames, Packets, PieceKind, Stamp, frame
 from noah.core.jdwp.memory import NO_MENTIONS, Answer, Memory
@@ -354,7 +364,8 @@ class Near:
         self._unwanted.update(handed_out[0])
         if check.events != self._events:
             return
-        if check.answer == truth:
+        said = check.answer
+        if said.error == truth.error and is_same(check.number, said.payload, truth.payload):
             self.checked += 1
         else:
             self._switch_off(f"the JVM's answer to {wire.NAMES[check.number]} is not the one in memory")
