@@ -41,6 +41,7 @@ TOP_LEVEL_GROUPS: Final = command(1, 5)
 TYPE_FIELDS: Final = command(2, 4)
 TYPE_VALUES: Final = command(2, 6)
 TYPE_SOURCE_FILE: Final = command(2, 7)
+TYPE_INTERFACES: Final = command(2, 10)
 TYPE_EXTENSION: Final = command(2, 12)
 TYPE_FIELDS_GENERIC: Final = command(2, 14)
 SUPERCLASS: Final = command(3, 1)
@@ -218,7 +219,7 @@ ROWS: Final[dict[int, Row]] = {
     TYPE_SOURCE_FILE: _class(),
     command(2, 8): _still(Subject.TYPE, _tagged_type_list),  # NestedTypes: those that are loaded
     command(2, 9): _still(Subject.TYPE, _nothing),  # Status
-    command(2, 10): _class(_type_list),  # Interfaces
+    TYPE_INTERFACES: _class(_type_list),
     command(2, 11): _class(_one_object),  # ClassObject
     TYPE_EXTENSION: _class(),
     wire.TYPE_SIGNATURE_GENERIC: _class(),

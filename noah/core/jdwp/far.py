@@ -37,7 +37,13 @@ _BYTES_PER_EFFORT: Final = 100  # reading so many bytes of IDs costs as much as 
 _IDS_OF_8: Final = struct.pack(">5I", 8, 8, 8, 8, 8)
 _ABOUT_THE_VM: Final = (wire.VM_VERSION, cache.CLASS_PATHS, cache.CAPABILITIES_NEW)
 _MAKES_QUESTIONS: Final = frozenset(
-    {cache.METHOD_VARIABLES, cache.METHOD_VARIABLES_GENERIC, cache.TYPE_FIELDS, cache.TYPE_FIELDS_GENERIC}
+    {
+        cache.METHOD_VARIABLES,
+        cache.METHOD_VARIABLES_GENERIC,
+        cache.TYPE_FIELDS,
+        cache.TYPE_FIELDS_GENERIC,
+        cache.SUPERCLASS,
+    }
 )
 
 

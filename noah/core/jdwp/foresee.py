@@ -20,9 +20,11 @@ _TOP_FRAMES: Final = 5  # whose variables are asked for
 _MOST_FRAMES: Final = 256  # of a thread, whose methods are asked for
 _MOST_THREADS: Final = 1024
 _MOST_OBJECTS: Final = 256  # that are looked into
+_MOST_TYPES: Final = 32  # that an object inherits from
 _MOST_QUESTIONS: Final = 20_000  # of one walk
 _MOST_LINES: Final = 64  # methods of a class that is touched, whose lines are asked for
-_PATIENCE: Final = 3  # stops after which what was not asked is not foreseen any more
+_PATIENCE: Final = 3  # stops after which what the rules expect and nobody asked is not foreseen any more
+_MEMORY: Final = 20  # the same for what was asked once: debuggers keep much themselves, and ask of what is new
 
 _STATIC: Final = 0x0008
 
@@ -34,7 +36,7 @@ _RULES: Final = {
     Subject.GROUP: (cache.GROUP_NAME, cache.GROUP_PARENT, cache.GROUP_CHILDREN),
     Subject.TYPE: (
         cache.TYPE_EXTENSION, cache.TYPE_SOURCE_FILE, wire.TYPE_METHODS_GENERIC, wire.TYPE_SIGNATURE_GENERIC,
-        cache.TYPE_FIELDS_GENERIC,
+        cache.TYPE_FIELDS_GENERIC, cache.SUPERCLASS, cache.TYPE_INTERFACES,
     ),
     Subject.METHOD: (wire.METHOD_LINES, cache.METHOD_VARIABLES_GENERIC),
     Subject.FRAME: (cache.FRAME_THIS, cache.FRAME_VALUES),
@@ -42,6 +44,8 @@ _RULES: Final = {
     Subject.STRING: (cache.STRING_VALUE,),
     Subject.ARRAY: (cache.ARRAY_LENGTH,),
 }  # fmt: skip
+# Asked of the types of objects, not of those that have code on a stack.
+_OF_OBJECTS: Final = frozenset({cache.TYPE_FIELDS, cache.TYPE_FIELDS_GENERIC, cache.SUPERCLASS, cache.TYPE_INTERFACES})
 # Asked only after something else is known: not of a subject alone.
 _DEPENDENT: Final = frozenset({cache.OBJECT_VALUES, cache.FRAME_VALUES, cache.TYPE_VALUES, wire.command(13, 2)})
 
@@ -60,7 +64,8 @@ class Habits:
 
     def __init__(self) -> None:
         self._stop = 0
-        self._asked = {number: 0 for numbers in _RULES.values() for number in numbers}
+        # The stops until which each command is worth asking.
+        self._until = {number: _PATIENCE for numbers in _RULES.values() for number in numbers}
         self._others_asked = 0  # the stop at which other threads than the stop's were last asked about
         self._by_subject: dict[Subject, dict[int, None]] = {s: dict.fromkeys(_RULES.get(s, ())) for s in Subject}
 
@@ -71,7 +76,7 @@ class Habits:
         """The debugger has asked this of something."""
         row = ROWS.get(number)
         if row is not None:
-            self._asked[number] = self._stop
+            self._until[number] = self._stop + _MEMORY
             if number not in _DEPENDENT and row.subject is not Subject.VM:
                 self._by_subject[row.subject][number] = None
 
@@ -84,7 +89,7 @@ class Habits:
         return self._stop - self._others_asked <= 1
 
     def wants(self, number: int) -> bool:
-        return self._stop - self._asked.get(number, -_PATIENCE) < _PATIENCE
+        return self._stop <= self._until.get(number, -1)
 
     def of(self, subject: Subject) -> Iterator[int]:
         return filter(self.wants, self._by_subject[subject])
@@ -107,7 +112,9 @@ class Walk:
         self._thread = b""  # the stop's
         self._top: dict[bytes, list[tuple[bytes, int]]] = {}  # frames with their code indexes, by class and method
         self._objects: dict[bytes, int] = {}  # how far each is from a variable
-        self._of_type: dict[bytes, list[bytes]] = {}  # objects whose fields are wanted, by their type
+        self._type_of: dict[bytes, bytes] = {}
+        self._of_type: dict[bytes, list[bytes]] = {}  # objects whose fields are wanted, by their types
+        self._types_of: dict[bytes, set[bytes]] = {}  # the same by object
         self._has_others = False
 
     def take(self) -> Question | None:
@@ -136,6 +143,8 @@ class Walk:
         is_of_another = ROWS[number].subject is Subject.THREAD and self._thread and question[:8] != self._thread
         if is_of_another or number in (wire.VM_ALL_THREADS, cache.TOP_LEVEL_GROUPS, cache.GROUP_CHILDREN):
             self.all_threads()
+        elif number == cache.OBJECT_VALUES:
+            self._note(question[:8], 0)
 
     def touch_class(self, number: int, type_id: bytes, methods: bytes) -> None:
         """The debugger has asked for a class's methods; next it looks for a line in all of them."""
@@ -182,7 +191,10 @@ class Walk:
             case cache.OBJECT_TYPE:
                 self._follow_type(question[:8], answer[1:9])
             case cache.TYPE_FIELDS | cache.TYPE_FIELDS_GENERIC:
-                self._ask_fields(question, answer, generic=number == cache.TYPE_FIELDS_GENERIC)
+                self._ask_fields(self._of_type.get(question, []), answer, generic=number == cache.TYPE_FIELDS_GENERIC)
+            case cache.SUPERCLASS if any(answer):
+                for thing in self._of_type.get(question, ()):
+                    self._open(thing, answer[:8])
 
     def _follow_frames(self, thread: bytes, answer: bytes) -> None:
         is_stop = thread == self._thread
@@ -217,30 +229,49 @@ class Walk:
     def _look_into(self, values: list[bytes], depth: int) -> None:
         for value in values:
             thing = value[1:]
-            if not cache.object_in(value) or thing in self._objects or len(self._objects) >= _MOST_OBJECTS:
+            if not cache.object_in(value) or not self._note(thing, depth):
                 continue
-            self._objects[thing] = depth
-            self._ask(Subject.OBJECT, thing, Rank.OBJECTS)
             if value[:1] == b"s":
                 self._ask(Subject.STRING, thing, Rank.OBJECTS)
             elif value[:1] == b"[":
                 self._ask(Subject.ARRAY, thing, Rank.OBJECTS)
 
+    def _note(self, thing: bytes, depth: int) -> bool:
+        """Look into an object; False if that has begun already, or if there are enough."""
+        if self._objects.get(thing, depth + 1) <= depth or len(self._objects) >= _MOST_OBJECTS:
+            return False
+        self._objects[thing] = depth
+        self._ask(Subject.OBJECT, thing, Rank.OBJECTS)
+        if thing in self._type_of:
+            self._follow_type(thing, self._type_of[thing])
+        return True
+
     def _follow_type(self, thing: bytes, type_id: bytes) -> None:
+        self._type_of[thing] = type_id
         depth = self._objects.get(thing)
-        if depth is None:
-            return
-        self._ask(Subject.TYPE, type_id, Rank.OBJECTS)
-        if depth == 0:
+        if depth is not None:
+            self._ask(Subject.TYPE, type_id, Rank.OBJECTS)
+            if depth == 0:
+                self._open(thing, type_id)
+
+    def _open(self, thing: bytes, type_id: bytes) -> None:
+        """Look into all fields of an object, as far as its type and what that inherits from are known."""
+        while type_id not in self._types_of.setdefault(thing, set()) and len(self._types_of[thing]) < _MOST_TYPES:
+            self._types_of[thing].add(type_id)
             self._of_type.setdefault(type_id, []).append(thing)
+            self._ask(Subject.TYPE, type_id, Rank.OBJECTS)
             for number in (cache.TYPE_FIELDS, cache.TYPE_FIELDS_GENERIC):
                 table = self._recall((number, type_id))
                 if table is not None:
-                    self._ask_fields(type_id, table, generic=number == cache.TYPE_FIELDS_GENERIC)
+                    self._ask_fields([thing], table, generic=number == cache.TYPE_FIELDS_GENERIC)
+            parent = self._recall((cache.SUPERCLASS, type_id))
+            if parent is None or not any(parent):
+                break
+            type_id = parent[:8]
 
-    def _ask_fields(self, type_id: bytes, answer: bytes, *, generic: bool) -> None:
+    def _ask_fields(self, things: list[bytes], answer: bytes, *, generic: bool) -> None:
         fields = [field for field, modifiers in _fields(answer, generic=generic) if not modifiers & _STATIC]
-        for thing in self._of_type.get(type_id, ()):
+        for thing in things:
             if fields and self._habits.wants(cache.OBJECT_VALUES):
                 payload = thing + struct.pack(">I", len(fields)) + b"".join(fields)
                 self._add(Rank.OBJECTS, cache.OBJECT_VALUES, payload)
@@ -256,7 +287,7 @@ class Walk:
 
     def _ask_of_code(self, type_id: bytes, code: bytes, rank: Rank) -> None:
         for number in self._habits.of(Subject.TYPE):
-            if number not in (cache.TYPE_FIELDS, cache.TYPE_FIELDS_GENERIC):
+            if number not in _OF_OBJECTS:
                 self._add(rank, number, type_id)
         for number in self._habits.of(Subject.METHOD):
             if rank is Rank.TOP or number == wire.METHOD_LINES:
