@@ -3,7 +3,8 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
+from typing import cast
 
 from noah.core.jdwp.far import Far
 from noah.core.jdwp.near import Near
@@ -31,16 +32,13 @@ class _Way:
 
 
 class _Socket(asyncio.Protocol):
-    def __init__(self, made: Callable[[asyncio.Transport], None], came: Callable[[bytes], None]) -> None:
-        self._made = made
-        self._came = came
-        self.transport: asyncio.Transport | None = None
-        self.lost = asyncio.get_running_loop().create_future()
+    """What comes from a transport, after its handshake."""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        self._made(transport)
+    def __init__(self, transport: asyncio.WriteTransport, came: Callable[[bytes], None]) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.lost = asyncio.get_running_loop().create_future()
+        self._came = came
+        self.transport.set_protocol(self)
 
     def data_received(self, data: bytes) -> None:
         self._came(data)
@@ -105,12 +103,12 @@ class Line:
             loop.call_soon(self._call, end, end.wake)
 
     def _write(self, socket: _Socket | None, data: bytes) -> None:
-        if data and socket is not None and socket.transport is not None:
+        if data and socket is not None:
             socket.transport.write(data)
 
     def close(self) -> None:
         for socket in (self.debugger, self.jvm):
-            if socket is not None and socket.transport is not None:
+            if socket is not None:
                 socket.transport.close()
 
 
@@ -120,12 +118,11 @@ async def accelerated(
 ) -> AsyncIterator[tuple[int, list[Line]]]:
     """Listen for debuggers of the JVM at *jvm_port*; yield the port, and the lines as they come."""
     lines: list[Line] = []
-    loop = asyncio.get_running_loop()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         line = Line(delay_s=delay_s, is_plain=is_plain, is_shadow=is_shadow)
         lines.append(line)
-        with suppress(ConnectionError, asyncio.IncompleteReadError):
+        try:
             assert await reader.readexactly(len(HANDSHAKE)) == HANDSHAKE
             await asyncio.sleep(delay_s)
             jvm_reader, jvm_writer = await asyncio.open_connection("127.0.0.1", jvm_port)
@@ -133,14 +130,14 @@ async def accelerated(
             assert await jvm_reader.readexactly(len(HANDSHAKE)) == HANDSHAKE
             await asyncio.sleep(delay_s)
             writer.write(HANDSHAKE)
-            line.debugger = _Socket(lambda _: None, line.from_debugger)
-            line.jvm = _Socket(lambda _: None, line.from_jvm)
-            for socket, stream in ((line.debugger, writer), (line.jvm, jvm_writer)):
-                socket.transport = stream.transport  # type: ignore[assignment]
-                socket.transport.set_protocol(socket)
-            done, _ = await asyncio.wait([line.debugger.lost, line.jvm.lost], return_when="FIRST_COMPLETED")
+            line.debugger = _Socket(writer.transport, line.from_debugger)
+            line.jvm = _Socket(jvm_writer.transport, line.from_jvm)
+            await asyncio.wait([line.debugger.lost, line.jvm.lost], return_when=asyncio.FIRST_COMPLETED)
             await asyncio.sleep(2 * delay_s)
-        line.close()
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # the debugger gave up, or the test is over
+        finally:
+            line.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     try:
@@ -149,4 +146,4 @@ async def accelerated(
         server.close()
         for line in lines:
             line.close()
-        await loop.run_in_executor(None, lambda: None)
+        await asyncio.sleep(0)

@@ -321,6 +321,7 @@ def is_same(number: int, remembered: bytes, truth: bytes) -> bool:
 
 # Questions about several parts: what is known of each part answers any choice of them
 
+_MOST_PARTS: Final = 1024
 _PART_SIZES: Final = {TYPE_VALUES: (8, 8), OBJECT_VALUES: (8, 8), FRAME_VALUES: (16, 5)}  # of the subject, of a part
 
 
@@ -330,7 +331,10 @@ def split_question(number: int, payload: bytes) -> tuple[bytes, list[bytes]] | N
     if sizes is None:
         return None
     begin, size = sizes[0] + 4, sizes[1]
-    if len(payload) < begin or len(payload) != begin + _uint(payload, sizes[0])[0] * size:
+    if (
+        not begin < len(payload) <= begin + _MOST_PARTS * size
+        or len(payload) != begin + _uint(payload, sizes[0])[0] * size
+    ):
         return None
     return payload[: sizes[0]], [payload[at : at + size] for at in range(begin, len(payload), size)]
 

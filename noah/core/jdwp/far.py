@@ -25,7 +25,8 @@ _ANSWER: Final = 4 << 10  # bytes that the window keeps free for each answer tha
 _MOST_AHEAD: Final = 64  # questions of its own that the JVM has not answered
 _AHEAD_S: Final = 0.02  # seconds of work that the JVM may have before a command of the debugger
 _MOST_OPEN: Final = 4096  # commands of the debugger that are followed; the near end gives up there too
-_MOST_KNOWN: Final = 100_000  # questions that the near end knows the answers to
+_MOST_OWN: Final = 16_384  # its own questions that are not answered: the near end does not ask for as many checks
+_MOST_KNOWN: Final = 50_000  # questions that the near end knows the answers to
 _MOST_TABLES: Final = 8 << 20  # bytes of answers about classes, which questions are made of
 _MANY: Final = 4  # questions about threads at one stop: more than one asks about the stop's own thread
 _COMMANDS_FIRST: Final = (
@@ -142,11 +143,13 @@ class Far:
                 while (piece := self._commands.next()) is not None:
                     self._take_command(*piece)
             case FrameKind.RECEIVED:
-                self._unacknowledged -= int.from_bytes(body)
+                self._unacknowledged = max(0, self._unacknowledged - int.from_bytes(body))
             case FrameKind.RELEASE:
                 self._dispose(frames.read_disposals(body))
             case FrameKind.CHECK:
                 serial, number, payload = frames.read_check(body)
+                if number not in ROWS:
+                    raise BrokenLine(f"a check of command {number}")
                 self._question(number, payload, check=serial)
             case FrameKind.HEARD:
                 counts = frames.read_heard(body)
@@ -366,6 +369,8 @@ class Far:
         return Walk(self._habits, is_known=self._is_known, recall=self._tables.get)
 
     def _question(self, number: int, payload: bytes, *, check: int | None = None, is_ahead: bool = False) -> None:
+        if len(self._own) >= _MOST_OWN:
+            raise BrokenLine(f"the JVM owes {_MOST_OWN} replies")
         self._serial += 1
         packet_id = OWN_IDS << 24 | self._serial & 0xFFFFFF
         self._own[packet_id] = _Own(self._asked(number, payload), self._now_s, check, is_ahead)

@@ -21,6 +21,7 @@ _MOST_FRAMES: Final = 256  # of a thread, whose methods are asked for
 _MOST_THREADS: Final = 1024
 _MOST_OBJECTS: Final = 256  # that are looked into
 _MOST_TYPES: Final = 32  # that an object inherits from
+_MOST_FIELDS: Final = 256  # of a type
 _MOST_QUESTIONS: Final = 20_000  # of one walk
 _MOST_LINES: Final = 64  # methods of a class that is touched, whose lines are asked for
 _PATIENCE: Final = 3  # stops after which what the rules expect and nobody asked is not foreseen any more
@@ -271,6 +272,7 @@ class Walk:
 
     def _ask_fields(self, things: list[bytes], answer: bytes, *, generic: bool) -> None:
         fields = [field for field, modifiers in _fields(answer, generic=generic) if not modifiers & _STATIC]
+        fields = fields[:_MOST_FIELDS]
         for thing in things:
             if fields and self._habits.wants(cache.OBJECT_VALUES):
                 payload = thing + struct.pack(">I", len(fields)) + b"".join(fields)

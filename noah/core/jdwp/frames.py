@@ -15,7 +15,7 @@ from noah.core.jdwp.wire import HEADER_SIZE, header
 ACCELERATOR_VERSION: Final = 1
 
 WHOLE: Final = 64 << 10  # bytes of a packet; longer ones are lists of classes and redefinitions, which nobody remembers
-LONGEST_FRAME: Final = 1 << 20  # bytes; a read is not longer than a quarter of that
+LONGEST_FRAME: Final = 320 << 10  # bytes; what is gathered or passes as a piece has up to 256 KiB
 _LONGEST_PIECE: Final = 256 << 10  # bytes of a long packet
 _KEPT: Final = 256 << 10  # bytes that a buffer has been read past before they are cut off
 

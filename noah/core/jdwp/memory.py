@@ -25,7 +25,7 @@ from noah.core.jdwp.cache import (
     split_values,
 )
 
-_MOST_BYTES: Final = 16 << 20  # of questions and answers, for each scope
+_MOST_BYTES: Final = 8 << 20  # of questions and answers, for each scope
 _MOST_UNBALANCED: Final = 100_000  # IDs; beyond that answers with objects are not given from memory
 _ENTRY_BYTES: Final = 200  # what an entry costs besides its bytes
 
@@ -95,8 +95,6 @@ class Memory:
             if entry is None:
                 return None
             values.append(entry.answer.payload)
-        if not values:
-            return None
         return self._may_give(Answer(0, join_values(values)), (tuple(i for i in map(object_in, values) if i), ()))
 
     # Answers

@@ -34,8 +34,9 @@ from noah.core.jdwp.wire import HEADER_SIZE, REPLY, Malformed, header
 
 CHECK_ONE_IN: Final = 64  # answers from memory; a check costs the line some 60 bytes and the JVM one question
 _MOST_WAITING: Final = 4096  # commands that are not answered yet
+_MOST_WAITING_BYTES: Final = 4 << 20  # of answers from memory that wait for the replies to earlier commands
 _MOST_CHECKS: Final = 4096  # that are under way
-_LONGEST_COMMAND: Final = 1 << 20  # bytes that are gathered; longer ones only redefine classes
+_LONGEST_COMMAND: Final = 256 << 10  # bytes that are gathered; longer ones only redefine classes
 _ACKNOWLEDGED: Final = 16 << 10  # bytes of AHEAD frames that are acknowledged together
 _SLICE: Final = 1000  # units of effort in one call: some 20 ms
 _BYTES_PER_EFFORT: Final = 100  # reading so many bytes of IDs costs as much as a packet
@@ -82,6 +83,7 @@ class Near:
         self._memory = Memory()
         self._effects = self._class_effects = self._events = 0
         self._held_as_of = -1  # the effects that had passed when an answer from memory last had to wait
+        self._waiting_bytes = 0  # of answers from memory that wait
         self._waiting: deque[_Waiting] = deque()
         self._open: dict[int, _Waiting] = {}  # those that the JVM was asked, by packet ID
         self._open_by_subject: dict[tuple[int, bytes], dict[int, _Waiting]] = {}
@@ -111,8 +113,7 @@ class Near:
             effort -= 1 + len(one[1]) // _BYTES_PER_EFFORT
             self._take_frame(*one)
         while effort > 0 and (piece := self._commands.next()) is not None:
-            effort -= 1
-            self._take_command(*piece)
+            effort -= 1 + (len(piece[1]) + self._take_command(*piece)) // _BYTES_PER_EFFORT
         self._release(self._memory.release(self._unwanted))
         self._unwanted.clear()
         if self._received >= _ACKNOWLEDGED:
@@ -140,19 +141,23 @@ class Near:
 
     # From the debugger
 
-    def _take_command(self, kind: PieceKind, data: bytes) -> None:
+    def _take_command(self, kind: PieceKind, data: bytes) -> int:
+        """Return the size of the answer from memory, if there is one."""
         if kind is PieceKind.REST:
             self._send(FrameKind.PASS, data)
-            return
+            return 0
         _length, packet_id, flags, number = header(data)
         if flags:
             self._switch_off("the debugger sent a packet that is not a command")
             self._send(FrameKind.PASS, data)
-            return
+            return 0
         payload = data[HEADER_SIZE:]
         one = _Waiting(data, packet_id, number, payload, self._effects, self._class_effects)
-        if kind is PieceKind.PACKET and self.is_on and number in ROWS and self._answer(one):
-            return
+        if kind is PieceKind.PACKET and self.is_on and number in ROWS:
+            found = self._memory.answer(number, payload)
+            if found is not None:
+                self._answer(one, *found)
+                return len(found[0].payload)
         self.passed += 1
         effect = effect_of(number, payload)
         if number == DISPOSE_OBJECTS:
@@ -163,25 +168,23 @@ class Near:
             self._send(FrameKind.PASS, data)
         if number not in INVOKES:
             self._await(one)
+        return 0
 
-    def _answer(self, one: _Waiting) -> bool:
-        """Answer from memory, at once or after earlier commands; False if the JVM has to be asked."""
-        found = self._memory.answer(one.number, one.payload)
-        if found is None:
-            return False
-        one.answer, one.mentions = found
+    def _answer(self, one: _Waiting, answer: Answer, handed_out: Mentions) -> None:
+        """Answer from memory, at once or after earlier commands."""
+        one.answer, one.mentions = answer, handed_out
         one.is_done = True
         self._serial += 1
         if self._serial % self._check_one_in == 0 and len(self._checks) < _MOST_CHECKS:
-            self._checks[self._serial] = _Check(one.number, one.answer, self._events)
+            self._checks[self._serial] = _Check(one.number, answer, self._events)
             self._to_line += frames.check(FrameKind.CHECK, self._serial, one.number, one.payload)
         if self._waiting or self._replies.is_inside:
             self._held_as_of = self._effects
         self._waiting.append(one)
-        if len(self._waiting) > _MOST_WAITING:
-            self._switch_off(f"{_MOST_WAITING} commands wait for replies")
+        self._waiting_bytes += len(answer.payload)
+        if len(self._waiting) > _MOST_WAITING or self._waiting_bytes > _MOST_WAITING_BYTES:
+            self._switch_off("too many commands wait for replies")
         self._flush()
-        return True
 
     def _pass_effect(self, effect: Effect, data: bytes) -> None:
         """Pass a command on that has an effect, and forget what it may change."""
@@ -242,6 +245,7 @@ class Near:
                 length = HEADER_SIZE + len(one.answer.payload)
                 self._to_debugger += struct.pack(">IIBH", length, one.packet_id, REPLY, one.answer.error)
                 self._to_debugger += one.answer.payload
+                self._waiting_bytes -= len(one.answer.payload)
 
     # From the line
 
@@ -290,6 +294,7 @@ class Near:
         self._held_as_of = -1
         for one in self._waiting:
             if one.answer is not None and one.effects == self._effects:
+                self._waiting_bytes -= len(one.answer.payload)
                 one.answer, one.mentions, one.is_done = None, NO_MENTIONS, False
                 if self._superfluous.pop(one.packet_id, None) is None:
                     self._send(FrameKind.PASS, one.packet)
@@ -330,6 +335,7 @@ class Near:
         self._close(one.packet_id)
         one.answer, one.mentions = found
         one.is_done = True
+        self._waiting_bytes += len(one.answer.payload)
         self._superfluous[one.packet_id] = _Check(one.number, one.answer, self._events)
         self._held_as_of = self._effects
         self._flush()

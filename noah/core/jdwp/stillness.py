@@ -7,6 +7,7 @@ the event, and a resume may come in between.
 How it is fed: every command that passes, before it passes; every reply; every composite of events.
 """
 
+from collections import Counter
 from enum import Enum, auto
 from typing import Final
 
@@ -26,10 +27,6 @@ class _Open(Enum):
     INVOKE = auto()
     CHANGE = auto()
     SUSPEND = auto()
-    SUSPEND_CROSSED = auto()  # and a resume passed since
-
-
-_BUSY: Final = frozenset({_Open.RESUME, _Open.INVOKE})
 
 
 class Stillness:
@@ -39,7 +36,9 @@ class Stillness:
         self.class_effects = 0  # the same for those on classes
         self._is_stopped = False
         self._held: set[int] = set()
-        self._open: dict[int, _Open] = {}  # by packet ID
+        self._resumes = 0
+        self._open: dict[int, tuple[_Open, int]] = {}  # by packet ID, with the number of resumes before it
+        self._open_kinds: Counter[_Open] = Counter()
         self._doubts: dict[int, int] = {}  # threads that stopped, with the policy, until the JVM confirms it
         self._asked: set[int] = set()  # threads whose suspend count the JVM is asked for
         self._loose: set[int] = set()  # resumed one by one since the VM was
@@ -67,26 +66,35 @@ class Stillness:
             self.class_effects += Effect.CLASSES in effect
         if Effect.RESUMES in effect:
             self._resume(number, payload)
-            self._open[packet_id] = _Open.RESUME
+            self._await(packet_id, _Open.RESUME)
         elif number in INVOKES:
-            self._open[packet_id] = _Open.INVOKE
+            self._await(packet_id, _Open.INVOKE)
         elif effect:
-            self._open[packet_id] = _Open.CHANGE
+            self._await(packet_id, _Open.CHANGE)
         elif number == wire.VM_SUSPEND:
-            self._open[packet_id] = _Open.SUSPEND
+            self._await(packet_id, _Open.SUSPEND)
         elif number == wire.THREAD_SUSPEND:
             # A thread's count then says less of the VM's.
             self._is_uncertain = self._is_uncertain or not self._is_stopped
         return effect
 
+    def _await(self, packet_id: int, kind: _Open) -> None:
+        self._close(packet_id)
+        self._open[packet_id] = kind, self._resumes
+        self._open_kinds[kind] += 1
+
+    def _close(self, packet_id: int) -> tuple[_Open, int] | None:
+        one = self._open.pop(packet_id, None)
+        if one is not None:
+            self._open_kinds[one[0]] -= 1
+        return one
+
     def _resume(self, number: int, payload: bytes) -> None:
+        self._resumes += 1
         self._is_stopped = False
         self._held.clear()
         self._doubts.clear()
         self._asked.clear()
-        for packet_id, kind in self._open.items():
-            if kind is _Open.SUSPEND:
-                self._open[packet_id] = _Open.SUSPEND_CROSSED
         if number == wire.VM_RESUME:
             self._loose.clear()
             self._is_uncertain = False
@@ -96,8 +104,8 @@ class Stillness:
             self._is_uncertain = True
 
     def replied(self, packet_id: int, error: int) -> None:
-        kind = self._open.pop(packet_id, None)
-        if kind is _Open.SUSPEND and not error and not self._is_busy():
+        one = self._close(packet_id)
+        if one == (_Open.SUSPEND, self._resumes) and not error and not self._is_busy():
             self._stop()
 
     def stopped(self, policy: int, thread: int | None) -> None:
@@ -105,7 +113,7 @@ class Stillness:
         self.epoch += 1
         if policy == wire.NO_ONE:
             return
-        if _Open.INVOKE in self._open.values():
+        if self._open_kinds[_Open.INVOKE]:
             # In the middle of an invoked method; what is suspended at its end is not followed.
             self._is_stopped = False
             self._held.clear()
@@ -154,4 +162,4 @@ class Stillness:
         self._is_uncertain = False
 
     def _is_busy(self) -> bool:
-        return any(kind in _BUSY for kind in self._open.values())
+        return bool(self._open_kinds[_Open.RESUME] or self._open_kinds[_Open.INVOKE])
