@@ -138,6 +138,7 @@ async def accelerated(
             pass  # the debugger gave up, or the test is over
         finally:
             line.close()
+            writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     try:

@@ -34,7 +34,7 @@ _RULES: Final = {
     Subject.THREAD: (
         wire.THREAD_NAME, wire.THREAD_STATUS, cache.THREAD_GROUP, cache.THREAD_FRAME_COUNT, wire.THREAD_FRAMES,
     ),
-    Subject.GROUP: (cache.GROUP_NAME, cache.GROUP_PARENT, cache.GROUP_CHILDREN),
+    Subject.GROUP: (cache.GROUP_NAME, cache.GROUP_PARENT),
     Subject.TYPE: (
         cache.TYPE_EXTENSION, cache.TYPE_SOURCE_FILE, wire.TYPE_METHODS_GENERIC, wire.TYPE_SIGNATURE_GENERIC,
         cache.TYPE_FIELDS_GENERIC, cache.SUPERCLASS, cache.TYPE_INTERFACES,
@@ -47,6 +47,9 @@ _RULES: Final = {
 }  # fmt: skip
 # Asked of the types of objects, not of those that have code on a stack.
 _OF_OBJECTS: Final = frozenset({cache.TYPE_FIELDS, cache.TYPE_FIELDS_GENERIC, cache.SUPERCLASS, cache.TYPE_INTERFACES})
+# HotSpot takes the group's monitor for it: if a suspended thread has that, the JVM answers nothing until a resume.
+# So it is asked only once the debugger has begun to ask for it.
+_LOCKING: Final = cache.GROUP_CHILDREN
 # Asked only after something else is known: not of a subject alone.
 _DEPENDENT: Final = frozenset({cache.OBJECT_VALUES, cache.FRAME_VALUES, cache.TYPE_VALUES, wire.command(13, 2)})
 
@@ -78,7 +81,7 @@ class Habits:
         row = ROWS.get(number)
         if row is not None:
             self._until[number] = self._stop + _MEMORY
-            if number not in _DEPENDENT and row.subject is not Subject.VM:
+            if number not in _DEPENDENT and number != _LOCKING and row.subject is not Subject.VM:
                 self._by_subject[row.subject][number] = None
 
     def note_others(self) -> None:
@@ -174,6 +177,7 @@ class Walk:
                 threads = int.from_bytes(answer[:4])
                 for group in _ids(answer, 8 + 8 * threads)[:_MOST_THREADS]:
                     self._ask(Subject.GROUP, group, Rank.THREADS)
+                    self._add(Rank.THREADS, _LOCKING, group)
             case cache.THREAD_GROUP:
                 self._ask(Subject.GROUP, answer[:8], Rank.THREADS)
             case _:

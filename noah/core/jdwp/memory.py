@@ -51,9 +51,7 @@ class Memory:
     def __init__(self) -> None:
         self._scopes: dict[Scope, dict[_Key, _Entry]] = {scope: {} for scope in Scope}
         self._bytes: Counter[Scope] = Counter()
-        self._by_id: dict[
-            int, set[_Key]
-        ] = {}  # keys of Scope.CLASS, by the type they are about and objects they mention
+        self._by_id: dict[int, set[_Key]] = {}  # keys of Scope.CLASS, by all IDs in question and answer
         self._balance: dict[int, int] = {}
 
     # Questions
@@ -127,7 +125,7 @@ class Memory:
         self._bytes[scope] += size
         entries[key] = entry
         if scope is Scope.CLASS:
-            for i in (int.from_bytes(key[1][:8]), *entry.mentions[0]):
+            for i in (int.from_bytes(key[1][:8]), *entry.mentions[0], *entry.mentions[1]):
                 self._by_id.setdefault(i, set()).add(key)
         return True
 

@@ -2,7 +2,7 @@
 
 Replies leave in the order of their commands, as from a JVM, which works off one command after the other (methods that
 are invoked apart): an answer from memory waits for the replies to earlier commands. What an event overtook while it
-waited is asked of the JVM.
+waited is asked of the JVM, unless a later command has been.
 
 The memory is filled by the far end only, which vouches for what it says as of so many effects: commands that change
 something. Both ends count these as they pass, so what arrives after this end has passed one more is out of date.
@@ -289,16 +289,25 @@ class Near:
         self._events += 1
         is_unload = len(events) < 6 or events[5] == CLASS_UNLOAD
         self._release(self._memory.forget(Scope.STILL, *([Scope.CLASS] if is_unload else [])))
-        if self._held_as_of != self._effects:
-            return
-        self._held_as_of = -1
-        for one in self._waiting:
-            if one.answer is not None and one.effects == self._effects:
+        if self._held_as_of == self._effects:
+            self._held_as_of = -1
+            self._ask_instead()
+
+    def _ask_instead(self) -> None:
+        """Let the JVM answer what waits with an answer from memory, where it can still do so in the right order."""
+        may_ask = True  # nothing that came later has been asked
+        asked: list[_Waiting] = []
+        for one in reversed(self._waiting):
+            is_asked = one.answer is None or one.packet_id in self._superfluous
+            if one.answer is not None and one.effects == self._effects and (is_asked or may_ask):
                 self._waiting_bytes -= len(one.answer.payload)
                 one.answer, one.mentions, one.is_done = None, NO_MENTIONS, False
-                if self._superfluous.pop(one.packet_id, None) is None:
-                    self._send(FrameKind.PASS, one.packet)
                 self._open[one.packet_id] = one
+                if self._superfluous.pop(one.packet_id, None) is None:
+                    asked.append(one)
+            may_ask = may_ask and not is_asked
+        for one in reversed(asked):
+            self._send(FrameKind.PASS, one.packet)
 
     def _reply(self, packet_id: int, answer: Answer, stamp: Stamp | None) -> None:
         for i in self._disposals.pop(packet_id, ()):
