@@ -29,11 +29,11 @@ _MOST_OWN: Final = 16_384  # its own questions that are not answered: the near e
 _MOST_KNOWN: Final = 50_000  # questions that the near end knows the answers to
 _MOST_TABLES: Final = 8 << 20  # bytes of answers about classes, which questions are made of
 _MANY: Final = 4  # questions about threads at one stop: more than one asks about the stop's own thread
-_COMMANDS_FIRST: Final = (
-    5  # of the debugger, before the JVM is asked anything: the observer tells jdb by its first ones
-)
+# Commands of the debugger before the JVM is asked anything: the observer tells jdb by its first four.
+_COMMANDS_FIRST: Final = 4
 _SLICE: Final = 1000  # units of effort in one call: some 20 ms
 _BYTES_PER_EFFORT: Final = 100  # reading so many bytes of IDs costs as much as a packet
+_EVENTS_EFFORT: Final = 4  # of reading one composite
 
 _IDS_OF_8: Final = struct.pack(">5I", 8, 8, 8, 8, 8)
 _ABOUT_THE_VM: Final = (wire.VM_VERSION, cache.CLASS_PATHS, cache.CAPABILITIES_NEW)
@@ -118,11 +118,9 @@ class Far:
         self._now_s = now_s
         effort = _SLICE
         while effort > 0 and (one := self._line.next()) is not None:
-            effort -= 1 + len(one[1]) // _BYTES_PER_EFFORT
-            self._take_frame(*one)
+            effort -= self._take_frame(*one)
         while effort > 0 and (piece := self._replies.next()) is not None:
-            effort -= 1 + len(piece[1]) // _BYTES_PER_EFFORT
-            self._take_packet(*piece)
+            effort -= self._take_packet(*piece)
         if self._is_on and not self._commands.is_inside:
             self._ask()
         self.wake_at_s = now_s if effort <= 0 else None
@@ -136,12 +134,16 @@ class Far:
 
     # From the near end
 
-    def _take_frame(self, kind: int, body: bytes) -> None:
+    def _take_frame(self, kind: int, body: bytes) -> int:
+        """Return the effort."""
+        if kind == FrameKind.PASS:
+            packets = 0
+            self._commands.feed(body)
+            while (piece := self._commands.next()) is not None:
+                self._take_command(*piece)
+                packets += piece[0] is not PieceKind.REST
+            return packets
         match kind:
-            case FrameKind.PASS:
-                self._commands.feed(body)
-                while (piece := self._commands.next()) is not None:
-                    self._take_command(*piece)
             case FrameKind.RECEIVED:
                 self._unacknowledged = max(0, self._unacknowledged - int.from_bytes(body))
             case FrameKind.RELEASE:
@@ -161,6 +163,7 @@ class Far:
                 self._is_on = False
             case _:
                 raise BrokenLine(f"a frame of kind {kind}")
+        return 1 + len(body) // _BYTES_PER_EFFORT
 
     def _take_command(self, kind: PieceKind, data: bytes) -> None:
         self._to_jvm += data
@@ -207,11 +210,12 @@ class Far:
 
     # From the JVM
 
-    def _take_packet(self, kind: PieceKind, data: bytes) -> None:
+    def _take_packet(self, kind: PieceKind, data: bytes) -> int:
+        """Return the effort."""
         if kind is PieceKind.REST:
             if not self._is_skipping:
                 self._send(FrameKind.PASS, data)
-            return
+            return 0
         self._is_skipping = False
         _length, packet_id, flags, error = header(data)
         is_whole = kind is PieceKind.PACKET
@@ -219,13 +223,16 @@ class Far:
         if not flags & REPLY:
             self._take_events(payload)
             self._send(FrameKind.PASS, data)
-        elif (own := self._own.pop(packet_id, None)) is not None:
+            return _EVENTS_EFFORT
+        if (own := self._own.pop(packet_id, None)) is not None:
             self._is_skipping = not is_whole
             self._take_own(own, error, payload if is_whole else None)
         elif (asked := self._open.pop(packet_id, None)) is not None:
             self._take_reply(packet_id, asked, error, data, is_whole=is_whole)
         else:
             self._send(FrameKind.PASS, data)
+            return 1
+        return 1 + len(data) // _BYTES_PER_EFFORT
 
     def _take_events(self, payload: bytes) -> None:
         try:

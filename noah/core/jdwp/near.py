@@ -110,10 +110,9 @@ class Near:
     def _work(self, now_s: float) -> tuple[bytes, bytes]:
         effort = _SLICE
         while effort > 0 and (one := self._line.next()) is not None:
-            effort -= 1 + len(one[1]) // _BYTES_PER_EFFORT
-            self._take_frame(*one)
+            effort -= self._take_frame(*one)
         while effort > 0 and (piece := self._commands.next()) is not None:
-            effort -= 1 + (len(piece[1]) + self._take_command(*piece)) // _BYTES_PER_EFFORT
+            effort -= self._take_command(*piece)
         self._release(self._memory.release(self._unwanted))
         self._unwanted.clear()
         if self._received >= _ACKNOWLEDGED:
@@ -142,22 +141,23 @@ class Near:
     # From the debugger
 
     def _take_command(self, kind: PieceKind, data: bytes) -> int:
-        """Return the size of the answer from memory, if there is one."""
+        """Return the effort."""
         if kind is PieceKind.REST:
             self._send(FrameKind.PASS, data)
             return 0
         _length, packet_id, flags, number = header(data)
+        effort = 1 + len(data) // _BYTES_PER_EFFORT
         if flags:
             self._switch_off("the debugger sent a packet that is not a command")
             self._send(FrameKind.PASS, data)
-            return 0
+            return effort
         payload = data[HEADER_SIZE:]
         one = _Waiting(data, packet_id, number, payload, self._effects, self._class_effects)
         if kind is PieceKind.PACKET and self.is_on and number in ROWS:
             found = self._memory.answer(number, payload)
             if found is not None:
                 self._answer(one, *found)
-                return len(found[0].payload)
+                return effort + len(found[0].payload) // _BYTES_PER_EFFORT
         self.passed += 1
         effect = effect_of(number, payload)
         if number == DISPOSE_OBJECTS:
@@ -168,7 +168,7 @@ class Near:
             self._send(FrameKind.PASS, data)
         if number not in INVOKES:
             self._await(one)
-        return 0
+        return effort
 
     def _answer(self, one: _Waiting, answer: Answer, handed_out: Mentions) -> None:
         """Answer from memory, at once or after earlier commands."""
@@ -249,12 +249,16 @@ class Near:
 
     # From the line
 
-    def _take_frame(self, kind: int, body: bytes) -> None:
+    def _take_frame(self, kind: int, body: bytes) -> int:
+        """Return the effort."""
+        if kind == FrameKind.PASS:
+            packets = 0
+            self._replies.feed(body)
+            while (piece := self._replies.next()) is not None:
+                self._take_packet(*piece, stamp=None)
+                packets += piece[0] is not PieceKind.REST
+            return packets
         match kind:
-            case FrameKind.PASS:
-                self._replies.feed(body)
-                while (piece := self._replies.next()) is not None:
-                    self._take_packet(*piece, stamp=None)
             case FrameKind.KEEP:
                 stamp, packet = frames.read_keep(body)
                 self._take_packet(PieceKind.PACKET, packet, stamp=stamp)
@@ -268,6 +272,7 @@ class Near:
                     self._compare(check, Answer(error, payload))
             case _:
                 raise BrokenLine(f"a frame of kind {kind}")
+        return 1 + len(body) // _BYTES_PER_EFFORT
 
     def _take_packet(self, kind: PieceKind, data: bytes, *, stamp: Stamp | None) -> None:
         if kind is PieceKind.REST:

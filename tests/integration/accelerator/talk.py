@@ -203,7 +203,7 @@ class Talker:
     def look(self) -> tuple[int, bytes]:
         """Return a random question, sometimes one that the JVM refuses."""
         chance = self._chance
-        number = chance.choice([*ROWS, *_STACK_FIRST, wire.THREAD_SUSPEND_COUNT, command(9, 9)])
+        number = chance.choice(_QUESTIONS)
         row = ROWS.get(number)
         subject = row.subject if row is not None else Subject.THREAD
         if subject is Subject.VM:
@@ -270,7 +270,13 @@ class Talker:
         return cache.DISPOSE_OBJECTS, integer(len(counts)) + b"".join(long(i) + integer(n) for i, n in counts)
 
 
-_STACK_FIRST: Final = [wire.VM_ALL_THREADS, wire.THREAD_FRAMES, cache.FRAME_VALUES, cache.OBJECT_VALUES] * 3
+# HotSpot waits for a group's monitor to tell its children: for ever, if a suspended thread has it.
+_QUESTIONS: Final = [
+    *(number for number in ROWS if number != cache.GROUP_CHILDREN),
+    *[wire.VM_ALL_THREADS, wire.THREAD_FRAMES, cache.FRAME_VALUES, cache.OBJECT_VALUES] * 3,
+    wire.THREAD_SUSPEND_COUNT,
+    command(9, 9),  # IsCollected
+]
 
 
 def _parts(subject: bytes, parts: list[bytes], chance: random.Random) -> bytes:
