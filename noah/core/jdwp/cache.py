@@ -2,13 +2,13 @@
 
 A question is a command's number and its payload, byte for byte. A row says how long its answer stays true:
 
-- Scope.VM: for the life of the connection.
-- Scope.CLASS: until classes are redefined or unloaded; only while the debugger has asked for all ClassUnload events.
-- Scope.THREAD: while one thread is suspended, with or without the others.
-- Scope.STILL: while the whole VM is suspended.
+- Lifetime.VM: for the life of the connection.
+- Lifetime.CLASS: until classes are redefined or unloaded; only while the debugger has asked for all ClassUnload events.
+- Lifetime.THREAD: while one thread is suspended, with or without the others.
+- Lifetime.STILL: while the whole VM is suspended.
 
 Whatever has an effect has no row: it always reaches the JVM, and ends what it may change (`effect_of`). That is every
-command which is not listed here as harmless; one that nobody knows ends everything.
+command which is not listed here as harmless; a command that JDWP does not have ends everything.
 
 All IDs have 8 bytes here, as HotSpot's have; who uses this must check IDSizes.
 """
@@ -75,7 +75,7 @@ _VALUE_SIZES: Final = {
 }  # fmt: skip
 
 
-class Scope(IntEnum):
+class Lifetime(IntEnum):
     VM = 0
     CLASS = 1
     THREAD = 2
@@ -83,7 +83,7 @@ class Scope(IntEnum):
 
 
 class Subject(Enum):
-    """What a question is about: the kind of ID that its payload begins with."""
+    """The kind of thing a question is about, whose ID its payload begins with."""
 
     VM = auto()
     TYPE = auto()
@@ -104,7 +104,7 @@ class Effect(Flag):
 
 
 class Row(NamedTuple):
-    scope: Scope
+    lifetime: Lifetime
     subject: Subject
     mentions: Callable[[bytes], Mentions]
     source: str  # in "JDWP Protocol Details", why the answer lasts
@@ -196,17 +196,17 @@ _STACK: Final = "StackFrame: a frame ID is valid while its thread is suspended"
 
 
 def _still(subject: Subject, mentions: Callable[[bytes], Mentions], *, while_held: bool = False) -> Row:
-    return Row(Scope.STILL, subject, mentions, _STACK if while_held else _STILL, while_held)
+    return Row(Lifetime.STILL, subject, mentions, _STACK if while_held else _STILL, while_held)
 
 
 def _class(mentions: Callable[[bytes], Mentions] = _nothing, *, subject: Subject = Subject.TYPE) -> Row:
-    return Row(Scope.CLASS, subject, mentions, _CLASS)
+    return Row(Lifetime.CLASS, subject, mentions, _CLASS)
 
 
 ROWS: Final[dict[int, Row]] = {
     **dict.fromkeys(
         (wire.VM_VERSION, wire.VM_ID_SIZES, CAPABILITIES, CLASS_PATHS, CAPABILITIES_NEW),
-        Row(Scope.VM, Subject.VM, _nothing, _VM),
+        Row(Lifetime.VM, Subject.VM, _nothing, _VM),
     ),
     wire.VM_ALL_THREADS: _still(Subject.VM, _object_list),
     TOP_LEVEL_GROUPS: _still(Subject.VM, _object_list),

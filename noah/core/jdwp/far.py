@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from noah.core.jdwp import cache, frames, wire
-from noah.core.jdwp.cache import CLASS_UNLOAD, DISPOSE_OBJECTS, ROWS, Effect, Question, Scope
+from noah.core.jdwp.cache import CLASS_UNLOAD, DISPOSE_OBJECTS, ROWS, Effect, Lifetime, Question
 from noah.core.jdwp.foresee import Habits, Walk
 from noah.core.jdwp.frames import Ahead, BrokenLine, Data, FrameKind, Frames, Packets, PieceKind, Stamp, frame
 from noah.core.jdwp.stillness import Stillness
@@ -90,7 +90,7 @@ class Far:
         self._last_reply_s = 0.0
         self._is_skipping = False  # the rest of a long reply to a question of its own
         self._unacknowledged = 0
-        self._known: dict[Scope, set[Question]] = {scope: set() for scope in Scope}
+        self._known: dict[Lifetime, set[Question]] = {lifetime: set() for lifetime in Lifetime}
         self._known_as_of = (0, 0)
         self._tables: dict[Question, bytes] = {}
         self._tables_size = 0
@@ -271,17 +271,17 @@ class Far:
         if not self._has_ids_of_8 or not self._is_on:
             return None
         row, stillness = ROWS[asked.number], self._stillness
-        scope: Scope | None = None
-        if row.scope is Scope.VM:
-            scope = Scope.VM
-        elif row.scope is Scope.CLASS and asked.is_watched and self._watch:
+        lifetime: Lifetime | None = None
+        if row.lifetime is Lifetime.VM:
+            lifetime = Lifetime.VM
+        elif row.lifetime is Lifetime.CLASS and asked.is_watched and self._watch:
             if asked.class_effects == stillness.class_effects and asked.unloads == self._unloads:
-                scope = Scope.CLASS
+                lifetime = Lifetime.CLASS
         elif stillness.is_still and asked.epoch == stillness.epoch:
-            scope = Scope.STILL
+            lifetime = Lifetime.STILL
         elif row.while_held and asked.effects == stillness.effects and stillness.holds(_first_id(asked.payload)):
-            scope = Scope.THREAD
-        return None if scope is None else Stamp(scope, stillness.effects, stillness.class_effects)
+            lifetime = Lifetime.THREAD
+        return None if lifetime is None else Stamp(lifetime, stillness.effects, stillness.class_effects)
 
     def _take_own(self, own: _Own, error: int, payload: bytes | None) -> None:
         asked = own.asked
@@ -352,7 +352,7 @@ class Far:
             return True
         if row.while_held:
             return self._stillness.holds(_first_id(question[1]))
-        return row.scope is Scope.CLASS and bool(self._watch)
+        return row.lifetime is Lifetime.CLASS and bool(self._watch)
 
     def _current_walk(self) -> list[Walk]:
         stillness = self._stillness
@@ -399,7 +399,7 @@ class Far:
         """The near end has been given an answer: note it, and go on from there."""
         self._expire()
         question = asked.number, asked.payload
-        known = self._known[stamp.scope]
+        known = self._known[stamp.lifetime]
         if len(known) < _MOST_KNOWN:
             known.add(question)
         if error:
@@ -413,13 +413,13 @@ class Far:
     def _expire(self) -> None:
         as_of = self._stillness.epoch, self._stillness.effects
         if as_of[0] != self._known_as_of[0]:
-            self._known[Scope.STILL] = set()
+            self._known[Lifetime.STILL] = set()
         if as_of[1] != self._known_as_of[1]:
-            self._known[Scope.THREAD] = set()
+            self._known[Lifetime.THREAD] = set()
         self._known_as_of = as_of
 
     def _forget_classes(self) -> None:
-        self._known[Scope.CLASS] = set()
+        self._known[Lifetime.CLASS] = set()
         self._tables.clear()
         self._tables_size = 0
 

@@ -64,7 +64,7 @@ class Rank(IntEnum):
 
 
 class Habits:
-    """Which commands this debugger has asked lately."""
+    """Remembers which commands this debugger has asked lately."""
 
     def __init__(self) -> None:
         self._stop = 0

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from enum import IntEnum
 from typing import Final, NamedTuple
 
-from noah.core.jdwp.cache import Scope
+from noah.core.jdwp.cache import Lifetime
 from noah.core.jdwp.wire import HEADER_SIZE, header
 
 ACCELERATOR_VERSION: Final = 1
@@ -49,9 +49,9 @@ class BrokenLine(Exception):
 
 
 class Stamp(NamedTuple):
-    """Until when an answer lasts, as of the effects that its sender had counted."""
+    """Says until when an answer lasts, as of the effects that its sender had counted."""
 
-    scope: Scope
+    lifetime: Lifetime
     effects: int
     class_effects: int
 
@@ -93,8 +93,8 @@ def read_ahead(body: bytes) -> Ahead:
 
 def _read_stamp(body: bytes) -> Stamp:
     try:
-        scope, effects, class_effects = _stamp.unpack_from(body)
-        return Stamp(Scope(scope), effects, class_effects)
+        lifetime, effects, class_effects = _stamp.unpack_from(body)
+        return Stamp(Lifetime(lifetime), effects, class_effects)
     except (struct.error, ValueError) as e:
         raise BrokenLine(str(e)) from e
 

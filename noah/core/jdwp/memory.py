@@ -1,4 +1,4 @@
-"""What the near end remembers: answers by question and scope, and how often IDs were handed out.
+"""What the near end remembers: answers by question and lifetime, and how often IDs were handed out.
 
 The JVM counts how often it sent an object's ID, and forgets the object once a debugger has disposed of it as often
 (VirtualMachine.DisposeObjects). `_balance` has the difference between that count and what the debugger saw: above zero
@@ -14,9 +14,9 @@ from typing import Final
 from noah.core.jdwp import wire
 from noah.core.jdwp.cache import (
     LASTING_ERRORS,
+    Lifetime,
     Mentions,
     Question,
-    Scope,
     join_values,
     mentions,
     object_in,
@@ -25,7 +25,7 @@ from noah.core.jdwp.cache import (
     split_values,
 )
 
-_MOST_BYTES: Final = 8 << 20  # of questions and answers, for each scope
+_MOST_BYTES: Final = 8 << 20  # of questions and answers, for each lifetime
 _MOST_UNBALANCED: Final = 100_000  # IDs; beyond that answers with objects are not given from memory
 _ENTRY_BYTES: Final = 200  # what an entry costs besides its bytes
 
@@ -49,9 +49,9 @@ class _Entry:
 
 class Memory:
     def __init__(self) -> None:
-        self._scopes: dict[Scope, dict[_Key, _Entry]] = {scope: {} for scope in Scope}
-        self._bytes: Counter[Scope] = Counter()
-        self._by_id: dict[int, set[_Key]] = {}  # keys of Scope.CLASS, by all IDs in question and answer
+        self._lifetimes: dict[Lifetime, dict[_Key, _Entry]] = {lifetime: {} for lifetime in Lifetime}
+        self._bytes: Counter[Lifetime] = Counter()
+        self._by_id: dict[int, set[_Key]] = {}  # keys of Lifetime.CLASS, by all IDs in question and answer
         self._balance: dict[int, int] = {}
 
     # Questions
@@ -67,7 +67,7 @@ class Memory:
         return self._join(number, *parts) if parts is not None else None
 
     def _find(self, key: _Key) -> _Entry | None:
-        for entries in self._scopes.values():
+        for entries in self._lifetimes.values():
             if (entry := entries.get(key)) is not None:
                 return entry
         return None
@@ -97,11 +97,13 @@ class Memory:
 
     # Answers
 
-    def learn(self, number: int, payload: bytes, answer: Answer, handed_out: Mentions, scope: Scope) -> Counter[int]:
+    def learn(
+        self, number: int, payload: bytes, answer: Answer, handed_out: Mentions, lifetime: Lifetime
+    ) -> Counter[int]:
         """Remember an answer; return the objects that it mentions and that are not remembered, and how often."""
         parts = None if answer.error else split_question(number, payload)
         if parts is None:
-            is_kept = self._put(scope, (number, payload), _Entry(answer, handed_out))
+            is_kept = self._put(lifetime, (number, payload), _Entry(answer, handed_out))
             return Counter() if is_kept else Counter(handed_out[0])
         subject, names = parts
         values = split_values(answer.payload)
@@ -111,35 +113,35 @@ class Memory:
         for name, value in zip(names, values, strict=True):
             thing = object_in(value)
             given: Mentions = ((thing,), ()) if thing else NO_MENTIONS
-            if not self._put(scope, (number, subject, name), _Entry(Answer(0, value), given)) and thing:
+            if not self._put(lifetime, (number, subject, name), _Entry(Answer(0, value), given)) and thing:
                 left[thing] += 1
         return left
 
-    def _put(self, scope: Scope, key: _Key, entry: _Entry) -> bool:
-        entries = self._scopes[scope]
+    def _put(self, lifetime: Lifetime, key: _Key, entry: _Entry) -> bool:
+        entries = self._lifetimes[lifetime]
         if key in entries or (entry.answer.error and entry.answer.error not in LASTING_ERRORS):
             return False
         size = _ENTRY_BYTES + sum(len(part) for part in key[1:] if isinstance(part, bytes)) + len(entry.answer.payload)
-        if self._bytes[scope] + size > _MOST_BYTES:
+        if self._bytes[lifetime] + size > _MOST_BYTES:
             return False
-        self._bytes[scope] += size
+        self._bytes[lifetime] += size
         entries[key] = entry
-        if scope is Scope.CLASS:
+        if lifetime is Lifetime.CLASS:
             for i in (int.from_bytes(key[1][:8]), *entry.mentions[0], *entry.mentions[1]):
                 self._by_id.setdefault(i, set()).add(key)
         return True
 
     # What ends
 
-    def forget(self, *scopes: Scope) -> list[tuple[int, int]]:
-        """Forget what lasts as long as *scopes*; return the object IDs to release, and how often."""
+    def forget(self, *lifetimes: Lifetime) -> list[tuple[int, int]]:
+        """Forget what lasts as long as *lifetimes*; return the object IDs to release, and how often."""
         unasked: Counter[int] = Counter()
-        for scope in scopes:
-            for entry in self._scopes[scope].values():
+        for lifetime in lifetimes:
+            for entry in self._lifetimes[lifetime].values():
                 unasked.update(entry.mentions[0])
-            self._scopes[scope] = {}
-            self._bytes[scope] = 0
-            if scope is Scope.CLASS:
+            self._lifetimes[lifetime] = {}
+            self._bytes[lifetime] = 0
+            if lifetime is Lifetime.CLASS:
                 self._by_id.clear()
         return self.release(unasked)
 
@@ -147,7 +149,7 @@ class Memory:
         """Forget what is known of classes by these IDs."""
         for i in ids:
             for key in self._by_id.pop(i, ()):
-                self._scopes[Scope.CLASS].pop(key, None)
+                self._lifetimes[Lifetime.CLASS].pop(key, None)
 
     # Counts
 

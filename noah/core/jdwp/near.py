@@ -21,8 +21,8 @@ from noah.core.jdwp.cache import (
     DISPOSE_OBJECTS,
     ROWS,
     Effect,
+    Lifetime,
     Mentions,
-    Scope,
     effect_of,
     is_same,
     mentions,
@@ -136,7 +136,7 @@ class Near:
             self.is_on = False
             self.notes.append(f"The accelerator is off for this connection: {why}.")
             self._send(FrameKind.OFF, b"")
-            self._release(self._memory.forget(*Scope))
+            self._release(self._memory.forget(*Lifetime))
 
     # From the debugger
 
@@ -189,15 +189,15 @@ class Near:
     def _pass_effect(self, effect: Effect, data: bytes) -> None:
         """Pass a command on that has an effect, and forget what it may change."""
         self._effects += 1
-        scopes = [Scope.THREAD, Scope.STILL]
+        lifetimes = [Lifetime.THREAD, Lifetime.STILL]
         if Effect.CLASSES in effect:
             self._class_effects += 1
-            scopes.append(Scope.CLASS)
+            lifetimes.append(Lifetime.CLASS)
         if Effect.RESUMES in effect and self._heard:
             self._to_line += frames.heard(self._heard)
             self._heard.clear()
         self._send(FrameKind.PASS, data)
-        self._release(self._memory.forget(*scopes))
+        self._release(self._memory.forget(*lifetimes))
 
     def _dispose(self, kind: PieceKind, data: bytes, packet_id: int) -> bytes:
         """Return a DisposeObjects with the counts that the JVM needs."""
@@ -293,7 +293,7 @@ class Near:
         """The JVM sent events: what was true while it stood still is over, and so are answers that still wait."""
         self._events += 1
         is_unload = len(events) < 6 or events[5] == CLASS_UNLOAD
-        self._release(self._memory.forget(Scope.STILL, *([Scope.CLASS] if is_unload else [])))
+        self._release(self._memory.forget(Lifetime.STILL, *([Lifetime.CLASS] if is_unload else [])))
         if self._held_as_of == self._effects:
             self._held_as_of = -1
             self._ask_instead()
@@ -326,7 +326,7 @@ class Near:
         if stamp is not None and self._is_current(stamp):
             handed_out = self._mentions(one.number, answer)
             if not self._is_disposed(one.payload, handed_out):
-                self._memory.learn(one.number, one.payload, answer, handed_out, stamp.scope)
+                self._memory.learn(one.number, one.payload, answer, handed_out, stamp.lifetime)
 
     def _take_ahead(self, body: bytes) -> None:
         one = frames.read_ahead(body)
@@ -336,7 +336,7 @@ class Near:
         if not self._is_current(one.stamp) or self._is_disposed(one.question, handed_out):
             self._unwanted.update(handed_out[0])
             return
-        self._unwanted += self._memory.learn(one.number, one.question, answer, handed_out, one.stamp.scope)
+        self._unwanted += self._memory.learn(one.number, one.question, answer, handed_out, one.stamp.lifetime)
         for waiting in [*self._open_by_subject.get((one.number, one.question[:8]), {}).values()]:
             if waiting.effects == self._effects:
                 self._answer_early(waiting)
@@ -357,7 +357,7 @@ class Near:
     def _is_current(self, stamp: Stamp) -> bool:
         if not self.is_on:
             return False
-        if stamp.scope in (Scope.THREAD, Scope.STILL):
+        if stamp.lifetime in (Lifetime.THREAD, Lifetime.STILL):
             return stamp.effects == self._effects
         return stamp.class_effects == self._class_effects
 

@@ -21,7 +21,7 @@ _MOST_HELD: Final = 256  # threads that are suspended one by one
 
 
 class _Open(Enum):
-    """What an unanswered command does."""
+    """The effect of a command that is not answered yet."""
 
     RESUME = auto()
     INVOKE = auto()

@@ -196,7 +196,7 @@ KNOWN_AT_A_STOP: list[Question] = [
     (cache.METHOD_VARIABLES_GENERIC, long(TYPE, METHOD)),
     (cache.TYPE_SOURCE_FILE, long(TYPE)),
 ]
-OF_CLASSES = [question for question in KNOWN_AT_A_STOP if ROWS[question[0]].scope is cache.Scope.CLASS]
+OF_CLASSES = [question for question in KNOWN_AT_A_STOP if ROWS[question[0]].lifetime is cache.Lifetime.CLASS]
 OF_THE_STOP = [question for question in KNOWN_AT_A_STOP if question not in OF_CLASSES]
 
 
