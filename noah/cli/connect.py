@@ -8,8 +8,10 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -45,6 +47,7 @@ COLUMNS = (
     Column("IN", lambda row: _size(row["bytes_in"])),
     Column("OUT", lambda row: _size(row["bytes_out"])),
     Column("ROUND TRIP", lambda row: row["round_trip_ms"] and f"{row['round_trip_ms']:.1f} ms"),
+    Column("FROM MEMORY", lambda row: row["answered"]),
     Column("WHY", lambda row: row["why"]),
 )
 
@@ -54,6 +57,7 @@ COLUMNS = (
 @place_options
 @click.option("--enable", is_flag=True, help="Enable debugging of the targets first.")
 @click.option("--take-over", is_flag=True, help="End the line of another `noah connect` of yours.")
+@click.option("--no-accelerator", is_flag=True, help="Ask the JVM everything, as over a plain line.")
 @click.option("--detach", is_flag=True, help="Go on in the background.")
 @click.option("--quiet", is_flag=True, hidden=True)
 def connect(
@@ -63,6 +67,7 @@ def connect(
     namespace: str | None,
     enable: bool,
     take_over: bool,
+    no_accelerator: bool,
     detach: bool,
     quiet: bool,
 ) -> int:
@@ -86,9 +91,15 @@ def connect(
     if not sessions:
         raise NotFound("You have no session: name a target and let --enable begin one.")
     if detach:
-        return _detach([str(session["id"]) for session in sessions] if targets else [], take_over=take_over)
+        switches = [
+            name for name, is_set in (("--take-over", take_over), ("--no-accelerator", no_accelerator)) if is_set
+        ]
+        return _detach([str(session["id"]) for session in sessions] if targets else [], switches)
+    from noah.connect.connector import connecting
+
     try:
-        asyncio.run(_connect(client, sessions, follow=not targets, take_over=take_over, quiet=quiet))
+        lines = partial(connecting, client_from_environment, take_over=take_over, accelerate=not no_accelerator)
+        asyncio.run(_connect(client, sessions, lines, follow=not targets, quiet=quiet))
     except KeyboardInterrupt:
         raise click.Abort from None
     except BaseExceptionGroup as group:
@@ -125,12 +136,18 @@ def _mine(client: GatewayClient) -> list[Json]:
     return [session for session in items if not session.get("end_reason")]
 
 
-async def _connect(client: GatewayClient, sessions: list[Json], *, follow: bool, take_over: bool, quiet: bool) -> None:
-    from noah.connect.connector import connecting
+async def _connect(
+    client: GatewayClient,
+    sessions: list[Json],
+    lines: "Callable[[], AbstractAsyncContextManager[Connector]]",
+    *,
+    follow: bool,
+    quiet: bool,
+) -> None:
     from noah.connect.running import answering, state_folder
 
     stopped = asyncio.Event()
-    async with connecting(client_from_environment, take_over=take_over) as connector, asyncio.TaskGroup() as group:
+    async with lines() as connector, asyncio.TaskGroup() as group:
         await connector.add(sessions)
 
         def status() -> Json:
@@ -201,7 +218,8 @@ def _row(line: "SessionLine") -> Json:
         "bytes_in": bytes_in,
         "bytes_out": bytes_out,
         "round_trip_ms": None if line.round_trip_s is None else line.round_trip_s * 1000,
-        "why": line.sentence or why(session),
+        "answered": line.answered,
+        "why": line.sentence or line.note or why(session),
     }
 
 
@@ -217,13 +235,13 @@ def _size(count: int) -> str:
 # In the background
 
 
-def _detach(session_ids: list[str], *, take_over: bool) -> int:
+def _detach(session_ids: list[str], switches: list[str]) -> int:
     """Start the one in the background; return the exit code when it is connected, or has ended at once."""
     from noah.connect.running import all_running, state_folder
 
     folder = state_folder()
     folder.mkdir(parents=True, exist_ok=True)
-    argv = [sys.executable, "-m", "noah", "connect", *session_ids, "--quiet", *(["--take-over"] if take_over else [])]
+    argv = [sys.executable, "-m", "noah", "connect", *session_ids, "--quiet", *switches]
     log = folder / "connect.log"
     with log.open("wb") as out:
         child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, **_apart())

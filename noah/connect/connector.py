@@ -16,10 +16,11 @@ LIST_EVERY_S = 20.0  # sessions that began meanwhile, where nobody said which
 
 
 class Connector:
-    def __init__(self, group: asyncio.TaskGroup, gateway: Gateway, *, take_over: bool) -> None:
+    def __init__(self, group: asyncio.TaskGroup, gateway: Gateway, *, take_over: bool, accelerate: bool) -> None:
         self._group = group
         self._gateway = gateway
         self._take_over = take_over
+        self._accelerate = accelerate
         self.lines: dict[str, SessionLine] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -28,7 +29,7 @@ class Connector:
         for session in sessions:
             session_id = str(session["id"])
             if session_id not in self.lines:
-                line = SessionLine(session, self._gateway, take_over=self._take_over)
+                line = SessionLine(session, self._gateway, take_over=self._take_over, accelerate=self._accelerate)
                 await line.open()
                 self.lines[session_id] = line
                 self._tasks.append(self._group.create_task(line.run(), name=f"line of {session_id}"))
@@ -49,7 +50,9 @@ class Connector:
 
 
 @asynccontextmanager
-async def connecting(client: Callable[[], GatewayClient], *, take_over: bool) -> AsyncIterator[Connector]:
+async def connecting(
+    client: Callable[[], GatewayClient], *, take_over: bool, accelerate: bool
+) -> AsyncIterator[Connector]:
     """Lines live as long as this context; leaving it closes them, and frees their JVMs.
 
     *client* is called for each connection, since a login may have been renewed.
@@ -58,7 +61,7 @@ async def connecting(client: Callable[[], GatewayClient], *, take_over: bool) ->
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector) as http, asyncio.TaskGroup() as group:
         gateway = Gateway(http=http, url=url, headers=lambda: client().headers(), proxy=proxy_for(url))
-        lines = Connector(group, gateway, take_over=take_over)
+        lines = Connector(group, gateway, take_over=take_over, accelerate=accelerate)
         try:
             yield lines
         finally:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Final, cast
 
+from noah.core.jdwp.near import Near
 from noah.core.jdwp.wire import HANDSHAKE
 from noah.core.line.line import Line
 from noah.errors import Unavailable
@@ -26,12 +27,15 @@ class LocalDebugger(asyncio.BufferedProtocol):
 
     def __init__(self, line: Line, *, opened: "Callable[[LocalDebugger], None]", changed: Callable[[], None]) -> None:
         self.stream: int | None = None
+        self.near: Near | None = None  # where the line is accelerated
+        self.failure: Exception | None = None  # of the accelerator
         self.bytes_in = self.bytes_out = 0  # from the debugger, and to it
         self._line = line
         self._opened = opened
         self._changed = changed
         self._buffer = bytearray(READ_BYTES)
         self._greeting = b""
+        self._answer = len(HANDSHAKE)  # bytes of the JVM's handshake that did not come yet
         self._waits = 0  # bytes that the debugger has not taken
         self._has_paused = False  # the reading
         self._is_behind = False  # the debugger takes no more
@@ -57,11 +61,40 @@ class LocalDebugger(asyncio.BufferedProtocol):
             self._greet(bytes(data))
             return
         self.bytes_in += nbytes
-        self._line.write(self.stream, data)
+        if self.near is None:
+            self._line.write(self.stream, data)
+        else:
+            self._accelerate(self.near.feed_debugger, data)
         if self._line.is_full(self.stream):
             self._has_paused = True
             self._transport.pause_reading()
         self._changed()
+
+    def _accelerate(self, feed: Callable[..., tuple[bytes, bytes]], *data: memoryview) -> None:
+        """Let the near end take *data*, and send what it has for both sides."""
+        loop = asyncio.get_running_loop()
+        try:
+            to_debugger, to_line = feed(*data, now_s=loop.time())
+        except Exception as e:  # noqa: BLE001 - whatever it is, the next connection does without
+            self.failure = e
+            self._transport.abort()
+            return
+        if to_debugger and not self._transport.is_closing():
+            self._transport.write(to_debugger)
+        if to_line and self.stream is not None:
+            self._line.write(self.stream, to_line)
+        if self.near is not None and self.near.wake_at_s is not None:
+            loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        if self.near is not None and self.near.wake_at_s is not None and self.failure is None:
+            self._accelerate(self.near.wake)
+            self._changed()
+
+    def _finish_near(self) -> None:
+        """Pass on all that the near end has taken: nothing more comes."""
+        while self.near is not None and self.near.wake_at_s is not None and self.failure is None:
+            self._accelerate(self.near.wake)
 
     @property
     def _missing(self) -> int:
@@ -78,6 +111,7 @@ class LocalDebugger(asyncio.BufferedProtocol):
     def eof_received(self) -> bool:
         if self.stream is None:
             return False
+        self._finish_near()
         self._finished_here = True
         self._line.finish(self.stream)
         self._close_if_over()
@@ -102,8 +136,15 @@ class LocalDebugger(asyncio.BufferedProtocol):
 
     def came(self, data: memoryview) -> None:
         self.bytes_out += len(data)
-        if not self._transport.is_closing():
-            self._transport.write(data)
+        plain = len(data)
+        if self.near is not None:
+            plain = min(plain, self._answer)
+            self._answer -= plain
+        if plain and not self._transport.is_closing():
+            self._transport.write(data[:plain])
+        if self.near is not None and plain < len(data):
+            self._accelerate(self.near.feed_line, data[plain:])
+            self._changed()
         self._pass_on(len(data))
 
     def has_room(self) -> None:
@@ -113,6 +154,7 @@ class LocalDebugger(asyncio.BufferedProtocol):
                 self._transport.resume_reading()
 
     def came_to_its_end(self) -> None:
+        self._finish_near()
         self._finished_there = True
         if not self._transport.is_closing() and self._transport.can_write_eof():
             self._transport.write_eof()

@@ -13,6 +13,8 @@ from noah.backoff import Backoff
 from noah.client.errors import Away, error_of
 from noah.client.gateway_client import Json, session_path
 from noah.connect.local_port import LocalDebugger, LocalPort
+from noah.core.jdwp.frames import ACCELERATOR_VERSION
+from noah.core.jdwp.near import Near
 from noah.core.line.frame import LEAVES, LONGEST_MESSAGE, BadMessage
 from noah.core.line.line import Came, Event, Finished, HasRoom, Line, LineState, Opened, WasReset
 from noah.errors import NoahError
@@ -52,7 +54,7 @@ class Gateway:
 
 
 class SessionLine:
-    def __init__(self, session: Json, gateway: Gateway, *, take_over: bool) -> None:
+    def __init__(self, session: Json, gateway: Gateway, *, take_over: bool, accelerate: bool) -> None:
         self.session = session  # as the gateway said last
         self.status = LineStatus.CONNECTING
         self.since_s = asyncio.get_running_loop().time()  # of the status
@@ -61,6 +63,10 @@ class SessionLine:
         self.was_connected = False
         self._gateway = gateway
         self._take_over = take_over
+        self._accelerate = accelerate
+        self._is_understood = False  # the gateway has the same accelerator
+        self._answered = 0  # from memory, to debuggers that are gone
+        self.note: str | None = None  # what became of the accelerator
         self._token: str | None = None
         self._line = Line(opens=True)
         self._debuggers: dict[int, LocalDebugger] = {}
@@ -88,6 +94,15 @@ class SessionLine:
             self._bytes_in + sum(one.bytes_in for one in debuggers),
             self._bytes_out + sum(one.bytes_out for one in debuggers),
         )
+
+    @property
+    def answered(self) -> int | None:
+        """The number of commands that were answered from memory; None where nothing is accelerated."""
+        nears = [one.near for one in self._debuggers.values() if one.near is not None]
+        for near in nears:
+            self.note = next(iter(near.notes), self.note)
+        count = self._answered + sum(near.answered for near in nears)
+        return count if nears or count else None
 
     async def open(self) -> None:
         """Open the local port. Raises Unavailable."""
@@ -177,6 +192,7 @@ class SessionLine:
         said = _json(await websocket.receive())
         while "token" not in said:
             said = _json(await websocket.receive())
+        self._is_understood = said.get("accelerator") == ACCELERATOR_VERSION
         state = LineState(int(said["opened"]), {int(number): int(at) for number, at in said["received"].items()})
         if said["token"] != self._token:
             self._token = str(said["token"])
@@ -236,7 +252,13 @@ class SessionLine:
             gone = self._debuggers.pop(stream)
             self._bytes_in += gone.bytes_in
             self._bytes_out += gone.bytes_out
-        debugger.stream = self._line.open()
+            self._answered += gone.near.answered if gone.near is not None else 0
+            if gone.failure is not None:
+                self._accelerate = False
+                self.note = f"The accelerator is off: it failed with {gone.failure!r}."
+        is_accelerated = self._accelerate and self._is_understood
+        debugger.stream = self._line.open(accelerator=ACCELERATOR_VERSION if is_accelerated else 0)
+        debugger.near = Near() if is_accelerated else None
         self._debuggers[debugger.stream] = debugger
         self._wake.set()
 

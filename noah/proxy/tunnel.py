@@ -16,6 +16,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
 
+from noah.core.jdwp.far import Far
+from noah.core.jdwp.frames import ACCELERATOR_VERSION
+from noah.core.jdwp.wire import HANDSHAKE
 from noah.core.line.frame import BadMessage
 from noah.core.line.line import Came, Event, Finished, HasRoom, Line, LineState, Opened, WasReset
 from noah.errors import Conflict
@@ -100,7 +103,7 @@ class Tunnel:
         *held_running*, *held_suspended*: for how long a JVM is held for a laptop that is away.
         """
         self.info: LineInfo | None = None
-        self._session_id = session_id
+        self.session_id = session_id
         self._admit = admit
         self._stands = stands
         self._clock = clock
@@ -118,7 +121,7 @@ class Tunnel:
         if self.info is None or self.info.is_lost or take_over or self._knows(token):
             return
         raise Conflict(
-            f"Session {self._session_id} is connected from {self.info.address} since {self.info.since:%H:%M} UTC: stop "
+            f"Session {self.session_id} is connected from {self.info.address} since {self.info.since:%H:%M} UTC: stop "
             "`noah connect` there, or take it over with --take-over."
         )
 
@@ -173,7 +176,7 @@ class Tunnel:
         loop = asyncio.get_running_loop()
         async with asyncio.TaskGroup() as group:
             sending = group.create_task(
-                self._send(carrier, passage, ours), name=f"{self._session_id}: messages to the laptop"
+                self._send(carrier, passage, ours), name=f"{self.session_id}: messages to the laptop"
             )
             try:
                 while True:
@@ -209,10 +212,11 @@ class Tunnel:
                     self._ends[stream].came(data)
                 case HasRoom(stream):
                     self._ends[stream].has_room()
-                case Opened(stream):
+                case Opened(stream, accelerator):
                     open_streams = self._line.streams
                     self._ends = {number: end for number, end in self._ends.items() if number in open_streams}
-                    self._ends[stream] = LineTransport(self, self._line, stream)
+                    far = Far() if accelerator == ACCELERATOR_VERSION else None
+                    self._ends[stream] = LineTransport(self, self._line, stream, far)
                     self._admit(self._ends[stream], self.info.address if self.info else "")
                 case Finished(stream):
                     self._ends[stream].came_to_its_end()
@@ -226,7 +230,7 @@ class Tunnel:
         if passage.has_left:
             self._free()
         elif self.info is not None:
-            log.info("%s: line lost: %s", self._session_id, passage.why)
+            log.info("%s: line lost: %s", self.session_id, passage.why)
             self._note(replace(self.info, since=self._clock(), is_lost=True))
             self._look_whether_absent()
 
@@ -237,7 +241,7 @@ class Tunnel:
             return
         held = self._held_suspended if self._stands() else self._held_running
         if self._clock() - self.info.since >= held:
-            log.info("%s: the laptop did not come back within %s", self._session_id, held)
+            log.info("%s: the laptop did not come back within %s", self.session_id, held)
             self._free(TimeoutError())
         else:
             loop = asyncio.get_running_loop()
@@ -267,8 +271,11 @@ class Tunnel:
 class LineTransport(PushedTransport):
     """A stream of the line as the connection of a debugger."""
 
-    def __init__(self, tunnel: Tunnel, line: Line, stream: int) -> None:
+    def __init__(self, tunnel: Tunnel, line: Line, stream: int, far: Far | None) -> None:
         super().__init__()
+        self._far = far  # where the line is accelerated
+        self._answer = len(HANDSHAKE)  # bytes of the JVM's handshake that were not written yet
+        self._to_jvm = bytearray()  # from the far end, not delivered yet
         self._tunnel = tunnel
         self._line = line
         self._stream = stream
@@ -284,10 +291,51 @@ class LineTransport(PushedTransport):
     def came(self, data: memoryview) -> None:
         self._came += len(data)
         if not self._closing:
-            self._deliver(data)
+            if self._far is None:
+                self._deliver(data)
+            else:
+                self._accelerate(self._far.feed_line, data)
+                self._deliver_to_jvm()
         self._pass_on()
 
+    def _accelerate(self, feed: Callable[..., tuple[bytes, bytes]], *data: memoryview) -> None:
+        """Let the far end take *data*, and send what it has for both sides."""
+        loop = asyncio.get_running_loop()
+        try:
+            to_jvm, to_line = feed(*data, now_s=loop.time())
+        except Exception:
+            # Whatever it is, the debugger has to attach again; `--no-accelerator` is the plain line.
+            log.exception("%s: the accelerator failed", self._tunnel.session_id)
+            self.abort()
+            return
+        self._to_jvm += to_jvm
+        if to_line:
+            self._line.write(self._stream, to_line)
+            self._tunnel.has_written()
+        if self._to_jvm or (self._far is not None and self._far.wake_at_s is not None):
+            # Not now: the protocol may be in the middle of what it read into a buffer that it shares.
+            loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        if self._closing:
+            return
+        self._deliver_to_jvm()
+        if self._far is not None and self._far.wake_at_s is not None:
+            self._accelerate(self._far.wake)
+
+    def _deliver_to_jvm(self) -> None:
+        data, self._to_jvm = self._to_jvm, bytearray()
+        self._deliver(memoryview(data))
+
+    def _finish_far(self) -> None:
+        """Pass on all that the far end has taken: nothing more comes."""
+        while self._far is not None and self._far.wake_at_s is not None and not self._closing:
+            self._accelerate(self._far.wake)
+
     def came_to_its_end(self) -> None:
+        self._finish_far()
+        if not self._closing and self._to_jvm:
+            self._deliver_to_jvm()
         if self._paused:
             self._held_eof = True
         elif not self._closing:
@@ -321,8 +369,15 @@ class LineTransport(PushedTransport):
             raise RuntimeError("Cannot call write() after write_eof()")
         if self._closing:
             return
-        self._line.write(self._stream, data)
+        plain = len(data)
+        if self._far is not None:
+            plain = min(plain, self._answer)
+            self._answer -= plain
+        view = memoryview(data)
+        self._line.write(self._stream, view[:plain])
         self._tunnel.has_written()
+        if self._far is not None and plain < len(view):
+            self._accelerate(self._far.feed_jvm, view[plain:])
         if not self._has_paused and self._line.is_full(self._stream):
             self._has_paused = True
             self.pause_writing()
@@ -332,6 +387,7 @@ class LineTransport(PushedTransport):
 
     def write_eof(self) -> None:
         if not self._eof_written and not self._closing:
+            self._finish_far()
             self._eof_written = True
             self._line.finish(self._stream)
             self._tunnel.has_written()
@@ -365,7 +421,8 @@ class LineTransport(PushedTransport):
 
     def _pass_on(self) -> None:
         """Let the line acknowledge what the protocol has taken, and what nobody wants any more."""
-        passed_on = self._came - len(self._held)
+        # What the far end makes of it has another length: it counts as taken once all of that is.
+        passed_on = self._came - len(self._held) if self._far is None else self._passed_on if self._held else self._came
         count, self._passed_on = passed_on - self._passed_on, passed_on
         if count:
             self._line.pass_on(self._stream, count)

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from aiohttp import WSMsgType, web
 from pydantic import Field, ValidationError
 
+from noah.core.jdwp.frames import ACCELERATOR_VERSION
 from noah.core.line.frame import LEAVES, LONGEST_MESSAGE
 from noah.core.line.line import MOST_STREAMS, LineState
 from noah.core.session.rights import Right, area_of
@@ -56,7 +57,13 @@ class WebSocketCarrier:
         self._websocket = websocket
 
     async def greet(self, token: str, state: LineState) -> None:
-        greeting = {"version": 1, "token": token, "opened": state.opened, "received": state.received}
+        greeting = {
+            "version": 1,
+            "accelerator": ACCELERATOR_VERSION,
+            "token": token,
+            "opened": state.opened,
+            "received": state.received,
+        }
         try:
             await self._websocket.send_str(json.dumps(greeting))
         except ConnectionError as e:

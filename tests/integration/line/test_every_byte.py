@@ -100,7 +100,7 @@ async def world(agent_port: int) -> AsyncIterator[World]:
         await serving.start()
         async with Relay(port).open() as network:
             gateway = Gateway(http=http, url=f"http://127.0.0.1:{network.port}", headers=dict, proxy=None)
-            line = SessionLine({"id": "s-1", "port": free_port()}, gateway, take_over=False)
+            line = SessionLine({"id": "s-1", "port": free_port()}, gateway, take_over=False, accelerate=False)
             await line.open()
             running = group.create_task(line.run())
             try:

@@ -122,6 +122,32 @@ async def test_jdb_attaches_through_the_line_and_stops(tmp_path: Path) -> None:
         await here.until(lambda s: s["status"] == "ready")
 
 
+async def test_what_a_stop_shows_is_answered_from_memory_also_while_the_line_is_lost(tmp_path: Path) -> None:
+    async with world(tmp_path) as here, here.cuttable() as (network, port), attached(port) as jdb:
+        await jdb.ask("stop in Shop$OrderService.price")
+        await jdb.said(r"Breakpoint hit[\s\S]*main\[1\] ")
+        assert "main" in await jdb.ask("threads", until=r"main\[1\] ")
+        await jdb.ask("where all", until=r"main:[\s\S]*main\[1\] ")
+        async with network.cut():
+            await here.until(lambda s: s["line"]["state"] == "lost")
+            assert "Shop$OrderService.price" in await jdb.ask("where", until=r"\[1\] Shop.*\n[^\n]*\] ")
+            assert "item" in await jdb.ask("locals", until=r"main\[1\] ")
+        await jdb.ask("next", until=r"Step completed[\s\S]*main\[1\] ")
+        row = (await here.said("connect", "status"))[1].splitlines()
+        assert "FROM MEMORY" in row[0]
+        assert int(row[1][row[0].index("FROM MEMORY") :].split()[0]) > 20
+        await jdb.quit()
+
+
+async def test_without_the_accelerator_the_jvm_answers_everything(tmp_path: Path) -> None:
+    async with world(tmp_path) as here, here.connected("--no-accelerator") as port, attached(port) as jdb:
+        await jdb.ask("stop in Shop$OrderService.price")
+        await jdb.said(r"Breakpoint hit[\s\S]*main\[1\] ")
+        assert "item" in await jdb.ask("locals", until=r"main\[1\] ")
+        assert "FROM MEMORY" not in (await here.said("connect", "status"))[1]
+        await jdb.quit()
+
+
 async def test_a_debugger_stays_at_its_breakpoint_while_the_line_is_lost(tmp_path: Path) -> None:
     async with world(tmp_path) as here, here.cuttable() as (network, port), attached(port) as jdb:
         await jdb.ask("stop in Shop$OrderService.price", until=STOPPED)
