@@ -171,7 +171,7 @@ class Frames(_Buffer):
 class PieceKind(IntEnum):
     PACKET = 0  # a whole packet
     HEAD = 1  # the beginning of a long packet, its header included
-    REST = 2  # more of a long packet, or of a stream whose packets cannot be told apart
+    REST = 2  # more of a long packet, or of a stream in which packets are not recognized
 
 
 class Packets(_Buffer):

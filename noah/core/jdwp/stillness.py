@@ -42,7 +42,7 @@ class Stillness:
         self._doubts: dict[int, int] = {}  # threads that stopped, with the policy, until the JVM confirms it
         self._asked: set[int] = set()  # threads whose suspend count the JVM is asked for
         self._loose: set[int] = set()  # resumed one by one since the VM was
-        self._is_uncertain = False  # threads may have been resumed or suspended one by one, nobody knows which
+        self._is_uncertain = False  # threads may have been resumed or suspended one by one, and which is not known
 
     @property
     def is_settled(self) -> bool:

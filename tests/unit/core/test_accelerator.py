@@ -378,7 +378,7 @@ def test_sizes_other_than_eight_leave_the_line_plain() -> None:
 
 
 def disposals(joined: Joined) -> dict[int, int]:
-    """How often the JVM was told to dispose of each object."""
+    """Return how often the JVM was asked to dispose of each object."""
     found: dict[int, int] = {}
     for number, payload in joined.jvm.asked:
         if number == cache.DISPOSE_OBJECTS:
@@ -388,7 +388,7 @@ def disposals(joined: Joined) -> dict[int, int]:
 
 
 def handed_out(joined: Joined, thing: int) -> int:
-    """How often the JVM has handed an object out."""
+    """Return how often the JVM has handed an object out."""
     return sum(
         cache.mentions(number, joined.jvm.answers[number, payload])[0].count(thing)
         for number, payload in joined.jvm.asked
