@@ -64,6 +64,7 @@ class _Passage:
         self.why: str | None = None  # it has ended or is about to
         self.has_left = False
         self.wake = asyncio.Event()
+        self.heard_at = asyncio.get_running_loop().time()
         self._timeout = asyncio.timeout(SILENT_AFTER_S)
         self._is_entered = False
 
@@ -72,8 +73,9 @@ class _Passage:
         return self._timeout
 
     def heard(self) -> None:
+        self.heard_at = asyncio.get_running_loop().time()
         if self.why is None:
-            self._timeout.reschedule(asyncio.get_running_loop().time() + SILENT_AFTER_S)
+            self._timeout.reschedule(self.heard_at + SILENT_AFTER_S)
 
     def end(self, why: str) -> None:
         if self.why is None:
@@ -231,7 +233,9 @@ class Tunnel:
             self._free()
         elif self.info is not None:
             log.info("%s: line lost: %s", self.session_id, passage.why)
-            self._note(replace(self.info, since=self._clock(), is_lost=True))
+            # It was lost when it was heard last, and not when that was found out.
+            silence = timedelta(seconds=asyncio.get_running_loop().time() - passage.heard_at)
+            self._note(replace(self.info, since=self._clock() - silence, is_lost=True))
             self._look_whether_absent()
 
     # The laptop is away

@@ -16,7 +16,7 @@ from aiohttp import web
 from noah.connect.session_line import Gateway, LineStatus, SessionLine
 from noah.core.line.frame import LONGEST_MESSAGE
 from noah.proxy.slot import Slot
-from noah.proxy.tunnel import Tunnel
+from noah.proxy.tunnel import SILENT_AFTER_S, Tunnel
 from noah.web.api.line import TOKEN, Hello, WebSocketCarrier
 from tests.gateway import free_port
 from tests.line import Relay, debug, digest, without_own_questions
@@ -45,10 +45,11 @@ def agent_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 class World:
     """A slot on a JVM whose bytes are recorded, and a laptop's line to it over a network that can be cut."""
 
-    def __init__(self, agent: Relay, network: Relay, slot: Slot, line: SessionLine) -> None:
+    def __init__(self, agent: Relay, network: Relay, slot: Slot, tunnel: Tunnel, line: SessionLine) -> None:
         self.agent = agent
         self.network = network
         self.slot = slot
+        self.tunnel = tunnel
         self.line = line
 
 
@@ -104,7 +105,7 @@ async def world(agent_port: int) -> AsyncIterator[World]:
             await line.open()
             running = group.create_task(line.run())
             try:
-                yield World(agent, network, slot, line)
+                yield World(agent, network, slot, tunnel, line)
             finally:
                 running.cancel()
                 await asyncio.wait([running])
@@ -143,8 +144,11 @@ async def test_a_network_that_swallows_everything_is_found_out_and_left(agent_po
             while here.slot.attached is None:
                 await asyncio.sleep(0.01)
             here.network.swallows = True
-            while here.line.status is not LineStatus.LOST:
+            began = datetime.now(UTC)
+            while not (here.line.status is LineStatus.LOST and here.tunnel.info and here.tunnel.info.is_lost):
                 await asyncio.sleep(0.05)
+            # The time for which the JVM is held begins with the silence, not when that is noticed.
+            assert here.tunnel.info.since - began < timedelta(seconds=SILENT_AFTER_S / 2)
         here.network.swallows = False
         sent, got = await debugging
         assert digest(without_own_questions(bytes(here.agent.up))) == digest(sent)
