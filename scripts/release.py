@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-CHART = ROOT / "deploy/chart"
 # Where a release is published, unless the variable says another place.
 HOMEPAGE = os.environ.get("NOAH_HOMEPAGE", "https://example.com/noah")
 
@@ -22,9 +21,14 @@ def main(out: Path) -> int:
     os.environ["SOURCE_DATE_EPOCH"] = _git("log", "-1", "--format=%ct")
     shutil.rmtree(out, ignore_errors=True)
     with tempfile.TemporaryDirectory() as folder:
-        first, second = Path(folder) / "first", Path(folder) / "second"
+        tree, first, second = (Path(folder) / name for name in ("tree", "first", "second"))
+        # Of a copy, so that nothing changes between the two.
+        for name in _git("ls-files", "--cached", "--others", "--exclude-standard").splitlines():
+            if (ROOT / name).is_file():
+                (tree / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, tree / name)
         for each in (first, second):
-            build(each)
+            build(tree, each)
         differing = [name for name, sum_ in sums(first).items() if sums(second).get(name) != sum_]
         if differing or sums(first).keys() != sums(second).keys():
             print(f"Two builds differ: {', '.join(differing)}.", file=sys.stderr)
@@ -40,18 +44,19 @@ def main(out: Path) -> int:
     return 0
 
 
-def build(out: Path) -> None:
+def build(tree: Path, out: Path) -> None:
     """Build the sdist, the wheel from it, the zipapp from that, kubectl's plugin from that; and the chart."""
-    subprocess.run([sys.executable, "-m", "build", "-q", "--outdir", str(out), str(ROOT)], check=True)
+    subprocess.run([sys.executable, "-m", "build", "-q", "--outdir", str(out), str(tree)], check=True)
     (wheel,) = out.glob("*.whl")
     version = wheel.name.split("-")[1]
     app = out / "noah.pyz"
-    subprocess.run([sys.executable, str(ROOT / "scripts/zipapp.py"), str(wheel), str(app)], check=True)
-    chart = {f"noah/{file.relative_to(CHART)}": file for file in sorted(CHART.rglob("*")) if file.is_file()}
+    subprocess.run([sys.executable, str(tree / "scripts/zipapp.py"), str(wheel), str(app)], check=True)
+    files = sorted(file for file in (tree / "deploy/chart").rglob("*") if file.is_file())
+    chart = {f"noah/{file.relative_to(tree / 'deploy/chart')}": file for file in files}
     _pack(out / f"noah-{version}.tgz", chart)
     archive_name = f"kubectl-noah-{version}.tar.gz"
-    packed = _pack(out / archive_name, {"kubectl-noah": app, "LICENSE": ROOT / "LICENSE"})
-    manifest = (ROOT / "deploy/krew/noah.yaml").read_text()
+    packed = _pack(out / archive_name, {"kubectl-noah": app, "LICENSE": tree / "LICENSE"})
+    manifest = (tree / "deploy/krew/noah.yaml").read_text()
     for name, value in (
         ("VERSION", version),
         ("HOMEPAGE", HOMEPAGE),

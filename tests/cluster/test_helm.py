@@ -95,7 +95,7 @@ def installed(
         "image": {"repository": REPOSITORY, "tag": TAG, "pullPolicy": "Never"},
         "namespaces": [apps.namespace],
         "tls": {"secretName": "noah-tls"},
-        "debug": {"type": "ClusterIP", "firstPort": FIRST_PORT, "ports": 3},
+        "debug": {"enabled": True, "type": "ClusterIP", "firstPort": FIRST_PORT, "ports": 3},
         "webhook": {"enabled": True},
         "persistence": {"existingClaim": "data"},
         "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}},
@@ -183,7 +183,7 @@ def test_a_breakpoint_is_reached_through_what_helm_installed(installed: Installe
     with asking(installed) as ask:
         until(lambda: ask("GET", "targets")["items"], within=60)
         (target,) = ask("GET", "targets")["items"]
-        wanted = {"target": target["target"], "allow": ["0.0.0.0/0"]}
+        wanted = {"target": target["target"], "allow": ["10.0.0.0/8"]}
         session = ask("POST", "sessions?wait=60", wanted)
         assert session["status"] == "ready", session
         with Debugger(session["port"], host=installed.address("noah-debug")) as debugger:

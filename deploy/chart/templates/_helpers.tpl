@@ -34,8 +34,12 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 listen = "0.0.0.0:7070"
 advertised_host = {{ .Values.advertisedHost | quote }}
 debug_ports = "{{ .Values.debug.firstPort }}-{{ sub (add .Values.debug.firstPort .Values.debug.ports) 1 }}"
-{{- /* They ask for an address and for no login: with a ClusterIP they stay closed, and `noah connect` is the way in. */}}
-debug_ports_beyond_loopback = {{ ne .Values.debug.type "ClusterIP" }}
+{{- if .Values.debug.enabled }}
+# Who reaches these ports from a session's `allow` debugs: keep them inside of your network.
+debug_ports_beyond_loopback = true
+{{- else }}
+plain_ports = false
+{{- end }}
 database = {{ .Values.database.url | default "sqlite:////data/noah.db" | quote }}
 {{- with .Values.publicUrl }}
 public_url = {{ . | quote }}
