@@ -17,6 +17,8 @@ from tests.helm import helm
 
 ROOT = Path(__file__).parents[2]
 
+pytestmark = pytest.mark.timeout(900)  # each fixture installs packages, on a machine that does other things
+
 
 def run(*argv: object, cwd: Path, env: Mapping[str, str] | None = None, code: int = 0) -> str:
     """What it printed, on both streams."""
