@@ -14,7 +14,7 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -98,6 +98,7 @@ async def gateway(settings: Settings, file: Path | None = None) -> AsyncIterator
             one.name: await stack.enter_async_context(OidcProvider.open(one, clock=clock))
             for one in settings.access.oidc
         }
+        webhook_served = await _begin_webhook(stack, settings)
         # Before anything touches a session: a gateway that cannot listen must leave them to the one that does.
         listener = stack.enter_context(_bound(settings))
         trail = await stack.enter_async_context(open_trail(store.trail, clock=clock, lines_to=settings.trail.lines))
@@ -134,8 +135,7 @@ async def gateway(settings: Settings, file: Path | None = None) -> AsyncIterator
         await stack.enter_async_context(following(inventory))
         await stack.enter_async_context(tidying(store, clock, keep_trail=settings.trail.keep))
         await stack.enter_async_context(_measuring_lag(metrics.lagged))
-        if settings.webhook is not None:
-            await stack.enter_async_context(webhook_process(settings.webhook))
+        await webhook_served
         site = make_site(
             authenticator=authenticator,
             catalog=catalog,
@@ -169,6 +169,15 @@ async def gateway(settings: Settings, file: Path | None = None) -> AsyncIterator
             stopping = True
             log.info("noah stops; sessions stay")
             feed.close()
+
+
+async def _begin_webhook(stack: contextlib.AsyncExitStack, settings: Settings) -> Awaitable[None]:
+    """Return what to wait for before the webhook is served: it starts beside the rest."""
+    if settings.webhook is not None:
+        return await stack.enter_async_context(webhook_process(settings.webhook))
+    nothing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    nothing.set_result(None)
+    return nothing
 
 
 def _bound(settings: Settings) -> socket.socket:

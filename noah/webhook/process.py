@@ -9,7 +9,7 @@ import contextlib
 import logging
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 
 from noah.backoff import Backoff
 from noah.errors import BadSettings
@@ -25,56 +25,63 @@ STEADY_S = 60.0  # a process that lasted so long did not fail at its start
 
 
 @contextlib.asynccontextmanager
-async def webhook_process(wanted: WebhookSettings) -> AsyncIterator[None]:
-    """Have the webhook served as long as the context lasts. BadSettings if it cannot be."""
-    process = await _started(wanted)
+async def webhook_process(wanted: WebhookSettings) -> AsyncIterator[Awaitable[None]]:
+    """Have the webhook served as long as the context lasts.
+
+    Yield what to wait for: it raises BadSettings if the webhook cannot be served. Meanwhile others can start as well.
+    """
+    process = await _begun(wanted)
+    is_served: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     async with asyncio.TaskGroup() as group:
-        kept = group.create_task(_keep(process, wanted), name="keep the webhook's process")
+        kept = group.create_task(_keep(process, wanted, is_served), name="keep the webhook's process")
         try:
-            yield
+            yield is_served
         finally:
             kept.cancel()
 
 
-async def _keep(process: Process, wanted: WebhookSettings) -> None:
+async def _keep(process: Process, wanted: WebhookSettings, is_served: asyncio.Future[None]) -> None:
     backoff = Backoff(first_s=FIRST_PAUSE_S, longest_s=LONGEST_PAUSE_S)
     loop = asyncio.get_running_loop()
     while True:
         began = loop.time()
         try:
+            await _served(process)
+            if not is_served.done():
+                is_served.set_result(None)
             code = await process.wait()
+            log.warning("the webhook's process has ended (%s), and is started again", code)
+        except BadSettings as e:
+            if not is_served.done():
+                is_served.set_exception(e)
+                return
+            log.warning("the webhook's process cannot be started: %s", e.sentence)
+        except Exception:  # the task's outermost loop
+            log.exception("the webhook's process cannot be started")
         finally:
             await _end(process)
         if loop.time() - began > STEADY_S:
             backoff.reset()
-        log.warning("the webhook's process has ended (%s), and is started again", code)
-        while True:
-            await asyncio.sleep(backoff.next_s())
-            try:
-                process = await _started(wanted)
-                break
-            except BadSettings as e:
-                log.warning("the webhook's process cannot be started: %s", e.sentence)
-            except Exception:  # the task's outermost loop
-                log.exception("the webhook's process cannot be started")
+        await asyncio.sleep(backoff.next_s())
+        process = await _begun(wanted)
 
 
-async def _started(wanted: WebhookSettings) -> Process:
+async def _begun(wanted: WebhookSettings) -> Process:
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", "noah.webhook", stdin=PIPE, stdout=PIPE)
     assert process.stdin is not None
+    process.stdin.write(wanted.model_dump_json().encode() + b"\n")
+    return process
+
+
+async def _served(process: Process) -> None:
+    """Return when it serves. Raises BadSettings with what it says instead."""
     assert process.stdout is not None
     said = ""
-    try:
-        with contextlib.suppress(OSError, TimeoutError):
-            async with asyncio.timeout(STARTS_WITHIN_S):
-                process.stdin.write(wanted.model_dump_json().encode() + b"\n")
-                said = (await process.stdout.readline()).decode(errors="replace").strip()
-    finally:
-        if said != READY:
-            await _end(process)
+    with contextlib.suppress(OSError, TimeoutError):
+        async with asyncio.timeout(STARTS_WITHIN_S):
+            said = (await process.stdout.readline()).decode(errors="replace").strip()
     if said != READY:
         raise BadSettings(said or "The webhook's process did not start.")
-    return process
 
 
 async def _end(process: Process) -> None:

@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import io
 import json
+import os
+import signal
 import ssl
 import struct
 from collections.abc import Callable
@@ -20,6 +22,7 @@ from noah.core.jdwp import wire
 from noah.core.jdwp.conversation import Conversation
 from noah.core.jdwp.observer import FromDebugger, FromJvm
 from noah.core.session.rights import Grant, Right
+from noah.errors import BadSettings
 from noah.kube.bounded_json import LONGEST, TooLarge, parse
 from noah.kube.client import Client
 from noah.kube.event_log import EventLog
@@ -268,7 +271,8 @@ async def test_reviews_of_a_megabyte_cost_the_gateways_loop_nothing(tmp_path: Pa
         pod(env=[{"name": f"JAVA{i}", "value": "v"} for i in range(35_000)]),
         pod(command=["java", "-agentpath:" + "/jdwp" * 200_000]),
     ]
-    async with webhook_process(wanted):
+    async with webhook_process(wanted) as served:
+        await served
         tls = ssl.create_default_context(cafile=str(wanted.folder / "authority.crt"))
         async with aiohttp.ClientSession() as session:
             for each in bad:
@@ -279,3 +283,36 @@ async def test_reviews_of_a_megabyte_cost_the_gateways_loop_nothing(tmp_path: Pa
                         await answer.read()
                 assert answer.status == 200
                 assert longest.seconds < MOST_S
+
+
+async def test_a_webhook_that_ends_is_started_again_and_one_that_cannot_listen_says_why(tmp_path: Path) -> None:
+    wanted = WebhookSettings(listen=f"127.0.0.1:{free_port()}", names=("127.0.0.1",), folder=tmp_path / "webhook")
+
+    async def connects() -> bool:
+        try:
+            _, writer = await asyncio.open_connection(wanted.host, wanted.port)
+        except OSError:
+            return False
+        writer.close()
+        return True
+
+    async with webhook_process(wanted) as served:
+        await served
+        (child,) = children("noah.webhook")
+        os.kill(child, signal.SIGKILL)
+        async with asyncio.timeout(120):
+            while await connects():
+                await asyncio.sleep(0.02)
+            while not await connects():
+                await asyncio.sleep(0.1)
+        with pytest.RaisesGroup(pytest.RaisesExc(BadSettings, match="cannot listen")):
+            async with webhook_process(wanted) as second:
+                await second
+    async with asyncio.timeout(20):
+        while await connects():
+            await asyncio.sleep(0.02)
+
+
+def children(module: str) -> list[int]:
+    found = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    return [int(pid) for pid in found if module.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()]
