@@ -6,11 +6,12 @@
 # make docs    the site of docs/, into build/site; no link may lead nowhere
 # make manifests  what is made of the Helm chart
 # make release what a release publishes, into dist/: built twice, and the same both times
+# make tools-image   build/noah-tools.tar, the image for containers beside a JVM whose own image has no shell
 
 PY := .venv/bin/python
 JDK := java:openjdk-17-jdk-headless javac:openjdk-17-jdk-headless jdb:openjdk-17-jdk-headless curl:curl
 
-.PHONY: demo test check soak bench docs manifests release clean
+.PHONY: demo test check soak bench docs manifests release tools-image clean
 
 demo: .venv/installed
 	@scripts/need $(JDK)
@@ -45,6 +46,10 @@ manifests: .venv/installed-dev
 
 release: .venv/installed-dev
 	$(PY) scripts/release.py
+
+tools-image:
+	@scripts/need python3:python3 busybox:busybox-static socat:socat curl:curl
+	python3 scripts/tools_image.py build/noah-tools.tar $(NAME)
 
 .venv/python:
 	@scripts/need python3:python3

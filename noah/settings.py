@@ -239,6 +239,9 @@ class ClusterSettings(_Part):
     # Networks of the pods' addresses, for reach = "pod"; none: any that a pod can have, but none of this machine.
     # "nodes": those that Kubernetes gave to each pod's node (spec.podCIDRs), where the network plugin goes by these.
     pod_networks: Literal["nodes"] | tuple[Network, ...] = ()
+    # An image with sh, socat and curl (scripts/tools-image builds one), for an ephemeral container beside a JVM whose
+    # image has no shell; none: nothing is put into pods.
+    tools_image: str | None = None
     # Where the pods see the gateway come from, for socat's range=; none: the address that the kernel would use.
     gateway_range: str | None = None
     # What the cluster puts before the names of people and groups of an OIDC provider (--oidc-username-prefix and
@@ -335,6 +338,7 @@ class WebhookSettings(_Listener):
 
     names: Annotated[tuple[str, ...], Field(min_length=1)]  # by which API servers reach it: DNS names and addresses
     folder: Path = Path("noah-webhook")  # keeps the authority that the API servers trust
+    tools_image: str | None = None  # for the sidecar of an app whose image has no shell
 
 
 class OidcSettings(_Part):

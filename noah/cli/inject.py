@@ -3,6 +3,7 @@
 import difflib
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -38,7 +39,13 @@ def _options(command: _Command) -> _Command:
 
 @click.command()
 @_options
-def inject(*, files: tuple[str, ...], diff: bool, strict: bool) -> int:
+@click.option(
+    "--tools-image",
+    metavar="IMAGE",
+    envvar="NOAH_TOOLS_IMAGE",
+    help="With sh, socat and curl: for a sidecar where the app's image has no shell.",
+)
+def inject(*, files: tuple[str, ...], diff: bool, strict: bool, tools_image: str | None) -> int:
     """Put the debug agent, its probe and the hooks into manifests.
 
     \b
@@ -50,7 +57,7 @@ def inject(*, files: tuple[str, ...], diff: bool, strict: bool) -> int:
     """
     from noah.cli.manifests import manifests
 
-    return _change(files, manifests.inject, diff=diff, strict=strict)
+    return _change(files, partial(manifests.inject, tools_image=tools_image), diff=diff, strict=strict)
 
 
 @click.command()

@@ -22,7 +22,7 @@ class Agent(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    tools: frozenset[str] = frozenset()  # which of socat, curl and wget the image has
+    tools: frozenset[str] = frozenset()  # which of socat, curl, wget and bash the image has
     writable: bool = False  # the place of reports
     agent: Agent = Agent.NONE
     java: int | None = None  # the JVM's process id
@@ -30,6 +30,8 @@ class Answer:
     java_age: int = 0  # seconds
     container_age: int = 0  # seconds since process 1 began
     forwarder_port: int | None = None  # None: no forwarder; 0: it is not reached by TCP
+    report_only: bool = False  # the bytes have to go another way: there is no socat
+    clock: int | None = None  # seconds since 1970, where the answer comes from beside the JVM's container
     error: str | None = None
     complete: bool = False
 
@@ -38,6 +40,7 @@ class Where(StrEnum):
     """The place where the script runs: in a pod it tells its own container's processes from the others'."""
 
     POD = "pod"
+    BESIDE = "beside"  # in another container of the pod
     HOST = "host"
 
 
@@ -97,16 +100,14 @@ def read_answer(lines: Iterable[str]) -> Answer:
                 found["writable"] = True
             case ["agent", str(word)] if word in list(Agent):
                 found["agent"] = Agent(word)
-            case ["jvms", int(count)]:
-                found["jvms"] = count
+            case ["jvms" | "java-age" | "container-age" | "clock" as key, int(number)]:
+                found[str(key).replace("-", "_")] = number
             case ["java", int(pid), _]:
                 found["java"] = pid
-            case ["java-age", int(age)]:
-                found["java_age"] = age
-            case ["container-age", int(age)]:
-                found["container_age"] = age
             case ["forwarder", _, _, int(port)]:
                 found["forwarder_port"] = port
+            case ["way", "report"]:
+                found["report_only"] = True
             case ["error", *_]:
                 found |= {"error": line.partition(" ")[2], "complete": True}
             case [word] if word == LAST_LINE:

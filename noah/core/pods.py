@@ -6,7 +6,7 @@ Pods are the API's own JSON as dicts: models cost a blocked event loop (443 ms f
 import json
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -21,6 +21,14 @@ DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 DEBUG_CONFIG = "debug.cloud.google.com/config"
 # The variable in which a container that Noah was put into finds its pod's address.
 POD_IP = "NOAH_POD_IP"
+
+# The sidecar with a shell and socat, for an app whose image has none; and the paths where it answers the app's probes.
+TOOLS = "noah-tools"
+TOOLS_PATHS = {"livenessProbe": "/noah/liveness", "startupProbe": "/noah/startup"}
+# The variables in which it has the arguments of liveness.sh for each, one a line.
+TOOLS_QUESTIONS = {"livenessProbe": "NOAH_LIVENESS_ASKS", "startupProbe": "NOAH_STARTUP_ASKS"}
+# The variable that says that the JVM waits for its first debugger, and its agent's port.
+SUSPENDS = "NOAH_SUSPENDS"
 
 # The label with the hash in a ReplicaSet's name, and the kind of workload that makes such ReplicaSets.
 _TEMPLATE_HASHES = (
@@ -100,7 +108,7 @@ def jdwp_port(pod: Pod, container: str, otherwise: int) -> int:
     published = _published_ports(pod).get(container)
     if published is not None:
         return published
-    agent = own_agent(_spec(pod, container))
+    agent = own_agent(container_of(pod, container))
     return (agent.port if agent else None) or otherwise
 
 
@@ -169,9 +177,55 @@ def restarts_of(pod: Pod) -> int:
 
 
 def version_of(pod: Pod, container: str) -> str | None:
-    image: str = _spec(pod, container).get("image", "")
+    image: str = container_of(pod, container).get("image", "")
     tag = image.rpartition("/")[2].partition(":")[2].partition("@")[0]
     return tag or None
+
+
+def is_probed_beside(pod: Pod, container: str) -> bool:
+    """True if the sidecar noah-tools answers the container's probes."""
+    spec = container_of(pod, container)
+    return any(_asks_tools(spec.get(kind) or {}) for kind in TOOLS_PATHS)
+
+
+def _asks_tools(probe: Mapping[str, Any]) -> bool:
+    return (probe.get("httpGet") or {}).get("path") in TOOLS_PATHS.values()
+
+
+def running_tools(pod: Pod, container: str) -> str | None:
+    """Return the container with tools of ours that runs: the sidecar, or an ephemeral one beside *container*."""
+    if any(status["name"] == TOOLS and "running" in (status.get("state") or {}) for status in statuses_of(pod)):
+        return TOOLS
+    return next((name for name, state in _ephemeral_tools(pod, container) if "running" in state), None)
+
+
+def tools_wait(pod: Pod, container: str) -> bool:
+    """True if an ephemeral container of ours beside *container* has not come, for want of its image for one."""
+    return any("waiting" in state for _, state in _ephemeral_tools(pod, container))
+
+
+def _ephemeral_tools(pod: Pod, container: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the name and the state of each ephemeral container of ours beside *container*."""
+    beside = {
+        each["name"]
+        for each in pod["spec"].get("ephemeralContainers") or ()
+        if each["name"].startswith(f"{TOOLS}-") and each.get("targetContainerName") == container
+    }
+    for status in pod["status"].get("ephemeralContainerStatuses") or ():
+        if status["name"] in beside:
+            yield status["name"], status.get("state") or {}
+
+
+def restricted_like(container: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a security context that any policy admits that admits *container*: as its user, and with no rights."""
+    own = container.get("securityContext") or {}
+    kept = {key: own[key] for key in ("runAsNonRoot", "runAsUser", "runAsGroup", "seccompProfile") if key in own}
+    return {
+        **kept,
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
 
 
 def started_at(pod: Pod, container: str) -> datetime | None:
@@ -183,7 +237,12 @@ def started_at(pod: Pod, container: str) -> datetime | None:
 
 def checkurl_of(pod: Pod, container: str) -> str | None:
     """Return what the container's liveness probe asks; of our own probe, what it was given as checkurl."""
-    return url_of(_spec(pod, container).get("livenessProbe") or {})
+    probe = container_of(pod, container).get("livenessProbe") or {}
+    if _asks_tools(probe):
+        variables = {each["name"]: str(each.get("value")) for each in container_of(pod, TOOLS).get("env") or ()}
+        asks = variables.get(TOOLS_QUESTIONS["livenessProbe"], "").partition("\n")[0]
+        return _as_asked(asks) or None
+    return url_of(probe)
 
 
 def url_of(probe: Mapping[str, Any]) -> str | None:
@@ -193,14 +252,19 @@ def url_of(probe: Mapping[str, Any]) -> str | None:
     command = [str(word)[:LONGEST_TEXT] for word in (probe.get("exec") or {}).get("command") or ()]
     if "noah-liveness" in command[:4]:
         after = command[command.index("noah-liveness") + 1 :]
-        return after[0].replace("$$", "$").replace(f"${POD_IP}", "127.0.0.1") if after else None
+        return _as_asked(after[0]) if after else None
     words = command[:MOST_WORDS] if len(command) != 3 else [command[2]]
     return next((found[0] for word in words if (found := _URL.search(word))), None)
 
 
+def _as_asked(url: str) -> str:
+    """Return the URL that our probe asks, as a kubelet expands it and from inside of the pod."""
+    return url.replace("$$", "$").replace(f"${POD_IP}", "127.0.0.1")
+
+
 def probe_verdicts(pod: Pod, container: str) -> list[tuple[str, str]]:
     """Return ("ok" | "warning" | "error", one sentence) each: would the kubelet kill this container at a breakpoint?"""
-    spec = _spec(pod, container)
+    spec = container_of(pod, container)
     found = [
         _verdict(f"{kind} probe", probe) for kind in ("liveness", "startup") if (probe := spec.get(f"{kind}Probe"))
     ]
@@ -208,19 +272,30 @@ def probe_verdicts(pod: Pod, container: str) -> list[tuple[str, str]]:
         found.insert(0, ("warning", "There is no liveness probe: nothing restarts the app when it hangs."))
     agent = own_agent(spec)
     if agent is not None and agent.suspends and (spec.get("livenessProbe") or spec.get("startupProbe")):
-        found.append(("warning", waits_for_debugger(agent)))
+        beside = container_of(pod, TOOLS) if is_probed_beside(pod, container) else spec
+        is_known = any(each.get("name") == SUSPENDS for each in beside.get("env") or ())
+        found.append(("ok", waits_and_is_spared(agent)) if is_known else ("warning", waits_for_debugger(agent)))
     return found
 
 
 def waits_for_debugger(agent: OwnAgent) -> str:
     return (
         f"The agent that {agent.by} brings has suspend=y: the JVM waits for its first debugger, answers no probe until "
-        "one comes, and the kubelet kills it meanwhile. Use suspend=n."
+        "one comes, and the kubelet kills it meanwhile. Use suspend=n, or the probe that `noah inject` puts in."
+    )
+
+
+def waits_and_is_spared(agent: OwnAgent) -> str:
+    return (
+        f"The agent that {agent.by} brings has suspend=y: the JVM waits for its first debugger, and the probe spares "
+        "it until one comes."
     )
 
 
 def _verdict(name: str, probe: Mapping[str, Any]) -> tuple[str, str]:
     command = (probe.get("exec") or {}).get("command") or []
+    if _asks_tools(probe):
+        return "ok", f"The {name} is answered by the sidecar {TOOLS}, which knows when the app is being debugged."
     if not {"noah-liveness", "noah-liveness-old"} & set(command[:4]):
         kind = next((kind for kind in ("httpGet", "tcpSocket", "grpc", "exec") if kind in probe), "probe")
         return "error", (
@@ -263,7 +338,8 @@ def oldest_ready(pods: Iterable[Pod]) -> Pod | None:
     return min(filter(is_ready, pods), key=lambda pod: str(pod["metadata"]["creationTimestamp"]), default=None)
 
 
-def _spec(pod: Pod, container: str) -> Mapping[str, Any]:
+def container_of(pod: Pod, container: str) -> Mapping[str, Any]:
+    """Return its part of the pod's spec; {} when there is none of that name."""
     return next((c for c in containers_of(pod) if c["name"] == container), {})
 
 

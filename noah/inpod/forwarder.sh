@@ -6,11 +6,13 @@
 #                                                                           who sends $token first, as a line
 #   start SESSION NAME JDWP WHERE CHECKPORT SECONDS STATE unix   socat on a UNIX socket; connections come in by exec
 #   start SESSION NAME JDWP WHERE CHECKPORT SECONDS STATE none   the report only: the gateway has a way of its own
+#   Without socat, tcp and unix write and hold the report only, and the gateway's bytes go another way (`way report`).
 #   word  SESSION NAME JDWP WHERE CHECKPORT SECONDS STATE        one word, where no stdin is held
 #   look  SESSION NAME JDWP WHERE CHECKPORT
 #   stop  SESSION NAME JDWP WHERE CHECKPORT
 #
-# WHERE is pod or host. CHECKPORT is the port of checkurl, `-` where it is not known or not of this machine. SECONDS is
+# WHERE is pod, host, or beside: in a container of its own in the JVM's pod, which sees the pod's sockets and none of the
+# JVM's processes. NAME is then jvm:PORT, for the probe that reads it there. CHECKPORT is the port of checkurl, `-` where it is not known or not of this machine. SECONDS is
 # how long the session lasts from now: a duration, for clocks differ. STATE is what the gateway says of the JVM: running,
 # suspended, unknown, or free (nobody is attached through the gateway). liveness.sh says what the files hold.
 #
@@ -173,6 +175,11 @@ agent_sockets() {
 # agent_of PID: sets agent to what its JDWP agent does at the port: free, taken or none.
 agent_of() {
   agent=none
+  if [ "$where" = beside ]; then
+    [ -z "$listening" ] || agent=free
+    [ -z "$taken" ] || agent=taken
+    return
+  fi
   owns "$1" $listening
   case $? in
   0) agent=free; return ;;
@@ -189,6 +196,11 @@ agent_of() {
 jvm() {
   java='' agent=none jvms=0
   agent_sockets
+  if [ "$where" = beside ]; then
+    agent_of -
+    [ "$agent" = none ] || java='0 0' jvms=1
+    return
+  fi
   owner='' likely='' likely_began='' oldest='' oldest_began=''
   for p in /proc/[0-9]*; do
     p=${p#/proc/}
@@ -226,6 +238,7 @@ owner_of_any_name() {
 # Anything else, a web server before the app for one, stays unseen.
 behind_checkurl() {
   whose=unseen
+  [ "$where" != beside ] || return
   case $checkport in ''|*[!0-9]*) return ;; esac
   sockets "$checkport"
   [ -n "$listening" ] || return
@@ -301,11 +314,24 @@ rename() {
   [ ! -d "$1" ] && mv -f "$new" "$1" 2>/dev/null
 }
 
-# hear: writes each word that comes by stdin, and answers. Ends with stdin, or with the socat that it speaks for.
+# sweep: removes what other sessions left whose gateway did not come back.
+sweep() {
+  uptime
+  for left in "$dir/noah-$name."*.jvm; do
+    [ -f "$left" ] && [ -O "$left" ] && read -r _ _ _ ended _ 2>/dev/null < "$left" || continue
+    case $ended in ''|*[!0-9]*) continue ;; esac
+    [ "$now" -lt "$ended" ] || rm -f "$left" "${left%.jvm}.word" "${left%.jvm}"
+  done
+}
+
+# hear: writes each word that comes by stdin, and answers. Ends with stdin, or with what it speaks for: the socat, or
+# without one the report.
 hear() {
   while read -r heard seconds _; do
-    running "$first" "$first_began" || return 0
-    running "${java%% *}" "${java#* }" || echo over
+    if [ -n "$first" ]; then running "$first" "$first_began" || return 0
+    else [ -f "$report" ] || return 0
+    fi
+    [ "$where" = beside ] || running "${java%% *}" "${java#* }" || echo over
     case $heard in free|running|suspended|unknown) ;; *) continue ;; esac
     case $seconds in ''|*[!0-9]*|?????????*) continue ;; esac
     slot=
@@ -336,17 +362,20 @@ slot_of_agent() {
 
 show() {
   uptime
-  for tool in socat curl wget; do ! command -v $tool > /dev/null 2>&1 || echo "tool $tool"; done
+  for tool in socat curl wget bash; do ! command -v $tool > /dev/null 2>&1 || echo "tool $tool"; done
   # A full /dev/shm says that it is writable.
   ( set -C; printf 'x\n' > "$new" ) 2>/dev/null && echo writable
   rm -f "$new"
   echo "agent $agent"
   echo "jvms $jvms"
   [ -z "$java" ] || { echo "java $java"; stat "${java%% *}" && echo "java-age $((now - began / 100))"; }  # USER_HZ is 100
-  stat 1 && echo "container-age $((now - began / 100))"
+  [ "$where" = beside ] || { stat 1 && echo "container-age $((now - began / 100))"; }
   if [ -n "$first" ]; then port_of "$first"; stat "$first" && echo "forwarder $first $began $port"
-  elif [ "$where" = host ] && read_report && [ "$jpid $jstart" = "$java" ]; then echo "forwarder - - 0"
+  elif [ "$where" = host ] || [ "$way" = report ]; then
+    ! read_report || [ "$jpid $jstart" != "$java" ] || echo "forwarder - - 0"
   fi
+  [ "$where" != beside ] || echo "clock $(date +%s)"
+  [ "$way" != report ] || echo 'way report'
   echo done
 }
 
@@ -367,10 +396,27 @@ end_all() {
   ours
 }
 
+# let_go: waits until no script holds this session's report any more, for 2 s: the gateway has closed their stdin, and
+# each writes the word that it has read.
+let_go() {
+  round=0 held=yes
+  while [ -n "$held" ] && [ $((round += 1)) -le 100 ]; do
+    held=''
+    for p in /proc/[0-9]*; do
+      p=${p#/proc/}
+      called "$p" '*sh' || called "$p" 'busybox*' || continue
+      args=$(tr '\0' ' ' 2>/dev/null < "/proc/$p/cmdline") || continue
+      case $args in *" start $session "*) held=$p ;; esac
+    done
+    [ -z "$held" ] || pause
+  done
+}
+
 # end_session: leaves nothing of it. Sets all to what is left.
 end_session() {
   rm -f "$report" "$word" "$old" "$sock" "$secret"
   end_all
+  [ "$way" != report ] || let_go
   # A word that was on its way may have been written meanwhile.
   rm -f "$report" "$word" "$old" "$sock" "$secret" "$new"
 }
@@ -472,6 +518,8 @@ forward() {
   fail port
 }
 
+way=
+command -v socat > /dev/null 2>&1 || way=report
 case $verb in
 look)
   ours; jvm; show ;;
@@ -492,14 +540,18 @@ stop)
   echo done ;;
 
 start)
-  seconds=$7 told=$8 way=$9
-  [ "$way" = none ] || command -v socat > /dev/null 2>&1 || fail no-socat
+  seconds=$7 told=$8
+  [ "$way" = report ] && [ "$9" != none ] || way=$9
   [ -w "$dir" ] || fail report
   ours; jvm
   if [ -z "$java" ] || [ "$agent" = none ]; then show; exit 0; fi
-  if [ "$way" = none ]; then
+  if [ "$way" = none ] || [ "$way" = report ]; then
     write_report "$seconds" "$told" || fail report
-    show; exit 0
+    [ "$way" = none ] || sweep
+    show
+    # What the report says ends by itself; the files go with `stop`, or with the next session.
+    [ "$way" = none ] || hear
+    exit 0
   fi
   if [ -n "$first" ] && ! is_gated "$first"; then end_all; first=; fi
   if [ -n "$first" ]; then  # the gateway was away: what it left is held again

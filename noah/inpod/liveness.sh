@@ -6,7 +6,8 @@
 #             variable's value, or 127.0.0.1. A `-` is not asked: the exit code tells of the debugger alone
 #   SECONDS   how long checkurl may take, all in all. Keep it below the probe's own timeout: what the kubelet ends by
 #             force leaves a child behind, and a java that is PID 1 never reaps it
-#   NAME      whose reports to believe: `jvm` in a container, the app's name on a host
+#   NAME      whose reports to believe: `jvm` in a container, `jvm:PORT` beside the container whose agent has that port,
+#             the app's name on a host
 #   HEALTHY   200 and nothing else, or 200-399 for what a kubelet takes: these, and redirects are followed on the same
 #             host; one to another host is healthy and is not followed
 #   HEADER    `Name: value`, sent along
@@ -28,7 +29,7 @@
 # JPID and JSTART (field 22 of /proc/PID/stat) name the session's JVM, PORT is its agent's as /proc/net/tcp writes it
 # (:C355), UNTIL is when the session ends, SAID when the gateway said STATE (running, suspended, unknown, or free: nobody
 # is attached through the gateway), SINCE since when it may answer checkurl again; all in seconds of /proc/uptime. WHERE is
-# pod or host. OWNS is other where another JVM than this one owns checkurl's socket: that one is not spared by this one.
+# pod, host or beside (JPID and JSTART are 0 there: the agent's socket stands for the JVM). OWNS is other where another JVM than this one owns checkurl's socket: that one is not spared by this one.
 #
 # Rules that must stay true:
 #  - The reports come first: a suspended JVM answers no checkurl, and waiting for it would eat the probe's time.
@@ -38,6 +39,7 @@
 #  - A report that cannot be understood is not a report. It is never an error and never blocks.
 #  - Nobody connects to the agent's port to see whether it is there: that would take its only slot.
 #  - No `$` twice in a row and no name in `$()` with nothing else: the kubelet expands those in a probe's command.
+#  - A JVM whose agent has suspend=y runs nothing before its first debugger comes, and is spared until then.
 #  - A comment has a line of its own: those lines are left out of the pod's manifest.
 set -u
 url=$1 limit=${2:-1} name=${3:-jvm} healthy=${4:-200} dir=${NOAH_REPORTS:-/dev/shm}
@@ -93,15 +95,55 @@ neighbour() {
   return 1
 }
 
-# attached PORT PID: a connection is established at the agent's port, by a socket of that JVM where its sockets can be
-# seen. Where nothing can be seen it is taken for granted.
-attached() {
-  [ -r /proc/net/tcp ] || return 0
+# rows_of PORT: sets rows to what the tables of sockets have on it, and maybe on others; 1 where they cannot be read.
+rows_of() {
+  [ -r /proc/net/tcp ] || return 1
   # Not by the shell alone, which reads a table byte by byte (dash), or from its start for each line (bash).
   if command -v grep > /dev/null 2>&1; then rows=$(grep -h "$1 " /proc/net/tcp /proc/net/tcp6 2>/dev/null)
   elif command -v cat > /dev/null 2>&1; then rows=$(cat /proc/net/tcp /proc/net/tcp6 2>/dev/null)
-  else return 0
+  else return 1
   fi
+  :
+}
+
+# has PORT STATE...: the pod has a socket at that port in such a state; sets inode to its.
+has() {
+  rows_of "$1" || return 1
+  port_seen=$1
+  shift
+  while read -r _ local _ st _ _ _ _ _ inode _; do
+    case $local in *"$port_seen") ;; *) continue ;; esac
+    for wanted; do [ "$st" != "$wanted" ] || return 0; done
+  done <<ROWS
+$rows
+ROWS
+  return 1
+}
+
+# waits: the JVM waits for its first debugger: nothing listens at checkurl's port, its agent does, and where its threads
+# can be seen the one is not there that HotSpot starts after its agents.
+waits() {
+  numbers "${NOAH_SUSPENDS:-}" || return 1
+  checkport=${url#*://} checkport=${checkport%%[/?#]*} checkport=${checkport##*:}
+  if numbers "$checkport"; then
+    ! has "$(printf ':%04X' "$checkport")" 0A || return 1
+  fi
+  has "$(printf ':%04X' "$NOAH_SUSPENDS")" 0A || return 1
+  for p in /proc/[0-9]*; do
+    IFS= read -r comm 2>/dev/null < "$p/comm" || continue
+    case $comm in java*) ;; *) continue ;; esac
+    case $(ls -l "$p/fd" 2>/dev/null) in *"socket:[$inode]"*) ;; *) continue ;; esac
+    for thread in "$p"/task/*/comm; do
+      IFS= read -r comm 2>/dev/null < "$thread" || continue
+      case $comm in 'VM Periodic'*) return 1 ;; esac
+    done
+  done
+}
+
+# attached PORT PID: a connection is established at the agent's port, by a socket of that JVM where its sockets can be
+# seen. Where nothing can be seen it is taken for granted.
+attached() {
+  rows_of "$1" || return 0
   fds=unread
   while read -r _ local _ st _ _ _ _ _ inode _; do
     case $local$st in *"$1"01) ;; *) continue ;; esac
@@ -120,7 +162,7 @@ is_readable() {
   writer=''
   [ ! -L "$1" ] && [ -f "$1" ] || return 1
   [ ! -O "$1" ] || return 0
-  [ "$name" != jvm ] || return 1
+  case $name in jvm|jvm:*) return 1 ;; esac
   read -r _ _ writer _ size _ <<LISTED
 $(ls -ln "$1" 2>/dev/null)
 LISTED
@@ -146,6 +188,12 @@ read_report() {
   [ "$version" = 2 ] && [ -n "$owns" ] && [ -z "$rest" ] && numbers "$until" && [ "$now" -lt "$until" ] &&
     [ $((until - now)) -le $longest ] || return 1
   case $port in :[0-9A-F][0-9A-F][0-9A-F][0-9A-F]) ;; *) return 1 ;; esac
+  if [ "$where" = beside ]; then
+    java="java (at port ${name#jvm:})"
+    has "$port" 0A 01
+    return
+  fi
+  java="java ($jpid)"
   exists "$jpid" "$jstart" && may_write || return 1
   [ "$where" != pod ] || ! neighbour "$jpid"
 }
@@ -177,19 +225,20 @@ look() {
       continue
     fi
     # Believed without a look at the sockets for the seconds that it is fresh: a shell reads a table byte by byte.
-    [ "$state$is_fresh" != suspendedyes ] || alive "a debugger has suspended java ($jpid), which is alive"
+    [ "$state$is_fresh" != suspendedyes ] || alive "a debugger has suspended $java, which is alive"
     who='no debugger has suspended it'
     [ $since = 0 ] || [ $since -gt $now ] || [ $((now - since)) -ge $grace ] ||
-      alive "a debugger has let java ($jpid) go on only now"
+      alive "a debugger has let $java go on only now"
     [ "$state" != running ] || continue
     if attached "$port" "$jpid"; then
       case $state in
-      suspended) alive "a debugger has suspended java ($jpid), which is alive" ;;
-      *) alive "a debugger is attached to java ($jpid), which is alive, and may have suspended it" ;;
+      suspended) alive "a debugger has suspended $java, which is alive" ;;
+      *) alive "a debugger is attached to $java, which is alive, and may have suspended it" ;;
       esac
     fi
     who='no debugger is attached'
   done
+  ! waits || alive 'java waits for its first debugger, and runs nothing until then (suspend=y)'
 }
 
 # timed COMMAND...: its output and exit code; ended after $whole seconds. Not by `timeout`: busybox's leaves a process

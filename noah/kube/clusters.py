@@ -20,6 +20,7 @@ from noah.kube.event_log import EventLog
 from noah.kube.exec.commands import Exec
 from noah.kube.informer import Informer
 from noah.kube.logs import Logs
+from noah.kube.portforward import PortForward
 from noah.settings import ClusterSettings
 
 log = logging.getLogger(__name__)
@@ -38,8 +39,11 @@ NEEDED = (
     ("get", "", "pods", "exec"),
     ("create", "", "pods", "exec"),
 )
-# For releases: what rolls out, what its containers print, and what the cluster says of it.
+# For pods whose image has no socat; and for releases: what rolls out, what its containers print, and what the cluster
+# says of it.
 WANTED = (
+    ("get", "", "pods", "portforward"),
+    ("create", "", "pods", "portforward"),
     ("create", "events.k8s.io", "events", ""),
     ("list", "", "events", ""),
     ("watch", "", "events", ""),
@@ -47,6 +51,8 @@ WANTED = (
     *(("get", "apps", kind, "") for kind in ("deployments", "statefulsets", "daemonsets")),
     *(("list", "apps", kind, "") for kind in ("replicasets", "controllerrevisions")),
 )
+# Where the cluster has a tools_image.
+TO_PUT_BESIDE = ("patch", "", "pods", "ephemeralcontainers")
 
 
 # For the reviews of what people may do who have logged in.
@@ -78,6 +84,7 @@ class Cluster:
         self._stack = contextlib.AsyncExitStack()
         self.informer = Informer(self._client, namespaces=cluster.namespaces, selector=cluster.selector)
         self.exec = Exec(self._client)
+        self.port_forward = PortForward(self._client)
         self.logs = Logs(self._client)
         self.event_log = EventLog(self._client)
 
@@ -141,10 +148,11 @@ class Cluster:
         """Return what the gateway needs and may not do, as "create pods/exec"; without *namespace*, in all its own."""
         scopes: tuple[str | None, ...] = (namespace,) if namespace else self.settings.namespaces or (None,)
         missing: list[str] = []
+        wanted = (*WANTED, TO_PUT_BESIDE) if self.settings.tools_image else WANTED
         for scope in scopes:
             inside = f" in namespace {scope}" if scope else ""
             missing += [_named(right) + inside for right in self._needed if not await self._may(right, scope)]
-            missing += [_named(right) + inside + " (optional)" for right in WANTED if not await self._may(right, scope)]
+            missing += [_named(right) + inside + " (optional)" for right in wanted if not await self._may(right, scope)]
         if not await self._may(TO_REVIEW, None):
             missing.append(_named(TO_REVIEW) + " (for people who log in)")
         if self.settings.exec_as == "user":

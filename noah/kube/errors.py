@@ -17,6 +17,10 @@ class MissingRight(CannotDebug):
     """The gateway may not do that in this cluster."""
 
 
+class NoProgram(CannotDebug):
+    """The container's image does not have that program."""
+
+
 class ExecCut(Unavailable):
     """The exec stream ended without a status: how the command ended is unknown."""
 
@@ -132,7 +136,7 @@ def ending(status: bytes | bytearray, *, container: str, program: str) -> int | 
 def not_started(message: str, container: str, program: str) -> NoahError:
     """Return why a command did not run, from the words of the container runtime."""
     if "executable file not found" in message or "no such file or directory" in message:
-        return CannotDebug(f"{_capital(container)} has no {program}.")
+        return NoProgram(f"{_capital(container)} has no {program}.")
     if "permission denied" in message:
         return CannotDebug(f"{_capital(container)} does not let {program} be executed: permission denied.")
     if _NOT_RUNNING.search(message):

@@ -19,6 +19,14 @@ def observed(answer: Answer, *, where: str, jdwp_port: int) -> Observation:
     Raises Unavailable when it was cut short, CannotDebug, with the one thing to do, when waiting would not help.
     """
     check(answer, where=where)
+    if answer.java is None and answer.clock is not None:  # from beside, where only the pod's sockets are seen
+        if answer.container_age >= JAVA_COMES_WITHIN:
+            raise CannotDebug(
+                f"Nothing in the pod of {where} listens for a debugger on port {jdwp_port}: "
+                f"start its JVM with {FLAG.format(port=jdwp_port)} (in JAVA_TOOL_OPTIONS, for example)."
+            )
+        reason = f"The JVM in {where} does not listen for a debugger yet."
+        return Observation(presence=Presence.NOT_READY, reason=reason)
     if answer.java is None:
         if answer.container_age >= JAVA_COMES_WITHIN:
             raise CannotDebug(f"No Java process runs in {where}: there is nothing to debug.")
@@ -42,8 +50,6 @@ def observed(answer: Answer, *, where: str, jdwp_port: int) -> Observation:
 def check(answer: Answer, *, where: str) -> None:
     """Raise what the script could not do."""
     match (answer.error or "").split():
-        case ["no-socat"]:
-            raise CannotDebug(f"There is no socat in {where}: install it in the image (the package is called socat).")
         case ["report"]:
             raise CannotDebug(f"The report for the liveness probe cannot be written in {where}: is its /dev/shm full?")
         case ["port"]:

@@ -26,6 +26,7 @@ from noah.webhook.certificates import Certificates
 log = logging.getLogger(__name__)
 
 PATH = "/webhook/inject"
+TOOLS_IMAGE = web.AppKey[str | None]("tools_image")
 LABEL = "debug.noah/inject"
 LONGEST_REVIEW = 3 << 20  # bytes; an API server takes no longer request, and asks about creations, of one object
 MOST_AT_ONCE = 4  # reviews; each takes below 0.2 s of CPU, others wait
@@ -37,7 +38,7 @@ WARNINGS, WARNING = 10, 200  # an API server may drop more and longer ones
 MALFORMED = (AttributeError, KeyError, IndexError, TypeError, ValueError, RecursionError)
 
 
-def review(sent: Any) -> dict[str, Any]:
+def review(sent: Any, *, tools_image: str | None = None) -> dict[str, Any]:
     """Return the answer to an AdmissionReview. Raises BadInput when it is not one, or its pod is malformed."""
     request = sent.get("request") if isinstance(sent, dict) else None
     if not isinstance(request, dict) or not isinstance(request.get("uid"), str):
@@ -46,7 +47,7 @@ def review(sent: Any) -> dict[str, Any]:
     pod = request.get("object")
     if isinstance(pod, dict) and isinstance(pod.get("spec"), dict):
         try:
-            changes, notes = _changes(pod)
+            changes, notes = _changes(pod, tools_image)
         except MALFORMED as e:
             # No API server sends such a pod: it checks the types of a pod's fields first.
             raise BadInput(f"The pod of the AdmissionReview is malformed ({type(e).__name__}: {str(e)[:200]}).") from e
@@ -58,9 +59,9 @@ def review(sent: Any) -> dict[str, Any]:
     return {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": answer}
 
 
-def _changes(pod: dict[str, Any]) -> tuple[list[dict[str, Any]], list[str]]:
+def _changes(pod: dict[str, Any], tools_image: str | None) -> tuple[list[dict[str, Any]], list[str]]:
     try:
-        injected = inject({**pod, "kind": "Pod"})
+        injected = inject({**pod, "kind": "Pod"}, tools_image=tools_image)
     except BadInput as e:
         return [], [e.sentence]
     changes = [
@@ -112,7 +113,7 @@ class _Handler:
                 body = await request.read()
             async with self._at_once:
                 # Beside the event loop, which other reviews and the TLS of all need.
-                decided = await asyncio.to_thread(_decided, body)
+                decided = await asyncio.to_thread(_decided, body, request.app[TOOLS_IMAGE])
             return web.json_response(decided)
         except TimeoutError:
             return _refused(f"The body did not come within {BODY_WITHIN_S:g} s.", 408)
@@ -127,8 +128,8 @@ class _Handler:
         return secrets.compare_digest(token.encode(), (known or "").encode())
 
 
-def _decided(body: bytes) -> dict[str, Any]:
-    return review(json.loads(body))
+def _decided(body: bytes, tools_image: str | None) -> dict[str, Any]:
+    return review(json.loads(body), tools_image=tools_image)
 
 
 def _refused(sentence: str, status: int = 400) -> web.Response:
@@ -145,6 +146,7 @@ async def serving(
     certificates = Certificates(wanted.folder, wanted.names)
     await asyncio.to_thread(_renew, certificates, context, clock())
     site = web.Application(client_max_size=LONGEST_REVIEW)
+    site[TOOLS_IMAGE] = wanted.tools_image
     handler = _Handler(certificates)
     site.router.add_post(PATH, handler.inject)
     site.router.add_post(PATH + "/{token}", handler.inject)

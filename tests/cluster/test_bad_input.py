@@ -73,9 +73,7 @@ def odd_pods(kubectl: Kubectl) -> Kubectl:
         pod("done", container("one", "true")),
         pod("stuck", container("one", "sleep", "1000") | {"image": "noah.test/no-such-image:1"}),
         pod("no-java", container("one", "sleep", "1000")),
-        pod("static", {"name": "one", "image": "noah.test/pause:1", "imagePullPolicy": "Never"}),
     )
-    kubectl.run("no-socat", image="bare")
     kubectl.run("no-agent", options="-Dnothing=1")
     kubectl.run("small-shm", options=AGENT.replace("50005", "50006"))
     kubectl.wait("pod/done", "jsonpath={.status.phase}=Succeeded")
@@ -86,8 +84,6 @@ def odd_pods(kubectl: Kubectl) -> Kubectl:
 @pytest.mark.parametrize(
     ("pod", "words"),
     [
-        ("static", "no sh"),
-        ("no-socat", "There is no socat in"),
         ("no-agent", "-agentlib:jdwp="),
         ("no-java", "No Java process runs"),
     ],

@@ -93,6 +93,8 @@ env:
 volumeMounts:
 - {name: config, mountPath: /etc/noah}
 - {name: data, mountPath: /data}
+# A client certificate of a kubeconfig is in a file there for a moment: OpenSSL reads them from files only.
+- {name: tmp, mountPath: /tmp}
 {{- if .Values.tls.secretName }}
 - {name: tls, mountPath: /etc/noah-tls}
 {{- end }}

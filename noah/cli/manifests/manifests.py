@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from noah.cli.manifests.reading import Json, Node, NotReadable, compose, meaning, repeated_keys
@@ -35,9 +36,9 @@ class Changed:
     refused: tuple[str, ...] = ()
 
 
-def inject(text: str) -> Changed:
+def inject(text: str, *, tools_image: str | None = None) -> Changed:
     """Raise BadInput if no document can be read."""
-    return _changed(text, _injected)
+    return _changed(text, lambda document: _injected(document, tools_image))
 
 
 def eject(text: str) -> Changed:
@@ -102,9 +103,9 @@ class _Read:
             raise BadInput(_NOT_AN_OBJECT)
 
 
-def _injected(document: Document) -> tuple[str, tuple[str, ...]]:
+def _injected(document: Document, tools_image: str | None) -> tuple[str, tuple[str, ...]]:
     earlier = _Read(document.text)
-    injected = _decided(core.inject, earlier.meaning)
+    injected = _decided(partial(core.inject, tools_image=tools_image), earlier.meaning)
     clean = _Read(_ejected(document.text))
     # What eject will give: the same in another order, which tells where the text has to be kept as well.
     back = _decided(core.eject, injected.manifest)

@@ -95,8 +95,8 @@ def _keep(app: AppContainer) -> Part:
     notes = []
     if agent.suspends:
         notes.append(
-            f"The agent that {agent.by} of {where} brings has suspend=y: the JVM waits for its first debugger, "
-            "answers no probe until one comes, and the kubelet kills it meanwhile. Use suspend=n."
+            f"The agent that {agent.by} of {where} brings has suspend=y: the JVM waits for its first debugger, and "
+            "answers no probe until one comes. The probes that are put in spare it until then; any other kills it."
         )
     if not agent.certain:
         notes.append(
@@ -112,14 +112,28 @@ def _keep(app: AppContainer) -> Part:
     return Part(tuple(_published(app, agent.port or port)), tuple(notes))
 
 
-def _free_port(app: AppContainer) -> tuple[int, tuple[str, ...]]:
-    """Return a port that nothing else in the pod has, as far as the manifest tells: containers share them all."""
+def agent_port(app: AppContainer) -> int:
+    """Return where the app's agent listens: its own one, or the one that is put in."""
+    own = app.own_agent.port if app.own_agent is not None else None
+    if own or app.own_agent is not None or app.switches.one_of("agent", "always", "on-demand", "off") == "off":
+        return own or app.switches.number("jdwp-port", PORT, at_most=65535)
+    return _free_port(app)[0]
+
+
+def taken_ports(app: AppContainer) -> set[int]:
+    """Return the ports that the pod's manifest names: its containers share them all."""
     taken = set[int]()
     for container in (*app.spec["containers"], *(app.spec.get("initContainers") or ())):
         other = own_agent(container)
         taken.update({other.port} if other and other.port else ())
         ports = [p.get("containerPort") for p in container.get("ports") or ()]
         taken.update(p for p in ports if isinstance(p, int))
+    return taken
+
+
+def _free_port(app: AppContainer) -> tuple[int, tuple[str, ...]]:
+    """Return a port that nothing else in the pod has, as far as the manifest tells."""
+    taken = taken_ports(app)
     given = app.switches.get("jdwp-port")
     port = app.switches.number("jdwp-port", PORT, at_most=65535)
     if given and port in taken:
@@ -181,7 +195,7 @@ def _brought(app: AppContainer, option: str) -> tuple[tuple[Change, ...], tuple[
     ) * unseen
     if by != "command" and variable is not None and "valueFrom" not in variable:
         return (Append(app.path("env", EVERY_JVM, "value"), option), *_spared_tools(app)), notes
-    if by != "variable" and app.command:
+    if by != "variable" and app.command and (app.has_shell or is_java(app.command[0])):
         return _by_command(app, option), notes
     if variable is not None and "valueFrom" in variable:
         return (), (
@@ -221,6 +235,8 @@ def is_java(word: str) -> bool:
 def _spared_tools(app: AppContainer) -> tuple[Change, ...]:
     """Return what keeps the agent from what else the kubelet runs in the container. The probes that are replaced see to
     that by themselves."""
+    if not app.has_shell:
+        return ()
     places = [("readinessProbe",), ("lifecycle", "preStop"), ("lifecycle", "postStart")]
     changes = []
     for place in places:

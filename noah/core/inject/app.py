@@ -34,6 +34,8 @@ class AppContainer:
     switches: Switches
     command: list[str]  # the words that it starts with, as far as they are known; an image's ENTRYPOINT is not
     own_agent: OwnAgent | None
+    has_shell: bool  # in its image, as far as the image's name and the annotations say
+    tools_image: str | None  # for a sidecar, unless an annotation names another
 
     @property
     def name(self) -> str:
@@ -52,7 +54,9 @@ class AppContainer:
         return ("spec", self.listed, self.name, *keys)
 
 
-def choose_app(owner: Json, pod: Json, switches: Switches, *, ends: bool) -> tuple[AppContainer | None, str]:
+def choose_app(
+    owner: Json, pod: Json, switches: Switches, *, ends: bool, tools_image: str | None
+) -> tuple[AppContainer | None, str]:
     """Return the container that is meant: the annotation's, the default one, the first JVM. None with a sentence why
     when there is none; it is empty when nobody has asked for anything. BadInput for what cannot be done."""
     if _is_windows(pod):
@@ -74,6 +78,8 @@ def choose_app(owner: Json, pod: Json, switches: Switches, *, ends: bool) -> tup
             switches=switches,
             command=[str(word) for word in container.get("command") or ()] or switches.words("command"),
             own_agent=own_agent(container),
+            has_shell=_has_shell(container, switches),
+            tools_image=tools_image,
         )
 
     if len(listed) > MOST_CONTAINERS:
@@ -89,10 +95,6 @@ def choose_app(owner: Json, pod: Json, switches: Switches, *, ends: bool) -> tup
     chosen = [(where, c) for where, c in listed if c["name"] == default] or listed
     for where, container in chosen:
         if is_jvm(container):
-            if "distroless" in str(container["image"]):
-                raise BadInput(
-                    f"the image {container['image']} seems to have no shell; {PREFIX}container says that it has."
-                )
             return app(where, container), ""
     if mentions := next((c for _, c in chosen if _mentions_java(c)), None):
         why = f"container {mentions['name']} mentions Java and does not look like a JVM"
@@ -105,6 +107,18 @@ def _is_windows(pod: Json) -> bool:
     spec = pod["spec"]
     selected = (spec.get("nodeSelector") or {}).get("kubernetes.io/os")
     return "windows" in ((spec.get("os") or {}).get("name"), selected)
+
+
+# What images without a shell are called: Google's, Chainguard's, the smallest ones of buildpacks.
+_WITHOUT_SHELL = re.compile(r"distroless|(?:^|/)chainguard/|^cgr\.dev/|-tiny(?:$|[:@])")
+
+
+def _has_shell(container: Json, switches: Switches) -> bool:
+    by = switches.one_of("probe-by", "auto", "container", "sidecar")
+    if by != "auto":
+        return by == "container"
+    # Who names the container knows its image.
+    return bool(switches.get("container")) or not _WITHOUT_SHELL.search(str(container["image"])[:1024])
 
 
 # Variables that JVMs read: nothing else has a use for them.

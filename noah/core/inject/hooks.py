@@ -34,6 +34,8 @@ def place_prestart(app: AppContainer) -> Part:
     file = app.switches.file("prestart", "/app/noah/prestart.sh")
     if file is None:
         return Part()
+    if not app.has_shell:
+        return Part(notes=(f"preStart is not put in: the image of container {app.name} seems to have no shell.",))
     if not app.command:
         sentence = (
             f"preStart is not put in: container {app.name} has no command, and what its image's ENTRYPOINT is stands "
@@ -51,6 +53,8 @@ def place_preonline(app: AppContainer) -> Part:
     file = app.switches.file("preonline", "/app/noah/preonline.sh")
     if file is None or app.ends:
         return Part()
+    if not app.has_shell:
+        return Part(notes=(f"preOnline is not put in: the image of container {app.name} seems to have no shell.",))
     if app.is_knative:
         return Part(
             notes=("preOnline is not put in: Knative takes no such sidecar, and sends no traffic before ready.",)

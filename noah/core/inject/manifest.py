@@ -20,6 +20,7 @@ from noah.core.inject.ledger import Ledger, SetValue, take_back
 from noah.core.inject.probe import place_probes
 from noah.core.inject.switches import PREFIX, Switches
 from noah.core.inject.templates import Path, at, pods_with_owners
+from noah.core.inject.tools import place_tools
 from noah.errors import BadInput
 
 Json = Mapping[str, Any]
@@ -29,6 +30,11 @@ ORIGINAL = PREFIX + "original"
 SOURCE = PREFIX + "source"  # how the original was written; only the command line writes and reads it
 LONGEST_ACCOUNT = 256 << 10  # characters: an API server takes no more in all annotations together
 
+
+def _place_probes(app: AppContainer) -> Part:
+    return place_probes(app) if app.has_shell else place_tools(app)
+
+
 # In this order they are applied. The sidecar is a copy of the app without the agent, since they share the network and
 # with it the agent's port; preStart stands before the command that has the agent.
 _PARTS: tuple[Callable[[AppContainer], Part], ...] = (
@@ -36,7 +42,7 @@ _PARTS: tuple[Callable[[AppContainer], Part], ...] = (
     place_command,
     place_agent,
     place_prestart,
-    place_probes,
+    _place_probes,
 )
 
 
@@ -46,9 +52,10 @@ class Injected:
     notes: tuple[str, ...] = ()  # sentences on what was left as it is, and why
 
 
-def inject(manifest: Json) -> Injected:
+def inject(manifest: Json, *, tools_image: str | None = None) -> Injected:
     """Return the manifest with all that its annotations ask for, and notes on what was left as it is.
 
+    *tools_image*: for the sidecar of an app whose image has no shell, unless an annotation names another.
     BadInput only for an account that was changed by hand.
     """
     found = list(pods_with_owners(manifest))
@@ -56,7 +63,7 @@ def inject(manifest: Json) -> Injected:
     pods: dict[Path, Json] = {}
     for owner, path in found:
         earlier = at(manifest, path)
-        pod, said = _prepared(owner, _taken_out(earlier), earlier, ends=_ends(owner, path))
+        pod, said = _prepared(owner, _taken_out(earlier), earlier, ends=_ends(owner, path), tools_image=tools_image)
         pods[path] = _with_source(pod, earlier)
         notes += [f"{_name(owner)}: {note}" for note in said]
     return Injected(_with_pods(manifest, pods), tuple(notes))
@@ -71,12 +78,12 @@ def is_injected(pod: Json) -> bool:
     return ORIGINAL in _annotations(pod)
 
 
-def _prepared(owner: Json, pod: Json, earlier: Json, *, ends: bool) -> tuple[Json, list[str]]:
+def _prepared(owner: Json, pod: Json, earlier: Json, *, ends: bool, tools_image: str | None) -> tuple[Json, list[str]]:
     switches = Switches(_annotations(pod))
     if not switches.on("inject"):
         return pod, []
     try:
-        app, why = choose_app(owner, pod, switches, ends=ends)
+        app, why = choose_app(owner, pod, switches, ends=ends, tools_image=tools_image)
         if app is None:
             return pod, [why] if why else []
         parts = [part(app) for part in _PARTS]

@@ -16,7 +16,7 @@ from noah.core.inject.agent import WITHOUT_AGENT
 from noah.core.inject.app import AppContainer, Part
 from noah.core.inject.ledger import Change, SetValue, Swap
 from noah.core.inject.switches import PREFIX
-from noah.core.pods import POD_IP, url_of
+from noah.core.pods import POD_IP, SUSPENDS, url_of
 from noah.errors import BadInput
 
 Json = Mapping[str, Any]
@@ -25,6 +25,8 @@ LONGEST_URL = 2000  # characters; more than any server takes, and a probe stands
 FITS_S = 3  # a probe's timeout at least: 2 s for checkurl, 1 s for the shell on a busy node
 # The script takes a word of the gateway for up to 4 s for the last one: see `fresh` in liveness.sh.
 PATIENCE_S = 4
+# The probes that kill, and what switches them off.
+PATIENT_PROBES = {"livenessProbe": "liveness", "startupProbe": "startup"}
 HANDLERS = frozenset({"exec", "httpGet", "tcpSocket", "grpc"})
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}: [^\r\n\0]{0,4096}")
@@ -112,9 +114,12 @@ def probe_spec(
 
 def place_probes(app: AppContainer) -> Part:
     """Both kinds of probes that kill: the readiness probe only takes a pod out of its Services."""
-    parts = [_place(app, "livenessProbe", "liveness"), _place(app, "startupProbe", "startup")]
-    changes = tuple(change for part in parts for change in part.changes)
-    return Part(changes, tuple(note for part in parts for note in part.notes))
+    parts = [_place(app, kind, switch) for kind, switch in PATIENT_PROBES.items()]
+    changes = [change for part in parts for change in part.changes]
+    agent = app.own_agent
+    if changes and agent is not None and agent.suspends and agent.port:
+        changes.append(SetValue(app.path("env", SUSPENDS), {"name": SUSPENDS, "value": str(agent.port)}))
+    return Part(tuple(changes), tuple(note for part in parts for note in part.notes))
 
 
 def pod_ip(app: AppContainer) -> SetValue:
@@ -144,14 +149,9 @@ def _place(app: AppContainer, kind: str, switch: str) -> Part:
     old = app.container.get(kind)
     if not old or not app.switches.on(switch) or "noah-liveness" in ((old.get("exec") or {}).get("command") or ())[:4]:
         return Part()
-    timeout = max(old.get("timeoutSeconds") or 1, FITS_S)
-    given = app.switches.get("checkurl")
-    more: list[Change] = []
+    timeout, more = patience(app, kind, old)
     try:
-        if given and (kind == "livenessProbe" or not _can_be_kept(old, app.container)):
-            _check_url(given)
-            command = _command(Question(given), timeout)
-        elif asked := _question(old, app.container):
+        if asked := question_of(app, kind, old):
             command = _command(asked, timeout)
             more += [pod_ip(app)] * asked.asks_pod
         else:
@@ -160,11 +160,27 @@ def _place(app: AppContainer, kind: str, switch: str) -> Part:
         return Part(
             notes=(f"The {switch} probe of container {app.name} stays as it is, and kills it at a breakpoint: {e}",)
         )
+    return Part((Swap(app.path(kind), HANDLERS, {"exec": {"command": command}}), *more))
+
+
+def question_of(app: AppContainer, kind: str, old: Json) -> Question | None:
+    """Return the request that stands for a probe; None for one that asks by no request. BadInput for a bad one."""
+    given = app.switches.get("checkurl")
+    if given and (kind == "livenessProbe" or not _can_be_kept(old, app.container)):
+        _check_url(given)
+        return Question(given)
+    return _question(old, app.container)
+
+
+def patience(app: AppContainer, kind: str, old: Json) -> tuple[int, list[Change]]:
+    """Return the timeout, and the changes that make a probe wait long enough for the script and for a word."""
+    timeout = max(old.get("timeoutSeconds") or 1, FITS_S)
+    more: list[Change] = []
     more += [SetValue(app.path(kind, "timeoutSeconds"), timeout)] * (timeout != old.get("timeoutSeconds"))
     period, threshold = old.get("periodSeconds") or 10, old.get("failureThreshold") or 3
     enough = ceil(PATIENCE_S / period) + 1
     more += [SetValue(app.path(kind, "failureThreshold"), enough)] * (threshold < enough)
-    return Part((Swap(app.path(kind), HANDLERS, {"exec": {"command": command}}), *more))
+    return timeout, more
 
 
 def _can_be_kept(old: Json, container: Json) -> bool:
@@ -213,10 +229,15 @@ def _question(probe: Json, container: Json) -> Question | None:
 def _old_command(old: Json, container: Json) -> list[str]:
     if command := (old.get("exec") or {}).get("command"):
         return [str(word) for word in command]
-    socket = old.get("tcpSocket") or {}
-    if socket and not socket.get("host"):
-        return ["sh", "-c", _LISTENS, "noah-listens", str(_port(socket.get("port"), container))]
+    if (port := socket_port(old, container)) is not None:
+        return ["sh", "-c", _LISTENS, "noah-listens", str(port)]
     raise BadInput(f"nothing inside of a container can ask what it asks: name a checkurl with {PREFIX}checkurl.")
+
+
+def socket_port(probe: Json, container: Json) -> int | None:
+    """Return the port of this pod that a tcpSocket probe connects to; None for another probe."""
+    socket = probe.get("tcpSocket") or {}
+    return _port(socket.get("port"), container) if socket and not socket.get("host") else None
 
 
 def _port(port: Any, container: Json) -> int:

@@ -10,6 +10,11 @@ debug.noah/jdwp-port: PORT                50005, or the next one that nothing el
 debug.noah/config: on | off               publish the port as debug.cloud.google.com/config
 debug.noah/liveness: on | off             the liveness probe
 debug.noah/startup: on | off              the startup probe
+debug.noah/probe-by: auto | container | sidecar   sidecar: the image has no shell, the sidecar noah-tools answers its
+                                          probes, and preStart and preOnline are left out. auto: as the image's name
+                                          tells, unless debug.noah/container names the container
+debug.noah/tools-image: IMAGE             of that sidecar: sh, socat and curl
+debug.noah/tools-as: sidecar | container  a plain container is for clusters before 1.29
 debug.noah/checkurl: URL                  what the liveness probe asks, and preOnline; exactly 200 is healthy
 debug.noah/prestart: FILE | off           /app/noah/prestart.sh
 debug.noah/prestart-seconds: N            600
@@ -37,6 +42,7 @@ _KNOWN = frozenset(
     (
         *("inject", "container", "agent", "jdwp-port", "config", "liveness", "checkurl", "drain-seconds", "command"),
         *("prestart", "prestart-seconds", "preonline", "preonline-seconds", "preonline-tries", "preonline-as"),
+        *("probe-by", "tools-image", "tools-as"),
         *("agent-by", "startup", "preonline-cpu", "preonline-memory", "original", "source"),
     )
 )

@@ -166,27 +166,14 @@ class Exec:
             params.append(("stdin", "true"))
         for offer in offers:
             answer = await self._client.upgrade(
-                _path(container, "exec"), params, protocols=offer, timeout=self._handshake, on_behalf=on_behalf
+                path_of(container, "exec"), params, protocols=offer, timeout=self._handshake, on_behalf=on_behalf
             )
             if answer.status == 101 and answer.headers.get("Sec-WebSocket-Protocol") in (V5, V4):
                 return ExecStream(answer, sink, container=str(container), program=argv[0], **self._shared)
             if _has_a_reason(answer) or offer == offers[-1]:
                 break
             answer.close()
-        raise await self._why(answer, container, argv[0])
-
-    async def _why(self, answer: aiohttp.ClientResponse, container: Container, program: str) -> NoahError:
-        """Return why *answer* is not a 101. The reason is in its body, as of any request."""
-        cluster, subresource = self._client.name, answer.url.name
-        if answer.status < 400:
-            answer.close()
-            return Unavailable(f'Cluster "{cluster}" has no {subresource} over WebSocket (it answers {answer.status}).')
-        late = f"Why the {subresource} in {container} was refused did not come within {self._handshake:g} s."
-        async with answer, within(self._handshake, late):
-            body = await answer.read()
-        if answer.status >= 500 and "container" in message_of(body):
-            return not_started(message_of(body), str(container), program)
-        return refused(Asked.by(cluster, "GET", _path(container, subresource)), answer.status, body)
+        raise await why_refused(self._client, answer, container, program=argv[0], within_s=self._handshake)
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
@@ -228,9 +215,25 @@ def _has_a_reason(answer: aiohttp.ClientResponse) -> bool:
     return answer.status >= 400 and answer.content_type.endswith("json")
 
 
-def _path(container: Container, subresource: str) -> str:
+def path_of(container: Container, subresource: str) -> str:
     namespace, pod = quote(container.namespace, safe=""), quote(container.pod, safe="")
     return f"/api/v1/namespaces/{namespace}/pods/{pod}/{subresource}"
+
+
+async def why_refused(
+    client: Client, answer: aiohttp.ClientResponse, container: Container, *, program: str, within_s: float
+) -> NoahError:
+    """Return why *answer* is not a 101. The reason is in its body, as of any request."""
+    subresource = answer.url.name
+    if answer.status < 400:
+        answer.close()
+        return Unavailable(f'Cluster "{client.name}" has no {subresource} over WebSocket (it answers {answer.status}).')
+    late = f"Why the {subresource} in {container} was refused did not come within {within_s:g} s."
+    async with answer, within(within_s, late):
+        body = await answer.read()
+    if answer.status >= 500 and "container" in message_of(body):
+        return not_started(message_of(body), str(container), program)
+    return refused(Asked.by(client.name, "GET", path_of(container, subresource)), answer.status, body)
 
 
 def _now() -> float:

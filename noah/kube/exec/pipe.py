@@ -1,4 +1,4 @@
-"""An exec stream as an asyncio.Transport: the command's stdin and stdout are a connection's two directions.
+"""A stream as an asyncio.Transport: a command's stdin and stdout, or a port, are a connection's two directions.
 
 It behaves as a TCP transport does towards its protocol: back-pressure both ways, one connection_lost(), and half a
 close where the stream can.
@@ -9,7 +9,7 @@ from typing import Any
 
 from noah.errors import NoahError
 from noah.kube.errors import ExecCut
-from noah.kube.exec.stream import STDOUT, ExecStream, Sink
+from noah.kube.exec.stream import STDOUT, ChannelStream, Sink
 from noah.pushed_transport import PushedTransport
 
 STDERR_BYTES = 2048  # that are kept, for the reason of a failure
@@ -22,7 +22,7 @@ class Pipe(PushedTransport, Sink):
         self._eof_written = False
         self._error: Exception | None = None
 
-    def begin(self, stream: ExecStream, protocol: asyncio.BufferedProtocol) -> None:
+    def begin(self, stream: ChannelStream, protocol: asyncio.BufferedProtocol) -> None:
         self._stream = stream
         self._protocol = protocol
         protocol.connection_made(self)

@@ -33,24 +33,19 @@ class Sink:
         """Write again: the buffer has drained."""
 
 
-class ExecStream(WebSocket):
-    """The stream of one command. Without a status at its end, it is not known how the command ended."""
+class ChannelStream(WebSocket):
+    """A WebSocket whose channels 0 and 1 are the two directions of something in a pod."""
 
-    def __init__(
-        self, answer: aiohttp.ClientResponse, sink: Sink, *, container: str, program: str, **rest: Any
-    ) -> None:
+    def __init__(self, answer: aiohttp.ClientResponse, sink: Sink, *, name: str, **rest: Any) -> None:
         self._sink = sink
-        self._container = container
-        self._program = program
-        self._status = bytearray()
-        super().__init__(answer, name=f"The exec stream to {container}", **rest)
+        super().__init__(answer, name=name, **rest)
 
     @property
     def can_close_stdin(self) -> bool:
         return self.protocol == V5
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Write to the command's stdin."""
+        """Write to the command's stdin, or to the port."""
         if data:
             self.send(STDIN, data)
 
@@ -58,19 +53,6 @@ class ExecStream(WebSocket):
         """End the command's stdin; over v4 this does nothing, and a command that reads to the end waits for ever."""
         if self.can_close_stdin:
             self.send(CLOSE, bytes((STDIN,)))
-
-    def _piece(self, channel: int, piece: memoryview) -> None:
-        if channel in (STDOUT, STDERR):
-            self._sink.output(channel, piece)
-        elif channel == STATUS:
-            self._status += piece[: STATUS_LIMIT - len(self._status)]
-
-    def _message_is_over(self, channel: int) -> None:
-        if channel == STATUS:
-            self._done(ending(self._status, container=self._container, program=self._program))
-
-    def _stopped(self, error: ExecCut | None) -> None:
-        self._done(error or ExecCut(f"{self._name} was closed without a status."))
 
     def pause_writing(self) -> None:
         self._sink.pause_writing()
@@ -84,3 +66,28 @@ class ExecStream(WebSocket):
 
     def _lost(self) -> None:
         self._sink.lost()
+
+
+class ExecStream(ChannelStream):
+    """The stream of one command. Without a status at its end, it is not known how the command ended."""
+
+    def __init__(
+        self, answer: aiohttp.ClientResponse, sink: Sink, *, container: str, program: str, **rest: Any
+    ) -> None:
+        self._container = container
+        self._program = program
+        self._status = bytearray()
+        super().__init__(answer, sink, name=f"The exec stream to {container}", **rest)
+
+    def _piece(self, channel: int, piece: memoryview) -> None:
+        if channel in (STDOUT, STDERR):
+            self._sink.output(channel, piece)
+        elif channel == STATUS:
+            self._status += piece[: STATUS_LIMIT - len(self._status)]
+
+    def _message_is_over(self, channel: int) -> None:
+        if channel == STATUS:
+            self._done(ending(self._status, container=self._container, program=self._program))
+
+    def _stopped(self, error: ExecCut | None) -> None:
+        self._done(error or ExecCut(f"{self._name} was closed without a status."))

@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from noah.core import pods
-from noah.core.forwarder import Agent, Answer, Where, arguments, read_answer
+from noah.core.forwarder import Agent, Answer, arguments, read_answer
 from noah.core.pods import Pod
 from noah.core.session.target import WantedPod
 from noah.errors import NoahError
 from noah.inpod import script
 from noah.kube.clusters import Cluster
+from noah.kube.errors import NoProgram
 from noah.kube.exec.commands import Container
-from noah.targets.pod.address import checked
-from noah.targets.pod.link import NAME
+from noah.targets.pod.address import address_towards, checked
+from noah.targets.pod.link import name_of_reports
+from noah.targets.pod.place import Place, first_place, place_without_shell
 from noah.targets.pod.pods import Pods
 from noah.targets.verdict import FLAG
 from noah.turns import in_turns
@@ -63,7 +65,8 @@ async def _of_cluster(cluster: Cluster) -> AsyncIterator[Finding]:
         yield Finding(Level.WARNING, "rights", e.sentence)
     else:
         for right in missing:
-            yield Finding(Level.ERROR, "rights", f"The gateway lacks the right to {right}.")
+            level = Level.WARNING if right.endswith("(optional)") else Level.ERROR
+            yield Finding(level, "rights", f"The gateway lacks the right to {right}.")
         if not missing:
             yield Finding(Level.OK, "rights", "The gateway has all the rights that it needs.")
     if cluster.settings.reach == "pod":
@@ -73,7 +76,7 @@ async def _of_cluster(cluster: Cluster) -> AsyncIterator[Finding]:
 async def _reaches_pods(cluster: Cluster) -> Finding:
     ready = None
     async for pod in in_turns(cluster.informer.pods()):
-        if pods.is_ready(pod):
+        if pods.is_ready(pod) and not _is_ours(str(pod["status"].get("podIP"))):  # a gateway in a pod is one
             ready = pod
             break
     if ready is None:
@@ -99,6 +102,12 @@ async def _reaches_pods(cluster: Cluster) -> Finding:
     return Finding(Level.OK, "pod network", "The gateway reaches pods.")
 
 
+def _is_ours(ip: str) -> bool:
+    with suppress(ValueError, NoahError):
+        return address_towards(ip) == ip
+    return False
+
+
 async def _of_pod(cluster: Cluster, pod: Pod, wanted: str | None) -> AsyncIterator[Finding]:
     try:
         container = pods.choose_container(pod, wanted)
@@ -112,45 +121,77 @@ async def _of_pod(cluster: Cluster, pod: Pod, wanted: str | None) -> AsyncIterat
     yield Finding(Level.OK, "running", f"{where[0].upper()}{where[1:]} runs.")
     port = pods.jdwp_port(pod, container, cluster.settings.jdwp_port)
     try:
-        answer = await _look(cluster, pod, container, port)
+        place, answer = await _looked(cluster, pod, container, port)
     except NoahError as e:
         yield Finding(Level.ERROR, "sh", e.sentence)
     else:
-        yield Finding(Level.OK, "sh", "Commands can be run in it.")
-        for finding in findings_inside(answer, where, port):
-            yield finding
+        yield _of_place(place, cluster)
+        if answer is None:
+            yield _of_way(place.way(has_socat=False, reach=cluster.settings.reach))
+        else:
+            way = place.way(has_socat=not answer.report_only, reach=cluster.settings.reach)
+            for finding in findings_inside(answer, where, port, way=way):
+                yield finding
     for level, message in pods.probe_verdicts(pod, container):
         yield Finding(Level(level), "probe", message)
 
 
-async def _look(cluster: Cluster, pod: Pod, container: str, port: int) -> Answer:
+async def _looked(cluster: Cluster, pod: Pod, container: str, port: int) -> tuple[Place, Answer | None]:
+    """Return what a look from where a session's forwarder would run shows; None where nothing can look."""
+    place = first_place(pod, container)
+    try:
+        return place, await _look(cluster, pod, place, port)
+    except NoProgram:
+        place = place_without_shell(pod, container)
+    return place, await _look(cluster, pod, place, port) if place.container else None
+
+
+async def _look(cluster: Cluster, pod: Pod, place: Place, port: int) -> Answer:
+    assert place.container is not None
+    name = name_of_reports(place.where, port)
     result = await cluster.exec.run(
-        Container(pod["metadata"]["namespace"], pod["metadata"]["name"], container, pod["spec"].get("nodeName")),
-        ["sh", "-s", "--", *arguments("look", "doctor", name=NAME, jdwp_port=port, where=Where.POD)],
+        Container(pod["metadata"]["namespace"], pod["metadata"]["name"], place.container, pod["spec"].get("nodeName")),
+        ["sh", "-s", "--", *arguments("look", "doctor", name=name, jdwp_port=port, where=place.where)],
         stdin=script("forwarder").encode(),
         timeout=LOOK_TAKES,
     )
     return read_answer(result.stdout.decode("utf-8", "replace").splitlines())
 
 
-def findings_inside(answer: Answer, where: str, port: int) -> list[Finding]:
+def _of_place(place: Place, cluster: Cluster) -> Finding:
+    if not place.why:
+        return Finding(Level.OK, "sh", "Commands can be run in it.")
+    if place.container is not None:
+        return Finding(Level.OK, "sh", f"Its image has no shell: {place.container} stands in for it.")
+    if cluster.settings.tools_image is not None:
+        sentence = "Its image has no shell: a session puts an ephemeral container with tools beside it."
+        return Finding(Level.OK, "sh", sentence)
+    return Finding(
+        Level.WARNING,
+        "sh",
+        "Its image has no shell, so a session does not see what its JVM does: let `noah inject` put a sidecar in "
+        f"(debug.noah/probe-by: sidecar), or set tools_image for cluster {cluster.name}.",
+    )
+
+
+def _of_way(way: str) -> Finding:
+    return Finding(Level.OK, "way", f"A debugger reaches it by {way}.")
+
+
+def findings_inside(answer: Answer, where: str, port: int, *, way: str) -> list[Finding]:
     """Return what the forwarder's look at a container means for debugging in it."""
 
     def found(ok: bool, check: str, good: str, bad: str, level: Level = Level.ERROR) -> Finding:
         return Finding(Level.OK, check, good) if ok else Finding(level, check, bad)
 
     return [
+        _of_way(way),
         found(
-            "socat" in answer.tools,
-            "socat",
-            "socat is there.",
-            f"There is no socat in {where}: install it in the image.",
-        ),
-        found(
-            bool(answer.tools & {"curl", "wget"}),
+            bool(answer.tools & {"curl", "wget", "bash"}),
             "checkurl",
-            "The probe has curl or wget for checkurl.",
-            f"There is neither curl nor wget in {where}: the liveness probe cannot ask checkurl.",
+            f"The probe has {' and '.join(sorted(answer.tools - {'socat'}))} for checkurl.",
+            f"There is neither curl nor wget in {where}, nor bash: the liveness probe cannot ask checkurl. Let "
+            "`noah inject` put a sidecar in that asks (debug.noah/probe-by: sidecar).",
         ),
         found(
             answer.writable,

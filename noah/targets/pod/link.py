@@ -1,7 +1,8 @@
-"""One session's way to a JVM in a pod, through a socat that is started by exec.
+"""One session's way to a JVM in a pod, through a socat that is started by exec, or past it.
 
 Two ways, chosen per cluster. `pod`: socat listens on a TCP port of the pod, for the gateway's address only.
-`api-server`: socat listens on a UNIX socket in the container and each connection is an exec stream of its own.
+`api-server`: socat listens on a UNIX socket in the container and each connection is an exec stream of its own. Where
+there is no socat, each connection is a port-forward of the API server's; place.py has what is tried in which order.
 
 One exec per session is held: it tells when socat ends, the gateway's words for the liveness probe go in by its stdin,
 and each is answered. While it is held, nothing else is asked of the pod.
@@ -35,7 +36,7 @@ from noah.core.session.target import PodTarget
 from noah.errors import NotFound, Unavailable
 from noah.inpod import script
 from noah.kube.clusters import Cluster
-from noah.kube.errors import MissingRight
+from noah.kube.errors import MissingRight, NoProgram
 from noah.kube.events import write_event
 from noah.kube.exec.commands import Container
 from noah.kube.exec.held import HeldExec
@@ -43,6 +44,7 @@ from noah.proxy.relay import Dial
 from noah.targets import verdict
 from noah.targets.base import Observation
 from noah.targets.pod.address import address_towards, checked, connect
+from noah.targets.pod.place import Place, first_place, leave, place_without_shell, put_beside
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +73,7 @@ class PodLink:
         *,
         holders: Holders,
         changed: Callable[[], None],
+        step: Callable[[str], None],
         closed: Callable[["PodLink"], None],
     ) -> None:
         assert isinstance(session.target, PodTarget)
@@ -81,6 +84,10 @@ class PodLink:
         self._cluster = cluster
         self._holders = holders
         self._closed = closed
+        self._step = step
+        self._place: Place | None = None  # where the forwarder runs; None: nobody has tried yet
+        self._way_said = ""  # the last one that a step names
+        self._has_socat = True  # there
         self._held: HeldExec | None = None
         self._token = ""  # what the forwarder asks each connection for
         self._last: Observation | None = None  # by the last exec, and by what the held one answered since
@@ -109,7 +116,14 @@ class PodLink:
 
     @property
     def is_held(self) -> bool:
+        if self._is_nowhere:
+            return self._last is not None
         return self._held is not None and not self._held.ended.is_set()
+
+    @property
+    def _is_nowhere(self) -> bool:
+        """True if nothing in the pod can write a report or a word: the bytes are all that there is."""
+        return self._place is not None and self._place.container is None
 
     @property
     def idle_beat_s(self) -> float:
@@ -139,13 +153,13 @@ class PodLink:
             return self._leaving(session, pod)
         if self._uid != pod["metadata"]["uid"]:  # a StatefulSet's next pod has the name of the one before
             await self._forget()
-            self._uid = pod["metadata"]["uid"]
+            self._uid, self._place = pod["metadata"]["uid"], None
         if self._last is None:
             # Nobody has asked yet: start() finds out all the rest, and holds a forwarder that is there already.
             return Observation(presence=Presence.READY)
         if not self.is_held and not self._waits:
             return replace(self._last, forwarder_alive=self._port is not None)
-        if asyncio.get_running_loop().time() - self._asked_at < self.look_again:
+        if self._is_nowhere or asyncio.get_running_loop().time() - self._asked_at < self.look_again:
             return self._last
         return self._observed(pod, await self._ask(pod, "look", session, on_behalf=self._on_behalf))
 
@@ -153,7 +167,22 @@ class PodLink:
         pod = self._there()
         await self._release()
         self._owner = session.owner
-        self._uid = pod["metadata"]["uid"]
+        if self._uid != pod["metadata"]["uid"] or (self._place is not None and self._place.may_change):
+            self._uid, self._place = pod["metadata"]["uid"], None
+        try:
+            return await self._start(pod, session, word, now)
+        except NoProgram:
+            self._place = place_without_shell(pod, self.target.container)
+        if self._is_nowhere:
+            self._place = await put_beside(self._cluster, pod, self.target.container)
+        if not self._is_nowhere:
+            return await self._start(pod, session, word, now)
+        self._last, self._port = Observation(presence=Presence.READY, forwarder_alive=True), 0
+        self._is_seen.set()
+        self._say_way()
+        return self._last
+
+    async def _start(self, pod: Pod, session: Session, word: Word, now: datetime) -> Observation:
         token = secrets.token_hex(16)
         held = await self._cluster.exec.hold(
             self._container(pod),
@@ -173,9 +202,18 @@ class PodLink:
             self._held, self._token = held, token
             self._word, self._unanswered_since, self._is_full = word, None, False
             self._is_seen.set()  # start() looks for whose it is, too
+            self._has_socat = not answer.report_only
+            self._say_way()
         return self._observed(pod, answer)
 
     async def write(self, session: Session, word: Word, *, now: datetime) -> None:
+        if not self._is_nowhere:
+            self._write(session, word, now)
+        if word is Word.SUSPENDED and (self._announced_at is None or now - self._announced_at > ANNOUNCE_AGAIN):
+            self._announced_at = now
+            self._announce(session, now)
+
+    def _write(self, session: Session, word: Word, now: datetime) -> None:
         if self._held is None:
             raise Unavailable(f"The gateway does not reach {self._where}.")
         self._held.write(word_line(session, word, now))
@@ -184,20 +222,37 @@ class PodLink:
         self._word = word
         if self._unanswered_since is None:
             self._unanswered_since = asyncio.get_running_loop().time()
-        if word is Word.SUSPENDED and (self._announced_at is None or now - self._announced_at > ANNOUNCE_AGAIN):
-            self._announced_at = now
-            self._announce(session, now)
 
     async def stop(self, session: Session) -> None:
         pod = self._pod()
         if pod is not None and pods.not_running(pod, self.target.container) is None:
             with suppress(NotFound):  # it went just now, and all that ran in it
-                verdict.check(await self._stop(pod, session), where=self._where)
+                await self._stop(pod, session)
         self._port = None
         await self._release()
 
+    async def _stop(self, pod: Pod, session: Session) -> None:
+        if self._place is None:  # of an earlier gateway's session, which may be anywhere
+            self._place = first_place(pod, self.target.container)
+        try:
+            await self._stop_there(pod, session)
+        except NoProgram:
+            self._place = place_without_shell(pod, self.target.container)
+            await self._stop_there(pod, session)
+
+    async def _stop_there(self, pod: Pod, session: Session) -> None:
+        assert self._place is not None
+        if self._is_nowhere:
+            return
+        await self._release()  # a word must not be written when the files are gone
+        verdict.check(await self._end_forwarder(pod, session), where=self._where)
+        if self._place.is_ephemeral:
+            await leave(self._cluster, self._container(pod), on_behalf=self._on_behalf)
+
     @property
     def dial(self) -> Dial:
+        if self._is_nowhere or not self._has_socat:
+            return self._dial_by_port_forward
         return self._dial_by_exec if self._cluster.settings.reach == "api-server" else self._dial_by_tcp
 
     async def close(self) -> None:
@@ -274,6 +329,8 @@ class PodLink:
         self._asked_at = asyncio.get_running_loop().time()
         self._last = None
         self._port = answer.forwarder_port
+        if answer.clock is not None and (started := pods.started_at(pod, self.target.container)):
+            answer = replace(answer, container_age=answer.clock - int(started.timestamp()))
         self._last = verdict.observed(answer, where=self._where, jdwp_port=self._jdwp(pod))
         return self._last
 
@@ -319,7 +376,7 @@ class PodLink:
             name=f"event on {self.target}",
         )
 
-    async def _stop(self, pod: Pod, session: Session) -> Answer:
+    async def _end_forwarder(self, pod: Pod, session: Session) -> Answer:
         """End the forwarder; by the gateway's own right if the person's has been taken away."""
         on_behalf = self._on_behalf
         if on_behalf is not None:
@@ -361,12 +418,13 @@ class PodLink:
 
     def _argv(self, pod: Pod, verb: str, session: Session, *more: str) -> list[str]:
         # The script goes in by stdin: exec puts the command line into a URL, and proxies cut URLs at some kilobytes.
+        where, port = self._placed(pod).where, self._jdwp(pod)
         about = arguments(
             verb,
             session.id,
-            name=NAME,
-            jdwp_port=self._jdwp(pod),
-            where=Where.POD,
+            name=name_of_reports(where, port),
+            jdwp_port=port,
+            where=where,
             checkurl=pods.checkurl_of(pod, self.target.container),
             own_ip=pod["status"].get("podIP") or "",
         )
@@ -386,7 +444,21 @@ class PodLink:
         return pods.jdwp_port(pod, self.target.container, self._cluster.settings.jdwp_port)
 
     def _container(self, pod: Pod) -> Container:
-        return Container(self.target.namespace, self.target.pod, self.target.container, pod["spec"].get("nodeName"))
+        container = self._placed(pod).container or self.target.container
+        return Container(self.target.namespace, self.target.pod, container, pod["spec"].get("nodeName"))
+
+    def _placed(self, pod: Pod) -> Place:
+        if self._place is None:
+            self._place = first_place(pod, self.target.container)
+        return self._place
+
+    def _say_way(self) -> None:
+        """Say as a step which way the bytes go, unless it is the one that any image with a shell and socat has."""
+        assert self._place is not None
+        way = self._place.way(has_socat=self._has_socat, reach=self._cluster.settings.reach)
+        if way != self._way_said and (self._place.why or not self._has_socat):
+            self._step(f"The way to the JVM is {way}.")
+        self._way_said = way
 
     async def _port_is_the_jvms(self) -> None:
         """Wait until it is seen whose the agent's port is since the last debugger; not where nothing is answered.
@@ -414,9 +486,18 @@ class PodLink:
             self._container(self._there()), argv, factory, on_behalf=self._on_behalf
         )
 
+    async def _dial_by_port_forward(self, factory: Callable[[], asyncio.BufferedProtocol]) -> asyncio.Transport:
+        await self._port_is_the_jvms()
+        pod = self._there()
+        return await self._cluster.port_forward.connect(
+            self._container(pod), self._jdwp(pod), factory, on_behalf=self._on_behalf
+        )
+
     async def _forget(self) -> None:
-        """Drop what is known of the container: what ran there has ended."""
+        """Drop what is known of the container: what ran there has ended, and with it an ephemeral one beside it."""
         self._last = self._port = None
+        if self._place is not None and self._place.is_ephemeral:
+            self._place = None
         await self._release()
 
     async def _release(self) -> None:
@@ -434,6 +515,11 @@ def _beside(work: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]
             log.exception("%s failed", name)
 
     return asyncio.get_running_loop().create_task(logged(), name=name)
+
+
+def name_of_reports(where: Where, jdwp_port: int) -> str:
+    """Return whose reports the probe believes: its own container's, or, from beside, those on one agent's port."""
+    return f"{NAME}:{jdwp_port}" if where is Where.BESIDE else NAME
 
 
 def listed(cluster: Cluster) -> Cluster:

@@ -64,6 +64,7 @@ class Pods:
             session,
             holders=self._holders,
             changed=changed,
+            step=step,
             closed=lambda link: self._forget(key, link),
         )
         self._links.setdefault(key, set()).add(link)

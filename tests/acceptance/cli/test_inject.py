@@ -22,6 +22,14 @@ def test_a_pipe_gives_manifests_on_stdout_and_notes_on_stderr() -> None:
     assert noah("eject", "-f", "-", stdin=injected.stdout).stdout == file.read_bytes()
 
 
+def test_an_app_without_a_shell_gets_the_sidecar_whose_image_is_given() -> None:
+    manifest = (MANIFESTS / "01-least.yaml").read_bytes().replace(b"noah.test/java17:1", b"gcr.io/distroless/java17")
+    assert b"distroless" in manifest
+    injected = noah("inject", "-f", "-", "--tools-image", "tools:1", stdin=manifest)
+    assert b"image: tools:1" in injected.stdout.replace(b'"', b"")
+    assert noah("eject", "-f", "-", stdin=injected.stdout).stdout == manifest
+
+
 def test_diff_shows_what_it_changes() -> None:
     shown = noah("inject", "-f", str(MANIFESTS / "01-least.yaml"), "--diff").stdout.decode().splitlines()
     assert "+          - name: JAVA_TOOL_OPTIONS" in shown

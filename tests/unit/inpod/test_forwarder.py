@@ -92,6 +92,7 @@ class Session:
     id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     name: str = "orders"
     token: str = TOKEN
+    where: str = "host"
     checkport: str = "-"
     word_life: int = 300
     started: list[subprocess.Popen[str]] = field(default_factory=list)
@@ -106,7 +107,7 @@ class Session:
         return self.reports / f"noah-{self.name}.{self.id}"
 
     def argv(self, verb: str, *more: object) -> list[str]:
-        words = (verb, self.id, self.name, self.jvm.jdwp, "host", self.checkport, *more)
+        words = (verb, self.id, self.name, self.jvm.jdwp, self.where, self.checkport, *more)
         text = f"token={self.token} noah_word_life={self.word_life}\n{FORWARDER}"
         return [*self.shell, "-c", text, "noah-forwarder", *map(str, words)]
 
@@ -485,13 +486,65 @@ def test_a_port_of_somebody_who_is_no_java_is_no_agent(session: Session) -> None
         assert session.look()["agent"] == "none"
 
 
-def test_without_socat_it_says_so(session: Session, tmp_path: Path) -> None:
+@pytest.fixture
+def no_socat(session: Session, tmp_path: Path) -> Session:
     tools = ("sh", "tr", "ls", "sleep", "rm", "mv", "cat", "grep")
     session.path = path_with(tmp_path / "bin", **{tool: tool for tool in tools})
-    assert session.run("start", 60, "running", "unix") == ["error no-socat"]
-    seen = session.run("look")
-    assert "tool socat" not in seen
-    assert "agent free" in seen
+    return session
+
+
+@pytest.mark.parametrize("way", [("unix",), ("tcp", "127.0.0.1", "25005")])
+def test_without_socat_the_report_is_held_and_the_bytes_go_another_way(no_socat: Session, way: tuple[str, ...]) -> None:
+    said = no_socat.start(*way, state="free")
+    assert (said["way"], said["forwarder"], said["agent"]) == ("report", "- - 0", "free")
+    assert no_socat.processes() == []
+    assert no_socat.say("free") == "ok free"
+    assert no_socat.say("suspended") == "ok"
+    assert no_socat.alive()
+    looked = no_socat.look()
+    assert (looked["way"], looked["forwarder"]) == ("report", "- - 0")
+    assert no_socat.run("stop")[-1] == "done"
+    no_socat.say("running")  # was on its way
+    no_socat.started[0].wait(10)
+    assert list(no_socat.reports.iterdir()) == []
+
+
+def test_words_that_are_on_their_way_leave_nothing_behind(no_socat: Session) -> None:
+    no_socat.start(state="free")
+    stdin = no_socat.started[0].stdin
+    assert stdin is not None
+    stdin.write("running 60\nsuspended 60\n" * 100)
+    stdin.close()
+    assert no_socat.run("stop")[-1] == "done"
+    assert list(no_socat.reports.iterdir()) == []
+
+
+def test_a_report_whose_gateway_did_not_come_back_goes_with_the_next_session(no_socat: Session) -> None:
+    no_socat.start(state="free", seconds=1)
+    assert no_socat.started[0].stdin is not None
+    no_socat.started[0].stdin.close()
+    no_socat.started[0].wait(10)
+    until(lambda: uptime() >= int(no_socat.report()[3]))
+    left, no_socat.id = no_socat.id, "next"
+    no_socat.start(state="free")
+    assert not [file.name for file in no_socat.reports.iterdir() if left in file.name]
+
+
+def test_from_beside_the_agents_socket_stands_for_the_jvm(session: Session) -> None:
+    session.where, session.name = "beside", f"jvm:{session.jvm.jdwp}"
+    said = session.start("unix", state="free")
+    assert (said["agent"], said["java"], said["jvms"]) == ("free", "0 0", "1")
+    assert abs(int(said["clock"]) - time.time()) < 60
+    assert session.report()[1:3] == ["0", "0"]
+    assert session.say("free") == "ok free"
+    with debugger_at(session.jvm.jdwp) as past_the_gateway:
+        assert shakes_hands(past_the_gateway)
+        assert session.say("free") == "ok taken"
+        session.say("suspended")
+        assert session.alive()
+    session.jvm = Jvm(session.jvm.process, free_port())
+    said = session.look()
+    assert (said["agent"], "java" in said) == ("none", False)
 
 
 def test_without_a_place_for_the_report_it_says_so_and_starts_nothing(session: Session) -> None:

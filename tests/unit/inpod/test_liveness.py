@@ -242,6 +242,85 @@ async def test_a_jvm_that_checkurl_does_not_ask_spares_nobody(container: Contain
             assert (await container.probe(nobody))[0] == code, owns
 
 
+def beside(port: int, *, seconds: int = 30) -> str:
+    return f"2 0 0 {uptime() + seconds} :{port:04X} beside unseen"
+
+
+async def test_from_beside_the_agents_sockets_decide(container: Container, nobody: str, java: Agent) -> None:
+    name = f"jvm:{java.port}"
+
+    async def verdict(word: str, *, port: int = java.port) -> int:
+        container.report(beside(port), word, name=name)
+        return (await container.probe(nobody, "1", name))[0]
+
+    assert await verdict(said_ago("suspended")) == 0
+    assert await verdict(said_ago("suspended", 500)) == 1
+    with java.attached():
+        assert await verdict(said_ago("suspended", 500)) == 0
+        assert await verdict(said_ago("unknown")) == 0
+        assert await verdict(said_ago("running")) == 1
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        assert await verdict(said_ago("suspended"), port=bound.getsockname()[1]) == 1, "its JVM has ended"
+
+
+async def test_a_report_from_beside_counts_for_the_probe_of_its_own_port(
+    container: Container, nobody: str, java: Agent
+) -> None:
+    container.report(beside(java.port), said_ago("suspended"), name=f"jvm:{java.port}")
+    assert (await container.probe(nobody, "1", f"jvm:{java.port}"))[0] == 0
+    assert (await container.probe(nobody, "1", "jvm:1"))[0] == 1
+    assert (await container.probe(nobody))[0] == 1
+
+
+@contextlib.contextmanager
+def real_jvm(folder: Path, *, suspend: str, until: bytes) -> Iterator[int]:
+    """A JVM that has printed *until*; its agent's port."""
+    source = folder / "Sleeps.java"
+    sleeps = 'System.out.println("runs"); Thread.sleep(600000);'
+    source.write_text(f"class Sleeps {{ public static void main(String[] a) throws Exception {{ {sleeps} }} }}")
+    subprocess.run(["javac", "-d", folder, source], check=True)
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        port = int(bound.getsockname()[1])
+    option = f"-agentlib:jdwp=transport=dt_socket,server=y,suspend={suspend},address=127.0.0.1:{port}"
+    with subprocess.Popen(["java", option, "-cp", folder, "Sleeps"], stdout=subprocess.PIPE) as jvm:
+        try:
+            assert jvm.stdout is not None
+            while until not in jvm.stdout.readline():
+                pass
+            yield port
+        finally:
+            jvm.kill()
+
+
+@pytest.fixture(scope="module")
+def waiting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """A JVM that waits for its first debugger."""
+    with real_jvm(tmp_path_factory.mktemp("java"), suspend="y", until=b"Listening") as port:
+        yield port
+
+
+@pytest.fixture(scope="module")
+def beyond_waiting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """A JVM that runs, and has not opened checkurl's port."""
+    with real_jvm(tmp_path_factory.mktemp("java"), suspend="n", until=b"runs") as port:
+        yield port
+
+
+@pytest.mark.jvm
+async def test_a_jvm_that_waits_for_its_first_debugger_is_spared_until_it_runs(
+    container: Container, nobody: str, checkurls: Checkurls, waiting: int, beyond_waiting: int
+) -> None:
+    code, said = await container.probe(nobody, env={"NOAH_SUSPENDS": str(waiting)})
+    assert (code, "waits for its first debugger" in said) == (0, True), said
+    assert (await container.probe("-", env={"NOAH_SUSPENDS": str(waiting)}))[0] == 0
+    for said_to_wait in ("", "1", "x", str(beyond_waiting)):
+        assert (await container.probe(nobody, env={"NOAH_SUSPENDS": said_to_wait}))[0] == 1, said_to_wait
+    # An app that listens at checkurl's port runs, and is asked.
+    assert (await container.probe(checkurls.url("/500"), env={"NOAH_SUSPENDS": str(waiting)}))[0] == 1
+
+
 def no_reports(java: Agent, dead: Process) -> dict[str, str]:
     """Lines that speak for nobody."""
     now, it, port = uptime(), java.process, java.hex

@@ -191,12 +191,14 @@ async def test_missing_rights_are_named(api: FakeApi) -> None:
     async with Cluster(api.settings) as cluster:
         assert await cluster.missing_rights() == [
             "create pods/exec",
+            "create pods/portforward (optional)",
             "create events.events.k8s.io (optional)",
             "create subjectaccessreviews.authorization.k8s.io (for people who log in)",
         ]
         assert "namespace" not in reviewed[0]
         assert await cluster.missing_rights("shop") == [
             "create pods/exec in namespace shop",
+            "create pods/portforward in namespace shop (optional)",
             "create events.events.k8s.io in namespace shop (optional)",
             "create subjectaccessreviews.authorization.k8s.io (for people who log in)",
         ]

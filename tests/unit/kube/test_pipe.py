@@ -7,9 +7,10 @@ from typing import cast
 import pytest
 
 from noah.kube.client import Client
-from noah.kube.errors import ExecCut
+from noah.kube.errors import ExecCut, MissingRight
 from noah.kube.exec.commands import Container, Exec
 from noah.kube.exec.stream import V4, V5
+from noah.kube.portforward import PortForward
 from tests.unit.kube.fake_api import CLOSE, Answer, Call, FakeApi, frame, status
 
 POD = Container("shop", "orders-1", "app")
@@ -249,3 +250,62 @@ async def test_what_was_written_before_a_close_arrives(api: FakeApi, client: Cli
     transport.write(b"too late")
     await receiver.until("lost")
     assert len(came) == 3_000_000
+
+
+PORT = 50005
+PREFIX = PORT.to_bytes(2, "little")  # begins each channel
+
+
+async def forward(client: Client, receiver: Receiver) -> asyncio.Transport:
+    return await PortForward(client).connect(POD, PORT, lambda: receiver, on_behalf=None)
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_a_port_is_a_connection_without_the_words_around_it(api: FakeApi, client: Client, together: bool) -> None:
+    async def echoes(call: Call) -> None:
+        assert (call.path, call.params) == ("/api/v1/namespaces/shop/pods/orders-1/portforward", [("ports", "50005")])
+        call.upgrade(V4)
+        for channel in (b"\x00", b"\x01"):
+            for piece in [PREFIX] if together else [PREFIX[:1], PREFIX[1:]]:
+                call.writer.write(frame(channel + piece))
+        while (got := await call.frame())[0] != CLOSE:
+            if got[1][1:]:
+                call.writer.write(frame(b"\x00" + got[1][1:]))
+                if got[1].endswith(b"bye"):
+                    call.writer.write(frame(b"\x03\xe8", CLOSE))
+
+    api.on_anything = echoes
+    receiver = Receiver(100)
+    transport = await forward(client, receiver)
+    assert not transport.can_write_eof()
+    sent = random.Random(4).randbytes(50_000) + b"bye"
+    for at in range(0, len(sent), 9_001):
+        transport.write(sent[at : at + 9_001])
+    await receiver.until("lost")
+    assert receiver.got == sent
+    assert receiver.calls == ["made", "eof", "lost"]
+    assert receiver.error is None
+
+
+async def test_a_port_that_refuses_says_so(api: FakeApi, client: Client) -> None:
+    async def refuses(call: Call) -> None:
+        call.upgrade(V4, then=frame(b"\x00" + PREFIX) + frame(b"\x01" + PREFIX + b"connection refused\n"))
+        await call.until_closed()
+
+    api.on_anything = refuses
+    receiver = Receiver()
+    await forward(client, receiver)
+    await receiver.until("lost")
+    assert isinstance(receiver.error, ExecCut)
+    assert receiver.error.sentence == "Port 50005 of pod shop/orders-1 cannot be reached: connection refused"
+
+
+async def test_a_missing_right_to_forward_is_named(api: FakeApi, client: Client) -> None:
+    async def forbids(call: Call) -> None:
+        call.refuse(
+            403, 'User "noah" cannot create resource "pods/portforward" in API group "" in the namespace "shop"'
+        )
+
+    api.on_anything = forbids
+    with pytest.raises(MissingRight, match='may not create pods/portforward in namespace "shop"'):
+        await forward(client, Receiver())

@@ -3,12 +3,13 @@
 from noah.core.forwarder import read_answer
 from noah.targets.pod.doctor import Level, findings_inside
 
+WAY = "socat in its container, by TCP"
 LOOK = ("tool socat", "tool curl", "writable", "agent free", "jvms 1", "java 7 99", "done")
 
 
 def said_of(*lines: str) -> dict[str, list[Level]]:
     found: dict[str, list[Level]] = {}
-    for finding in findings_inside(read_answer(lines), "container app of pod team-a/shop", 50005):
+    for finding in findings_inside(read_answer(lines), "container app of pod team-a/shop", 50005, way=WAY):
         found.setdefault(finding.check, []).append(finding.level)
     return found
 
@@ -26,7 +27,7 @@ def test_two_jvms_are_said_with_the_one_that_is_meant() -> None:
     assert said_of(*lines)["java"] == [Level.OK, Level.WARNING]
     [warning] = [
         finding.message
-        for finding in findings_inside(read_answer(lines), "container app of pod team-a/shop", 50005)
+        for finding in findings_inside(read_answer(lines), "container app of pod team-a/shop", 50005, way=WAY)
         if finding.level is Level.WARNING
     ]
     assert warning.startswith(

@@ -79,6 +79,13 @@ def test_a_jobs_pod_gets_no_sidecar() -> None:
     assert "initContainers" not in made["spec"]
 
 
+def test_an_app_without_a_shell_gets_the_sidecar_that_the_settings_name() -> None:
+    pod = deepcopy(POD)
+    pod["spec"]["containers"][0]["image"] = "gcr.io/distroless/java17"
+    made = patched(pod, review(asked(pod), tools_image="tools:1")["response"])
+    assert [(each["name"], each["image"]) for each in made["spec"]["initContainers"]] == [("noah-tools", "tools:1")]
+
+
 @pytest.mark.parametrize("pod", [None, {}, {"spec": None}, "pod", {"metadata": {}, "spec": {"containers": []}}])
 def test_what_is_no_pod_is_allowed_as_it_is(pod: Any) -> None:
     answer = review(asked(pod))["response"]

@@ -223,7 +223,6 @@ def test_of_several_containers_one_is_the_app(annotations: dict[str, str], chose
         (deployment({"name": "app"}), "no containers with a name and an image"),
         (deployment(java(), annotations={"container": "ap"}), "names 'ap', and it has app"),
         (deployment(java(), os={"name": "windows"}), "Windows"),
-        (deployment({"name": "app", "image": "gcr.io/distroless/java17"}), "no shell"),
         (deployment(java(), annotations={"agent": "maybe"}), "agent is 'maybe': it takes always, on-demand, off"),
         (deployment(java(), annotations={"jdwp-port": "0"}), "number from 1 to 65535"),
         (deployment(java(command=["java"]), annotations={"prestart": "x.sh"}), "whole path"),
