@@ -130,22 +130,22 @@ def idle(*, uvloop: bool) -> dict[str, float]:
     """Measure what 1,000 debuggers cost that are attached, each through its own port, and quiet."""
     contender = gateway(first_port=30_000, ports=IDLE, uvloop=uvloop)
     with contender.up() as pid:
-        before = _resident_kib(pid)
+        before = resident_kib(pid)
         with running([str(LOAD), "hold", str(contender.first_port), str(IDLE)], stdin=subprocess.PIPE) as debuggers:
             assert debuggers.stdout is not None
             assert debuggers.stdout.readline() == "held\n"
-            after, began = _resident_kib(pid), _cpu_seconds(pid)
+            after, began = resident_kib(pid), cpu_seconds(pid)
             time.sleep(IDLE_FOR)
-            spent = _cpu_seconds(pid) - began
+            spent = cpu_seconds(pid) - began
     return {KIB_EACH: (after - before) / IDLE, IDLE_CPU: 100 * spent / IDLE_FOR}
 
 
-def _resident_kib(pid: int) -> int:
+def resident_kib(pid: int) -> int:
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.partition("VmRSS:")[2].split()[0])
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

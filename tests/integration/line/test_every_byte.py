@@ -54,7 +54,7 @@ class World:
 
 
 @asynccontextmanager
-async def world(agent_port: int) -> AsyncIterator[World]:
+async def world(agent_port: int, *, accelerates: bool = False) -> AsyncIterator[World]:
     async with Relay(agent_port).open() as agent, aiohttp.ClientSession() as http, asyncio.TaskGroup() as group:
         agent.keeps = True
         loop = asyncio.get_running_loop()
@@ -101,10 +101,13 @@ async def world(agent_port: int) -> AsyncIterator[World]:
         await serving.start()
         async with Relay(port).open() as network:
             gateway = Gateway(http=http, url=f"http://127.0.0.1:{network.port}", headers=dict, proxy=None)
-            line = SessionLine({"id": "s-1", "port": free_port()}, gateway, take_over=False, accelerate=False)
+            line = SessionLine({"id": "s-1", "port": free_port()}, gateway, take_over=False, accelerate=accelerates)
             await line.open()
             running = group.create_task(line.run())
             try:
+                async with asyncio.timeout(60):
+                    while line.status is not LineStatus.CONNECTED:
+                        await asyncio.sleep(0.01)
                 yield World(agent, network, slot, tunnel, line)
             finally:
                 running.cancel()
@@ -135,6 +138,26 @@ async def test_a_line_cut_at_random_moments_loses_no_byte_and_detaches_nobody(ag
         assert digest(without_own_questions(bytes(here.agent.down))) == digest(got)
         assert here.agent.connections == 1
         assert len(here.slot.audit()["connections"]) == 1
+
+
+async def test_a_debugger_that_is_answered_from_memory_survives_cuts_too(agent_port: int) -> None:
+    choose = random.Random(15)
+    async with world(agent_port, accelerates=True) as here, asyncio.TaskGroup() as group:
+        debugging = group.create_task(asyncio.to_thread(debug, here.line.port, rounds=25))
+        cuts = 0
+        while not debugging.done():
+            async with asyncio.timeout(60):
+                while here.line.status is not LineStatus.CONNECTED and not debugging.done():
+                    await asyncio.sleep(0.01)
+            await asyncio.sleep(choose.uniform(0, 0.2))
+            async with here.network.cut():
+                await asyncio.sleep(choose.choice([0, 0.1]))
+            cuts += 1
+        await debugging
+        assert cuts > 2
+        assert here.line.answered is not None
+        assert here.line.answered > 100
+        assert here.agent.connections == 1
 
 
 async def test_a_network_that_swallows_everything_is_found_out_and_left(agent_port: int) -> None:
