@@ -88,6 +88,8 @@ class Api:
                 while (shown := await self.show(session))["status"] not in statuses:
                     await asyncio.sleep(0.05)
         except TimeoutError:
+            self.process.kill()  # nobody else would
+            await self.process.wait()
             raise AssertionError(f"never was {' or '.join(statuses)} within {within} s: {shown}") from None
         return shown
 
