@@ -88,8 +88,6 @@ class Api:
                 while (shown := await self.show(session))["status"] not in statuses:
                     await asyncio.sleep(0.05)
         except TimeoutError:
-            self.process.kill()  # nobody else would
-            await self.process.wait()
             raise AssertionError(f"never was {' or '.join(statuses)} within {within} s: {shown}") from None
         return shown
 
@@ -141,6 +139,8 @@ class Process:
                     assert self.process.returncode is None, self.log.read_text()
                     await asyncio.sleep(0.05)
         except TimeoutError:
+            self.process.kill()  # nobody else would
+            await self.process.wait()
             raise AssertionError(f"the gateway is not ready: {self.log.read_text()}") from None
 
     async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
