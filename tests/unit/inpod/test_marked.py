@@ -32,7 +32,7 @@ def marked(shell: tuple[str, ...], path: str, output: bytes, *, code: int = 0) -
     (folder / "last").write_bytes(b"")
     with (folder / "output").open("rb") as stdin:
         argv = [*shell, "-c", MARKED, "sh", str(folder / "last")]
-        done = subprocess.run(argv, env={"PATH": path}, stdin=stdin, capture_output=True, timeout=20, check=True)
+        done = subprocess.run(argv, env={"PATH": path}, stdin=stdin, capture_output=True, timeout=90, check=True)
     return done.stdout, (folder / "last").read_bytes()
 
 
