@@ -51,7 +51,8 @@ class Certificates:
         """Return what the path ends with that API servers are given, so that nobody else is answered; make it first."""
         with self._alone():
             if not (self._folder / PATH_FILE).exists():
-                self._write(PATH_FILE, secrets.token_urlsafe(24).encode())
+                # An API server takes lower-case letters and digits only, in the path of a Service.
+                self._write(PATH_FILE, secrets.token_hex(20).encode())
         return self._read(PATH_FILE).decode()
 
     def known_path_token(self) -> str | None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import re
 import socket
 import stat
 import subprocess
@@ -161,7 +162,7 @@ def test_a_link_at_the_name_of_a_key_that_is_being_written_is_not_followed(tmp_p
         (folder / name).symlink_to(theirs)
     certificates = Certificates(folder, ["127.0.0.1"])
     certificates.authority(datetime.now(UTC))
-    certificates.path_token()
+    assert re.fullmatch(r"[a-z0-9]{32,}", certificates.path_token())  # what an API server takes in a Service's path
     assert theirs.read_text() == "theirs"
     assert mode(folder / "authority.key") == 0o600
 
