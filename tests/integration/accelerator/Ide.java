@@ -127,7 +127,7 @@ public class Ide {
     for (ThreadReference each : vm.allThreads()) {
       see(each.name());
       see(each.status());
-      see(each.threadGroup().name());
+      see(each.threadGroup() == null ? "it has ended" : each.threadGroup().name());
       see(each.frameCount());
       for (StackFrame frame : each.frames()) {
         showLocation(frame.location());
