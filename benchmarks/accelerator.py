@@ -51,7 +51,7 @@ async def jdb_story(port: int, *, threads: int) -> Laps:
         laps[name] = laps.get(name, 0.0) + time.monotonic() - began
         began = time.monotonic()
 
-    async with attached(port) as jdb:
+    async with attached(port, deadline_s=LONGEST_S) as jdb:
         lap("attach")
         await jdb.ask("stop at Shop$OrderService:22", until=r"Set breakpoint|Breakpoint hit")
         await jdb.said(AT_PROMPT)

@@ -10,8 +10,9 @@ DEADLINE = 30.0  # seconds for anything that jdb is asked
 
 
 class Jdb:
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, deadline_s: float = DEADLINE) -> None:
         self.process = process
+        self._deadline_s = deadline_s
         self._said = ""
 
     async def ask(self, command: str, *, until: str = PROMPT) -> str:
@@ -22,7 +23,7 @@ class Jdb:
 
     async def said(self, until: str) -> str:
         assert self.process.stdout is not None
-        async with asyncio.timeout(DEADLINE):
+        async with asyncio.timeout(self._deadline_s):
             while (found := re.search(until, self._said)) is None:
                 piece = await self.process.stdout.read(65536)
                 assert piece, f"jdb ended before {until!r}: {self._said!r}"
@@ -37,7 +38,7 @@ class Jdb:
 
 
 @asynccontextmanager
-async def attached(port: int) -> AsyncIterator[Jdb]:
+async def attached(port: int, *, deadline_s: float = DEADLINE) -> AsyncIterator[Jdb]:
     process = await asyncio.create_subprocess_exec(
         "jdb",
         "-attach",
@@ -46,7 +47,7 @@ async def attached(port: int) -> AsyncIterator[Jdb]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    jdb = Jdb(process)
+    jdb = Jdb(process, deadline_s)
     try:
         await jdb.said(r"Initializing jdb \.\.\.\s+> ")
         yield jdb
