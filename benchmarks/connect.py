@@ -347,9 +347,11 @@ async def measure(arguments: argparse.Namespace) -> dict[str, object]:
         )
         lan[f"{way}: bulk, × plain"] = lan[f"{way}: bulk, MiB/s"] / lan["plain port: bulk, MiB/s"]
     idles = await idle()
-    told = await stories(arguments.repeat, arguments.plain, arguments.round_trip / 1000)
-    medians = {name: {what: statistics.median(all_) for what, all_ in whats.items()} for name, whats in told.items()}
-    return {"lan": lan, "idle": idles, "medians": medians, "all": told}
+    measured = await stories(arguments.repeat, arguments.plain, arguments.round_trip / 1000)
+    medians = {
+        name: {what: statistics.median(all_) for what, all_ in whats.items()} for name, whats in measured.items()
+    }
+    return {"lan": lan, "idle": idles, "medians": medians, "all": measured}
 
 
 def main() -> None:

@@ -31,7 +31,7 @@ LAG_INTERVAL_S = 0.002
 LISTED_WITHIN_S = 300.0  # or never
 
 
-class Gateway:
+class MeasuredGateway:
     """The gateway with a relay beside it, in a process that reports how long its event loop was held."""
 
     def __init__(self, process: subprocess.Popen[str], url: str) -> None:
@@ -113,7 +113,7 @@ class Figures(dict[str, float]):
         super().__setitem__(name, value)
         print(f"{name:60} {value:10,.1f}", flush=True)
 
-    def hold(self, what: str, gateway: Gateway) -> None:
+    def hold(self, what: str, gateway: MeasuredGateway) -> None:
         longest, busiest = gateway.lag()
         self[f"{what}: longest wait for the loop, ms"] = longest
         self[f"{what}: most processor time at once, ms"] = busiest
@@ -138,7 +138,7 @@ class Bench:
     def __init__(self, options: argparse.Namespace, folder: Path, http: aiohttp.ClientSession) -> None:
         self._options, self._folder, self._http = options, folder, http
         self.api: FakeApi | None = None
-        self.gateway: Gateway
+        self.gateway: MeasuredGateway
         self._relay_port, self._jvm_port = free_port(), free_port()
 
     def start_api(self, stack: AsyncExitStack) -> None:
@@ -152,7 +152,7 @@ class Bench:
     def start_jvm(self, stack: AsyncExitStack) -> None:
         stack.enter_context(running([str(LOAD), "serve", str(self._jvm_port)]))
 
-    def start_gateway(self, stack: AsyncExitStack, clusters: int) -> Gateway:
+    def start_gateway(self, stack: AsyncExitStack, clusters: int) -> MeasuredGateway:
         name = f"{len(list(self._folder.iterdir()))}"
         parts = [
             f'[gateway]\nlisten = "127.0.0.1:{free_port()}"\ndatabase = "sqlite:///{self._folder}/{name}.db"',
@@ -176,7 +176,7 @@ class Bench:
         assert process.stdout is not None
         if not (line := process.stdout.readline()):
             raise SystemExit((self._folder / f"{name}.log").read_text())
-        self.gateway = Gateway(process, json.loads(line))
+        self.gateway = MeasuredGateway(process, json.loads(line))
         return self.gateway
 
     def _way(self, number: int) -> str:

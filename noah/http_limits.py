@@ -1,8 +1,8 @@
 """Who may keep a connection to an HTTP server of ours, and for how long.
 
 A server of aiohttp waits for ever for a request's head, and for a client that does not read. Here a connection that
-asks nothing is hung up on after a while, at once when its place is needed, and no address has all places. So whoever
-opens connections cannot keep others out, a health check above all.
+asks nothing is hung up on after a while, at once when its place is needed, and no address has all places. So nobody
+who opens connections can keep others out, a health check above all.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ BODY_WITHIN_S: Final = 20.0  # 64 KiB at 26 kbit/s
 
 
 class Limits:
-    """Of all connections to one server."""
+    """The limits of all connections to one server."""
 
     def __init__(
         self,

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from noah.backoff import Backoff
 from noah.core.session.principal import Principal
-from noah.core.session.trail import Entry, Outcome, Row, TrailCode
+from noah.core.session.trail import Entry, Outcome, TrailCode, TrailRow
 from noah.errors import NoahError
 from noah.keep_running import keep_running, repeat
 from noah.store.trail import TrailStore
@@ -143,12 +143,12 @@ class Trail:
             self._printed = rows[-1].number
 
 
-def line_of(row: Row) -> str:
+def line_of(row: TrailRow) -> str:
     """Return the row as one JSON object, with its number and its hash."""
     return json.dumps({"number": row.number, **json.loads(row.text), "hash": row.hash}, ensure_ascii=False)
 
 
-def _print(rows: Iterable[Row], lines_to: str) -> None:
+def _print(rows: Iterable[TrailRow], lines_to: str) -> None:
     text = "".join(f"{line_of(row)}\n" for row in rows)
     if lines_to == STDOUT:
         sys.stdout.write(text)

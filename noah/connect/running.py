@@ -27,7 +27,7 @@ def state_folder(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
+class RunningConnect:
     """A `noah connect` of this user that answers."""
 
     file: Path
@@ -46,12 +46,12 @@ class Running:
         return answer if isinstance(answer, dict) else None
 
 
-def all_running(folder: Path) -> Iterator[tuple[Running, Json]]:
+def all_running(folder: Path) -> Iterator[tuple[RunningConnect, Json]]:
     """Yield each with its status. Files of those that are gone are removed."""
     for file in sorted(folder.glob("connect-*.json")):
         try:
             said = json.loads(file.read_text())
-            running = Running(file, int(said["port"]), str(said["secret"]))
+            running = RunningConnect(file, int(said["port"]), str(said["secret"]))
         except (OSError, ValueError, KeyError, TypeError):
             continue
         status = running.ask("status")

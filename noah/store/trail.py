@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from noah.core.session.trail import Chain, Entry, Row, TrailCode, next_row
+from noah.core.session.trail import Chain, Entry, TrailCode, TrailRow, next_row
 from noah.store.database import Database
 from noah.store.tables import trail
 
@@ -33,7 +33,7 @@ class TrailStore:
         session: str | None = None,
         before: int | None = None,
         limit: int,
-    ) -> Sequence[Row]:
+    ) -> Sequence[TrailRow]:
         """Return rows, the newest first. *who*: a principal's name; *before*: only rows with a smaller number."""
         wanted: list[ColumnElement[bool]] = []
         if code is not None:
@@ -50,7 +50,7 @@ class TrailStore:
         async with self._database.reading() as connection:
             return [_row_of(row) for row in (await connection.execute(statement)).mappings()]
 
-    async def after(self, number: int, *, limit: int = AT_ONCE) -> Sequence[Row]:
+    async def after(self, number: int, *, limit: int = AT_ONCE) -> Sequence[TrailRow]:
         """Return rows in their order, from the one after *number*."""
         statement = select(trail).where(trail.c.number > number).order_by(trail.c.number).limit(limit)
         async with self._database.reading() as connection:
@@ -67,7 +67,7 @@ class TrailStore:
             chain.check(rows)
         return chain
 
-    async def _all(self) -> AsyncIterator[Sequence[Row]]:
+    async def _all(self) -> AsyncIterator[Sequence[TrailRow]]:
         last = 0
         while rows := await self.after(last):
             yield rows
@@ -121,5 +121,5 @@ def _indexed(text: str) -> dict[str, Any]:
     }
 
 
-def _row_of(row: Any) -> Row:
-    return Row(row["number"], row["entry"], row["hash"])
+def _row_of(row: Any) -> TrailRow:
+    return TrailRow(row["number"], row["entry"], row["hash"])

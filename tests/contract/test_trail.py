@@ -142,8 +142,8 @@ async def test_every_row_is_a_line_of_the_file_and_the_next_gateway_goes_on(stor
 
 
 def test_a_row_has_no_more_of_a_text_than_a_terminal_can_show() -> None:
-    told = Entry(code=TrailCode.DENIED, at=datetime.now(UTC), sentence="\x1b[2J\u202e\0" + "x" * 5000).text()
-    assert "\\u001b" not in told
-    assert "\u202e" not in told
-    assert "\\u0000" not in told
-    assert len(told) < 1500
+    written = Entry(code=TrailCode.DENIED, at=datetime.now(UTC), sentence="\x1b[2J\u202e\0" + "x" * 5000).text()
+    assert "\\u001b" not in written
+    assert "\u202e" not in written
+    assert "\\u0000" not in written
+    assert len(written) < 1500

@@ -18,7 +18,7 @@ _MOST_UNANSWERED: Final = 8
 _TOP_FRAME: Final = bytes([0, 0, 0, 0, 0, 0, 0, 1])  # from frame 0, one
 
 
-class Question(NamedTuple):
+class OwnQuestion(NamedTuple):
     """A command, the IDs that it is about, and its payload."""
 
     number: int
@@ -48,7 +48,7 @@ class Questions:
     def are_open(self, stops: Stops, symbols: SymbolTable, sizes: IdSizes) -> bool:
         return next(self._open(stops, symbols, sizes), None) is not None
 
-    def take(self, stops: Stops, symbols: SymbolTable, sizes: IdSizes) -> Iterator[tuple[int, Question]]:
+    def take(self, stops: Stops, symbols: SymbolTable, sizes: IdSizes) -> Iterator[tuple[int, OwnQuestion]]:
         """Yield the questions to ask now, with their packet IDs."""
         for question in list(self._open(stops, symbols, sizes)):
             if len(self.unanswered) >= _MOST_UNANSWERED:
@@ -59,7 +59,7 @@ class Questions:
             self._asked.add(question.subject)
             yield packet_id, question
 
-    def _open(self, stops: Stops, symbols: SymbolTable, sizes: IdSizes) -> Iterator[Question]:
+    def _open(self, stops: Stops, symbols: SymbolTable, sizes: IdSizes) -> Iterator[OwnQuestion]:
         """Yield questions that were not asked since the last step."""
         if not self._may_ask or stops.is_invoking or stops.vm not in (Vm.SUSPENDED, Vm.THREAD):
             return
@@ -71,25 +71,25 @@ class Questions:
                 yield question
 
 
-def _missing(stops: Stops, symbols: SymbolTable, sizes: IdSizes) -> Iterator[Question]:
+def _missing(stops: Stops, symbols: SymbolTable, sizes: IdSizes) -> Iterator[OwnQuestion]:
     for thread in stops.unchecked:
-        yield Question(wire.THREAD_STATUS, thread, 0, thread.to_bytes(sizes.thread))
+        yield OwnQuestion(wire.THREAD_STATUS, thread, 0, thread.to_bytes(sizes.thread))
     if stops.is_partly_resumed:
-        yield Question(wire.VM_ALL_THREADS, 0, 0, b"")
+        yield OwnQuestion(wire.VM_ALL_THREADS, 0, 0, b"")
     current = stops.current()
     if current is None:
         return
     thread, location = current
     if symbols.thread(thread) is None:
-        yield Question(wire.THREAD_NAME, thread, 0, thread.to_bytes(sizes.thread))
+        yield OwnQuestion(wire.THREAD_NAME, thread, 0, thread.to_bytes(sizes.thread))
     if location is None:
-        yield Question(wire.THREAD_FRAMES, thread, 0, thread.to_bytes(sizes.thread) + _TOP_FRAME)
+        yield OwnQuestion(wire.THREAD_FRAMES, thread, 0, thread.to_bytes(sizes.thread) + _TOP_FRAME)
         return
     type_id = location.type.to_bytes(sizes.type)
     if not symbols.knows_class(location.type):
-        yield Question(wire.TYPE_SIGNATURE, location.type, 0, type_id)
+        yield OwnQuestion(wire.TYPE_SIGNATURE, location.type, 0, type_id)
     if not symbols.knows_methods(location.type):
-        yield Question(wire.TYPE_METHODS, location.type, 0, type_id)
+        yield OwnQuestion(wire.TYPE_METHODS, location.type, 0, type_id)
     if not symbols.knows_lines(location.type, location.method):
         payload = type_id + location.method.to_bytes(sizes.method)
-        yield Question(wire.METHOD_LINES, location.type, location.method, payload)
+        yield OwnQuestion(wire.METHOD_LINES, location.type, location.method, payload)

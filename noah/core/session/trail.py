@@ -87,16 +87,16 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TrailRow:
     number: int
     text: str
     hash: str
 
 
-def next_row(before: tuple[int, str] | None, text: str) -> Row:
+def next_row(before: tuple[int, str] | None, text: str) -> TrailRow:
     """Return the row of *text* that comes after the one with this number and hash."""
     number, hash_before = before or (0, FIRST_HASH)
-    return Row(number + 1, text, hash_of(hash_before, number + 1, text))
+    return TrailRow(number + 1, text, hash_of(hash_before, number + 1, text))
 
 
 def hash_of(hash_before: str, number: int, text: str) -> str:
@@ -108,21 +108,21 @@ class Chain:
     """Checks rows in their order. The first may be any: what was before it has been forgotten, or was cut off."""
 
     first: int | None = None
-    last: Row | None = None
+    last: TrailRow | None = None
     forgotten_through: int = 0  # the last number that the retention has taken, as a row says
     problems: list[str] = field(default_factory=list)
 
-    def check(self, rows: Iterable[Row]) -> None:
+    def check(self, rows: Iterable[TrailRow]) -> None:
         for row in rows:
             before = self.last
             if before is None:
                 self.first = row.number
                 if row.number == 1 and row.hash != hash_of(FIRST_HASH, 1, row.text):
-                    self.problems.append("Row 1 has been changed.")
+                    self.problems.append("TrailRow 1 has been changed.")
             elif row.number != before.number + 1:
                 self.problems.append(f"Rows {before.number + 1} to {row.number - 1} are missing.")
             elif row.hash != hash_of(before.hash, row.number, row.text):
-                self.problems.append(f"Row {row.number} has been changed, or the hash of the row before it.")
+                self.problems.append(f"TrailRow {row.number} has been changed, or the hash of the row before it.")
             found = json.loads(row.text)
             if found["code"] == TrailCode.FORGOTTEN:
                 self.forgotten_through = max(self.forgotten_through, int(found["more"]["through"]))

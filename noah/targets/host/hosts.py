@@ -138,7 +138,7 @@ def _away(error: Unavailable) -> Observation:
 
 
 class _Attempts:
-    """When an edit that could not be taken back is tried again."""
+    """Says when an edit that could not be taken back is tried again."""
 
     def __init__(self) -> None:
         self.not_before = 0.0  # by the loop's clock

@@ -7,7 +7,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from noah.core.session.rights import Right
-from noah.core.session.trail import Outcome, Row, TrailCode
+from noah.core.session.trail import Outcome, TrailCode, TrailRow
 from noah.errors import BadInput, Unavailable
 from noah.store.trail import TrailStore
 from noah.web.api.route import Call, Reply, Routes
@@ -107,6 +107,6 @@ async def find_rows(store: TrailStore, query: TrailQuery) -> tuple[list[RowJson]
     return [_json_of(row) for row in shown], str(shown[-1].number) if len(found) > len(shown) else None
 
 
-def _json_of(row: Row) -> RowJson:
+def _json_of(row: TrailRow) -> RowJson:
     found: RowJson = json.loads(row.text) | {"number": row.number, "hash": row.hash}
     return found

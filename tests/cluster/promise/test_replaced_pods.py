@@ -122,7 +122,7 @@ async def _replaced(
             stayed, lasted = await asyncio.gather(_time_of(debugger, began), _time_of_end(kubectl, name, first, began))
     finally:
         app.close()
-    # What is done for the successor is no part of it.
+    # What is done for the successor does not count.
     until = datetime.fromtimestamp(at.timestamp() + min(stayed, lasted) - 2, UTC)
     execs = audit_log.execs(kubectl.namespace, since=at, until=until)
     steps = [
