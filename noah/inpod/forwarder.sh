@@ -570,7 +570,8 @@ start)
   write_report "$seconds" "$told" || { kill "$socat"; wait "$socat"; fail report; }
   show
   exec 3<&0
-  hear <&3 & ear=$!
+  # By a trap, so that it ends between two commands: what it has begun would be left to a PID 1 that reaps nothing.
+  ( trap 'exit 0' TERM; hear ) <&3 & ear=$!
   exec > /dev/null 2>&1 < /dev/null 3<&-
   watchdog & dog=$!
   wait "$socat"

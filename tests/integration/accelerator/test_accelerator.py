@@ -96,6 +96,8 @@ async def look_around(jdb: Jdb) -> None:
     await jdb.ask("stop in Target$Order.price", until=r"Set breakpoint|Breakpoint hit")
     await jdb.said(at_prompt)
     await jdb.ask("clear Target$Order.price", until=at_prompt)
+    # Two threads may have hit it at once, and then there was a prompt more.
+    await jdb.ask('print "all read"', until=r'"all read" = "all read"\s+' + at_prompt)
     assert "worker-" in await jdb.ask("threads", until=at_prompt)
     assert "Target$Order.price" in await jdb.ask("where all", until=at_prompt)
     assert "item" in await jdb.ask("locals", until=at_prompt)
