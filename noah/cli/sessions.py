@@ -1,6 +1,7 @@
 """`noah sessions`, `extend`, `end`, `resume`: list and show sessions, lengthen and end them, resume their JVMs."""
 
 from datetime import timedelta
+from typing import Any
 
 import click
 
@@ -60,9 +61,7 @@ def sessions(
 @output_option
 def extend(*, session: str, cluster: str | None, namespace: str | None, length: timedelta, output: str | None) -> None:
     """Make a session last longer."""
-    gateway = client_from_environment()
-    session_id = find_session(gateway, session, cluster=cluster, namespace=namespace)
-    _, found = gateway.post(session_path(session_id, "/extend"), {"for": int(length.total_seconds())})
+    found = _post(session, "extend", {"for": int(length.total_seconds())}, cluster=cluster, namespace=namespace)
     print_one(found, output, COLUMNS, name=name, text=lambda: printable(f"{found['target']} is yours {until(found)}."))
 
 
@@ -93,9 +92,7 @@ def resume(*, session: str, cluster: str | None, namespace: str | None, output: 
 
     Its breakpoints are gone; the session stays.
     """
-    gateway = client_from_environment()
-    session_id = find_session(gateway, session, cluster=cluster, namespace=namespace)
-    _, found = gateway.post(session_path(session_id, "/resume"))
+    found = _post(session, "resume", cluster=cluster, namespace=namespace)
     print_one(
         found,
         output,
@@ -119,17 +116,15 @@ def share(
 
     They may then attach (`noah join`), extend it and resume. They need the right to debug there all the same.
     """
-    gateway = client_from_environment()
-    session_id = find_session(gateway, session, cluster=cluster, namespace=namespace)
     body = {"with": colleague, "to": "join" if to is None else to or None}
-    _, found = gateway.post(session_path(session_id, "/share"), body)
+    found = _post(session, "share", body, cluster=cluster, namespace=namespace)
     what = "may not join it any more" if to == "" else "may take it over" if to else "may join it"
     print_one(
         found,
         output,
         COLUMNS,
         name=name,
-        text=lambda: printable(f"{found['target']}: {colleague} {what}: {session_id}."),
+        text=lambda: printable(f"{found['target']}: {colleague} {what}: {found['id']}."),
     )
 
 
@@ -139,9 +134,7 @@ def share(
 @output_option
 def join(*, session: str, cluster: str | None, namespace: str | None, output: str | None) -> None:
     """Attach to a session that is shared with you: prints the address for your IDE."""
-    gateway = client_from_environment()
-    session_id = find_session(gateway, session, cluster=cluster, namespace=namespace)
-    _, found = gateway.post(session_path(session_id, "/join"))
+    found = _post(session, "join", cluster=cluster, namespace=namespace)
     print_one(
         found,
         output,
@@ -157,7 +150,14 @@ def join(*, session: str, cluster: str | None, namespace: str | None, output: st
 @output_option
 def take(*, session: str, cluster: str | None, namespace: str | None, output: str | None) -> None:
     """Become the owner of a session that is handed over to you."""
+    found = _post(session, "take", cluster=cluster, namespace=namespace)
+    print_one(found, output, COLUMNS, name=name, text=lambda: printable(f"{found['target']} is yours {until(found)}."))
+
+
+def _post(
+    session: str, action: str, body: dict[str, Any] | None = None, *, cluster: str | None, namespace: str | None
+) -> dict[str, Any]:
+    """Return the session as it is after *action*."""
     gateway = client_from_environment()
     session_id = find_session(gateway, session, cluster=cluster, namespace=namespace)
-    _, found = gateway.post(session_path(session_id, "/take"))
-    print_one(found, output, COLUMNS, name=name, text=lambda: printable(f"{found['target']} is yours {until(found)}."))
+    return gateway.post(session_path(session_id, f"/{action}"), body)[1]
