@@ -1,4 +1,4 @@
-"""Whoever opens connections, sends slowly or never reads cannot keep a debugger, a health check or others out."""
+"""Somebody who opens connections, sends slowly or never reads cannot keep a debugger, a health check or others out."""
 
 import asyncio
 import contextlib

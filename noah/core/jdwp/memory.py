@@ -33,7 +33,7 @@ NO_MENTIONS: Final[Mentions] = ((), ())
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class JvmReply:
     error: int
     payload: bytes
 
@@ -43,7 +43,7 @@ _Key = Question | tuple[int, bytes, bytes]  # the latter for the value of one fi
 
 @dataclass(slots=True)
 class _Entry:
-    answer: Answer  # of a part: its value
+    answer: JvmReply  # of a part: its value
     mentions: Mentions
 
 
@@ -56,7 +56,7 @@ class Memory:
 
     # Questions
 
-    def answer(self, number: int, payload: bytes) -> tuple[Answer, Mentions] | None:
+    def answer(self, number: int, payload: bytes) -> tuple[JvmReply, Mentions] | None:
         """Return what the JVM would answer now, and the IDs that this hands out; None if that is not known."""
         found = self._find((number, payload))
         if found is not None:
@@ -72,33 +72,33 @@ class Memory:
                 return entry
         return None
 
-    def _may_give(self, answer: Answer, handed_out: Mentions) -> tuple[Answer, Mentions] | None:
+    def _may_give(self, answer: JvmReply, handed_out: Mentions) -> tuple[JvmReply, Mentions] | None:
         if handed_out != NO_MENTIONS and len(self._balance) >= _MOST_UNBALANCED:
             return None
         return answer, handed_out
 
-    def _some_frames(self, payload: bytes) -> tuple[Answer, Mentions] | None:
+    def _some_frames(self, payload: bytes) -> tuple[JvmReply, Mentions] | None:
         whole = self._find((wire.THREAD_FRAMES, payload[:8] + b"\0\0\0\0\xff\xff\xff\xff"))
         if whole is None:
             return None
         some = some_frames(payload, whole.answer.payload)
         if some is None:
             return None
-        return self._may_give(Answer(0, some), mentions(wire.THREAD_FRAMES, some))
+        return self._may_give(JvmReply(0, some), mentions(wire.THREAD_FRAMES, some))
 
-    def _join(self, number: int, subject: bytes, parts: list[bytes]) -> tuple[Answer, Mentions] | None:
+    def _join(self, number: int, subject: bytes, parts: list[bytes]) -> tuple[JvmReply, Mentions] | None:
         values = []
         for part in parts:
             entry = self._find((number, subject, part))
             if entry is None:
                 return None
             values.append(entry.answer.payload)
-        return self._may_give(Answer(0, join_values(values)), (tuple(i for i in map(object_in, values) if i), ()))
+        return self._may_give(JvmReply(0, join_values(values)), (tuple(i for i in map(object_in, values) if i), ()))
 
     # Answers
 
     def learn(
-        self, number: int, payload: bytes, answer: Answer, handed_out: Mentions, lifetime: Lifetime
+        self, number: int, payload: bytes, answer: JvmReply, handed_out: Mentions, lifetime: Lifetime
     ) -> Counter[int]:
         """Remember an answer; return the objects that it mentions and that are not remembered, and how often."""
         parts = None if answer.error else split_question(number, payload)
@@ -113,7 +113,7 @@ class Memory:
         for name, value in zip(names, values, strict=True):
             thing = object_in(value)
             given: Mentions = ((thing,), ()) if thing else NO_MENTIONS
-            if not self._put(lifetime, (number, subject, name), _Entry(Answer(0, value), given)) and thing:
+            if not self._put(lifetime, (number, subject, name), _Entry(JvmReply(0, value), given)) and thing:
                 left[thing] += 1
         return left
 

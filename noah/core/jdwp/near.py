@@ -29,7 +29,7 @@ from noah.core.jdwp.cache import (
 )
 from noah.core.jdwp.commands import INVOKES
 from noah.core.jdwp.frames import BrokenLine, Data, FrameKind, Frames, Packets, PieceKind, Stamp, frame
-from noah.core.jdwp.memory import NO_MENTIONS, Answer, Memory
+from noah.core.jdwp.memory import NO_MENTIONS, JvmReply, Memory
 from noah.core.jdwp.wire import HEADER_SIZE, REPLY, Malformed, header
 
 CHECK_ONE_IN: Final = 64  # answers from memory; a check costs the line some 60 bytes and the JVM one question
@@ -52,7 +52,7 @@ class _Waiting:
     payload: bytes
     effects: int  # that had passed when it came
     class_effects: int
-    answer: Answer | None = None  # from memory
+    answer: JvmReply | None = None  # from memory
     mentions: Mentions = NO_MENTIONS
     is_done: bool = False  # answered by the JVM or from memory
 
@@ -64,7 +64,7 @@ class _Waiting:
 @dataclass(slots=True)
 class _Check:
     number: int
-    answer: Answer
+    answer: JvmReply
     events: int  # how many had come when the answer was given
 
 
@@ -170,7 +170,7 @@ class Near:
             self._await(one)
         return effort
 
-    def _answer(self, one: _Waiting, answer: Answer, handed_out: Mentions) -> None:
+    def _answer(self, one: _Waiting, answer: JvmReply, handed_out: Mentions) -> None:
         """Answer from memory, at once or after earlier commands."""
         one.answer, one.mentions = answer, handed_out
         one.is_done = True
@@ -269,7 +269,7 @@ class Near:
                 serial, error, payload = frames.read_check(body)
                 check = self._checks.pop(serial, None)
                 if check is not None:
-                    self._compare(check, Answer(error, payload))
+                    self._compare(check, JvmReply(error, payload))
             case _:
                 raise BrokenLine(f"a frame of kind {kind}")
         return 1 + len(body) // _BYTES_PER_EFFORT
@@ -283,10 +283,10 @@ class Near:
                 self._overtake(data[HEADER_SIZE:])
                 self._to_debugger += data
             elif (check := self._superfluous.pop(packet_id, None)) is not None:
-                self._compare(check, Answer(error, data[HEADER_SIZE:]))
+                self._compare(check, JvmReply(error, data[HEADER_SIZE:]))
             else:
                 self._to_debugger += data
-                self._reply(packet_id, Answer(error, data[HEADER_SIZE:]), stamp)
+                self._reply(packet_id, JvmReply(error, data[HEADER_SIZE:]), stamp)
         self._flush()
 
     def _overtake(self, events: bytes) -> None:
@@ -314,7 +314,7 @@ class Near:
         for one in reversed(asked):
             self._send(FrameKind.PASS, one.packet)
 
-    def _reply(self, packet_id: int, answer: Answer, stamp: Stamp | None) -> None:
+    def _reply(self, packet_id: int, answer: JvmReply, stamp: Stamp | None) -> None:
         for i in self._disposals.pop(packet_id, ()):
             self._disposed[i] -= 1
             if not self._disposed[i]:
@@ -330,7 +330,7 @@ class Near:
 
     def _take_ahead(self, body: bytes) -> None:
         one = frames.read_ahead(body)
-        answer = Answer(one.error, one.answer)
+        answer = JvmReply(one.error, one.answer)
         handed_out = self._mentions(one.number, answer)
         self._memory.came_ahead(handed_out)
         if not self._is_current(one.stamp) or self._is_disposed(one.question, handed_out):
@@ -368,7 +368,7 @@ class Near:
         ids = (int.from_bytes(question[:8]), *handed_out[0], *handed_out[1])
         return any(i in self._disposed for i in ids)
 
-    def _mentions(self, number: int, answer: Answer) -> Mentions:
+    def _mentions(self, number: int, answer: JvmReply) -> Mentions:
         if answer.error or number not in ROWS:
             return NO_MENTIONS
         try:
@@ -377,7 +377,7 @@ class Near:
             self._switch_off(f"the JVM's answer to {wire.NAMES[number]} is not understood")
             return NO_MENTIONS
 
-    def _compare(self, check: _Check, truth: Answer) -> None:
+    def _compare(self, check: _Check, truth: JvmReply) -> None:
         """Compare an answer that was given with the JVM's, unless an event came in between."""
         handed_out = self._mentions(check.number, truth)
         self._memory.came_ahead(handed_out)

@@ -38,7 +38,7 @@ def test_the_uid_of_the_other_end_is_found(family: socket.AddressFamily, listen:
 
 
 def test_a_socket_that_was_closed_behind_its_request_is_nobodys() -> None:
-    """The kernel writes root for it, whoever it was: so would another user of the machine be taken for root."""
+    """The kernel writes root for it, whichever user had it: so would another user of the machine be taken for root."""
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         client = socket.create_connection(server.getsockname())
         accepted, peer = server.accept()

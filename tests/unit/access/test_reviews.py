@@ -13,7 +13,7 @@ from noah.errors import Unavailable
 
 
 class Cluster:
-    """Answers reviews by what it was told to allow: (verb, resource/subresource, namespace)."""
+    """Answers reviews by what it is to allow: (verb, resource/subresource, namespace)."""
 
     def __init__(self, *allowed: tuple[str, str, str]) -> None:
         self.allowed = set(allowed)
