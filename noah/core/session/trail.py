@@ -118,11 +118,11 @@ class Chain:
             if before is None:
                 self.first = row.number
                 if row.number == 1 and row.hash != hash_of(FIRST_HASH, 1, row.text):
-                    self.problems.append("TrailRow 1 has been changed.")
+                    self.problems.append("Row 1 has been changed.")
             elif row.number != before.number + 1:
                 self.problems.append(f"Rows {before.number + 1} to {row.number - 1} are missing.")
             elif row.hash != hash_of(before.hash, row.number, row.text):
-                self.problems.append(f"TrailRow {row.number} has been changed, or the hash of the row before it.")
+                self.problems.append(f"Row {row.number} has been changed, or the hash of the row before it.")
             found = json.loads(row.text)
             if found["code"] == TrailCode.FORGOTTEN:
                 self.forgotten_through = max(self.forgotten_through, int(found["more"]["through"]))
