@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     Column,
     DateTime,
@@ -77,6 +78,10 @@ sessions = Table(
     Column("ended_by", JSON(none_as_null=True)),  # the principal
     Column("ended_at", Instant),
     Column("audit", JSON(none_as_null=True)),
+    Column("gateway", String(40)),  # that runs the session's task; null: none does
+    Column("fence", BigInteger, nullable=False, server_default="0"),  # higher with each gateway that it gets
+    Column("version", BigInteger, nullable=False, server_default="0"),  # higher with each write of the row
+    Column("live", JSON(none_as_null=True)),  # what is true now, as its gateway says (core/session/live_state.py)
 )
 is_live = sessions.c.ended_at.is_(None)
 # The database judges who was first: one session per target, one per port, as long as it has not ended.
@@ -164,6 +169,64 @@ trail = Table(
 )
 Index("ix_trail_at", trail.c.at)
 Index("ix_trail_session", trail.c.session)
+
+
+# Gateways that are there: each has its row for as long as it renews its lease (store/gateways.py).
+gateways = Table(
+    "gateways",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("name", String(300), nullable=False),
+    Column("peer_host", String(300)),  # where the others reach it
+    Column("peer_port", Integer),
+    Column("certificate", Text),  # by which they recognize it
+    Column("version", String(40), nullable=False),
+    Column("started_at", Instant, nullable=False),
+    Column("lease_until", Instant, nullable=False),  # by the database's clock
+    Column("is_draining", Boolean, nullable=False, server_default=false()),
+)
+
+# What only a session's gateway can do, and is asked for at another one.
+wishes = Table(
+    "wishes",
+    metadata,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("session", String(40), nullable=False),
+    Column("kind", String(20), nullable=False),
+    Column("by", JSON(none_as_null=True)),  # the principal
+    Column("text", Text),
+    Column("at", Instant, nullable=False),
+)
+Index("ix_wishes_session", wishes.c.session)
+
+# What else is owned by lease: a release that is followed, a revert on a host, the renewal of a certificate, tidying.
+claims = Table(
+    "claims",
+    metadata,
+    Column("kind", String(40), primary_key=True),
+    Column("key", String(1000), primary_key=True),
+    Column("gateway", String(40)),
+    Column("fence", BigInteger, nullable=False, server_default="0"),
+)
+
+feed = Table(
+    "feed",
+    metadata,
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", Instant, nullable=False),
+    Column("kind", String(40), nullable=False),
+    Column("subject", String(1000), nullable=False),
+    Column("data", JSON, nullable=False),
+)
+Index("ix_feed_at", feed.c.at)
+
+# One row: the last number that was given, and the epoch that the numbers are of.
+feed_counter = Table(
+    "feed_counter",
+    metadata,
+    Column("epoch", String(40), primary_key=True),
+    Column("last", BigInteger, nullable=False),
+)
 
 
 def row_of(session: Session) -> dict[str, Any]:
