@@ -1,7 +1,7 @@
 """The gateway in a pod of the cluster that it debugs in: by its ServiceAccount, with the rights of rights.yaml."""
 
+import json
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,24 +33,44 @@ def mounts() -> dict[str, Path]:
     return usr | {at: path for at, path in own.items() if not at.startswith("/usr")}
 
 
-def gateway_pod(namespace: str) -> dict[str, Any]:
+def api_server(kubectl: Kubectl) -> dict[str, str]:
+    """The variables that tell a pod where the API server is, with its own address.
+
+    The Service's, which the kubelet gives, is not reached while two clusters run on one machine: each kube-proxy writes
+    the one table "kube-proxy" of nftables, and the last one wins.
+    """
+    endpoints = json.loads(kubectl("get", "endpointslices", "kubernetes", "-n", "default", "-o", "json"))
+    address, port = endpoints["endpoints"][0]["addresses"][0], endpoints["ports"][0]["port"]
+    return {"KUBERNETES_SERVICE_HOST": address, "KUBERNETES_SERVICE_PORT": str(port)}
+
+
+def gateway_pod(namespace: str, environment: dict[str, str]) -> dict[str, Any]:
     volumes: list[dict[str, Any]] = [{"name": name, "emptyDir": {}} for name in ("data", "tmp")]
     mounted: list[dict[str, Any]] = [{"name": name, "mountPath": f"/{name}"} for name in ("data", "tmp")]
     for number, (at, path) in enumerate(mounts().items()):
         volumes.append({"name": f"v{number}", "hostPath": {"path": str(path)}})
         mounted.append({"name": f"v{number}", "mountPath": at, "readOnly": True})
+    variables = {
+        **environment,
+        "CONFIG": CONFIG.format(namespace=namespace),
+        "NOAH_CONFIG": "/data/noah.toml",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
     container = {
         "name": "gateway",
         "image": "noah.test/pause:1",
         "imagePullPolicy": "Never",
         "command": ["/bin/sh", "-c", SERVES, sys.executable],
         "workingDir": str(TREE),
-        "env": [
-            {"name": "CONFIG", "value": CONFIG.format(namespace=namespace)},
-            {"name": "NOAH_CONFIG", "value": "/data/noah.toml"},
-            {"name": "PYTHONDONTWRITEBYTECODE", "value": "1"},
-        ],
+        "env": [{"name": name, "value": value} for name, value in variables.items()],
         "volumeMounts": mounted,
+        # So the pod is ready once the gateway serves, and no command is run to find that out.
+        "startupProbe": {
+            "exec": {"command": ["curl", "-fsS", "http://127.0.0.1:7070/readyz"]},
+            "periodSeconds": 1,
+            "timeoutSeconds": 10,
+            "failureThreshold": 180,
+        },
     }
     spec = {
         "serviceAccountName": "noah",
@@ -83,19 +103,23 @@ def test_a_gateway_in_a_pod_debugs_by_its_service_account(kubectl: Kubectl, kube
     if not (kubeconfig.parent / "run/containerd.sock").is_socket():
         pytest.skip("the cluster's nodes are not this machine, whose programs the pod runs")
     shop = {"apiVersion": "v1", "kind": "Pod", **java_app("shop", image="bare")}
-    kubectl.apply(*rights(kubectl.namespace), gateway_pod(kubectl.namespace), shop)
-    for pod in ("noah", "shop"):
-        kubectl.wait(f"pod/{pod}", "condition=Ready", timeout=300)
+    gateway = gateway_pod(kubectl.namespace, api_server(kubectl))
+    shop = {"apiVersion": "v1", "kind": "Pod", **java_app("shop", image="bare")}
+    kubectl.apply(*rights(kubectl.namespace), gateway, shop)
+    try:
+        for pod in ("noah", "shop"):
+            kubectl.wait(f"pod/{pod}", "condition=Ready", timeout=100)
+        is_debugged(kubectl)
+    except AssertionError as error:
+        error.add_note(kubectl("logs", "noah"))
+        raise
 
+
+def is_debugged(kubectl: Kubectl) -> None:
     def noah(*argv: str) -> str:
-        return kubectl("exec", "noah", "--", sys.executable, "-m", "noah", *argv)
+        return kubectl("exec", "noah", "--", sys.executable, "-m", "noah", *argv, timeout=60)
 
-    def is_reached() -> bool:
-        with suppress(AssertionError):  # the gateway has not come up
-            return '"reachable": true' in noah("clusters", "-o", "json")
-        return False
-
-    until(is_reached, within=300)
+    until(lambda: '"reachable": true' in noah("clusters", "-o", "json"), within=60)
     shop_is = f"pod/here/{kubectl.namespace}/shop"
     assert '"status": "ready"' in noah("enable", shop_is, "--wait", "-o", "json")
     noah("end", shop_is)
