@@ -10,7 +10,6 @@ import gc
 import logging
 import os
 import resource
-import secrets
 import signal
 import socket
 import sys
@@ -43,7 +42,6 @@ from noah.releases.releases import open_releases
 from noah.sessions.broker import open_broker
 from noah.settings import GatewaySettings, Settings, read_settings, settings_file
 from noah.store import Store, upgrade
-from noah.store.feed import Feed
 from noah.targets.base import Kind
 from noah.targets.host.hosts import open_hosts
 from noah.targets.host.inventory import all_hosts
@@ -103,7 +101,8 @@ async def gateway(settings: Settings, file: Path | None = None) -> AsyncIterator
         listener = stack.enter_context(_bound(settings))
         trail = await stack.enter_async_context(open_trail(store.trail, clock=clock, lines_to=settings.trail.lines))
         await trail.note_grants([one.model_dump(mode="json") for one in settings.grants])
-        feed = Feed(epoch=secrets.token_hex(4), clock=clock)
+        hints = await stack.enter_async_context(store.hints())
+        feed = await stack.enter_async_context(store.feed(hints, clock=clock))
         clusters = {c.name: await stack.enter_async_context(Cluster(c, clock=clock)) for c in settings.clusters}
         kubernetes = KubernetesTokens(settings.access.kubernetes, {name: one.post for name, one in clusters.items()})
         authenticator = Authenticator(settings, store, providers=providers, kubernetes=kubernetes, clock=clock)

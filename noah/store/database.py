@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from sqlalchemy import Engine, Index, create_engine, event, func, select
 from sqlalchemy.engine import URL, ExceptionContext, make_url
@@ -29,6 +29,7 @@ GIVEN_BACK_WITHIN = 1.0  # seconds
 BUSY = 5.0  # seconds that SQLite waits for another writer
 UNIQUE_VIOLATION = "23505"  # SQLSTATE
 READ_ONLY = "25006"  # SQLSTATE of a write to what has become a standby
+NO_PARAMETER = "unsupported startup parameter"  # what PgBouncer says of settings that a connection begins with
 
 
 def parse_url(text: str) -> URL:
@@ -73,14 +74,19 @@ def open_plain_engine(text: str) -> Engine:
         engine = create_engine(url, connect_args={"timeout": BUSY}, execution_options={"writes": True})
         _set_up_sqlite(engine)
         return engine
-    return create_engine(url, connect_args={"connect_timeout": 5})
+    return create_engine(url, connect_args={"connect_timeout": 5, "prepare_threshold": None})
 
 
 def postgres_args(url: URL) -> dict[str, Any]:
+    return {"async_creator_fn": _postgres_connection().connect, **_connection_args(url)}
+
+
+def _connection_args(url: URL) -> dict[str, Any]:
     milliseconds = int(TAKES * 1000)
     return {
-        "async_creator_fn": _postgres_connection().connect,
         "connect_timeout": 5,
+        # A pooler may give each transaction another session of the server, which does not know the statement.
+        "prepare_threshold": None,
         # A peer that is gone without closing: the kernel ends our side, and the server rolls back what a gateway that
         # died had begun, locks included.
         "tcp_user_timeout": milliseconds,
@@ -94,12 +100,36 @@ def _postgres_connection() -> "type[psycopg.AsyncConnection[Any]]":
     import psycopg  # 8 MiB, for those who have PostgreSQL
 
     class Connection(psycopg.AsyncConnection[Any]):
+        @classmethod
+        async def connect(cls, conninfo: str = "", **args: Any) -> Self:
+            try:
+                return await super().connect(conninfo, **args)
+            except psycopg.OperationalError as e:
+                if NO_PARAMETER not in str(e) or "options" not in args:
+                    raise
+            # The deadlines that are the server's own have to be set there: store.py says so in the log.
+            del args["options"]
+            return await super().connect(conninfo, **args)
+
         async def cancel_safe(self, *, timeout: float = 0) -> None:
             """psycopg asks the server to cancel what is interrupted, and waits 10 s for a server that may be the reason
             for the interruption. SQLAlchemy throws the connection away in any case."""
             self.pgconn.finish()
 
     return Connection
+
+
+async def connect_plainly(text: str) -> "psycopg.AsyncConnection[Any]":
+    """Return a connection to PostgreSQL that is not one of an engine's, in autocommit."""
+    url = parse_url(text)
+    _, args = url.get_dialect()().create_connect_args(url)
+    return await _postgres_connection().connect(**{**args, **_connection_args(url)}, autocommit=True)
+
+
+async def is_pooled(connection: "psycopg.AsyncConnection[Any]") -> bool:
+    """Return whether a pooler like PgBouncer is between: the server's process is not the one of the greeting then."""
+    row = await (await connection.execute(b"SELECT pg_backend_pid()")).fetchone()
+    return row is None or row[0] != connection.info.backend_pid
 
 
 def _keep_private(file: str) -> None:

@@ -1,7 +1,7 @@
 """Numbered events with a bounded history: a client that reconnects continues where it was, or has to reload.
 
-An event's number is EPOCH-N. The epoch is the process's: numbers of another one mean nothing here, so their watcher
-reloads.
+An event's ID is EPOCH-N. Numbers of another epoch mean nothing here, so their watcher reloads. This feed is one
+process's, and its epoch with it; the feed that several gateways share is in shared_feed.py.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ BEHIND = 500  # events; a watcher further behind than this has to reload
 class Event:
     id: str
     at: datetime
-    kind: EventKind
+    kind: str  # an EventKind, or one that only a newer gateway knows
     subject: str  # the target or the session it is about
     data: Mapping[str, Any]  # JSON
 
@@ -41,15 +41,16 @@ class Feed:
         return f"{self._epoch}-{self._count}"
 
     def publish(self, kind: EventKind, subject: str, data: Mapping[str, Any]) -> None:
+        self._add(self._clock(), kind, subject, data)
+
+    def _add(self, at: datetime, kind: str, subject: str, data: Mapping[str, Any]) -> None:
+        """Give the event the next number, and hand it to everybody who watches."""
         self._count += 1
-        event = Event(self.last_id, self._clock(), kind, subject, data)
+        event = Event(self.last_id, at, kind, subject, data)
         self._events.append(event)
         for queue in self._watchers:
             if queue.qsize() >= BEHIND:
-                # It reloads once and continues from here: reloading shows what it had not read.
-                while not queue.empty():
-                    queue.get_nowait()
-                queue.put_nowait(self._reload())
+                self._have_reload(queue)
             else:
                 queue.put_nowait(event)
 
@@ -83,13 +84,23 @@ class Feed:
 
     def _since(self, last_id: str) -> list[Event] | None:
         """Return the events after *last_id*; None if that is not known."""
-        epoch, _, number = last_id.rpartition("-")
-        if epoch != self._epoch or not (number.isascii() and number.isdigit() and len(number) < 20):
-            return None
-        seen, oldest = int(number), self._count - len(self._events)
-        if not oldest <= seen <= self._count:
+        seen, oldest = self._number_of(last_id), self._count - len(self._events)
+        if seen is None or not oldest <= seen <= self._count:
             return None
         return list(self._events)[seen - oldest :]
+
+    def _number_of(self, id: str) -> int | None:
+        """Return the number in an ID of this epoch."""
+        epoch, _, number = id.rpartition("-")
+        if epoch != self._epoch or not (number.isascii() and number.isdigit() and len(number) < 20):
+            return None
+        return int(number)
+
+    def _have_reload(self, queue: "asyncio.Queue[Event | None]") -> None:
+        """Have a watcher reload once and continue from here: reloading shows what it had not read."""
+        while not queue.empty():
+            queue.get_nowait()
+        queue.put_nowait(self._reload())
 
     def _reload(self) -> Event:
         return Event(self.last_id, self._clock(), EventKind.RELOAD, "", {})

@@ -1,6 +1,8 @@
 """One database: whether it can be served, by whom, and what is forgotten in time; its statements are in the parts."""
 
-from contextlib import AbstractAsyncContextManager
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Self
 
@@ -9,10 +11,14 @@ from sqlalchemy import delete, select
 from noah.store import revisions
 from noah.store.database import Database
 from noah.store.edits import EditStore
+from noah.store.feed import Feed
+from noah.store.feed_rows import FeedRows
+from noah.store.hints import Hints, open_hints
 from noah.store.lease import exclusive_lease
 from noah.store.logins import LoginStore
 from noah.store.releases import ReleaseStore
 from noah.store.sessions import SessionStore
+from noah.store.shared_feed import open_shared_feed
 from noah.store.tables import host_edits, is_live, is_open, logins, sessions
 from noah.store.trail import TrailStore
 
@@ -39,6 +45,18 @@ class Store:
         await self._database.check_file()
         async with self._database.reading() as connection:
             await connection.run_sync(revisions.check)
+
+    def hints(self) -> AbstractAsyncContextManager[Hints]:
+        return open_hints(self._database)
+
+    @asynccontextmanager
+    async def feed(self, hints: Hints, *, clock: Callable[[], datetime]) -> AsyncIterator[Feed]:
+        """Yield the feed of all gateways of the database; with SQLite there is only one, and its memory is enough."""
+        if self._database.is_sqlite:
+            yield Feed(epoch=secrets.token_hex(4), clock=clock)
+            return
+        async with open_shared_feed(FeedRows(self._database), hints, clock=clock) as feed:
+            yield feed
 
     def lease(self) -> AbstractAsyncContextManager[None]:
         """Return a context in which no other gateway serves the database (lease.py)."""

@@ -217,6 +217,7 @@ feed = Table(
     Column("kind", String(40), nullable=False),
     Column("subject", String(1000), nullable=False),
     Column("data", JSON, nullable=False),
+    Column("source", String(60)),  # the gateway's number for it: an append that is tried again doubles nothing
 )
 Index("ix_feed_at", feed.c.at)
 
@@ -227,6 +228,22 @@ feed_counter = Table(
     Column("epoch", String(40), primary_key=True),
     Column("last", BigInteger, nullable=False),
 )
+
+
+# What a release that is followed has published, for the gateways that do not follow it (store/releases.py).
+Table(
+    "release_chunks",
+    metadata,
+    Column("release", String(40), primary_key=True),
+    Column("last", BigInteger, primary_key=True, autoincrement=False),  # number of its last event
+    Column("run", String(20), nullable=False),  # in which the numbers count
+    Column("is_over", Boolean, nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("events", LargeBinary, nullable=False),
+)
+
+# One row: the oldest revision whose gateway can serve the database as it is (revisions.py).
+served_from = Table("served_from", metadata, Column("revision", String(40), primary_key=True))
 
 
 def row_of(session: Session) -> dict[str, Any]:

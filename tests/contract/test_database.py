@@ -27,15 +27,30 @@ async def test_a_database_at_another_revision_is_refused_with_what_to_run(url: s
     await store.close()
 
 
-async def test_a_database_that_a_newer_gateway_made_is_refused(store: Store, url: str) -> None:
+def made_by_a_newer_gateway(url: str, *, served_from: str) -> None:
+    """Have the database be one that a revision has come to which nobody here knows."""
     engine = open_plain_engine(url)
     with engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE sessions ADD COLUMN mood varchar(20) NOT NULL DEFAULT 'good'")
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+        connection.exec_driver_sql(f"UPDATE served_from SET revision = '{served_from}'")
     engine.dispose()
+
+
+async def test_a_database_that_a_newer_gateway_changed_is_refused(store: Store, url: str) -> None:
+    made_by_a_newer_gateway(url, served_from="9999")
     with pytest.raises(BadSettings, match=r"revision 9999.*newer gateway"):
         await store.check()
     with pytest.raises(BadSettings, match="9999"):
         await asyncio.to_thread(upgrade, url)
+
+
+async def test_a_database_that_a_newer_gateway_only_added_to_is_served(store: Store, url: str) -> None:
+    made_by_a_newer_gateway(url, served_from="0008")
+    await store.check()
+    await asyncio.to_thread(upgrade, url)  # does nothing: the newer gateway has done it
+    await add(store, "s1")
+    assert (await store.sessions.ask_end("s1", reason=EndReason.CANCELED, detail=None, by=None)).is_over
 
 
 async def test_text_that_no_database_holds_is_refused_or_mended(store: Store) -> None:

@@ -1,6 +1,7 @@
 """The migrations lead to the tables that the store uses, up and down, on both databases."""
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -11,6 +12,7 @@ from noah.core.session.principal import PrincipalKind
 from noah.errors import Unavailable
 from noah.store import Store, downgrade, upgrade
 from noah.store.database import open_plain_engine
+from noah.store.revisions import MIGRATIONS
 from noah.store.tables import metadata
 from tests.principals import BOB
 
@@ -54,6 +56,52 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(url: str) -> None:
     with pytest.raises(Unavailable, match=r"debug_ports.* already exists"):
         upgrade(url)
     assert tables(url) == {"debug_ports"}
+
+
+def test_the_database_says_which_gateways_can_serve_it(url: str) -> None:
+    upgrade(url)
+    engine = open_plain_engine(url)
+    with engine.connect() as connection:
+        # Revisions 0007 and 0008 only add to what a gateway of 0006 uses.
+        assert connection.exec_driver_sql("SELECT revision FROM served_from").scalars().all() == ["0006"]
+    engine.dispose()
+
+
+def test_an_additive_revision_leaves_what_older_gateways_use(url: str) -> None:
+    files = sorted((MIGRATIONS / "versions").glob("*.py"))
+    for before, file in pairwise(files):
+        if "\nis_additive = True\n" not in file.read_text():
+            continue
+        upgrade(url, before.name[:4])
+        old = shape(url)
+        upgrade(url, file.name[:4])
+        new = shape(url)
+        for table, (columns, unique) in old.items():
+            added = {name: column for name, column in new[table][0].items() if name not in columns}
+            assert {name: column for name, column in new[table][0].items() if name in columns} == columns
+            # An older gateway writes its rows without them.
+            assert all(is_nullable or default is not None for _, is_nullable, default in added.values()), added
+            assert new[table][1] == unique
+        downgrade(url, "base")
+
+
+Column = tuple[str, bool, str | None]  # type, whether it may be null, the server's default
+
+
+def shape(url: str) -> dict[str, tuple[dict[str, Column], set[str | None]]]:
+    """The columns and the unique indexes of each table."""
+    engine = open_plain_engine(url)
+    try:
+        found = inspect(engine)
+        return {
+            table: (
+                {one["name"]: (str(one["type"]), one["nullable"], one["default"]) for one in found.get_columns(table)},
+                {index["name"] for index in found.get_indexes(table) if index["unique"]},
+            )
+            for table in found.get_table_names()
+        }
+    finally:
+        engine.dispose()
 
 
 async def test_names_that_were_only_claimed_stay_readable_and_nobody_has_them(url: str) -> None:

@@ -10,6 +10,7 @@ from alembic import op
 
 revision = "0007"
 down_revision = "0006"
+is_additive = True
 
 NUMBER = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # SQLite counts by itself in an INTEGER only
 
