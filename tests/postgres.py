@@ -22,6 +22,7 @@ COMES_UP_WITHIN = 30.0  # seconds
 class Postgres:
     def __init__(self, binaries: Path, folder: Path) -> None:
         self._binaries = binaries
+        self.folder = folder
         self._data = folder / "data"
         self._log = folder / "log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -39,7 +40,7 @@ class Postgres:
         for name, value in options.items():
             argv += ["-c", f"{name}={value}"]
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(argv, stdout=log, stderr=log, user=_unprivileged(), start_new_session=True)
+            self._process = subprocess.Popen(argv, stdout=log, stderr=log, user=unprivileged(), start_new_session=True)
         deadline = time.monotonic() + COMES_UP_WITHIN
         while not self._answers():
             assert self._process.poll() is None, self._log.read_text()
@@ -96,10 +97,10 @@ class Postgres:
         return True
 
     def _run(self, command: str, *argv: str) -> None:
-        subprocess.run([self._binaries / command, *argv], check=True, capture_output=True, user=_unprivileged())
+        subprocess.run([self._binaries / command, *argv], check=True, capture_output=True, user=unprivileged())
 
 
-def _unprivileged() -> int | None:
+def unprivileged() -> int | None:
     """initdb and postgres refuse root."""
     return None if os.getuid() else pwd.getpwnam("nobody").pw_uid
 
@@ -110,7 +111,7 @@ def postgres() -> Iterator[Postgres]:
     if not found:
         pytest.skip("PostgreSQL's server is not installed (Debian: postgresql)")
     folder = Path(tempfile.mkdtemp(prefix="noah-postgres-"))
-    if (user := _unprivileged()) is not None:
+    if (user := unprivileged()) is not None:
         os.chown(folder, user, -1)
     server = Postgres(found[-1].parent, folder)
     try:

@@ -107,7 +107,7 @@ def _postgres_connection() -> "type[psycopg.AsyncConnection[Any]]":
             except psycopg.OperationalError as e:
                 if NO_PARAMETER not in str(e) or "options" not in args:
                     raise
-            # The deadlines that are the server's own have to be set there: store.py says so in the log.
+            # The server's own deadlines have to be set there: hints.py says so in the log.
             del args["options"]
             return await super().connect(conninfo, **args)
 

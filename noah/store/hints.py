@@ -61,7 +61,7 @@ class Hints:
                     connection = await connect_plainly(database.url)
                 try:
                     if await is_pooled(connection):
-                        log.info("the database is behind a pooler, which passes no hints on: it is polled")
+                        await _say_what_a_pooler_lacks(connection)
                         return
                     backoff.reset()
                     await self._pass_on(connection)
@@ -84,6 +84,15 @@ class Hints:
     def _hear(self, channel: Channel) -> None:
         for event in self._waiting[channel]:
             event.set()
+
+
+async def _say_what_a_pooler_lacks(connection: "psycopg.AsyncConnection[Any]") -> None:
+    log.info("the database is behind a pooler, which passes no hints on: it is read every other second")
+    # What a gateway that is frozen in the middle of a transaction has locked, the server gives to the others.
+    name, seconds = "idle_in_transaction_session_timeout", f"{TAKES:.0f}s"
+    row = await (await connection.execute(f"SELECT current_setting('{name}'), current_user".encode())).fetchone()
+    if row is not None and row[0] == "0":
+        log.warning("the pooler leaves out what the gateway sets: ALTER ROLE %s SET %s = '%s'", row[1], name, seconds)
 
 
 @asynccontextmanager
