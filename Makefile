@@ -21,7 +21,7 @@ test: .venv/installed-dev check
 	@scripts/need $(JDK) wget:wget busybox:busybox-static socat:socat ip:iproute2 nft:nftables sudo:sudo \
 		sshd:openssh-server chromium:chromium /usr/lib/postgresql:postgresql pgbouncer:pgbouncer haproxy:haproxy nginx:nginx-light npm:npm promtool:prometheus
 	@scripts/helm > /dev/null
-	$(PY) -m pytest -m "not soak" --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(PY) -m pytest -m "not soak" --numprocesses 3 --dist loadfile --no-loadscope-reorder --durations 30 $(ARGS)
 
 check: .venv/installed-dev
 	.venv/bin/ruff check .

@@ -396,8 +396,8 @@ end_all() {
   ours
 }
 
-# let_go: waits until no script holds this session's report any more, for 2 s: the gateway has closed their stdin, and
-# each writes the word that it has read.
+# let_go: waits until no script holds this session any more, for 2 s: the gateway has closed their stdin, their socat has
+# ended, and each writes the word that it has read.
 let_go() {
   round=0 held=yes
   while [ -n "$held" ] && [ $((round += 1)) -le 100 ]; do
@@ -416,7 +416,8 @@ let_go() {
 end_session() {
   rm -f "$report" "$word" "$old" "$sock" "$secret"
   end_all
-  [ "$way" != report ] || let_go
+  # The watchdog is in a script that holds it.
+  [ "$verb" != stop ] || let_go
   # A word that was on its way may have been written meanwhile.
   rm -f "$report" "$word" "$old" "$sock" "$secret" "$new"
 }
@@ -580,6 +581,7 @@ start)
   kill $ear 2>/dev/null
   if lapsed; then wait $dog; fi  # which has cut it, and looks after the report
   kill $dog 2>/dev/null
-  wait ;;
+  wait
+  rm -f "$new" ;;  # of the one that was ended while it replaced a file
 esac
 exit 0

@@ -437,24 +437,28 @@ def test_a_stop_leaves_nothing_and_cuts_who_is_attached(session: Session) -> Non
     assert session.run("stop") == ["done"]
 
 
-@pytest.mark.parametrize("session", ["dash", "bash"], indirect=True)  # busybox has an ls of its own
-def test_a_stop_leaves_no_command_behind_that_a_word_has_begun(session: Session, tmp_path: Path) -> None:
-    # PID 1 would inherit it, and a java that is PID 1 reaps nothing.
-    slow, begun = tmp_path / "ls", tmp_path / "begun"
-    slow.write_text(f'#!/bin/sh\n: > {begun}; sleep 1; exec /bin/ls "$@"\n')
+@pytest.mark.parametrize("session", ["dash", "bash"], indirect=True)  # busybox has commands of its own
+@pytest.mark.parametrize(("command", "word"), [("ls", "free 60"), ("mv", "running 900")])
+def test_a_stop_leaves_nothing_behind_that_a_word_has_begun(
+    session: Session, tmp_path: Path, command: str, word: str
+) -> None:
+    # PID 1 would inherit a command, and a java that is PID 1 reaps nothing. A file would stay in the pod's memory.
+    slow, begun = tmp_path / command, tmp_path / "begun"
+    slow.write_text(f'#!/bin/sh\n: > {begun}; sleep 1; exec /bin/{command} "$@"\n')
     slow.chmod(0o755)
     session.path = f"{tmp_path}:{session.path}"
     session.start()
     begun.unlink()
     [child] = session.started
     assert child.stdin is not None
-    child.stdin.write("free 60\n")
+    child.stdin.write(f"{word}\n")
     child.stdin.flush()
     until(begun.exists)
     session.path = os.environ["PATH"]
     session.run("stop")
     child.wait(timeout=60)
     assert session.left() == []
+    assert list(session.reports.iterdir()) == []
 
 
 def test_a_killed_socat_can_be_started_again_beside_its_debugger(session: Session) -> None:
