@@ -30,11 +30,10 @@ from aiohttp import web
 
 from benchmarks.relay import BUILD, LOAD, build_load, cpu_seconds, load, resident_kib
 from noah.connect.session_line import Gateway, LineStatus, SessionLine
-from noah.core.line.frame import LONGEST_MESSAGE
 from noah.proxy.listener import Listener
 from noah.proxy.slot import Slot
 from noah.proxy.tunnel import Tunnel
-from noah.web.api.line import TOKEN, Hello, WebSocketCarrier
+from noah.web.api.line import carry
 from tests.gateway import free_port, free_ports
 from tests.jdb import Jdb
 
@@ -57,18 +56,8 @@ async def serve(http_port: int, first: int, count: int, jvm_port: int) -> None:
     async def dial(protocol: Callable[[], asyncio.BufferedProtocol]) -> asyncio.Transport:
         return (await loop.create_connection(protocol, "127.0.0.1", jvm_port))[0]
 
-    async def line(request: web.Request) -> web.WebSocketResponse:
-        websocket = web.WebSocketResponse(max_msg_size=LONGEST_MESSAGE + 1, compress=False)
-        await websocket.prepare(request)
-        hello = Hello.model_validate_json(await websocket.receive_str())
-        await tunnels[request.match_info["id"]].serve(
-            WebSocketCarrier(websocket),
-            token=request.headers.get(TOKEN),
-            state=hello.state,
-            address="192.0.2.1",
-            port=hello.port,
-        )
-        return websocket
+    async def line(request: web.Request) -> web.StreamResponse:
+        return await carry(request, tunnels[request.match_info["id"]], address="192.0.2.1")
 
     def clock() -> datetime:
         return datetime.now(UTC)

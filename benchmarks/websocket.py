@@ -22,6 +22,7 @@ from wsproto.events import BytesMessage, CloseConnection, Ping
 from benchmarks.exec import BULK, Connect, Counting, bench_pod, bulk, round_trip, ways
 from noah.kube.exec import commands
 from noah.kube.exec.stream import ExecStream
+from noah.websocket import Data
 
 TRIPS = 1000
 
@@ -33,25 +34,20 @@ class WsprotoStream(ExecStream):
         self._frames = Connection(ConnectionType.CLIENT)
         super().__init__(*args, **more)
 
-    def send(self, channel: int, data: bytes | bytearray | memoryview) -> None:
-        self._write(self._frames.send(BytesMessage(b"".join((bytes((channel,)), data)))))
+    def send_to(self, channel: int, data: Data) -> None:
+        self.transport.write(self._frames.send(BytesMessage(b"".join((bytes((channel,)), data)))))
 
     def _parse(self, view: memoryview) -> None:
         self._frames.receive_data(bytes(view))
         for event in self._frames.events():
             match event:
                 case BytesMessage(data, _, is_over):
-                    piece = memoryview(data)
-                    if self._channel < 0 and piece:
-                        self._channel, piece = piece[0], piece[1:]
-                    if piece and not self._ended:
-                        self._piece(self._channel, piece)
-                    if is_over:
-                        channel, self._channel = self._channel, -1
-                        if not self._ended:
-                            self._message_is_over(channel)
+                    if data and not self._ended:
+                        self._piece(memoryview(data))
+                    if is_over and not self._ended:
+                        self._message_is_over()
                 case Ping():
-                    self._write(self._frames.send(event.response()))
+                    self.transport.write(self._frames.send(event.response()))
                 case CloseConnection():
                     self._closed_by_peer(int(event.code).to_bytes(2, "big"))
             if self._paused or self.is_gone:

@@ -10,19 +10,20 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Final, cast
 
+from noah.core.jdwp.frames import Parts
 from noah.core.jdwp.near import Near
 from noah.core.jdwp.wire import HANDSHAKE
+from noah.core.line.frame import Data
 from noah.core.line.line import Line
 from noah.errors import Unavailable
 
 HANDSHAKE_WITHIN_S: Final = 5.0
 LINGERS_S: Final = 5.0  # after the JVM's end, until a debugger that does not close is closed
-READ_BYTES: Final = 64 * 1024
 # The next ports to try when one is taken; the same ones each time, so that a run configuration stays right.
 STEP, TRIES = 1000, 10
 
 
-class LocalDebugger(asyncio.BufferedProtocol):
+class LocalDebugger(asyncio.Protocol):
     """A debugger's connection, and the stream of the line that it has once it has sent its handshake."""
 
     def __init__(self, line: Line, *, opened: "Callable[[LocalDebugger], None]", changed: Callable[[], None]) -> None:
@@ -33,7 +34,6 @@ class LocalDebugger(asyncio.BufferedProtocol):
         self._line = line
         self._opened = opened
         self._changed = changed
-        self._buffer = bytearray(READ_BYTES)
         self._greeting = b""
         self._answer = len(HANDSHAKE)  # bytes of the JVM's handshake that did not come yet
         self._waits = 0  # bytes that the debugger has not taken
@@ -51,16 +51,12 @@ class LocalDebugger(asyncio.BufferedProtocol):
         self._transport = cast(asyncio.Transport, transport)
         self._timer = asyncio.get_running_loop().call_later(HANDSHAKE_WITHIN_S, self._transport.abort)
 
-    def get_buffer(self, sizehint: int) -> bytearray | memoryview:
-        # What follows the handshake stays in the socket until that is complete.
-        return self._buffer if self.stream is not None else memoryview(self._buffer)[: self._missing]
-
-    def buffer_updated(self, nbytes: int) -> None:
-        data = memoryview(self._buffer)[:nbytes]
+    def data_received(self, data: bytes) -> None:
         if self.stream is None:
-            self._greet(bytes(data))
+            data = self._greet(data)
+        if self.stream is None or not data:
             return
-        self.bytes_in += nbytes
+        self.bytes_in += len(data)
         if self.near is None:
             self._line.write(self.stream, data)
         else:
@@ -70,7 +66,18 @@ class LocalDebugger(asyncio.BufferedProtocol):
             self._transport.pause_reading()
         self._changed()
 
-    def _accelerate(self, feed: Callable[..., tuple[bytes, bytes]], *data: memoryview) -> None:
+    def _greet(self, data: bytes) -> bytes:
+        """Take what belongs to the handshake; return what comes after it."""
+        missing = len(HANDSHAKE) - len(self._greeting)
+        self._greeting += data[:missing]
+        if not HANDSHAKE.startswith(self._greeting):
+            self._transport.abort()
+        elif self._greeting == HANDSHAKE:
+            self._timer.cancel()
+            self._opened(self)
+        return data[missing:]
+
+    def _accelerate(self, feed: Callable[..., tuple[Parts, Parts]], *data: Data) -> None:
         """Let the near end take *data*, and send what it has for both sides."""
         loop = asyncio.get_running_loop()
         try:
@@ -80,9 +87,10 @@ class LocalDebugger(asyncio.BufferedProtocol):
             self._transport.abort()
             return
         if to_debugger and not self._transport.is_closing():
-            self._transport.write(to_debugger)
-        if to_line and self.stream is not None:
-            self._line.write(self.stream, to_line)
+            self._transport.writelines(to_debugger)
+        if self.stream is not None:
+            for part in to_line:
+                self._line.write(self.stream, part)
         if self.near is not None and self.near.wake_at_s is not None:
             loop.call_soon(self._go_on)
 
@@ -95,18 +103,6 @@ class LocalDebugger(asyncio.BufferedProtocol):
         """Pass on all that the near end has taken: nothing more comes."""
         while self.near is not None and self.near.wake_at_s is not None and self.failure is None:
             self._accelerate(self.near.wake)
-
-    @property
-    def _missing(self) -> int:
-        return len(HANDSHAKE) - len(self._greeting)
-
-    def _greet(self, data: bytes) -> None:
-        self._greeting += data
-        if not HANDSHAKE.startswith(self._greeting):
-            self._transport.abort()
-        elif not self._missing:
-            self._timer.cancel()
-            self._opened(self)
 
     def eof_received(self) -> bool:
         if self.stream is None:
@@ -134,7 +130,7 @@ class LocalDebugger(asyncio.BufferedProtocol):
 
     # Called by the line
 
-    def came(self, data: memoryview) -> None:
+    def came(self, data: Data) -> None:
         self.bytes_out += len(data)
         plain = len(data)
         if self.near is not None:
@@ -144,7 +140,6 @@ class LocalDebugger(asyncio.BufferedProtocol):
             self._transport.write(data[:plain])
         if self.near is not None and plain < len(data):
             self._accelerate(self.near.feed_line, data[plain:])
-            self._changed()
         self._pass_on(len(data))
 
     def has_room(self) -> None:
@@ -180,7 +175,7 @@ class LocalDebugger(asyncio.BufferedProtocol):
 
 
 class LocalPort:
-    def __init__(self, preferred: int, connected: Callable[[], asyncio.BufferedProtocol]) -> None:
+    def __init__(self, preferred: int, connected: Callable[[], asyncio.Protocol]) -> None:
         self.port = preferred
         self._connected = connected
         self._servers: list[asyncio.Server] = []

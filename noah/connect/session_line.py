@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
 
@@ -15,9 +15,11 @@ from noah.client.gateway_client import Json, session_path
 from noah.connect.local_port import LocalDebugger, LocalPort
 from noah.core.jdwp.frames import ACCELERATOR_VERSION
 from noah.core.jdwp.near import Near
-from noah.core.line.frame import LEAVES, LONGEST_MESSAGE, BadMessage
+from noah.core.line.frame import LEAVES, BadMessage
 from noah.core.line.line import Came, Event, Finished, HasRoom, Line, LineState, Opened, WasReset
 from noah.errors import NoahError
+from noah.line_socket import LineSocket, Said
+from noah.websocket import Upgraded, asking, new_key, proof_of, upgraded_by
 
 BEAT_S: Final = 5.0  # between pings; load balancers cut what is silent for a minute
 SILENT_AFTER_S: Final = 12.0  # without an answer to two of them the line is lost
@@ -71,7 +73,8 @@ class SessionLine:
         self._line = Line(opens=True)
         self._debuggers: dict[int, LocalDebugger] = {}
         self._bytes_in = self._bytes_out = 0  # of debuggers that are gone
-        self._wake = asyncio.Event()
+        self._socket: LineSocket
+        self._greeted: asyncio.Future[None]  # the present connection carries the line
         self._port = LocalPort(int(session["port"]), self._connected)
 
     @property
@@ -138,95 +141,84 @@ class SessionLine:
     # One connection
 
     async def _carry(self, backoff: Backoff) -> None:
-        loop = asyncio.get_running_loop()
-        error: Exception | None = None
-        async with asyncio.timeout(CONNECT_WITHIN_S) as silence, await self._connect() as websocket:
-            await self._greet(websocket)
-            is_steady = loop.call_later(STEADY_AFTER_S, backoff.reset)
-            self._take_over = False
-            self._note(LineStatus.CONNECTED)
-            async with asyncio.TaskGroup() as group:
-                tasks = [
-                    group.create_task(self._send(websocket), name=f"{self.id}: messages to the gateway"),
-                    group.create_task(self._beat(), name=f"{self.id}: pings"),
-                ]
-                try:
-                    while self._receive(await websocket.receive()):
-                        silence.reschedule(loop.time() + SILENT_AFTER_S)
-                except (NoahError, BadMessage) as e:
-                    error = e
-                except asyncio.CancelledError:
-                    if not silence.expired():
-                        await websocket.close(code=LEAVES)
-                    raise
-                finally:
-                    is_steady.cancel()
-                    for task in tasks:
-                        task.cancel()
-        raise error or Away("The line was lost.", "cut")
-
-    async def _connect(self) -> aiohttp.ClientWebSocketResponse:
-        url = f"{self._gateway.url}/api/v1{session_path(self.id, '/line')}"
-        query = {"take_over": "true"} if self._take_over else {}
-        headers = self._gateway.headers() | ({TOKEN: self._token} if self._token else {})
+        async with asyncio.timeout(CONNECT_WITHIN_S):
+            upgraded = await self._connect()
+            self._greeted = asyncio.get_running_loop().create_future()
+            self._socket = socket = LineSocket(upgraded, silent_after_s=SILENT_AFTER_S, said=self._hear)
+            try:
+                self._greet(socket)
+                await asyncio.wait((self._greeted, socket.over), return_when=asyncio.FIRST_COMPLETED)
+            except asyncio.CancelledError:
+                socket.abort()
+                raise
+        is_steady = asyncio.get_running_loop().call_later(STEADY_AFTER_S, backoff.reset)
         try:
-            return await self._gateway.http.ws_connect(
-                url,
-                params=query,
-                headers=headers,
-                proxy=self._gateway.proxy,
-                max_msg_size=LONGEST_MESSAGE + 1,  # aiohttp refuses what is as long as this
-                timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_WITHIN_S),
-            )
-        except aiohttp.WSServerHandshakeError as e:
-            # aiohttp does not keep what a refusal says: ask again, without an upgrade.
-            async with self._gateway.http.get(
-                url, params=query, headers=headers, proxy=self._gateway.proxy, allow_redirects=False
-            ) as answer:
-                raise _refusal(answer.status, answer.content_type, await answer.read()) from e
+            async with asyncio.TaskGroup() as group:
+                beat = group.create_task(self._beat(socket), name=f"{self.id}: pings")
+                ending = await socket.over
+                beat.cancel()
+        except asyncio.CancelledError:
+            socket.close(LEAVES)
+            await asyncio.wait((socket.lost,), timeout=CLOSE_WITHIN_S)
+            raise
+        finally:
+            is_steady.cancel()
+            socket.abort()
+        raise BadMessage(ending.why) if ending.is_broken else Away("The line was lost.", "cut")
 
-    async def _greet(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
+    async def _connect(self) -> Upgraded:
+        url = f"{self._gateway.url}/api/v1{session_path(self.id, '/line')}"
+        key = new_key()
+        answer = await self._gateway.http.get(
+            url,
+            params={"take_over": "true"} if self._take_over else {},
+            headers=self._gateway.headers() | ({TOKEN: self._token} if self._token else {}) | asking(key),
+            proxy=self._gateway.proxy,
+            allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(),  # the line has its own
+        )
+        if answer.status != 101:
+            async with answer:
+                raise _refusal(answer.status, answer.content_type, await answer.read())
+        upgraded = upgraded_by(answer) if answer.headers.get("Sec-WebSocket-Accept") == proof_of(key) else None
+        if upgraded is None:
+            answer.close()
+            raise Away("Something before the gateway answers instead of opening a line.", "HTTP 101")
+        return upgraded
+
+    def _greet(self, socket: LineSocket) -> None:
         ours = self._line.state()
-        hello = {"version": 1, "port": self.port, "opened": ours.opened, "received": ours.received}
-        await websocket.send_str(json.dumps(hello))
-        said = _json(await websocket.receive())
-        while "token" not in said:
-            said = _json(await websocket.receive())
+        socket.say({"version": 1, "port": self.port, "opened": ours.opened, "received": ours.received})
+
+    def _hear(self, said: Said) -> None:
+        """Take what the gateway says: first what it has of the line, then whatever changes of the session."""
+        if self._greeted.done() or "token" not in said:
+            self.session = {**self.session, **said.get("session", {})}
+            return
         self._is_understood = said.get("accelerator") == ACCELERATOR_VERSION
-        state = LineState(int(said["opened"]), {int(number): int(at) for number, at in said["received"].items()})
+        try:
+            state = LineState(int(said["opened"]), {int(number): int(at) for number, at in said["received"].items()})
+        except (KeyError, ValueError, TypeError, AttributeError):
+            raise BadMessage("not what a gateway says first") from None
         if said["token"] != self._token:
             self._token = str(said["token"])
             self._take(self._line.start_over())
             state = LineState()
         self._take(self._line.resume(state))
-        self._wake.set()
+        self._take_over = False
+        self._greeted.set_result(None)
+        self._note(LineStatus.CONNECTED)
+        self._socket.carry(self._line, self._take)
 
-    async def _send(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
-        try:
-            while True:
-                self._wake.clear()
-                while (message := self._line.next_message()) is not None:
-                    await websocket.send_bytes(message)
-                await self._wake.wait()
-        except ConnectionError:
-            pass  # the receiving side learns of it as well
-
-    async def _beat(self) -> None:
+    async def _beat(self, socket: LineSocket) -> None:
         while True:
             self._line.ping(now_s=asyncio.get_running_loop().time())
-            self._wake.set()
+            socket.pump()
             await asyncio.sleep(BEAT_S)
 
-    def _receive(self, message: aiohttp.WSMessage) -> bool:
-        """Return whether the connection is still there."""
-        if message.type is aiohttp.WSMsgType.BINARY:
-            self._take(self._line.receive(message.data, now_s=asyncio.get_running_loop().time()))
-            self._wake.set()
-            return True
-        if message.type is aiohttp.WSMsgType.TEXT:
-            self.session = {**self.session, **_json(message).get("session", {})}
-            return True
-        return False
+    def _pump(self) -> None:
+        if self.status is LineStatus.CONNECTED:
+            self._socket.pump()
 
     def _take(self, events: list[Event]) -> None:
         for event in events:
@@ -245,7 +237,7 @@ class SessionLine:
     # Debuggers
 
     def _connected(self) -> LocalDebugger:
-        return LocalDebugger(self._line, opened=self._opened, changed=self._wake.set)
+        return LocalDebugger(self._line, opened=self._opened, changed=self._pump)
 
     def _opened(self, debugger: LocalDebugger) -> None:
         for stream in self._debuggers.keys() - set(self._line.streams):
@@ -260,7 +252,7 @@ class SessionLine:
         debugger.stream = self._line.open(accelerator=ACCELERATOR_VERSION if is_accelerated else 0)
         debugger.near = Near() if is_accelerated else None
         self._debuggers[debugger.stream] = debugger
-        self._wake.set()
+        self._pump()
 
 
 def _refusal(status: int, content_type: str, body: bytes) -> Exception:
@@ -274,16 +266,6 @@ def _refusal(status: int, content_type: str, body: bytes) -> Exception:
     if status in (400, 403, 404, 409, 422):
         return Refused(error_of(status, sentence))
     return error_of(status, sentence)
-
-
-def _json(message: aiohttp.WSMessage) -> dict[str, Any]:
-    try:
-        said = json.loads(message.data) if message.type is aiohttp.WSMsgType.TEXT else None
-    except ValueError:
-        said = None
-    if not isinstance(said, dict):
-        raise Away("The line was lost.", "cut")
-    return said
 
 
 def _sentence(error: Exception) -> str:

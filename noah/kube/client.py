@@ -5,11 +5,8 @@ Every failure is raised as a sentence of errors.py.
 """
 
 import asyncio
-import base64
 import contextlib
-import hashlib
 import json
-import os
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -27,12 +24,12 @@ from noah.kube.errors import Asked, refused
 from noah.kube.sockets import Sockets
 from noah.kube.socks import SocksConnector
 from noah.settings import ClusterSettings
+from noah.websocket import asking, new_key, proof_of
 
 DEADLINE = 10.0  # seconds for a request, unless its caller knows better
 REQUESTS = 50  # connections for requests at once; more wait
 LONGEST_REFUSAL = 64 << 10  # bytes that are read of it
 STREAMS = 0  # no limit for streams
-_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
 
 Params = Mapping[str, str] | Sequence[tuple[str, str]]
 
@@ -135,17 +132,14 @@ class Client:
 
         *on_behalf*: the user of the cluster whom the gateway impersonates.
         """
-        key = base64.b64encode(os.urandom(16))
+        key = new_key()
         headers = CIMultiDict(
             {
                 # A kubelet's exec answers 406 to anybody who accepts JSON only.
                 "Accept": "*/*",
-                "Connection": "Upgrade",
-                "Upgrade": "websocket",
-                "Sec-WebSocket-Version": "13",
-                "Sec-WebSocket-Key": key.decode(),
                 "Sec-WebSocket-Protocol": protocols,
             }
+            | asking(key)
         )
         if on_behalf is not None:
             headers["Impersonate-User"] = on_behalf.user
@@ -153,8 +147,7 @@ class Client:
                 headers.add("Impersonate-Group", group)
         async with self._within(timeout):
             answer = await self._send(STREAMS, _Request("GET", path, params, headers))
-        proof = base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest()).decode()
-        if answer.status == 101 and answer.headers.get("Sec-WebSocket-Accept") != proof:
+        if answer.status == 101 and answer.headers.get("Sec-WebSocket-Accept") != proof_of(key):
             answer.close()
             raise Unavailable(f'Cluster "{self.name}" does not speak WebSocket: its handshake has a wrong proof.')
         return answer

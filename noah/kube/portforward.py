@@ -33,7 +33,7 @@ class PortStream(ChannelStream):
         self._trouble = bytearray()
         super().__init__(answer, sink, name=f"The port-forward to {where}", **rest)
 
-    def _piece(self, channel: int, piece: memoryview) -> None:
+    def _channel_piece(self, channel: int, piece: memoryview) -> None:
         if channel not in self._prefix_left:
             return
         skipped = min(self._prefix_left[channel], len(piece))
@@ -44,7 +44,7 @@ class PortStream(ChannelStream):
         elif piece:
             self._sink.output(STDOUT, piece)
 
-    def _message_is_over(self, channel: int) -> None:
+    def _channel_message_is_over(self, channel: int) -> None:
         if channel == TROUBLE and self._trouble:
             said = " ".join(self._trouble.decode(errors="replace").split())
             self._done(ExecCut(f"{self._where[0].upper()}{self._where[1:]} cannot be reached: {said}"))

@@ -4,7 +4,7 @@ A debugger that comes by the line is admitted to the slot like one that comes th
 lost its connections stay, and with them the JVM, as it is: nothing of it is closed until the laptop has been absent for
 too long.
 
-How messages get to the laptop is the caller's matter (`Carrier`). Nobody is asked who they are here.
+Nobody is asked who they are here.
 """
 
 import asyncio
@@ -14,37 +14,20 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from noah.core.jdwp.far import Far
-from noah.core.jdwp.frames import ACCELERATOR_VERSION
+from noah.core.jdwp.frames import ACCELERATOR_VERSION, Parts
 from noah.core.jdwp.wire import HANDSHAKE
-from noah.core.line.frame import BadMessage
+from noah.core.line.frame import BadMessage, Data
 from noah.core.line.line import Came, Event, Finished, HasRoom, Line, LineState, Opened, WasReset
 from noah.errors import Conflict
+from noah.line_socket import Ending, LineSocket
 from noah.pushed_transport import PushedTransport
 
 log = logging.getLogger(__name__)
 
-# The laptop pings every 5 s (noah/connect): without a message for that long its line is lost.
-SILENT_AFTER_S: Final = 16.0
 LOOK_AT_ABSENT_EVERY_S: Final = 1.0
-
-
-class CarrierLost(Exception):
-    """The connection was lost, whichever way."""
-
-
-class CarrierLeft(Exception):
-    """The laptop has closed the connection, and does not come back."""
-
-
-class Carrier(Protocol):
-    """One connection to the laptop. Its verbs raise CarrierLost, and receive raises CarrierLeft."""
-
-    async def greet(self, token: str, state: LineState) -> None: ...
-    async def send(self, message: bytes) -> None: ...
-    async def receive(self) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,37 +38,6 @@ class LineInfo:
     port: int  # that its debuggers are pointed at, on the laptop
     since: datetime  # when it was connected, or lost
     is_lost: bool
-
-
-class _Passage:
-    """The time that one connection carries the line."""
-
-    def __init__(self) -> None:
-        self.why: str | None = None  # it has ended or is about to
-        self.has_left = False
-        self.wake = asyncio.Event()
-        self.heard_at = asyncio.get_running_loop().time()
-        self._timeout = asyncio.timeout(SILENT_AFTER_S)
-        self._is_entered = False
-
-    def until_silent(self) -> asyncio.Timeout:
-        self._is_entered = True
-        return self._timeout
-
-    def heard(self) -> None:
-        self.heard_at = asyncio.get_running_loop().time()
-        if self.why is None:
-            self._timeout.reschedule(self.heard_at + SILENT_AFTER_S)
-
-    def end(self, why: str) -> None:
-        if self.why is None:
-            self.why = why
-            if self._is_entered and not self._timeout.expired():
-                self._timeout.reschedule(asyncio.get_running_loop().time())
-
-    def leave(self, why: str) -> None:
-        self.has_left = True
-        self.end(why)
 
 
 class Tunnel:
@@ -115,7 +67,7 @@ class Tunnel:
         self._token: str | None = None
         self._line = Line(opens=False)
         self._ends: dict[int, LineTransport] = {}
-        self._passage: _Passage | None = None
+        self._socket: LineSocket | None = None  # that carries the line now
         self._absent: asyncio.TimerHandle | None = None
 
     def check(self, token: str | None, *, take_over: bool) -> None:
@@ -127,30 +79,25 @@ class Tunnel:
             "`noah connect` there, or take it over with --take-over."
         )
 
-    async def serve(self, carrier: Carrier, *, token: str | None, state: LineState, address: str, port: int) -> str:
-        """Let *carrier* have the line from now on; return why that ended, in one sentence.
+    async def serve(self, socket: LineSocket, *, token: str | None, state: LineState, address: str, port: int) -> str:
+        """Let *socket* have the line from now on; return why that ended, in one sentence.
 
         An unknown token begins a new line, and frees what there was of another.
         """
-        passage = _Passage()
         try:
-            ours = self._begin(passage, token, state)
-            self._note(LineInfo(address=address, port=port, since=self._clock(), is_lost=False))
-            async with passage.until_silent():
-                await self._carry(carrier, passage, ours)
-        except TimeoutError:
-            passage.end("The line was silent.")
+            self._begin(socket, token, state, LineInfo(address=address, port=port, since=self._clock(), is_lost=False))
+            return (await socket.over).why
         except BadMessage as e:
-            passage.leave(f"What came is not the protocol of `noah connect` ({e}): are both of one version?")
+            socket.end(Ending(f"What came is not the protocol of `noah connect` ({e}).", leaves=True))
+            return socket.over.result().why
         finally:
-            passage.end("The line was lost.")
-            self._ended(passage)
-        return passage.why or ""
+            socket.end(Ending("The line was lost."))
+            self._ended(socket, socket.over.result())
 
     def interrupt(self, why: str) -> None:
         """End the connection that carries the line now; the line goes on over the next one."""
-        if self._passage is not None:
-            self._passage.end(why)
+        if self._socket is not None:
+            self._socket.end(Ending(why))
 
     def close(self, why: str) -> None:
         """End the line. The laptop may begin another."""
@@ -159,53 +106,29 @@ class Tunnel:
 
     # One connection
 
-    def _begin(self, passage: _Passage, token: str | None, state: LineState) -> LineState:
-        if self._passage is not None:
-            self._passage.end("The line goes on over another connection.")
-        self._passage = passage
+    def _begin(self, socket: LineSocket, token: str | None, state: LineState, info: LineInfo) -> None:
+        self.interrupt("The line goes on over another connection.")
+        self._socket = socket
         if not self._knows(token):
             self._free()
             self._token, self._line = secrets.token_urlsafe(24), Line(opens=False)
             state = LineState()
         ours = self._line.state()
         self._take(self._line.resume(state))
-        return ours
+        self._note(info)
+        socket.say(
+            {
+                "version": 1,
+                "accelerator": ACCELERATOR_VERSION,
+                "token": self._token,
+                "opened": ours.opened,
+                "received": ours.received,
+            }
+        )
+        socket.carry(self._line, self._take)
 
     def _knows(self, token: str | None) -> bool:
         return self._token is not None and hmac.compare_digest((token or "").encode(), self._token.encode())
-
-    async def _carry(self, carrier: Carrier, passage: _Passage, ours: LineState) -> None:
-        loop = asyncio.get_running_loop()
-        async with asyncio.TaskGroup() as group:
-            sending = group.create_task(
-                self._send(carrier, passage, ours), name=f"{self.session_id}: messages to the laptop"
-            )
-            try:
-                while True:
-                    message = await carrier.receive()
-                    if passage.why is not None:
-                        break  # another connection has the line, and gets this once more
-                    passage.heard()
-                    self._take(self._line.receive(message, now_s=loop.time()))
-                    passage.wake.set()
-            except CarrierLeft:
-                passage.leave("The laptop has closed the line.")
-            except CarrierLost:
-                passage.end("The line was lost.")
-            except BadMessage as e:
-                passage.leave(f"What came is not the protocol of `noah connect` ({e}): are both of one version?")
-            sending.cancel()
-
-    async def _send(self, carrier: Carrier, passage: _Passage, ours: LineState) -> None:
-        try:
-            await carrier.greet(self._token or "", ours)
-            while True:
-                passage.wake.clear()
-                while passage.why is None and (message := self._line.next_message()) is not None:
-                    await carrier.send(message)
-                await passage.wake.wait()
-        except CarrierLost:
-            passage.end("The line was lost.")
 
     def _take(self, events: list[Event]) -> None:
         for event in events:
@@ -225,16 +148,16 @@ class Tunnel:
                 case WasReset(stream):
                     self._ends.pop(stream).lost(ConnectionResetError())
 
-    def _ended(self, passage: _Passage) -> None:
-        if self._passage is not passage:
+    def _ended(self, socket: LineSocket, ending: Ending) -> None:
+        if self._socket is not socket:
             return  # another connection carries the line on
-        self._passage = None
-        if passage.has_left:
+        self._socket = None
+        if ending.leaves:
             self._free()
         elif self.info is not None:
-            log.info("%s: line lost: %s", self.session_id, passage.why)
+            log.info("%s: line lost: %s", self.session_id, ending.why)
             # It was lost when it was heard last, and not when that was found out.
-            silence = timedelta(seconds=asyncio.get_running_loop().time() - passage.heard_at)
+            silence = timedelta(seconds=asyncio.get_running_loop().time() - socket.heard_at_s)
             self._note(replace(self.info, since=self._clock() - silence, is_lost=True))
             self._look_whether_absent()
 
@@ -268,8 +191,8 @@ class Tunnel:
     # What ends do
 
     def has_written(self) -> None:
-        if self._passage is not None:
-            self._passage.wake.set()
+        if self._socket is not None:
+            self._socket.pump()
 
 
 class LineTransport(PushedTransport):
@@ -292,17 +215,17 @@ class LineTransport(PushedTransport):
 
     # Called by the tunnel
 
-    def came(self, data: memoryview) -> None:
+    def came(self, data: Data) -> None:
         self._came += len(data)
         if not self._closing:
             if self._far is None:
-                self._deliver(data)
+                self._deliver(memoryview(data))
             else:
                 self._accelerate(self._far.feed_line, data)
                 self._deliver_to_jvm()
         self._pass_on()
 
-    def _accelerate(self, feed: Callable[..., tuple[bytes, bytes]], *data: memoryview) -> None:
+    def _accelerate(self, feed: Callable[..., tuple[Parts, Parts]], *data: Data) -> None:
         """Let the far end take *data*, and send what it has for both sides."""
         loop = asyncio.get_running_loop()
         try:
@@ -312,9 +235,11 @@ class LineTransport(PushedTransport):
             log.exception("%s: the accelerator failed", self._tunnel.session_id)
             self.abort()
             return
-        self._to_jvm += to_jvm
+        for part in to_jvm:
+            self._to_jvm += part
+        for part in to_line:
+            self._line.write(self._stream, part)
         if to_line:
-            self._line.write(self._stream, to_line)
             self._tunnel.has_written()
         if self._to_jvm or (self._far is not None and self._far.wake_at_s is not None):
             # Not now: the protocol may be in the middle of what it read into a buffer that it shares.
@@ -377,11 +302,11 @@ class LineTransport(PushedTransport):
         if self._far is not None:
             plain = min(plain, self._answer)
             self._answer -= plain
-        view = memoryview(data)
-        self._line.write(self._stream, view[:plain])
-        self._tunnel.has_written()
-        if self._far is not None and plain < len(view):
-            self._accelerate(self._far.feed_jvm, view[plain:])
+        if plain:
+            self._line.write(self._stream, data[:plain])
+            self._tunnel.has_written()
+        if self._far is not None and plain < len(data):
+            self._accelerate(self._far.feed_jvm, data[plain:])
         if not self._has_paused and self._line.is_full(self._stream):
             self._has_paused = True
             self.pause_writing()

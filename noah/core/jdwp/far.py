@@ -15,7 +15,18 @@ from typing import Final
 from noah.core.jdwp import cache, frames, wire
 from noah.core.jdwp.cache import CLASS_UNLOAD, DISPOSE_OBJECTS, ROWS, Effect, Lifetime, Question
 from noah.core.jdwp.foresee import Habits, Walk
-from noah.core.jdwp.frames import Ahead, BrokenLine, Data, FrameKind, Frames, Packets, PieceKind, Stamp, frame
+from noah.core.jdwp.frames import (
+    Ahead,
+    BrokenLine,
+    Data,
+    FrameKind,
+    Frames,
+    Out,
+    Packets,
+    Parts,
+    PieceKind,
+    Stamp,
+)
 from noah.core.jdwp.stillness import Stillness
 from noah.core.jdwp.wire import HEADER_SIZE, REPLY, Malformed, header
 
@@ -74,7 +85,7 @@ class Far:
         self.wake_at_s: float | None = None  # when to call wake(): at once, after more came than one call should take
         self.foreseen: Counter[int] = Counter()  # commands that the JVM was asked and the debugger did not ask
         self._line, self._commands, self._replies = Frames(), Packets(), Packets()
-        self._to_jvm, self._to_line = bytearray(), bytearray()
+        self._to_jvm, self._to_line = Out(), Out()
         self._now_s = 0.0
         self._is_on = True
         self._serial = 0
@@ -102,19 +113,19 @@ class Far:
         self._touches = self._new_walk()
         self._has_asked_about_vm = False
 
-    def feed_line(self, data: Data, *, now_s: float) -> tuple[bytes, bytes]:
+    def feed_line(self, data: Data, *, now_s: float) -> tuple[Parts, Parts]:
         """Take what the near end sent. Return what to send to the JVM and to the line."""
         self._line.feed(data)
         return self._work(now_s)
 
-    def feed_jvm(self, data: Data, *, now_s: float) -> tuple[bytes, bytes]:
+    def feed_jvm(self, data: Data, *, now_s: float) -> tuple[Parts, Parts]:
         self._replies.feed(data)
         return self._work(now_s)
 
-    def wake(self, *, now_s: float) -> tuple[bytes, bytes]:
+    def wake(self, *, now_s: float) -> tuple[Parts, Parts]:
         return self._work(now_s)
 
-    def _work(self, now_s: float) -> tuple[bytes, bytes]:
+    def _work(self, now_s: float) -> tuple[Parts, Parts]:
         self._now_s = now_s
         effort = _SLICE
         while effort > 0 and (one := self._line.next()) is not None:
@@ -124,17 +135,14 @@ class Far:
         if self._is_on and not self._commands.is_inside:
             self._ask()
         self.wake_at_s = now_s if effort <= 0 else None
-        out = bytes(self._to_jvm), bytes(self._to_line)
-        self._to_jvm.clear()
-        self._to_line.clear()
-        return out
+        return self._to_jvm.take(), self._to_line.take()
 
     def _send(self, kind: FrameKind, body: Data) -> None:
-        self._to_line += frame(kind, body)
+        self._to_line.frame(kind, body)
 
     # From the near end
 
-    def _take_frame(self, kind: int, body: bytes) -> int:
+    def _take_frame(self, kind: int, body: Data) -> int:
         """Return the effort."""
         if kind == FrameKind.PASS:
             packets = 0
@@ -143,6 +151,7 @@ class Far:
                 self._take_command(*piece)
                 packets += piece[0] is not PieceKind.REST
             return packets
+        body = bytes(body)
         match kind:
             case FrameKind.RECEIVED:
                 self._unacknowledged = max(0, self._unacknowledged - int.from_bytes(body))
@@ -165,10 +174,11 @@ class Far:
                 raise BrokenLine(f"a frame of kind {kind}")
         return 1 + len(body) // _BYTES_PER_EFFORT
 
-    def _take_command(self, kind: PieceKind, data: bytes) -> None:
+    def _take_command(self, kind: PieceKind, data: Data) -> None:
         self._to_jvm += data
         if kind is PieceKind.REST:
             return
+        data = bytes(data)
         _length, packet_id, flags, number = header(data)
         if flags or packet_id >> 24 == OWN_IDS or len(self._open) >= _MOST_OPEN:
             self._is_on = False
@@ -210,13 +220,14 @@ class Far:
 
     # From the JVM
 
-    def _take_packet(self, kind: PieceKind, data: bytes) -> int:
+    def _take_packet(self, kind: PieceKind, data: Data) -> int:
         """Return the effort."""
         if kind is PieceKind.REST:
             if not self._is_skipping:
                 self._send(FrameKind.PASS, data)
             return 0
         self._is_skipping = False
+        data = bytes(data)
         _length, packet_id, flags, error = header(data)
         is_whole = kind is PieceKind.PACKET
         payload = data[HEADER_SIZE:]

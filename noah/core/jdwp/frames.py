@@ -1,13 +1,14 @@
 """What the accelerator's two ends say to each other: frames on the line, and packets inside of the frames.
 
 A frame is its kind (1 byte), the length of its body (4) and the body. PASS carries what the debugger or the JVM sent,
-as a stream; all others are between the two ends. Short packets are gathered, long ones pass in pieces.
+as a stream, and its body is passed on as it comes; all others are between the two ends. Short packets are gathered,
+long ones pass in pieces.
 """
 
 import struct
 from collections.abc import Iterable, Mapping
 from enum import IntEnum
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
 from noah.core.jdwp.cache import Lifetime
 from noah.core.jdwp.wire import HEADER_SIZE, header
@@ -17,6 +18,7 @@ ACCELERATOR_VERSION: Final = 1
 WHOLE: Final = 64 << 10  # bytes of a packet; longer ones are lists of classes and redefinitions, which nobody remembers
 LONGEST_FRAME: Final = 320 << 10  # bytes; what is gathered or passes as a piece has up to 256 KiB
 _LONGEST_PIECE: Final = 256 << 10  # bytes of a long packet
+_COPIED: Final = 16 << 10  # bytes of a part up to which a copy costs less than a part more
 _KEPT: Final = 256 << 10  # bytes that a buffer has been read past before they are cut off
 
 _frame = struct.Struct(">BI")
@@ -27,7 +29,8 @@ _check = struct.Struct(">IH")  # the check's number, and the command or error
 _disposal = struct.Struct(">QI")
 _heard = struct.Struct(">HI")
 
-Data = bytes | memoryview
+Data = bytes | bytearray | memoryview
+Parts = list[Data]
 
 
 class FrameKind(IntEnum):
@@ -129,43 +132,103 @@ def read_heard(body: bytes) -> dict[int, int]:
     return dict(_heard.iter_unpack(body))
 
 
-class _Buffer:
-    """Bytes that came and were not taken yet. Taking costs the same for small and for large buffers."""
+class Out:
+    """Collects what is to be sent one way: short parts are joined, and long ones are passed on without a copy."""
 
     def __init__(self) -> None:
-        self._data = bytearray()
+        self._parts: list[Data] = []
+        self._joined = bytearray()
+
+    def __iadd__(self, part: Data) -> Self:
+        if len(part) < _COPIED:
+            self._joined += part
+        else:
+            self._cut()
+            self._parts.append(part)
+        return self
+
+    def frame(self, kind: FrameKind, body: Data) -> None:
+        self._joined += _frame.pack(kind, len(body))
+        self += body
+
+    def _cut(self) -> None:
+        if self._joined:
+            self._parts.append(bytes(self._joined))
+            self._joined.clear()
+
+    def take(self) -> Parts:
+        self._cut()
+        parts, self._parts = self._parts, []
+        return parts
+
+
+class _Buffer:
+    """Bytes that came and were not taken yet. Taking costs the same for small and for large buffers.
+
+    What is fed must not change any more: what comes whole is taken without a copy.
+    """
+
+    def __init__(self) -> None:
+        self._data: Data = b""
         self._at = 0
 
     def feed(self, data: Data) -> None:
+        if not len(self):
+            self._data, self._at = data, 0
+            return
+        if not isinstance(self._data, bytearray):
+            self._data, self._at = bytearray(memoryview(self._data)[self._at :]), 0
         self._data += data
 
     def __len__(self) -> int:
         return len(self._data) - self._at
 
     def _take(self, size: int) -> bytes:
+        return bytes(self._pass(size))
+
+    def _pass(self, size: int) -> Data:
+        """Take what is passed on as it is."""
         end = self._at + size
-        taken = bytes(memoryview(self._data)[self._at : end])
+        taken: Data = memoryview(self._data)[self._at : end]
         self._at = end
+        if isinstance(self._data, bytearray):
+            taken = bytes(taken)
         if end == len(self._data):
-            self._data.clear()
-            self._at = 0
-        elif end >= _KEPT:
+            self._data, self._at = b"", 0
+        elif isinstance(self._data, bytearray) and end >= _KEPT:
             del self._data[:end]
             self._at = 0
         return taken
 
 
 class Frames(_Buffer):
-    def next(self) -> tuple[int, bytes] | None:
-        """Return a frame's kind and body; None until there is a whole one. Raise BrokenLine if there cannot be one."""
-        if len(self) < _frame.size:
+    def __init__(self) -> None:
+        super().__init__()
+        self._rest = 0  # of a frame that passes piece by piece
+
+    def next(self) -> tuple[int, Data] | None:
+        """Return a frame's kind and body, and of what passes as much as is there; None until more comes.
+
+        Raises BrokenLine if there cannot be a frame.
+        """
+        if not self._rest:
+            if len(self) < _frame.size:
+                return None
+            kind, length = _frame.unpack_from(self._data, self._at)
+            if length > LONGEST_FRAME:
+                raise BrokenLine(f"a frame of {length} bytes")
+            if kind != FrameKind.PASS:
+                return (kind, self._take(_frame.size + length)[_frame.size :]) if self._has(length) else None
+            self._take(_frame.size)
+            self._rest = length
+        taken = min(len(self), self._rest)
+        if self._rest and not taken:
             return None
-        kind, length = _frame.unpack_from(self._data, self._at)
-        if length > LONGEST_FRAME:
-            raise BrokenLine(f"a frame of {length} bytes")
-        if len(self) < _frame.size + length:
-            return None
-        return kind, self._take(_frame.size + length)[_frame.size :]
+        self._rest -= taken
+        return FrameKind.PASS, self._pass(taken)
+
+    def _has(self, length: int) -> bool:
+        return len(self) >= _frame.size + length
 
 
 class PieceKind(IntEnum):
@@ -186,7 +249,7 @@ class Packets(_Buffer):
         """True if the next piece belongs to a packet of which some was taken."""
         return self._rest > 0 or self.is_lost
 
-    def next(self) -> tuple[PieceKind, bytes] | None:
+    def next(self) -> tuple[PieceKind, Data] | None:
         """Return the next piece; None until more comes."""
         size = len(self)
         if not size:
@@ -194,7 +257,7 @@ class Packets(_Buffer):
         if self._rest or self.is_lost:
             taken = min(size, _LONGEST_PIECE) if self.is_lost else min(size, self._rest, _LONGEST_PIECE)
             self._rest = max(0, self._rest - taken)
-            return PieceKind.REST, self._take(taken)
+            return PieceKind.REST, self._pass(taken)
         if size < HEADER_SIZE:
             return None
         length = header(self._data, self._at)[0]

@@ -28,7 +28,7 @@ from noah.core.jdwp.cache import (
     mentions,
 )
 from noah.core.jdwp.commands import INVOKES
-from noah.core.jdwp.frames import BrokenLine, Data, FrameKind, Frames, Packets, PieceKind, Stamp, frame
+from noah.core.jdwp.frames import BrokenLine, Data, FrameKind, Frames, Out, Packets, Parts, PieceKind, Stamp
 from noah.core.jdwp.memory import NO_MENTIONS, JvmReply, Memory
 from noah.core.jdwp.wire import HEADER_SIZE, REPLY, Malformed, header
 
@@ -79,7 +79,7 @@ class Near:
         self._check_one_in = 1 if shadow else CHECK_ONE_IN
         self._serial = 0  # of checks
         self._commands, self._line, self._replies = Packets(whole=_LONGEST_COMMAND), Frames(), Packets()
-        self._to_debugger, self._to_line = bytearray(), bytearray()
+        self._to_debugger, self._to_line = Out(), Out()
         self._memory = Memory()
         self._effects = self._class_effects = self._events = 0
         self._held_as_of = -1  # the effects that had passed when an answer from memory last had to wait
@@ -95,19 +95,19 @@ class Near:
         self._unwanted: Counter[int] = Counter()  # objects that the JVM handed out for nothing
         self._received = 0  # bytes of AHEAD frames that are not acknowledged
 
-    def feed_debugger(self, data: Data, *, now_s: float) -> tuple[bytes, bytes]:
+    def feed_debugger(self, data: Data, *, now_s: float) -> tuple[Parts, Parts]:
         """Take what the debugger sent. Return what to send to the debugger and to the line."""
         self._commands.feed(data)
         return self._work(now_s)
 
-    def feed_line(self, data: Data, *, now_s: float) -> tuple[bytes, bytes]:
+    def feed_line(self, data: Data, *, now_s: float) -> tuple[Parts, Parts]:
         self._line.feed(data)
         return self._work(now_s)
 
-    def wake(self, *, now_s: float) -> tuple[bytes, bytes]:
+    def wake(self, *, now_s: float) -> tuple[Parts, Parts]:
         return self._work(now_s)
 
-    def _work(self, now_s: float) -> tuple[bytes, bytes]:
+    def _work(self, now_s: float) -> tuple[Parts, Parts]:
         effort = _SLICE
         while effort > 0 and (one := self._line.next()) is not None:
             effort -= self._take_frame(*one)
@@ -119,13 +119,10 @@ class Near:
             self._send(FrameKind.RECEIVED, struct.pack(">I", self._received))
             self._received = 0
         self.wake_at_s = now_s if effort <= 0 else None
-        out = bytes(self._to_debugger), bytes(self._to_line)
-        self._to_debugger.clear()
-        self._to_line.clear()
-        return out
+        return self._to_debugger.take(), self._to_line.take()
 
     def _send(self, kind: FrameKind, body: Data) -> None:
-        self._to_line += frame(kind, body)
+        self._to_line.frame(kind, body)
 
     def _release(self, pairs: list[tuple[int, int]]) -> None:
         if pairs:
@@ -140,11 +137,12 @@ class Near:
 
     # From the debugger
 
-    def _take_command(self, kind: PieceKind, data: bytes) -> int:
+    def _take_command(self, kind: PieceKind, data: Data) -> int:
         """Return the effort."""
         if kind is PieceKind.REST:
             self._send(FrameKind.PASS, data)
             return 0
+        data = bytes(data)
         _length, packet_id, flags, number = header(data)
         effort = 1 + len(data) // _BYTES_PER_EFFORT
         if flags:
@@ -249,7 +247,7 @@ class Near:
 
     # From the line
 
-    def _take_frame(self, kind: int, body: bytes) -> int:
+    def _take_frame(self, kind: int, body: Data) -> int:
         """Return the effort."""
         if kind == FrameKind.PASS:
             packets = 0
@@ -258,6 +256,7 @@ class Near:
                 self._take_packet(*piece, stamp=None)
                 packets += piece[0] is not PieceKind.REST
             return packets
+        body = bytes(body)
         match kind:
             case FrameKind.KEEP:
                 stamp, packet = frames.read_keep(body)
@@ -274,10 +273,11 @@ class Near:
                 raise BrokenLine(f"a frame of kind {kind}")
         return 1 + len(body) // _BYTES_PER_EFFORT
 
-    def _take_packet(self, kind: PieceKind, data: bytes, *, stamp: Stamp | None) -> None:
+    def _take_packet(self, kind: PieceKind, data: Data, *, stamp: Stamp | None) -> None:
         if kind is PieceKind.REST:
             self._to_debugger += data
         else:
+            data = bytes(data)
             _length, packet_id, flags, error = header(data)
             if not flags & REPLY:
                 self._overtake(data[HEADER_SIZE:])

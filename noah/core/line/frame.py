@@ -1,17 +1,19 @@
 """The messages of a line: a header of 21 bytes, and data.
 
 Kind (1 byte), stream (4), offset (8), acknowledged (8), all big-endian; then what the kind says. Each is one binary
-message of a WebSocket, so it arrives whole or not at all.
+message of a WebSocket. Data is handed on as it comes, everything else once it is whole: both ends count bytes, so it
+does not matter to them where a connection is cut.
 """
 
 import struct
-from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final
+from typing import Final, NamedTuple
 
-LONGEST_DATA: Final = 64 * 1024  # bytes in one message, so that others get their turn on a slow network
+Data = bytes | bytearray | memoryview
+Message = list[Data]  # in parts, so that long data is sent without a copy
+
+LONGEST_DATA: Final = 256 * 1024  # bytes in one message, so that others get their turn on a slow network
 _HEAD: Final = struct.Struct(">BIQQ")
-LONGEST_MESSAGE: Final = _HEAD.size + LONGEST_DATA
 # The code with which a laptop closes the WebSocket when it does not come back; with any other the line was lost. Codes
 # from 4000 on are an application's own (RFC 6455, section 7.4.2).
 LEAVES: Final = 4000
@@ -31,24 +33,64 @@ class Kind(IntEnum):
     PONG = 7
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+_KINDS: Final = {kind.value: kind for kind in Kind}
+
+
+class Frame(NamedTuple):
     kind: Kind
     stream: int = 0
     offset: int = 0
     acknowledged: int = 0  # bytes of the stream's other direction that were passed on
-    data: bytes | memoryview = b""
+    data: Data = b""
 
-    def encode(self) -> bytes:
-        return b"".join((_HEAD.pack(self.kind, self.stream, self.offset, self.acknowledged), self.data))
+    @property
+    def head(self) -> bytes:
+        """Return what the message begins with; the data follows."""
+        return _HEAD.pack(self.kind, self.stream, self.offset, self.acknowledged)
+
+    @property
+    def message(self) -> Message:
+        return [self.head, self.data]
 
 
-def decode(message: bytes) -> Frame:
-    """Raises BadMessage."""
-    if not _HEAD.size <= len(message) <= LONGEST_MESSAGE:
-        raise BadMessage(f"a message of {len(message)} bytes")
-    kind, stream, offset, acknowledged = _HEAD.unpack_from(message)
-    try:
-        return Frame(Kind(kind), stream, offset, acknowledged, memoryview(message)[_HEAD.size :])
-    except ValueError:
-        raise BadMessage(f"a message of kind {kind}") from None
+class Reader:
+    """Makes frames of messages that come in pieces. Its methods raise BadMessage."""
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._frame: Frame | None = None  # of the present message, once its header is there
+        self._length = 0  # of its data that has come
+
+    def take(self, piece: memoryview) -> Frame | None:
+        """Take a part of a message; return the data in it."""
+        frame = self._frame
+        if frame is None:
+            missing = _HEAD.size - len(self._head)
+            self._head += piece[:missing]
+            piece = piece[missing:]
+            if len(self._head) < _HEAD.size:
+                return None
+            frame = self._frame = _frame_of(self._head)
+        self._length += len(piece)
+        if self._length > LONGEST_DATA:
+            raise BadMessage(f"a message with {self._length} bytes of data")
+        if frame.kind is not Kind.DATA:
+            self._frame = frame._replace(data=bytes(frame.data) + piece)
+            return None
+        self._frame = frame._replace(offset=frame.offset + len(piece))
+        return frame._replace(data=piece) if piece else None
+
+    def end(self) -> Frame | None:
+        """Note that the message is over; return it, unless its data was."""
+        frame, self._frame = self._frame, None
+        if frame is None:
+            raise BadMessage(f"a message of {len(self._head)} bytes")
+        self._head, self._length = b"", 0
+        return None if frame.kind is Kind.DATA else frame
+
+
+def _frame_of(head: bytes) -> Frame:
+    kind, stream, offset, acknowledged = _HEAD.unpack(head)
+    if kind not in _KINDS:
+        raise BadMessage(f"a message of kind {kind}")
+    return Frame(_KINDS[kind], stream, offset, acknowledged)

@@ -1,7 +1,7 @@
 """One end of a line: several byte streams over one connection after another.
 
-Its carrier gives it each message that came (`receive`) and sends what `next_message` returns while the
-connection takes more. When a connection is lost nothing is: both ends say over the next one which streams they have and
+Its carrier gives it each frame that came (`receive`) and sends what `next_message` returns while the connection takes
+more. When a connection is lost nothing is: both ends say over the next one which streams they have and
 how much of each they have received (`state`), and go on from there (`resume`).
 
 Only the laptop's end opens streams. Their numbers grow, so that a number which the gateway does not know says whether
@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from noah.core.line.frame import LONGEST_DATA, BadMessage, Frame, Kind, decode
-from noah.core.line.stream import WINDOW_BYTES, Data, Receiving, Sending
+from noah.core.line.frame import LONGEST_DATA, BadMessage, Data, Frame, Kind, Message
+from noah.core.line.stream import WINDOW_BYTES, Receiving, Sending
 
 # One has the JVM, another knocks and is refused or takes over. More would only be memory.
 MOST_STREAMS: Final = 4
@@ -29,10 +29,10 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Came:
-    """Data. *data* is valid as long as somebody has it; `pass_on` is to be called with its length."""
+    """Data. `pass_on` is to be called with its length."""
 
     stream: int
-    data: memoryview
+    data: Data
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class Line:
         self._streams: dict[int, _Stream] = {}
         self._opened = 0
         self._resets: deque[int] = deque()
-        self._last_words: deque[bytes] = deque(maxlen=MOST_STREAMS)  # acknowledgements of streams that are over
+        self._last_words: deque[Message] = deque(maxlen=MOST_STREAMS)  # acknowledgements of streams that are over
         self._ping = 0  # the number of the last one
         self._ping_at_s: float | None = None  # when it was made, until it is answered
         self._ping_is_due = False
@@ -137,28 +137,28 @@ class Line:
 
     # What goes over the connection
 
-    def next_message(self) -> bytes | None:
+    def next_message(self) -> Message | None:
         """Return what is to be sent next, if anything."""
         if self._pong is not None:
             number, self._pong = self._pong, None
-            return Frame(Kind.PONG, offset=number).encode()
+            return Frame(Kind.PONG, offset=number).message
         if self._ping_is_due:
             self._ping_is_due = False
-            return Frame(Kind.PING, offset=self._ping).encode()
+            return Frame(Kind.PING, offset=self._ping).message
         if self._resets:
-            return Frame(Kind.RESET, self._resets.popleft()).encode()
+            return Frame(Kind.RESET, self._resets.popleft()).message
         if self._last_words:
             return self._last_words.popleft()
         for number, stream in self._streams.items():
             if (message := _next_of(number, stream)) is not None:
                 # The others get their turn before the next of this one.
-                self._streams[number] = self._streams.pop(number)
+                if len(self._streams) > 1:
+                    self._streams[number] = self._streams.pop(number)
                 return message
         return None
 
-    def receive(self, message: bytes, *, now_s: float) -> list[Event]:
+    def receive(self, frame: Frame, *, now_s: float) -> list[Event]:
         """Raises BadMessage, after which nothing of this line may be used any more."""
-        frame = decode(message)
         match frame.kind:
             case Kind.PING:
                 self._pong = frame.offset
@@ -194,7 +194,7 @@ class Line:
             return
         kept = stream.sending.kept_bytes
         stream.sending.acknowledge(frame.acknowledged)
-        if frame.kind is Kind.DATA and (data := stream.receiving.take(frame.offset, memoryview(frame.data))):
+        if frame.kind is Kind.DATA and (data := stream.receiving.take(frame.offset, frame.data)):
             yield Came(number, data)
         elif frame.kind is Kind.FINISH and stream.receiving.finish(frame.offset):
             yield Finished(number)
@@ -252,18 +252,17 @@ class Line:
         return gone
 
 
-def _next_of(number: int, stream: _Stream) -> bytes | None:
+def _next_of(number: int, stream: _Stream) -> Message | None:
     if not stream.is_said:
         stream.is_said = True
-        return Frame(Kind.OPEN, number, data=bytes((stream.accelerator,))).encode()
+        return Frame(Kind.OPEN, number, data=bytes((stream.accelerator,))).message
     if (found := stream.sending.take_next(LONGEST_DATA)) is not None:
-        offset, data = found
-        with data:
-            return Frame(Kind.DATA, number, offset, stream.receiving.acknowledgement(), data).encode()
+        offset, parts = found
+        return [Frame(Kind.DATA, number, offset, stream.receiving.acknowledgement()).head, *parts]
     if (end := stream.sending.take_finish()) is not None:
-        return Frame(Kind.FINISH, number, end, stream.receiving.acknowledgement()).encode()
+        return Frame(Kind.FINISH, number, end, stream.receiving.acknowledgement()).message
     return _acknowledge(number, stream) if stream.receiving.is_acknowledgement_due else None
 
 
-def _acknowledge(number: int, stream: _Stream) -> bytes:
-    return Frame(Kind.ACKNOWLEDGE, number, acknowledged=stream.receiving.acknowledgement()).encode()
+def _acknowledge(number: int, stream: _Stream) -> Message:
+    return Frame(Kind.ACKNOWLEDGE, number, acknowledged=stream.receiving.acknowledgement()).message

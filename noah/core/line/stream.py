@@ -4,48 +4,71 @@ What was sent is kept until the other end has passed it on, so that it can be se
 end of a direction counts as one byte, so that it is acknowledged and sent again like any other.
 """
 
+from collections import deque
 from typing import Final
 
-from noah.core.line.frame import BadMessage
-
-Data = bytes | bytearray | memoryview
+from noah.core.line.frame import BadMessage, Data
 
 # Bytes that one direction of a stream keeps at most: 100 Mbit/s at a round trip of 300 ms.
 WINDOW_BYTES: Final = 4 * 1024 * 1024
 # Bytes that are passed on before an acknowledgement is sent without data. JDWP asks and answers, so most go with data.
-ACKNOWLEDGE_EVERY: Final = 64 * 1024
+ACKNOWLEDGE_EVERY: Final = 256 * 1024
+JOINED_BYTES: Final = 4096  # of what waits is kept together: a thousand commands are not a thousand objects
 
 
 class Sending:
     def __init__(self) -> None:
         self.is_finished = False
         self.is_acknowledged = False  # the end of this direction was passed on by the other end
-        self._kept = bytearray()  # what is not acknowledged
-        self._first = 0  # the offset of its first byte
+        self._kept: deque[Data] = deque()  # what is not acknowledged, and maybe a part of the first that is
+        self._unsent: deque[Data] = deque()  # those of them that are still to be sent
+        self._sent = 0  # bytes of the first of those
+        self._begin = 0  # the offset of the first byte that is kept
+        self._first = 0  # the offset of the first byte that is not acknowledged
         self._end = 0  # the offset behind the last byte that was written
         self._next = 0  # the offset of the next byte to send
         self._finish_is_sent = False
 
     @property
     def kept_bytes(self) -> int:
-        return len(self._kept)
+        return self._end - self._first
 
     def write(self, data: Data) -> None:
-        self._kept += data
+        """Keep *data*; of a long one no copy is made unless it may change."""
+        if not data:
+            return
         self._end += len(data)
+        if self._unsent and len(self._unsent[-1]) + len(data) <= JOINED_BYTES:
+            self._kept[-1] = self._unsent[-1] = b"".join((self._unsent[-1], data))
+        else:
+            if len(data) <= JOINED_BYTES or not memoryview(data).readonly:
+                data = bytes(data)
+            self._kept.append(data)
+            self._unsent.append(data)
 
-    def take_next(self, most: int) -> tuple[int, memoryview] | None:
-        """Return the offset and the bytes of what is to be sent next. They are to be released at once."""
-        if self._next == self._end:
+    def take_next(self, most: int) -> tuple[int, list[Data]] | None:
+        """Return the offset and the bytes of what is to be sent next."""
+        if not self._unsent:
             return None
-        offset, begin = self._next, self._next - self._first
-        data = memoryview(self._kept)[begin : begin + most]
-        self._next += len(data)
-        return offset, data
+        offset, parts = self._next, []
+        while self._unsent and most:
+            parts.append(self._take(most))
+            most -= len(parts[-1])
+            self._next += len(parts[-1])
+        return offset, parts
+
+    def _take(self, most: int) -> Data:
+        first, begin = self._unsent[0], self._sent
+        if len(first) - begin > most:
+            self._sent += most
+            return memoryview(first)[begin : self._sent]
+        self._unsent.popleft()
+        self._sent = 0
+        return memoryview(first)[begin:] if begin else first
 
     def take_finish(self) -> int | None:
         """Return the offset of the end if that is to be sent next."""
-        if not self.is_finished or self._finish_is_sent or self._next < self._end:
+        if not self.is_finished or self._finish_is_sent or self._unsent:
             return None
         self._finish_is_sent = True
         return self._end
@@ -55,10 +78,9 @@ class Sending:
         if offset > self._next + self._finish_is_sent:
             raise BadMessage(f"{offset} bytes acknowledged, of {self._next}")
         self.is_acknowledged = self.is_acknowledged or offset > self._end
-        offset = min(offset, self._end)
-        if offset > self._first:
-            del self._kept[: offset - self._first]
-            self._first = offset
+        self._first = max(self._first, min(offset, self._end))
+        while self._kept and self._begin + len(self._kept[0]) <= self._first:
+            self._begin += len(self._kept.popleft())
 
     def send_again_from(self, offset: int) -> None:
         """Go on at what the other end has not received. Raises BadMessage for what is not kept, or was never there."""
@@ -66,6 +88,9 @@ class Sending:
             raise BadMessage(f"{offset} bytes received, of {self._end}; {self._first} were acknowledged")
         self._next = min(offset, self._end)
         self._finish_is_sent = offset > self._end
+        self._unsent, self._sent = deque(self._kept), self._next - self._begin
+        while self._unsent and self._sent >= len(self._unsent[0]):
+            self._sent -= len(self._unsent.popleft())
 
 
 class Receiving:
@@ -93,11 +118,12 @@ class Receiving:
     def is_acknowledgement_due(self) -> bool:
         return self._passed_on - self._said >= ACKNOWLEDGE_EVERY or (self.is_over and self._said <= self._passed_on)
 
-    def take(self, offset: int, data: memoryview) -> memoryview:
+    def take(self, offset: int, data: Data) -> Data:
         """Return what of *data* is new. Raises BadMessage for a gap, and for more than the window holds."""
         if offset > self._received:
             raise BadMessage(f"{offset - self._received} bytes are missing at {self._received}")
-        data = data[self._received - offset :]
+        if offset < self._received:
+            data = data[self._received - offset :]
         if data and self.is_finished:
             raise BadMessage("data after the end")
         if self.held_bytes + len(data) > WINDOW_BYTES:

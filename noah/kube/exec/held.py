@@ -10,7 +10,7 @@ from collections.abc import Callable
 from noah.errors import NoahError
 from noah.kube.errors import ExecCut
 from noah.kube.exec.stream import STDOUT, ExecStream, Sink
-from noah.kube.exec.websocket import GOODBYE
+from noah.websocket import GOODBYE_S
 
 KEPT_BYTES = 64 * 1024  # of stdout before the awaited line, and of stderr
 LINE_BYTES = 4 * 1024  # of one line of stdout
@@ -73,7 +73,7 @@ class HeldExec(Sink):
         self._closed = True
         self._stream.close()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(2 * GOODBYE):
+            async with asyncio.timeout(2 * GOODBYE_S):
                 await self._lost.wait()
 
     def output(self, channel: int, piece: memoryview) -> None:

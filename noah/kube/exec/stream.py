@@ -6,7 +6,7 @@ import aiohttp
 
 from noah.errors import NoahError
 from noah.kube.errors import ExecCut, ending
-from noah.kube.exec.websocket import WebSocket
+from noah.kube.exec.websocket import ChannelSocket
 
 STDIN, STDOUT, STDERR, STATUS, CLOSE = 0, 1, 2, 3, 255
 V5, V4 = "v5.channel.k8s.io", "v4.channel.k8s.io"
@@ -33,7 +33,7 @@ class Sink:
         """Write again: the buffer has drained."""
 
 
-class ChannelStream(WebSocket):
+class ChannelStream(ChannelSocket):
     """A WebSocket whose channels 0 and 1 are the two directions of something in a pod."""
 
     def __init__(self, answer: aiohttp.ClientResponse, sink: Sink, *, name: str, **rest: Any) -> None:
@@ -47,12 +47,12 @@ class ChannelStream(WebSocket):
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Write to the command's stdin, or to the port."""
         if data:
-            self.send(STDIN, data)
+            self.send_to(STDIN, data)
 
     def close_stdin(self) -> None:
         """End the command's stdin; over v4 this does nothing, and a command that reads to the end waits for ever."""
         if self.can_close_stdin:
-            self.send(CLOSE, bytes((STDIN,)))
+            self.send_to(CLOSE, bytes((STDIN,)))
 
     def pause_writing(self) -> None:
         self._sink.pause_writing()
@@ -79,13 +79,13 @@ class ExecStream(ChannelStream):
         self._status = bytearray()
         super().__init__(answer, sink, name=f"The exec stream to {container}", **rest)
 
-    def _piece(self, channel: int, piece: memoryview) -> None:
+    def _channel_piece(self, channel: int, piece: memoryview) -> None:
         if channel in (STDOUT, STDERR):
             self._sink.output(channel, piece)
         elif channel == STATUS:
             self._status += piece[: STATUS_LIMIT - len(self._status)]
 
-    def _message_is_over(self, channel: int) -> None:
+    def _channel_message_is_over(self, channel: int) -> None:
         if channel == STATUS:
             self._done(ending(self._status, container=self._container, program=self._program))
 

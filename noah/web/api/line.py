@@ -4,18 +4,18 @@ The first message of each side is text, JSON: what it has of the line. All other
 """
 
 import asyncio
-import json
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Literal
 
-from aiohttp import WSMsgType, web
+from aiohttp import web
 from pydantic import Field, ValidationError
 
-from noah.core.jdwp.frames import ACCELERATOR_VERSION
-from noah.core.line.frame import LEAVES, LONGEST_MESSAGE
+from noah.core.line.frame import BadMessage
 from noah.core.line.line import MOST_STREAMS, LineState
 from noah.core.session.rights import Right, area_of
-from noah.errors import BadInput, Conflict, Forbidden, NotFound, Unauthenticated, Unavailable
-from noah.proxy.tunnel import CarrierLeft, CarrierLost
+from noah.errors import Conflict, Forbidden, NotFound, Unauthenticated, Unavailable
+from noah.line_socket import LineSocket, Said
+from noah.proxy.tunnel import Tunnel
 from noah.sessions.live_session import LiveSession
 from noah.web.api.route import Call, Routes
 from noah.web.api.sessions import json_of, visible_session
@@ -23,7 +23,9 @@ from noah.web.forwarded import remote_for_log
 from noah.web.identity import authenticate, principal_of
 from noah.web.permission import demand
 from noah.web.until_shutdown import UNTIL_SHUTDOWN
+from noah.web.upgrade import upgrade
 from noah.web.wire import Model, Nothing
+from noah.websocket import GOING_AWAY
 
 ROUTES = Routes()
 TOKEN = "Noah-Line"  # noqa: S105 - a header's name; its value is the token of a line that goes on
@@ -31,7 +33,8 @@ HELLO_WITHIN_S = 10.0
 CHECK_LOGIN_EVERY_S = 30.0  # a line may last for hours, and its login not
 # Of a session's JSON: what the table of `noah connect` shows.
 REPORTED = frozenset({"target", "status", "reason", "attached", "vm", "expires_at", "end_reason", "end_detail"})
-LONGEST_REASON = 123  # bytes of a Close frame (RFC 6455, section 5.5)
+# The laptop pings every 5 s (noah/connect): without a byte for that long its line is lost.
+SILENT_AFTER_S = 16.0
 
 Offset = Annotated[int, Field(ge=0, lt=2**63)]
 StreamNumber = Annotated[int, Field(ge=1, lt=2**32)]
@@ -50,39 +53,6 @@ class Hello(Model):
     @property
     def state(self) -> LineState:
         return LineState(self.opened, dict(self.received))
-
-
-class WebSocketCarrier:
-    def __init__(self, websocket: web.WebSocketResponse) -> None:
-        self._websocket = websocket
-
-    async def greet(self, token: str, state: LineState) -> None:
-        greeting = {
-            "version": 1,
-            "accelerator": ACCELERATOR_VERSION,
-            "token": token,
-            "opened": state.opened,
-            "received": state.received,
-        }
-        try:
-            await self._websocket.send_str(json.dumps(greeting))
-        except ConnectionError as e:
-            raise CarrierLost from e
-
-    async def send(self, message: bytes) -> None:
-        try:
-            await self._websocket.send_bytes(message)
-        except ConnectionError as e:
-            raise CarrierLost from e
-
-    async def receive(self) -> bytes:
-        came = await self._websocket.receive()
-        if came.type is WSMsgType.BINARY:
-            data: bytes = came.data
-            return data
-        if came.type is WSMsgType.CLOSE and came.data == LEAVES:
-            raise CarrierLeft
-        raise CarrierLost
 
 
 @ROUTES.raw(
@@ -106,48 +76,66 @@ async def line(call: Call[LineQuery, Nothing]) -> web.StreamResponse:
     tunnel = live.tunnel
     if tunnel is None or not live.is_open:
         raise Unavailable(f"Session {session.id} is still starting: try again in a moment.")
-    token = request.headers.get(TOKEN)
-    tunnel.check(token, take_over=query.take_over)
-    websocket = web.WebSocketResponse(
-        max_msg_size=LONGEST_MESSAGE + 1,  # aiohttp refuses what is as long as this
-        compress=False,
-        timeout=1.0,
-    )
-    if not websocket.can_prepare(request).ok:
-        raise BadInput("A line is a WebSocket, and the request does not ask for one: does a proxy leave out `Upgrade`?")
-    await websocket.prepare(request)
+    tunnel.check(request.headers.get(TOKEN), take_over=query.take_over)
+
+    async def beside(socket: LineSocket, serve: Callable[[], Awaitable[str]]) -> str:
+        async def both() -> str:
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(_report(socket, request, live), name=f"{session.id}: status to the laptop"),
+                    group.create_task(_check_login(request, live), name=f"{session.id}: login of the laptop"),
+                ]
+                why = await serve()
+                for task in tasks:
+                    task.cancel()
+            return why
+
+        return await request.app[UNTIL_SHUTDOWN].result_of(both) or "The gateway is stopping."
+
+    return await carry(request, tunnel, address=remote_for_log(request), beside=beside)
+
+
+async def carry(
+    request: web.Request,
+    tunnel: Tunnel,
+    *,
+    address: str,
+    beside: Callable[[LineSocket, Callable[[], Awaitable[str]]], Awaitable[str]] = lambda _, serve: serve(),
+) -> web.StreamResponse:
+    """Make *request* a connection of the tunnel's line. *beside* awaits its end, and returns why it is over."""
+    greeting: asyncio.Future[Said] = asyncio.get_running_loop().create_future()
+
+    def said(text: Said) -> None:
+        if greeting.done():
+            raise BadMessage("a second greeting")
+        greeting.set_result(text)
+
+    upgraded, response = await upgrade(request)
+    socket = LineSocket(upgraded, silent_after_s=SILENT_AFTER_S, said=said)
 
     async def serve() -> str:
+        await asyncio.wait((greeting, socket.over), timeout=HELLO_WITHIN_S, return_when=asyncio.FIRST_COMPLETED)
         try:
-            hello = Hello.model_validate_json(await websocket.receive_str(timeout=HELLO_WITHIN_S))
-        except (TypeError, TimeoutError, ValidationError):
+            hello = Hello.model_validate(greeting.result())
+        except (asyncio.InvalidStateError, ValidationError):
             return "What came is not the protocol of `noah connect`: are both of one version?"
-        carrier, address = WebSocketCarrier(websocket), remote_for_log(request)
-        async with asyncio.TaskGroup() as group:
-            beside = [
-                group.create_task(_report(websocket, request, live), name=f"{session.id}: status to the laptop"),
-                group.create_task(_check_login(request, live), name=f"{session.id}: login of the laptop"),
-            ]
-            why = await tunnel.serve(carrier, token=token, state=hello.state, address=address, port=hello.port)
-            for task in beside:
-                task.cancel()
-        return why
+        token = request.headers.get(TOKEN)
+        return await tunnel.serve(socket, token=token, state=hello.state, address=address, port=hello.port)
 
-    why = await request.app[UNTIL_SHUTDOWN].result_of(serve) or "The gateway is stopping."
-    await websocket.close(code=1001, message=why.encode()[:LONGEST_REASON])
-    return websocket
-
-
-async def _report(websocket: web.WebSocketResponse, request: web.Request, live: LiveSession) -> None:
-    """Send what people see of the session, now and whenever it changes."""
     try:
-        while True:
-            shown = json_of(request, live)
-            said = {key: value for key, value in shown.items() if key in REPORTED}
-            await websocket.send_str(json.dumps({"session": said}, ensure_ascii=False))
-            await live.change()
-    except ConnectionError:
-        pass  # the tunnel learns of it as well
+        socket.close(GOING_AWAY, await beside(socket, serve))
+        await socket.lost
+    finally:
+        socket.abort()
+    return response
+
+
+async def _report(socket: LineSocket, request: web.Request, live: LiveSession) -> None:
+    """Send what people see of the session, now and whenever it changes."""
+    while True:
+        shown = json_of(request, live)
+        socket.say({"session": {key: value for key, value in shown.items() if key in REPORTED}})
+        await live.change()
 
 
 async def _check_login(request: web.Request, live: LiveSession) -> None:

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import cast
 
 from noah.core.jdwp.far import Far
+from noah.core.jdwp.frames import Parts
 from noah.core.jdwp.near import Near
 from noah.core.jdwp.wire import HANDSHAKE
 
@@ -87,7 +88,7 @@ class Line:
         else:
             self._call(self.near, self.near.feed_line, data)
 
-    def _call(self, end: End, feed: Callable[..., tuple[bytes, bytes]], *data: bytes) -> None:
+    def _call(self, end: End, feed: Callable[..., tuple[Parts, Parts]], *data: bytes) -> None:
         loop = asyncio.get_running_loop()
         begun = loop.time()
         try:
@@ -97,8 +98,8 @@ class Line:
             self.close()
             raise
         self.slowest_s = max(self.slowest_s, loop.time() - begun)
-        self._write(self.debugger if end is self.near else self.jvm, outward)
-        (self._up if end is self.near else self._down).send(to_line)
+        self._write(self.debugger if end is self.near else self.jvm, b"".join(outward))
+        (self._up if end is self.near else self._down).send(b"".join(to_line))
         if end.wake_at_s is not None:
             loop.call_soon(self._call, end, end.wake)
 

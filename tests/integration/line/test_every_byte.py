@@ -14,10 +14,9 @@ import pytest
 from aiohttp import web
 
 from noah.connect.session_line import Gateway, LineStatus, SessionLine
-from noah.core.line.frame import LONGEST_MESSAGE
 from noah.proxy.slot import Slot
-from noah.proxy.tunnel import SILENT_AFTER_S, Tunnel
-from noah.web.api.line import TOKEN, Hello, WebSocketCarrier
+from noah.proxy.tunnel import Tunnel
+from noah.web.api.line import SILENT_AFTER_S, carry
 from tests.gateway import free_port
 from tests.line import Relay, debug, digest, without_own_questions
 
@@ -79,19 +78,8 @@ async def world(agent_port: int, *, accelerates: bool = False) -> AsyncIterator[
             held_suspended=timedelta(minutes=5),
         )
 
-        async def serve(request: web.Request) -> web.WebSocketResponse:
-            websocket = web.WebSocketResponse(max_msg_size=LONGEST_MESSAGE + 1, compress=False)
-            await websocket.prepare(request)
-            hello = Hello.model_validate_json(await websocket.receive_str())
-            await tunnel.serve(
-                WebSocketCarrier(websocket),
-                token=request.headers.get(TOKEN),
-                state=hello.state,
-                address="192.0.2.1",
-                port=hello.port,
-            )
-            await websocket.close()
-            return websocket
+        async def serve(request: web.Request) -> web.StreamResponse:
+            return await carry(request, tunnel, address="192.0.2.1")
 
         site = web.Application()
         site.router.add_get("/api/v1/sessions/s-1/line", serve)

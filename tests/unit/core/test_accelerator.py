@@ -13,7 +13,7 @@ from noah.core.jdwp import cache, wire
 from noah.core.jdwp.cache import ROWS, Effect, Question, effect_of
 from noah.core.jdwp.commands import INVOKES
 from noah.core.jdwp.far import OWN_IDS, Far
-from noah.core.jdwp.frames import LONGEST_FRAME, BrokenLine, FrameKind, Frames, frame
+from noah.core.jdwp.frames import LONGEST_FRAME, BrokenLine, FrameKind, Frames, Parts, frame
 from noah.core.jdwp.near import Near
 from noah.core.jdwp.wire import NAMES, REPLY, command, header
 from tests import jdwp
@@ -105,9 +105,9 @@ class Joined:
     def debugger(self, data: bytes) -> None:
         self._note_near(self.near.feed_debugger(data, now_s=self.now_s))
 
-    def _note_near(self, out: tuple[bytes, bytes]) -> None:
-        self.said += out[0]
-        self.up += out[1]
+    def _note_near(self, out: tuple[Parts, Parts]) -> None:
+        self.said += b"".join(out[0])
+        self.up += b"".join(out[1])
 
     def pass_up(self) -> None:
         data, self.up = self.up, b""
@@ -120,12 +120,12 @@ class Joined:
     def from_jvm(self, data: bytes) -> None:
         self._note_far(self.far.feed_jvm(data, now_s=self.now_s))
 
-    def _note_far(self, out: tuple[bytes, bytes]) -> None:
-        self.down += out[1]
+    def _note_far(self, out: tuple[Parts, Parts]) -> None:
+        self.down += b"".join(out[1])
         while out[0]:
             self.now_s += 0.0001
-            out = self.far.feed_jvm(self.jvm.take(out[0]), now_s=self.now_s)
-            self.down += out[1]
+            out = self.far.feed_jvm(self.jvm.take(b"".join(out[0])), now_s=self.now_s)
+            self.down += b"".join(out[1])
 
     def settle(self) -> None:
         while self.up or self.down:
@@ -456,23 +456,23 @@ def test_bytes_pass_as_they_came_however_they_are_cut(
     down = b"".join(reply(i, payload, error=error) for i, (error, payload) in enumerate(replies))
     at_jvm = at_debugger = b""
     for piece in pieces(up, chance):
-        for part in pieces(near.feed_debugger(piece, now_s=0.0)[1], chance):
-            at_jvm += far.feed_line(part, now_s=0.0)[0]
+        for part in pieces(b"".join(near.feed_debugger(piece, now_s=0.0)[1]), chance):
+            at_jvm += b"".join(far.feed_line(part, now_s=0.0)[0])
     for piece in pieces(down, chance):
-        for part in pieces(far.feed_jvm(piece, now_s=0.0)[1], chance):
-            at_debugger += near.feed_line(part, now_s=0.0)[0]
+        for part in pieces(b"".join(far.feed_jvm(piece, now_s=0.0)[1]), chance):
+            at_debugger += b"".join(near.feed_line(part, now_s=0.0)[0])
     if cache.DISPOSE_OBJECTS not in {number for number, _ in commands}:
         assert at_jvm == up
     assert at_debugger == down
 
 
-def all_of(feed: Callable[..., tuple[bytes, bytes]], data: bytes, end: Near | Far) -> tuple[bytes, bytes]:
+def all_of(feed: Callable[..., tuple[Parts, Parts]], data: bytes, end: Near | Far) -> tuple[bytes, bytes]:
     """Feed *data*, and wake the end as often as it wants."""
     outward, to_line = feed(data, now_s=0.0)
     while end.wake_at_s is not None:
         more = end.wake(now_s=0.0)
         outward, to_line = outward + more[0], to_line + more[1]
-    return outward, to_line
+    return b"".join(outward), b"".join(to_line)
 
 
 @pytest.mark.parametrize("size", [64 << 10, 300 << 10, 3 << 20])
@@ -489,7 +489,7 @@ def test_what_is_not_jdwp_passes() -> None:
     joined = Joined()
     nonsense = b"\x00\x00\x00\x03" + random.Random(2).randbytes(5000)
     joined.debugger(nonsense)
-    assert joined.far.feed_line(joined.up, now_s=0.0)[0] == nonsense
+    assert b"".join(joined.far.feed_line(joined.up, now_s=0.0)[0]) == nonsense
     joined.from_jvm(nonsense)
     joined.pass_down()
     assert joined.said == nonsense

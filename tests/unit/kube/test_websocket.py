@@ -10,7 +10,7 @@ from noah.errors import Unavailable
 from noah.kube.client import Client
 from noah.kube.errors import ExecCut
 from noah.kube.exec.commands import Container, Exec, ExecResult
-from noah.kube.exec.websocket import FRAMES_AT_ONCE
+from noah.websocket import FRAMES_AT_ONCE
 from tests.unit.kube.fake_api import BINARY, CLOSE, PONG, Answer, Call, FakeApi, frame, status
 
 POD = Container("shop", "orders-1", "app")

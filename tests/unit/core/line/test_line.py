@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from noah.core.line.frame import LONGEST_MESSAGE, BadMessage, Frame, Kind, decode
+from noah.core.line.frame import LONGEST_DATA, BadMessage, Frame, Kind, Reader
 from noah.core.line.line import (
     MOST_RESETS,
     MOST_STREAMS,
@@ -29,6 +29,7 @@ class End:
 
     def __init__(self, *, opens: bool) -> None:
         self.line = Line(opens=opens)
+        self.reader = Reader()  # of the present connection
         self.came: dict[int, bytearray] = {}
         self.finished: list[int] = []
         self.was_reset: list[int] = []
@@ -56,6 +57,16 @@ class End:
                 case HasRoom():
                     pass
 
+    def receive(self, message: bytes) -> None:
+        """Take a message, or the part of one that came before a cut."""
+        for piece in (message[:10], message[10:40], message[40:]):
+            if piece and (frame := self.reader.take(memoryview(piece))) is not None:
+                self.take(self.line.receive(frame, now_s=0))
+
+    def message_is_over(self) -> None:
+        if (frame := self.reader.end()) is not None:
+            self.take(self.line.receive(frame, now_s=0))
+
     def pass_on_what_is_held(self) -> None:
         self.is_slow = False
         for stream, count in self.held.items():
@@ -78,16 +89,21 @@ class Wire:
             for _ in range(most if self.is_connected else 0):
                 if (message := end.line.next_message()) is None:
                     break
-                way.append(message)
+                way.append(b"".join(message))
 
     def deliver(self, *, up: int = 1_000_000, down: int = 1_000_000) -> None:
         for end, way, most in ((self.gateway, self.up, up), (self.laptop, self.down, down)):
             for _ in range(min(most, len(way))):
-                end.take(end.line.receive(way.popleft(), now_s=0))
+                end.receive(way.popleft())
+                end.message_is_over()
 
     def cut(self) -> None:
-        self.up.clear()
-        self.down.clear()
+        """Lose what is on its way, but for the first half of a message in each direction."""
+        for end, way in ((self.gateway, self.up), (self.laptop, self.down)):
+            if way:
+                end.receive(way[0][: len(way[0]) // 2])
+            way.clear()
+            end.reader = Reader()
         self.is_connected = False
 
     def connect(self) -> None:
@@ -283,8 +299,8 @@ def test_what_is_not_passed_on_is_not_acknowledged_and_fills_the_stream() -> Non
 def test_an_end_that_sends_more_than_the_window_is_refused() -> None:
     gateway = End(opens=False)
     gateway.is_slow = True
-    gateway.take(gateway.line.receive(Frame(Kind.OPEN, 1, data=b"\0").encode(), now_s=0))
-    pieces = [Frame(Kind.DATA, 1, at, data=bytes(65536)).encode() for at in range(0, WINDOW_BYTES + 1, 65536)]
+    gateway.take(gateway.line.receive(Frame(Kind.OPEN, 1, data=b"\0"), now_s=0))
+    pieces = [Frame(Kind.DATA, 1, at, data=bytes(65536)) for at in range(0, WINDOW_BYTES + 1, 65536)]
     for piece in pieces[:-1]:
         gateway.take(gateway.line.receive(piece, now_s=0))
     with pytest.raises(BadMessage, match="not acknowledged"):
@@ -294,66 +310,95 @@ def test_an_end_that_sends_more_than_the_window_is_refused() -> None:
 def test_streams_beyond_the_most_are_reset_and_an_end_that_insists_is_refused() -> None:
     gateway = Line(opens=False)
     for number in range(1, MOST_STREAMS + 2):
-        gateway.receive(Frame(Kind.OPEN, number, data=b"\0").encode(), now_s=0)
+        gateway.receive(Frame(Kind.OPEN, number, data=b"\0"), now_s=0)
     assert gateway.streams == list(range(1, MOST_STREAMS + 1))
-    assert decode(gateway.next_message() or b"") == Frame(Kind.RESET, MOST_STREAMS + 1)
+    assert sent_by(gateway) == Frame(Kind.RESET, MOST_STREAMS + 1)
     for number in range(MOST_STREAMS + 2, MOST_STREAMS + 2 + MOST_RESETS):
-        gateway.receive(Frame(Kind.OPEN, number, data=b"\0").encode(), now_s=0)
+        gateway.receive(Frame(Kind.OPEN, number, data=b"\0"), now_s=0)
     with pytest.raises(BadMessage, match="not read"):
-        gateway.receive(Frame(Kind.OPEN, 1000, data=b"\0").encode(), now_s=0)
+        gateway.receive(Frame(Kind.OPEN, 1000, data=b"\0"), now_s=0)
 
 
 def test_a_thousand_pings_are_answered_once() -> None:
     gateway = Line(opens=False)
     for number in range(1000):
-        gateway.receive(Frame(Kind.PING, offset=number).encode(), now_s=0)
-    assert decode(gateway.next_message() or b"") == Frame(Kind.PONG, offset=999)
+        gateway.receive(Frame(Kind.PING, offset=number), now_s=0)
+    assert sent_by(gateway) == Frame(Kind.PONG, offset=999)
     assert gateway.next_message() is None
+
+
+def sent_by(line: Line) -> Frame:
+    frame = read(b"".join(line.next_message() or ()))
+    assert frame is not None
+    return frame
+
+
+def read(message: bytes) -> Frame | None:
+    reader = Reader()
+    for at in range(0, len(message), 100_000):
+        reader.take(memoryview(message)[at : at + 100_000])
+    return reader.end()
 
 
 def test_a_ping_measures_the_round_trip() -> None:
     laptop, gateway = Line(opens=True), Line(opens=False)
     laptop.ping(now_s=10.0)
-    gateway.receive(laptop.next_message() or b"", now_s=500)
-    laptop.receive(gateway.next_message() or b"", now_s=10.1)
+    gateway.receive(sent_by(laptop), now_s=500)
+    laptop.receive(sent_by(gateway), now_s=10.1)
     assert laptop.round_trip_s == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize("message", [b"", bytes(20), bytes(21), b"\x02" + bytes(20 + LONGEST_DATA + 1)])
+def test_what_is_not_a_message_is_refused(message: bytes) -> None:
+    with pytest.raises(BadMessage):
+        read(message)
+
+
+@given(st.lists(st.sampled_from([0, 1, 21, 500]), min_size=1, max_size=5), st.integers(1, 40))
+def test_data_is_handed_on_piece_by_piece_with_its_place(sizes: list[int], step: int) -> None:
+    reader, got, at = Reader(), bytearray(), 0
+    for size in sizes:
+        message = Frame(Kind.DATA, 7, at, 3).head + bytes(n % 256 for n in range(at, at + size))
+        for begin in range(0, len(message), step):
+            if (frame := reader.take(memoryview(message)[begin : begin + step])) is not None:
+                assert (frame.kind, frame.stream, frame.offset, frame.acknowledged) == (Kind.DATA, 7, len(got), 3)
+                got += frame.data
+        assert reader.end() is None
+        at += size
+    assert got == bytes(n % 256 for n in range(at))
+
+
 @pytest.mark.parametrize(
-    "message",
+    "frame",
     [
-        b"",
-        bytes(20),
-        bytes(21),
-        bytes(LONGEST_MESSAGE + 1),
-        Frame(Kind.OPEN, 1, data=b"\0").encode(),  # it is open
-        Frame(Kind.OPEN, 2, data=b"").encode(),
-        Frame(Kind.DATA, 2, data=b"x").encode(),  # it is not
-        Frame(Kind.DATA, 1, 2**63, data=b"x").encode(),
-        Frame(Kind.DATA, 1, 0, 1, data=b"x").encode(),
-        Frame(Kind.ACKNOWLEDGE, 1, acknowledged=7).encode(),
-        Frame(Kind.FINISH, 1, 5).encode(),
+        Frame(Kind.OPEN, 1, data=b"\0"),  # it is open
+        Frame(Kind.OPEN, 2, data=b""),
+        Frame(Kind.DATA, 2, data=b"x"),  # it is not
+        Frame(Kind.DATA, 1, 2**63, data=b"x"),
+        Frame(Kind.DATA, 1, 0, 1, data=b"x"),
+        Frame(Kind.ACKNOWLEDGE, 1, acknowledged=7),
+        Frame(Kind.FINISH, 1, 5),
     ],
 )
-def test_what_breaks_the_protocol_is_refused(message: bytes) -> None:
+def test_what_breaks_the_protocol_is_refused(frame: Frame) -> None:
     gateway = Line(opens=False)
-    gateway.receive(Frame(Kind.OPEN, 1, data=b"\0").encode(), now_s=0)
+    gateway.receive(Frame(Kind.OPEN, 1, data=b"\0"), now_s=0)
     with pytest.raises(BadMessage):
-        gateway.receive(message, now_s=0)
+        gateway.receive(frame, now_s=0)
 
 
 def test_data_after_the_end_is_refused() -> None:
     gateway = Line(opens=False)
-    gateway.receive(Frame(Kind.OPEN, 1, data=b"\0").encode(), now_s=0)
-    gateway.receive(Frame(Kind.FINISH, 1, 0).encode(), now_s=0)
+    gateway.receive(Frame(Kind.OPEN, 1, data=b"\0"), now_s=0)
+    gateway.receive(Frame(Kind.FINISH, 1, 0), now_s=0)
     with pytest.raises(BadMessage, match="after the end"):
-        gateway.receive(Frame(Kind.DATA, 1, 0, data=b"x").encode(), now_s=0)
+        gateway.receive(Frame(Kind.DATA, 1, 0, data=b"x"), now_s=0)
 
 
 @pytest.mark.parametrize("received", [5, 2**64 - 1])
 def test_a_state_that_does_not_fit_is_refused(received: int) -> None:
     gateway = Line(opens=False)
-    gateway.receive(Frame(Kind.OPEN, 1, data=b"\0").encode(), now_s=0)
+    gateway.receive(Frame(Kind.OPEN, 1, data=b"\0"), now_s=0)
     gateway.state()
     with pytest.raises(BadMessage):
         gateway.resume(LineState(1, {1: received}))
