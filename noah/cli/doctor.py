@@ -66,8 +66,8 @@ def _of_pod(gateway: GatewayClient, name: str) -> list[Json]:
 def _ask(gateway: GatewayClient, cluster: str, *, pod: str | None = None) -> list[Json]:
     if not cluster.isprintable() or set(cluster) & set("/?#.% "):
         raise NotFound(f"There is no cluster {cluster[:80]!r}: `noah clusters` lists them.")
-    findings = gateway.get(f"/clusters/{cluster}/doctor", {"pod": pod})["findings"]
-    return [{"cluster": cluster, **finding} for finding in findings]
+    _, answer = gateway.post(f"/clusters/{cluster}/doctor", {"pod": pod})
+    return [{"cluster": cluster, **finding} for finding in answer["findings"]]
 
 
 def _print(findings: list[Json]) -> None:

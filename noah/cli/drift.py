@@ -17,5 +17,5 @@ COLUMNS = (
 @output_option
 def drift(output: str | None) -> None:
     """List hosts that have debug flags without a session, and sessions whose flags are gone."""
-    found = client_from_environment().get("/drift")
+    _, found = client_from_environment().post("/drift")
     print_list(found, output, COLUMNS, name=lambda d: str(d["target"]), nothing="No drift found.")

@@ -1,6 +1,6 @@
 """`noah release`: shows a rollout as it happens, and how it ended; lists past ones."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from urllib.parse import quote
 from zlib import crc32
 
@@ -82,14 +82,14 @@ def watch(
         "container": container,
         "previous": None if previous else "false",
     }
-    path, kind = _path(gateway, workload, cluster=cluster, namespace=namespace)
+    find = _finder(gateway, workload, cluster=cluster, namespace=namespace)
     while True:
         end: Json = {}
-        for event in _events(gateway, path, {**wanted, "kind": kind}):
+        for event in _events(gateway, find() if find else workload, wanted, find):
             if event["kind"] == ReleaseEventKind.END:
                 end = event
             echo_styled(json_text(event) if output else _line(event))
-        if end["result"] != Result.REPLACED or kind is None:
+        if end["result"] != Result.REPLACED or find is None:
             return 0 if end["result"] == Result.DONE else ExitCode.CANNOT_DEBUG
 
 
@@ -117,35 +117,49 @@ def list_releases(
         echo(f"{len(found['items'])} of {found['total']} releases are shown: --all shows them all.", err=True)
 
 
-def _path(
+def _finder(
     gateway: GatewayClient, workload: str, *, cluster: str | None, namespace: str | None
-) -> tuple[str, str | None]:
-    """Return where its stream is, and the kind of workload; None for one release, by its ID."""
+) -> Callable[[], str] | None:
+    """Return what has a workload's release followed and returns its ID; None if *workload* is one release's ID."""
     kind, _, name = workload.rpartition("/")
     if kind and workload_kind_of(kind) not in PATHS:
         known = ", ".join(f"{SHORT_NAMES[one]}/NAME" for one in PATHS)
         raise click.UsageError(f"{kind} has no releases: write one of {known}.")
     if not kind and not namespace and name.startswith("r-"):
-        return f"/releases/{quote(name, safe='')}/events", None
+        return None
     if not namespace:
         raise click.UsageError("Name its namespace with -n.")
-    where = "/".join(quote(part, safe="") for part in (cluster or only_cluster(gateway), namespace, name))
-    return f"/releases/{where}/events", kind or "deploy"
+    wanted = {
+        "cluster": cluster or only_cluster(gateway),
+        "namespace": namespace,
+        "workload": name,
+        "kind": kind or "deploy",
+    }
+    return lambda: str(gateway.post("/releases", wanted)[1]["id"])
 
 
-def _events(gateway: GatewayClient, path: str, query: Query) -> Iterator[Json]:
-    """Yield the events of one release, over restarts of the gateway; the last one is its end."""
-    stream = EventStream(gateway, path, query, notify=lambda sentence: echo(sentence, err=True))
+def _events(gateway: GatewayClient, id: str, query: Query, find: Callable[[], str] | None) -> Iterator[Json]:
+    """Yield the events of one release, over restarts of the gateway; the last one is its end.
+
+    *find*: returns its ID again, if the gateway was ended before it had kept it.
+    """
+    stream = EventStream(
+        gateway,
+        _path(id),
+        query,
+        notify=lambda sentence: echo(sentence, err=True),
+        find_again=None if find is None else lambda: _path(find()),
+    )
     repeats = RepeatFilter()
     for event in stream:
-        if event["kind"] == ReleaseEventKind.RELEASE:
-            # The same release by its ID: its workload may have a newer one by the next connection.
-            by_id = {key: value for key, value in query.items() if key != "kind"}
-            stream.move(f"/releases/{quote(str(event['release']), safe='')}/events", by_id)
         if repeats.is_new(event):
             yield event
         if event["kind"] == ReleaseEventKind.END:
             return
+
+
+def _path(id: str) -> str:
+    return f"/releases/{quote(id, safe='')}/events"
 
 
 def _line(event: Json) -> str:

@@ -22,14 +22,20 @@ class EventStream:
     *notify* is called with a sentence when the gateway is away, and when it is back.
     """
 
-    def __init__(self, client: GatewayClient, path: str, query: Query, *, notify: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        client: GatewayClient,
+        path: str,
+        query: Query,
+        *,
+        notify: Callable[[str], None],
+        find_again: Callable[[], str] | None = None,
+    ) -> None:
+        """*find_again*: returns another path if the gateway, after a restart, does not know the one before."""
         self._client = client
-        self._first = self._address = path, query
+        self._path, self._query = path, query
         self._notify = notify
-
-    def move(self, path: str, query: Query) -> None:
-        """Connect to another address after the next cut; to the first one again if the gateway knows no such."""
-        self._address = path, query
+        self._find_again = find_again
 
     def __iter__(self) -> Iterator[Json]:
         """Yield each event's data. Raises Away only if the gateway cannot be reached at first."""
@@ -48,19 +54,14 @@ class EventStream:
             pieces = self._open_again(reader.last_id)
 
     def _open(self, last_id: str | None) -> Iterator[bytes]:
-        path, query = self._address
-        return self._client.stream(path, query, last_id=last_id)
+        return self._client.stream(self._path, self._query, last_id=last_id)
 
     def _open_again(self, last_id: str | None) -> Iterator[bytes]:
         backoff = Backoff(first_s=FIRST_PAUSE_S, longest_s=LONGEST_PAUSE_S)
         while True:
             time.sleep(backoff.next_s())
             try:
-                pieces = self._open(last_id)
-            except NotFound:
-                if self._address == self._first:
-                    raise
-                self._address = self._first
+                pieces = self._found_again(last_id)
             except Away as e:
                 if backoff.failures == 1:
                     self._notify(f"The gateway is away ({e.reason}); waiting for it.")
@@ -68,3 +69,12 @@ class EventStream:
                 if backoff.failures > 1:
                     self._notify("The gateway is back.")
                 return pieces
+
+    def _found_again(self, last_id: str | None) -> Iterator[bytes]:
+        try:
+            return self._open(last_id)
+        except NotFound:
+            if self._find_again is None:
+                raise
+            self._path = self._find_again()
+            return self._open(last_id)

@@ -188,7 +188,7 @@ class Broker:
 
     def _refuse_too_many(self, owner: Principal, target: Target) -> None:
         most = self._settings.access.sessions_per_person
-        theirs = [live.session for live in self.live() if live.session.owner == owner and not live.session.is_over]
+        theirs = [task.live.session for task in self._tasks_of(owner)]
         if len(theirs) >= most and all(session.target != target for session in theirs):
             raise Conflict(f"You have {len(theirs)} sessions, and a person has at most {most}: end one of them first.")
 
@@ -204,11 +204,9 @@ class Broker:
 
     async def renew(self, person: Principal) -> None:
         """Note the groups that a person has now in their sessions: those may have gone with which they enabled them."""
-        for live in self.live():
-            owner = live.session.owner
-            if owner == person and owner.groups != person.groups and not live.session.is_over:
-                task, id = self._task(live), live.session.id
-                await task.write(partial(self._store.give, id, owner=person))
+        for task in self._tasks_of(person):
+            if task.live.session.owner.groups != person.groups:
+                await task.write(partial(self._store.give, task.live.session.id, owner=person))
                 await task.check_right()
 
     async def share(self, session_id: str, *, with_: str, share: Share | None) -> LiveSession:
@@ -274,6 +272,11 @@ class Broker:
                 while not true(live):
                     await live.change()
         return live
+
+    def _tasks_of(self, owner: Principal) -> list[SessionTask]:
+        """Return the tasks of the sessions that are *owner*'s and not over."""
+        found = map(self._ownership.task_of, self._holders.sessions_of(owner))
+        return [task for task in found if task is not None and not task.live.session.is_over]
 
     def _task(self, live: LiveSession) -> SessionTask:
         task = self._ownership.task_of(live.session.id)

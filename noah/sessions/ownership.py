@@ -85,7 +85,7 @@ class Ownership:
             trail=self._trail,
         )
         self._tasks[session.id] = task
-        self._holders.put(session.id, session.target)
+        self._holders.put(session.id, session.target, session.owner)
         self._audits.keep(live)
         running = self._group.create_task(task.run(), name=f"session {session.id} {session.target}")
         self._running[session.id] = running

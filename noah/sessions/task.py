@@ -136,7 +136,7 @@ class SessionTask:
         """
         async with self._writing:
             self.live.session = await statement()
-            self._holders.put(self.live.session.id, self.live.session.target)
+            self._holders.put(self.live.session.id, self.live.session.target, self.live.session.owner)
         self.wake()
         if self.live.session.is_over and self._acting is not None:
             self._acting.reschedule(asyncio.get_running_loop().time())

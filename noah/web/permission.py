@@ -3,13 +3,14 @@
 Whatever answers without having asked is refused (site.py): a route that was forgotten shows nothing to anybody.
 """
 
+import asyncio
 from collections.abc import Collection, Iterable
 from typing import Any
 
 from aiohttp import web
 
 from noah.core.session.principal import Principal
-from noah.core.session.rights import OF_GATEWAY, Allowed, Right, may_do_everything
+from noah.core.session.rights import OF_GATEWAY, Allowed, Denied, Right, may_do_everything
 from noah.core.session.trail import Outcome, TrailCode
 from noah.errors import Forbidden, NoahError, NotFound, Unavailable
 from noah.web.forwarded import remote_for_log
@@ -63,12 +64,14 @@ async def demand(request: web.Request, right: Right, area: str | None = None, *,
     """
     request[ASKED] = True
     permissions, principal = request.app[PERMISSIONS], principal_of(request)
-    if area is not None and not await may(request, Right.SEE, area):
+    wanted = (right,) if area is None else (Right.SEE, right)
+    # At the same time, since each may be a question to a cluster.
+    verdicts = await asyncio.gather(*(permissions.decide(one, area, principal) for one in wanted))
+    if area is not None and isinstance(verdicts[0], Denied):
         refusal: NoahError = not_there(called or area)
+    elif isinstance(verdict := verdicts[-1], Allowed):
+        return
     else:
-        verdict = await permissions.decide(right, area, principal)
-        if isinstance(verdict, Allowed):
-            return
         refusal = Forbidden(verdict.sentence) if verdict.is_certain else Unavailable(verdict.sentence)
     record(request, TrailCode.DENIED, target=area or "", outcome=Outcome.DENIED, sentence=refusal.sentence)
     raise refusal

@@ -21,7 +21,7 @@ RETRY = 2000  # milliseconds after which a browser connects again
 # Seconds; a client that reads nothing for so long is cut off. It loses nothing: it comes back with its last ID. Short,
 # because a gateway that stops waits for it.
 STALLED = 5.0
-CHECKED_EVERY_S = 30.0  # with what is remembered of clusters' answers, a stream outlives its right by a minute at most
+CHECKED_EVERY_S = 20.0  # and a cluster's answer is remembered for 30 s: a right that is gone ends a stream in a minute
 MOST, MOST_OF_ONE = 1000, 60  # streams; a page that is open has one, a browser a page for each session
 
 

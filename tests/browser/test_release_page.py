@@ -84,7 +84,12 @@ def of_shell(name: str, script: str, **container: Any) -> dict[str, Any]:
 
 
 async def watching(browser: Browser, url: str, kubectl: Kubectl, workload: str) -> Page:
-    page = await visit(browser, f"{url}/releases/c/{kubectl.namespace}/{workload}?kind=deploy", user=None)
+    page = await visit(browser, f"{url}/releases", user=None)
+    await page.get_by_text("Follow a workload's release").click()
+    asked = page.locator("form[data-go-to]")
+    await asked.get_by_label("Namespace").fill(kubectl.namespace)
+    await asked.get_by_label("Name", exact=True).fill(workload)
+    await asked.get_by_role("button").click()
     await expect(page).to_have_url(re.compile("/releases/r-"))
     await expect(page.locator("#log .line").first).to_be_visible(timeout=SOON)
     return page
@@ -215,11 +220,12 @@ async def test_a_crash_is_shown_with_what_the_earlier_runs_printed(
 async def test_an_unknown_workload_is_said_to_be_so(kubectl: Kubectl, url: str, browser: Browser) -> None:
     page = await visit(browser, f"{url}/releases", user=None)
     await page.get_by_text("Follow a workload's release").click()
-    asked = page.locator("form[action$='releases/current']")
+    asked = page.locator("form[data-go-to]")
     await asked.get_by_label("Namespace").fill(kubectl.namespace)
     await asked.get_by_label("Name", exact=True).fill("nobody")
     await asked.get_by_role("button").click()
     await expect(page.locator(".refusal")).to_contain_text("nobody")
+    await expect(page).to_have_url(re.compile("/releases$"))
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])

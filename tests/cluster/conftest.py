@@ -52,13 +52,16 @@ class Kubectl:
 
     def deploy(self, name: str, *, replicas: int = 1, **more: Any) -> None:
         """The same as a Deployment, available."""
+        self.create(name, replicas=replicas, **more)
+        self.wait("deployment/" + name, "condition=Available")
+
+    def create(self, name: str, *, replicas: int = 1, **more: Any) -> None:
         spec = {
             "replicas": replicas,
             "selector": {"matchLabels": {"app": name}},
             "template": java_app(name, **more),
         }
         self.apply({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": spec})
-        self.wait("deployment/" + name, "condition=Available")
 
     def wait(self, what: str, condition: str, *, timeout: int = 90) -> None:
         self("wait", what, f"--for={condition}", f"--timeout={timeout}s", timeout=timeout + 10)

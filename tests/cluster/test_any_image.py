@@ -111,7 +111,7 @@ async def story(app: App, api: Api, *, seconds: float) -> None:
     steps = [step["text"] for step in (await api.show(session))["steps"]]
     assert any(app.image.way in step for step in steps), steps
     name = (await app.pod())["metadata"]["name"]
-    findings = (await api.ask("GET", f"clusters/dev/doctor?pod={app.kubectl.namespace}/{name}"))["findings"]
+    findings = (await api.ask("POST", "clusters/dev/doctor", {"pod": f"{app.kubectl.namespace}/{name}"}))["findings"]
     assert [app.image.way in found["message"] for found in findings if found["check"] == "way"] == [True], findings
     assert {found["level"] for found in findings} == {"ok"}, findings
     async with app.at_a_breakpoint(session) as debugger:

@@ -116,7 +116,7 @@ async def test_a_gateway_without_the_right_to_exec_says_which_one_is_missing(
         refusal = await failed(api, f"pod/dev/{kubectl.namespace}/deploy/shop")
         assert "pods/exec" in refusal
         assert kubectl.namespace in refusal
-        findings = (await api.ask("GET", "clusters/dev/doctor"))["findings"]
+        findings = (await api.ask("POST", "clusters/dev/doctor", {}))["findings"]
         assert any("create pods/exec" in f["message"] for f in findings if f["level"] == "error")
 
 

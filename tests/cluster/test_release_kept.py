@@ -48,6 +48,12 @@ async def stream(api: Api, path: str, *, last_id: str | None = None) -> AsyncIte
         yield events()
 
 
+async def followed(api: Api, kubectl: Kubectl, workload: str, *, kind: str = "deploy") -> str:
+    """The path of the events of the release that a workload is in."""
+    wanted = {"cluster": "c", "namespace": kubectl.namespace, "workload": workload, "kind": kind}
+    return f"{(await api.ask('POST', 'releases', wanted))['id']}/events"
+
+
 async def published(api: Api, path: str, *, last_id: str | None = None, within: float = 90) -> Events:
     async with asyncio.timeout(within), stream(api, path, last_id=last_id) as events:
         return [event async for event in events]
@@ -89,7 +95,7 @@ async def test_a_failure_that_nobody_watched_can_be_looked_at_the_next_morning(
     assert len(lines) == 1
     assert "NoSuchClass" in lines[0]
     # A look at it later, which sees less, takes nothing of it away.
-    await published(api, f"c/{kubectl.namespace}/night/events")
+    await published(api, await followed(api, kubectl, "night"))
     assert await published(api, f"{release['id']}/events?last_event_id=x-1") != []
     assert (await api.ask("GET", f"releases/{release['id']}"))["started_at"] == release["started_at"]
     kubectl("delete", "deployment", "night")
@@ -99,7 +105,7 @@ async def test_a_cut_stream_goes_on_with_the_next_event(kubectl: Kubectl, gatewa
     _, api = gateway
     env = [{"name": "START_SECONDS", "value": "3"}, {"name": "JAVA_TOOL_OPTIONS", "value": "-Xmx32m"}]
     kubectl.apply(deployment("cut", env=env))
-    path = f"c/{kubectl.namespace}/cut/events"
+    path = await followed(api, kubectl, "cut")
     first: Events = []
     async with stream(api, path) as events:
         async for event in events:
@@ -148,7 +154,7 @@ async def test_a_killed_gateway_goes_on_with_the_release_and_shows_no_line_twice
 async def test_a_newer_release_ends_the_one_before(kubectl: Kubectl, gateway: tuple[Process, Api]) -> None:
     _, api = gateway
     kubectl.apply(deployment("twice", image="nowhere-yet", imagePullPolicy="IfNotPresent", env=[]))
-    async with asyncio.timeout(90), stream(api, f"c/{kubectl.namespace}/twice/events") as events:
+    async with asyncio.timeout(90), stream(api, await followed(api, kubectl, "twice")) as events:
         async for event in events:
             if event["kind"] == "release":
                 kubectl.apply(deployment("twice"))
@@ -171,7 +177,7 @@ async def test_a_release_says_who_is_paused_in_a_pod_that_it_replaces(
         debugger.type("suspend")
         stopped = await api.until(session, "suspended")
         kubectl("rollout", "restart", "deployment/paused")
-        async with asyncio.timeout(60), stream(api, f"c/{kubectl.namespace}/paused/events") as events:
+        async with asyncio.timeout(60), stream(api, await followed(api, kubectl, "paused")) as events:
             async for event in events:
                 if event["kind"] == "paused":
                     break
@@ -194,9 +200,6 @@ async def test_bad_input_gets_one_sentence(kubectl: Kubectl, gateway: tuple[Proc
         ("releases/r-nothing", 404, "There is no release 'r-nothing'"),
         ("releases/r-nothing/events", 404, "There is no release"),
         ("releases/r-nothing/log", 404, "There is no release"),
-        (f"releases/c/{kubectl.namespace}/nobody/events", 404, 'eployments.apps "nobody" not found'),
-        (f"releases/nowhere/{kubectl.namespace}/x/events", 404, "There is no cluster 'nowhere': it is one of c."),
-        (f"releases/c/{kubectl.namespace}/x/events?kind=job", 400, "'job' has no releases"),
         ("releases/r-x/events?since=yesterday", 400, "a length of time like 10m, or a time"),
         ("releases/r-x/events?tail=-1", 400, "tail"),
         ("releases?result=good", 400, "result"),
@@ -204,6 +207,14 @@ async def test_bad_input_gets_one_sentence(kubectl: Kubectl, gateway: tuple[Proc
     ):
         with pytest.raises(Refused) as caught:
             await api.ask("GET", path)
+        assert (caught.value.status, says in caught.value.detail) == (status, True), caught.value
+    for wanted, status, says in (
+        ({"cluster": "c", "workload": "nobody"}, 404, 'eployments.apps "nobody" not found'),
+        ({"cluster": "nowhere", "workload": "x"}, 404, "There is no cluster 'nowhere': it is one of c."),
+        ({"cluster": "c", "workload": "x", "kind": "job"}, 400, "'job' has no releases"),
+    ):
+        with pytest.raises(Refused) as caught:
+            await api.ask("POST", "releases", {"namespace": kubectl.namespace, **wanted})
         assert (caught.value.status, says in caught.value.detail) == (status, True), caught.value
 
 
@@ -251,7 +262,7 @@ async def test_twenty_pods_at_a_thousand_lines_per_second_lose_and_double_nothin
         async with serving(tmp_path, config) as (_, api), asyncio.TaskGroup() as group:
             kubectl.apply(counting("loud", pods=20, seconds=20))
             breaking = group.create_task(cut_twice(to_api))
-            events = await published(api, f"c/{kubectl.namespace}/loud/events", within=120)
+            events = await published(api, await followed(api, kubectl, "loud"), within=120)
             breaking.cancel()
     assert events[-1]["result"] == "done"
     assert_whole(events, pods=20)

@@ -10,7 +10,7 @@ import pytest
 from noah.demo.debugger import jdb
 from tests.cluster.conftest import AGENT, Kubectl, java_app
 from tests.cluster.test_release import found
-from tests.cluster.test_release_kept import gateway, published, release_of, stream
+from tests.cluster.test_release_kept import followed, gateway, published, release_of, stream
 from tests.gateway import Api, Process
 
 __all__ = ["gateway"]  # a fixture
@@ -71,7 +71,7 @@ async def test_a_quota_is_named_though_nobody_watches_and_no_pod_is_made(
     # controller try again at once: by itself it waits twice as long after each refusal.
     kubectl("annotate", "replicaset", "--all", "tests.noah/tries=again")
     kubectl("rollout", "status", "deployment/quota-deployment", "--timeout=60s")
-    await published(api, f"c/{kubectl.namespace}/quota-deployment/events")
+    await published(api, await followed(api, kubectl, "quota-deployment"))
     mended = await release_of(api, "quota-deployment", result="done")
     assert mended["text"].startswith("1 of 1 online; before that: A quota forbids its pods")
     events = await published(api, f"{mended['id']}/events")
@@ -91,7 +91,7 @@ async def test_what_is_scaled_or_loses_a_pod_has_no_new_release(kubectl: Kubectl
         kubectl("scale", "deployment/scaled", f"--replicas={replicas}")
         kubectl("rollout", "status", "deployment/scaled", "--timeout=60s")
     # Somebody's look at it ends, and is none either.
-    assert (await published(api, f"c/{kubectl.namespace}/scaled/events"))[-1]["text"] == "2 of 2 online"
+    assert (await published(api, await followed(api, kubectl, "scaled")))[-1]["text"] == "2 of 2 online"
     assert await results(api, "scaled") == []
     # What is deleted and made again with the same template is.
     kubectl("delete", "deployment", "scaled")
@@ -138,7 +138,7 @@ async def test_two_people_paused_in_pods_of_a_stateful_set_are_told_both(
             await api.until(session, "suspended")
         kubectl("rollout", "restart", "statefulset/two")
         paused: dict[str, str] = {}
-        async with asyncio.timeout(60), stream(api, f"c/{kubectl.namespace}/two/events?kind=sts") as events:
+        async with asyncio.timeout(60), stream(api, await followed(api, kubectl, "two", kind="sts")) as events:
             async for event in events:
                 if event["kind"] == "paused":
                     paused[event["owner"]] = event["pod"]

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,9 +69,9 @@ async def test_a_compressed_body_that_unpacks_to_gigabytes_is_refused(site: Gate
         assert 400 <= answer.status < 500
 
 
-@pytest.mark.parametrize("path", ["/api/v1/drift", "/api/v1/me", "/api/v1/events", "/metrics", "/api/v1/sessions.csv"])
+@pytest.mark.parametrize("path", ["/api/v1/apps", "/api/v1/me", "/api/v1/events", "/metrics", "/api/v1/sessions.csv"])
 async def test_a_page_of_another_site_has_no_call_answered_not_even_one_that_reads(site: Gateway, path: str) -> None:
-    """On loopback a browser is believed for its user: an <img> of any page would have all hosts asked."""
+    """On loopback a browser is believed for its user, whatever page has an <img> of ours."""
     for how in (
         {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"},
         {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "cors", "Sec-Fetch-Dest": "empty"},
@@ -84,10 +85,32 @@ async def test_a_link_of_another_site_to_one_of_our_pages_is_followed(site: Gate
     link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
     async with site.http.get(f"{site.url}/", headers=link, allow_redirects=False) as answer:
         assert answer.status < 400
-    async with site.http.get(f"{site.url}/api/v1/drift", headers=link) as answer:
+    async with site.http.get(f"{site.url}/api/v1/clusters", headers=link) as answer:
         assert answer.status == 403
     async with site.http.get(f"{site.url}/api/v1/me", headers={"Sec-Fetch-Site": "same-origin"}) as answer:
         assert answer.status == 200
+
+
+ACTING = ("/api/v1/drift", "/api/v1/clusters/away/doctor", "/api/v1/releases")
+
+
+@pytest.mark.parametrize("path", ACTING)
+async def test_what_makes_the_gateway_act_is_not_a_read_and_other_sites_cannot_send_it(
+    site: Gateway, path: str
+) -> None:
+    """A GET asks no host, no pod and no workload, whoever sends it; a POST is taken from our own pages."""
+    for method in ("GET", "HEAD"):
+        async with site.http.request(method, site.url + path) as answer:
+            assert answer.status == 405 or path == "/api/v1/releases", method  # the list of those that are known
+    for other in (
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Origin": "https://evil.example"},
+    ):
+        bodies: tuple[dict[str, Any], ...] = ({"json": {}}, {"data": {"cluster": "away", "workload": "w"}})
+        for body in bodies:
+            async with site.http.post(site.url + path, headers=other, **body) as answer:
+                assert answer.status == 403, (other, body)
 
 
 PATHS = (b"/%1b[2J", b"/%0a2026-01-01%2000:00:00%20INFO%20noah%20forged", b"/%c2%9b2J", b"/%e2%80%ae", b"/a?\x1b[2J")

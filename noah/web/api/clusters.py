@@ -20,7 +20,7 @@ from noah.web.wire import Model, Moment, Nothing, Text, moment
 ROUTES = Routes()
 
 
-class DoctorQuery(Model):
+class ExamineBody(Model):
     pod: Text | None = Field(None, description="NAMESPACE/POD[/CONTAINER]: look into this one")
 
 
@@ -64,24 +64,24 @@ async def shown(request: web.Request) -> Sequence[tuple[Cluster, Scope]]:
     return [(one, scope) for one, scope in scopes if is_operator or scope.targets]
 
 
-@ROUTES.get(
+@ROUTES.post(
     "/api/v1/clusters/{name}/doctor",
     right=Right.DEBUG,
     summary="What stands in the way of debugging in a cluster, for operators, or in a pod that one may debug.",
     errors=(NotFound, CannotDebug, Unavailable),
 )
-async def examine(call: Call[DoctorQuery, Nothing]) -> Reply[FindingsJson]:
+async def examine(call: Call[Nothing, ExamineBody]) -> Reply[FindingsJson]:
     doctor, name = call.request.app[DOCTOR], call.path("name")
-    if call.query.pod is None:
+    if call.body.pod is None:
         await demand(call.request, Right.OPERATE)
         findings = await doctor.cluster(name)
     else:
-        wanted = parse_wanted(f"pod/{name}/{call.query.pod}")
+        wanted = parse_wanted(f"pod/{name}/{call.body.pod}")
         assert isinstance(wanted, WantedPod)
         if not await may(call.request, Right.OPERATE, None):
             await demand(call.request, Right.DEBUG, namespace_area(name, wanted.namespace or ""), called=str(wanted))
         findings = await doctor.pod(wanted)
-    examined = f"pod/{name}/{call.query.pod}" if call.query.pod else f"cluster {name}"
+    examined = f"pod/{name}/{call.body.pod}" if call.body.pod else f"cluster {name}"
     record(call.request, TrailCode.EXAMINED, target=examined)
     return Reply({"findings": [{"level": str(f.level), "check": f.check, "message": f.message} for f in findings]})
 

@@ -23,7 +23,7 @@ class DriftsJson(TypedDict):
     items: list[DriftJson]
 
 
-@ROUTES.get(
+@ROUTES.post(
     "/api/v1/drift",
     right=Right.OPERATE,
     summary="Hosts whose debug flags have no session, and sessions whose flags are gone. Asks all hosts.",

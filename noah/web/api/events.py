@@ -11,7 +11,7 @@ from aiohttp import web
 from pydantic import Field
 
 from noah.core.session.event_kind import EventKind
-from noah.core.session.rights import Right, area_of
+from noah.core.session.rights import Right, area_of, namespace_area
 from noah.core.session.target import WantedPod, parse_target, parse_wanted
 from noah.errors import CannotDebug, NotFound, Unavailable
 from noah.store.feed import Event
@@ -20,7 +20,7 @@ from noah.web.api.targets import find_target
 from noah.web.keys import FEED
 from noah.web.permission import demand, may
 from noah.web.sse import EventWriter, streamed
-from noah.web.wire import Model, Nothing, Text, moment
+from noah.web.wire import Model, Nothing, Text, maybe, moment
 
 ROUTES = Routes()
 Concerns = Callable[[Event], bool]
@@ -41,8 +41,10 @@ class EventsQuery(Model):
 )
 async def events(call: Call[EventsQuery, Nothing]) -> web.StreamResponse:
     request, query = call.request, call.query
-    await demand(request, Right.SEE)
-    concerns = await _concerning(request, query)
+    name = None if query.target is None else await _full_name(request, query.target)
+    area = maybe(_area_named, name)
+    await demand(request, Right.SEE, area, called=query.target or "")
+    concerns = _concerning(name, query.session)
     feed = request.app[FEED]
 
     async def write(stream: EventWriter) -> None:
@@ -54,16 +56,14 @@ async def events(call: Call[EventsQuery, Nothing]) -> web.StreamResponse:
                 stream.last_id = event.id
 
     last_id = request.headers.get("Last-Event-ID") or query.last_event_id or feed.last_id
-    return await streamed(request, last_id, write, right=(Right.SEE, None))
+    return await streamed(request, last_id, write, right=(Right.SEE, area))
 
 
-async def _concerning(request: web.Request, query: EventsQuery) -> Concerns:
-    name = None if query.target is None else await _full_name(request, query.target)
-
+def _concerning(name: str | None, session: str | None) -> Concerns:
     def concerns(event: Event) -> bool:
         # A pod's name without a container stands for all of them.
         about_target = name is None or f"{event.subject}/".startswith(f"{name}/")
-        return about_target and query.session in (None, event.data.get("session"))
+        return about_target and session in (None, event.data.get("session"))
 
     return concerns
 
@@ -73,6 +73,13 @@ async def _full_name(request: web.Request, target: str) -> str:
     wanted = parse_wanted(target)
     if isinstance(wanted, WantedPod) and wanted.pod is None:
         return str((await find_target(request, target, Right.SEE)).target)
+    return str(wanted)
+
+
+def _area_named(target: str) -> str:
+    wanted = parse_wanted(target)
+    if isinstance(wanted, WantedPod):
+        return namespace_area(str(wanted.cluster), str(wanted.namespace))
     return str(wanted)
 
 

@@ -17,7 +17,7 @@ from noah.core.release.release_event import LINE_KINDS, Numbered, ReleaseEvent, 
 from noah.core.session.rights import Right, namespace_area
 from noah.core.workload import SHORT_NAMES, WorkloadKind, workload_kind_of
 from noah.duration import parse_duration
-from noah.errors import BadInput, NotFound, Unavailable
+from noah.errors import BadInput, Forbidden, NotFound, Unavailable
 from noah.releases.releases import no_such_release
 from noah.releases.stream import Stream
 from noah.web.api.route import Call, Reply, Routes
@@ -91,12 +91,11 @@ class StreamQuery(Model):
     last_event_id: Text | None = Field(None, description="where to go on, for who cannot send Last-Event-ID")
 
 
-class KindQuery(Model):
+class FollowBody(Model):
+    cluster: Text
+    namespace: Text
+    workload: Text
     kind: Text = Field("deploy", description="deploy, sts or ds")
-
-
-class CurrentQuery(StreamQuery, KindQuery):
-    pass
 
 
 @ROUTES.get(
@@ -122,6 +121,21 @@ async def find_releases(request: web.Request, query: ReleasesQuery) -> Page[Rele
     return page_of(rows, after=query.after, limit=query.limit)
 
 
+@ROUTES.post(
+    "/api/v1/releases",
+    right=Right.READ_LOGS,
+    summary="Follow the release that a workload is in; its events are at its ID from now on.",
+    errors=(Forbidden, NotFound, Unavailable),
+)
+async def follow_release(call: Call[Nothing, FollowBody]) -> Reply[ReleaseJson]:
+    body = call.body
+    kind = kind_of(body.kind)
+    called = f"{SHORT_NAMES[kind]}/{body.workload} in {body.cluster}/{body.namespace}"
+    await demand(call.request, Right.READ_LOGS, namespace_area(body.cluster, body.namespace), called=called)
+    stream = await call.request.app[RELEASES].current(body.cluster, body.namespace, kind, body.workload)
+    return Reply(release_json(stream.release))
+
+
 @ROUTES.get("/api/v1/releases/{id}", right=Right.SEE, summary="One release.", errors=(NotFound, Unavailable))
 async def show_release(call: Call[Nothing, Nothing]) -> Reply[ReleaseJson]:
     return Reply(release_json((await _stream(call, Right.SEE)).release))
@@ -136,26 +150,6 @@ async def show_release(call: Call[Nothing, Nothing]) -> Reply[ReleaseJson]:
 )
 async def release_events(call: Call[StreamQuery, Nothing]) -> web.StreamResponse:
     return await _send(call, await _stream(call, Right.READ_LOGS))
-
-
-@ROUTES.raw(
-    "/api/v1/releases/{cluster}/{namespace}/{workload}/events",
-    right=Right.READ_LOGS,
-    summary=f"The running release of a workload, as server-sent events; the last says how it ended. {_EVENT_KINDS}",
-    content_types=("text/event-stream",),
-    errors=(NotFound, Unavailable),
-)
-async def current_events(call: Call[CurrentQuery, Nothing]) -> web.StreamResponse:
-    kind = kind_of(call.query.kind)
-    return await _send(call, await current(call, kind))
-
-
-async def current(call: Call[Any, Nothing], kind: WorkloadKind) -> Stream:
-    """Return the stream of the release that a workload is in, which is followed from now on."""
-    cluster, namespace, workload = (call.path(part) for part in ("cluster", "namespace", "workload"))
-    called = f"{SHORT_NAMES[kind]}/{workload} in {cluster}/{namespace}"
-    await demand(call.request, Right.READ_LOGS, namespace_area(cluster, namespace), called=called)
-    return await call.request.app[RELEASES].current(cluster, namespace, kind, workload)
 
 
 @ROUTES.raw(

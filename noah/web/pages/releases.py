@@ -1,18 +1,15 @@
 """The pages of releases: which there are, and one as it happens, whose stream its script reads."""
 
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
-from aiohttp import web
 from pydantic import Field
 
 from noah.core.release.release_event import SHOWN_AS
-from noah.core.session.rights import Right
 from noah.web.api import clusters, releases
 from noah.web.api.route import Call, Routes
 from noah.web.keys import CLOCK
 from noah.web.pages.page import Context, page
 from noah.web.paths import link_to
-from noah.web.permission import demand
 from noah.web.wire import Model, Nothing, Text, moment
 
 ROUTES = Routes()
@@ -33,12 +30,6 @@ class ReleasePage(Model):
     previous: Text | None = None
     wrap: Text | None = None
     hide: Text | None = None
-
-
-class AskedPage(releases.KindQuery):
-    cluster: Text
-    namespace: Text
-    workload: Text
 
 
 @page(ROUTES, "/releases", "releases.html")
@@ -64,24 +55,7 @@ async def release_list(call: Call[ReleasesPage, Nothing]) -> Context:
     }
 
 
-@page(ROUTES, "/releases/current", "error.html")
-async def asked_for(call: Call[AskedPage, Nothing]) -> Context:
-    """Redirect to the workload's path, which a form cannot ask for."""
-    asked = call.query
-    await demand(call.request, Right.SEE)
-    where = "/".join(quote(part, safe="") for part in (asked.cluster, asked.namespace, asked.workload))
-    raise web.HTTPSeeOther(link_to(call.request, f"/releases/{where}?{urlencode({'kind': asked.kind})}"))
-
-
 @page(ROUTES, "/releases/{id}", "release.html")
 async def release(call: Call[ReleasePage, Nothing]) -> Context:
     answer = await releases.show_release(Call(call.request, Nothing(), Nothing()))
     return {"here": "releases", "release": answer.json, "shown_as": SHOWN_AS, "now": moment(call.request.app[CLOCK]())}
-
-
-@page(ROUTES, "/releases/{cluster}/{namespace}/{workload}", "error.html")
-async def current(call: Call[releases.KindQuery, Nothing]) -> Context:
-    """Redirect to the release's own address, which stays its own when the next release has begun."""
-    kind = releases.kind_of(call.query.kind)
-    found = await releases.current(call, kind)
-    raise web.HTTPSeeOther(link_to(call.request, f"/releases/{quote(found.release.id, safe='')}"))

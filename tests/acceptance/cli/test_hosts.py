@@ -60,7 +60,7 @@ async def test_drift_is_a_table(gateway: ScriptedGateway) -> None:
         "finding": "flags-without-session",
         "detail": "/etc/orders has debug flags.",
     }
-    gateway.on("GET /drift", says({"items": [drift]}), says({"items": []}))
+    gateway.on("POST /drift", says({"items": [drift]}), says({"items": []}))
     said = await noah(gateway.url, "drift")
     assert said.out.splitlines()[1].split(maxsplit=2) == [drift["target"], drift["finding"], drift["detail"]]
     assert (await noah(gateway.url, "drift")).err == "No drift found.\n"

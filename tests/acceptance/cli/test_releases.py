@@ -9,7 +9,7 @@ from noah.core.release.release_event import ReleaseEventKind
 from tests.acceptance.cli.command import noah
 from tests.acceptance.cli.scripted_gateway import ScriptedGateway, event, refuses, says, streams
 
-CURRENT = "GET /releases/dev/team-a/shop/events"
+FOLLOW = "POST /releases"
 BY_ID = "GET /releases/r-1/events"
 ONE = {
     "id": "r-1",
@@ -40,9 +40,10 @@ def begins(run: str, release: str = "r-1") -> str:
 
 
 async def test_a_cut_watch_goes_on_with_the_same_release_and_shows_nothing_twice(gateway: ScriptedGateway) -> None:
-    gateway.on(CURRENT, streams(begins("a"), line("a", 2, "one"), cut=True))
+    gateway.on(FOLLOW, says(ONE))
     gateway.on(
         BY_ID,
+        streams(begins("a"), line("a", 2, "one"), cut=True),
         streams(line("a", 3, "two"), cut=True),
         refuses(503, "The gateway is stopping."),
         streams(
@@ -71,16 +72,23 @@ async def test_a_cut_watch_goes_on_with_the_same_release_and_shows_nothing_twice
     assert [one["text"] for one in shown] == ["Revision 3 of r-1", "one", "two", "three", "3 of 3 online"]
     assert said.code == 0
     query = {"since": "10m", "tail": "5", "filter": "o", "pod": "shop-1", "container": "app", "previous": "false"}
-    assert [asked.query for asked in gateway.asked] == [{**query, "kind": "deploy"}, query, query, query]
-    assert [asked.last_event_id for asked in gateway.asked] == [None, "a-2", "a-3", "a-3"]
+    follow, *watched = gateway.asked
+    assert follow.body == {"cluster": "dev", "namespace": "team-a", "workload": "shop", "kind": "deploy"}
+    assert [asked.query for asked in watched] == [query] * 4
+    assert [asked.last_event_id for asked in watched] == [None, "a-2", "a-3", "a-3"]
 
 
 async def test_a_release_that_a_killed_gateway_had_not_kept_yet_is_asked_for_by_its_workload(
     gateway: ScriptedGateway,
 ) -> None:
+    gateway.on(FOLLOW, says(ONE), refuses(503, "The gateway is stopping."), says({**ONE, "id": "r-1b"}))
     gateway.on(
-        CURRENT,
+        BY_ID,
         streams(begins("a"), line("a", 2, "one"), cut=True),
+        refuses(404, "There is no release 'r-1', or not any more."),
+    )
+    gateway.on(
+        "GET /releases/r-1b/events",
         streams(
             numbered("b", 0, ReleaseEventKind.RESTARTED, "The stream begins again."),
             begins("b"),
@@ -88,17 +96,20 @@ async def test_a_release_that_a_killed_gateway_had_not_kept_yet_is_asked_for_by_
             numbered("b", 4, "end", "3 of 3 online", result="done"),
         ),
     )
-    gateway.on(BY_ID, refuses(404, "There is no release 'r-1', or not any more."))
     said = await noah(gateway.url, "release", "watch", "shop", "--cluster", "dev", "-n", "team-a")
     assert said.code == 0
     assert [text.split()[-1] for text in said.out.splitlines()] == ["r-1", "one", "two", "online"]
-    assert [asked.last_event_id for asked in gateway.asked] == [None, "a-2", "a-2"]
+    by_id = [asked.last_event_id for asked in gateway.asked if asked.what.startswith("GET")]
+    assert by_id == [None, "a-2", "a-2", "a-2"]
 
 
 async def test_a_release_that_is_replaced_is_followed_by_the_next_one(gateway: ScriptedGateway) -> None:
+    gateway.on(FOLLOW, says(ONE), says({**ONE, "id": "r-2"}))
     gateway.on(
-        CURRENT,
-        streams(begins("a"), numbered("a", 2, "end", "Revision 4 has taken its place.", result="replaced")),
+        BY_ID, streams(begins("a"), numbered("a", 2, "end", "Revision 4 has taken its place.", result="replaced"))
+    )
+    gateway.on(
+        "GET /releases/r-2/events",
         streams(begins("b", "r-2"), numbered("b", 2, "end", "It crashes again and again.", result="failed")),
     )
     said = await noah(gateway.url, "release", "watch", "deploy/shop", "--cluster", "dev", "-n", "team-a")

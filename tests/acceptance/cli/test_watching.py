@@ -36,8 +36,8 @@ async def test_the_doctors_errors_are_an_exit_code(gateway: ScriptedGateway) -> 
     gateway.on("GET /clusters", says({"items": [{"name": "dev"}, {"name": "test"}], "continue": None, "total": 2}))
     fine = {"level": "ok", "check": "reachable", "message": "The API answers."}
     missing = {"level": "error", "check": "exec", "message": "The right create on pods/exec is missing."}
-    gateway.on("GET /clusters/dev/doctor", says({"findings": [fine]}))
-    gateway.on("GET /clusters/test/doctor", says({"findings": [fine, missing]}))
+    gateway.on("POST /clusters/dev/doctor", says({"findings": [fine]}))
+    gateway.on("POST /clusters/test/doctor", says({"findings": [fine, missing]}))
     said = await noah(gateway.url, "doctor")
     assert said.code == 6
     assert said.out.splitlines() == [
@@ -52,10 +52,10 @@ async def test_the_doctors_errors_are_an_exit_code(gateway: ScriptedGateway) -> 
 
 async def test_the_doctor_looks_at_a_pod_that_is_named_by_its_deployment(gateway: ScriptedGateway) -> None:
     gateway.on("GET /targets/pod/dev/team-a/deploy/shop", says(TARGET))
-    gateway.on("GET /clusters/dev/doctor", says({"findings": []}))
+    gateway.on("POST /clusters/dev/doctor", says({"findings": []}))
     await noah(gateway.url, "doctor", "deploy/shop", "--cluster", "dev", "-n", "team-a")
     await noah(gateway.url, "doctor", "pod/dev/team-a/shop-1")
-    asked = [asked.query for asked in gateway.asked if asked.what.endswith("doctor")]
+    asked = [asked.body for asked in gateway.asked if asked.what.endswith("doctor")]
     assert asked == [{"pod": "team-a/shop-1/app"}, {"pod": "team-a/shop-1"}]
 
 

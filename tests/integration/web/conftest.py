@@ -41,6 +41,7 @@ from noah.targets.local import open_locals
 from noah.targets.pod.doctor import Doctor
 from noah.targets.pod.pods import Pods
 from noah.web.api.metrics import Metrics
+from noah.web.api.route import AnyRoute
 from noah.web.site import LONGEST_LINE, make_site
 from tests.gateway import Api, free_port, free_ports
 from tests.principals import ADA
@@ -108,6 +109,7 @@ async def serving(
     sessions: Mapping[str, Any] = NONE,
     port: int = 0,
     grants: tuple[GrantSettings, ...] = (),
+    more_routes: tuple[AnyRoute, ...] = (),
     **more: Any,
 ) -> AsyncIterator[Gateway]:
     first = free_ports(PORTS)
@@ -183,6 +185,8 @@ async def serving(
             stopping=lambda: served.is_stopping,
             not_followed=lambda: served.not_followed,
         )
+        for route in more_routes:
+            site.router.add_route(route.method, route.path, route.serve)
         server = TestServer(site, port=port)
         await server.start_server(max_line_size=LONGEST_LINE, max_field_size=LONGEST_LINE)
         stack.push_async_callback(server.close)

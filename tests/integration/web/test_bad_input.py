@@ -182,8 +182,7 @@ async def test_a_wait_is_a_number_of_seconds(gateway: Gateway, wait: str) -> Non
         ("DELETE", "/api/v1/sessions/s-1", 404),
         ("POST", "/api/v1/sessions/s-1/resume", 404),
         ("GET", "/api/v1/sessions/s-1/ide/emacs", 404),
-        ("GET", "/api/v1/clusters/nowhere/doctor", 404),
-        ("GET", "/api/v1/clusters/away/doctor?pod=../..", 400),
+        ("GET", "/api/v1/clusters/away/doctor", 405),
         ("GET", "/api/v1/targets/local/%24%28reboot%29", 400),
         ("GET", "/api/v1/targets/local/a%0Ab", 400),
         ("GET", "/api/v1/targets/local/" + "a" * 5000, 400),
@@ -198,6 +197,24 @@ async def test_a_wrong_path_is_a_problem_too(gateway: Gateway, method: str, path
         problem = await answer.json(content_type="application/problem+json")
     assert (answer.status, problem["status"]) == (status, status)
     assert ("Allow" in answer.headers) == (status == 405)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("clusters/nowhere/doctor", {}, 404),
+        ("clusters/away/doctor", {"pod": "../.."}, 400),
+        ("clusters/away/doctor", {"pod": 1}, 400),
+        ("releases", {"cluster": "gone", "namespace": "orders", "workload": "shop"}, 404),
+        ("releases", {"cluster": "away", "namespace": "o", "workload": "s", "kind": "job"}, 400),
+        ("releases", {"cluster": "away", "namespace": "o"}, 400),
+    ],
+)
+async def test_what_cannot_be_looked_into_is_a_problem(
+    gateway: Gateway, path: str, body: dict[str, object], status: int
+) -> None:
+    problem = await _refused(gateway, "POST", f"/api/v1/{path}", json=body)
+    assert problem["status"] == status
 
 
 @pytest.mark.parametrize(

@@ -147,5 +147,5 @@ async def test_clusters_say_whether_they_answer_and_what_is_in_them(running: Gat
 
 
 async def test_the_doctor_says_that_a_cluster_is_away(running: Gateway) -> None:
-    [finding] = (await running.api.ask("GET", "clusters/away/doctor"))["findings"]
+    [finding] = (await running.api.ask("POST", "clusters/away/doctor", {}))["findings"]
     assert (finding["level"], finding["check"]) == ("error", "reachable")

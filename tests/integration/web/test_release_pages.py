@@ -59,10 +59,8 @@ async def test_what_a_release_says_is_never_run(gateway: Gateway) -> None:
         assert EVIL in unescape(text)
 
 
-async def test_an_unknown_release_or_workload_is_a_page_that_says_so(gateway: Gateway) -> None:
+async def test_an_unknown_release_is_a_page_that_says_so(gateway: Gateway) -> None:
     assert "There is no release" in await _get(gateway, "/releases/r-none")
-    assert "There is no cluster" in await _get(gateway, "/releases/gone/orders/shop?kind=deploy")
-    assert "has no releases" in await _get(gateway, "/releases/current?cluster=away&namespace=o&workload=s&kind=job")
 
 
 async def test_the_stream_of_a_release_that_was_lost_has_an_end(gateway: Gateway) -> None:

@@ -60,7 +60,11 @@ async def test_a_stranger_gets_nothing_from_any_route(gateway: Gateway) -> None:
     session = (await gateway.api.enable("local/shop", wait=20))["id"]
     token = TokenFile(gateway.tokens).create("mallory", groups=[], now=datetime.now(UTC), expires_at=None)
     values = {"id": session, "name": "away", "target": "local/shop", "format": "jdb", "provider": "none"}
-    values |= {"cluster": "away", "namespace": "team-a", "workload": "shop"}
+    bodies = {
+        "/api/v1/sessions": {"target": "local/shop"},
+        "/api/v1/releases": {"cluster": "away", "namespace": "team-a", "workload": "shop"},
+        "/api/v1/clusters/away/doctor": {},
+    }
     empty = set()
     for route in (*ROUTES, *PAGES):
         if route.right is Right.ANYBODY:
@@ -70,7 +74,7 @@ async def test_a_stranger_gets_nothing_from_any_route(gateway: Gateway) -> None:
             route.method,
             gateway.url + path,
             headers={"Authorization": f"Bearer {token}"},
-            json={"target": "local/shop"} if path == "/api/v1/sessions" and route.method == "POST" else None,
+            json=bodies.get(path) if route.method == "POST" else None,
             allow_redirects=False,
         ) as answer:
             if answer.status == 200:

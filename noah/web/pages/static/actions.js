@@ -65,11 +65,11 @@ async function copied(button, text) {
   setTimeout(() => (label.data = before), 1500);
 }
 
-async function examine(button) {
-  const place = document.getElementById(button.dataset.into);
+async function examine({ dataset: data }) {
+  const place = document.getElementById(data.into);
   place.textContent = "The doctor is looking…";
   try {
-    const { findings } = await call("GET", button.dataset.doctor);
+    const { findings } = await call("POST", data.doctor, data.body ? JSON.parse(data.body) : {});
     place.replaceChildren(listed(findings));
   } catch (error) {
     place.replaceChildren(refusal(error.message));
@@ -117,10 +117,12 @@ export function notice(text, { link, briefly } = {}) {
 
 async function act({ dataset: data }, fields) {
   if (data.confirm && !(await confirmed(data.confirm))) return;
+  let done;
   if (data.enable) await enable(data.enable);
-  else if (data.post) await call("POST", data.post, fields ?? (data.body && JSON.parse(data.body)));
+  else if (data.post) done = await call("POST", data.post, fields ?? (data.body && JSON.parse(data.body)));
   else if (data.delete) await call("DELETE", data.delete);
   if (data.thenEnable) await enable(data.thenEnable);
+  if (data.goTo) location.assign(data.goTo + encodeURIComponent(done.id));
   if (data.done) notice(data.done, { briefly: true });
 }
 
