@@ -3,11 +3,15 @@
 import asyncio
 import contextlib
 import gzip
-from collections.abc import AsyncIterator
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from aiohttp import web
 
 from noah.errors import TooMany, Unavailable
@@ -20,6 +24,7 @@ from noah.proxy.admission import MOST_OF_ADDRESS, MOST_WAITING
 from noah.proxy.listener import Listener
 from noah.proxy.slot import Slot
 from noah.web.sse import Streams
+from tests.reverse_proxies import make_certificate
 from tests.security.hostile_api import api_in_a_thread
 from tests.security.loop_time import MOST_S, watching_the_loop
 from tests.unit.kube.fake_api import Call
@@ -28,9 +33,7 @@ HEAD = b"GET /livez HTTP/1.1\r\nHost: x\r\n"
 
 
 @contextlib.asynccontextmanager
-async def served(limits: Limits, **more: Any) -> AsyncIterator[int]:
-    import socket
-
+async def served(limits: Limits, *, tls: ssl.SSLContext | None = None, **more: Any) -> AsyncIterator[int]:
     async def livez(request: web.Request) -> web.Response:
         return web.Response(text="ok")
 
@@ -46,19 +49,19 @@ async def served(limits: Limits, **more: Any) -> AsyncIterator[int]:
     await runner.setup()
     with socket.create_server(("0.0.0.0", 0)) as listener:
         listener.setblocking(False)
-        await LimitedSite(runner, listener, limits).start()
+        await LimitedSite(runner, listener, limits, ssl_context=tls).start()
         try:
             yield listener.getsockname()[1]
         finally:
             await runner.cleanup()
 
 
-async def is_alive(port: int, source: str = "127.0.0.1") -> bool:
+async def is_alive(port: int, source: str = "127.0.0.1", *, tls: ssl.SSLContext | None = None) -> bool:
     """True if somebody who asks gets an answer."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(source, 0))
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(source, 0), ssl=tls)
     try:
         writer.write(HEAD + b"Connection: close\r\n\r\n")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             return (await reader.read()).startswith(b"HTTP/1.1 200")
     except ConnectionError:
         return False
@@ -71,11 +74,51 @@ async def silent(port: int, count: int, source: str = "127.0.0.1") -> list[async
 
 
 async def test_silent_connections_leave_a_place_for_who_asks_something() -> None:
-    async with served(Limits(most=40, most_of_address=1000)) as port:
+    # On a busy machine the one who asks may take longer than the limit on heads, which has a test of its own.
+    limits = Limits(most=40, most_of_address=1000, first_head_within_s=600)
+    async with served(limits) as port:
         opened = await silent(port, 200)
         assert await is_alive(port)
+        assert len(limits) <= 40
         for writer in opened:
             writer.close()
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+@pytest.mark.parametrize("said", [b"", b"\x16\x03\x01\x02\x00\x01"], ids=["silent", "a hello without its end"])
+def test_connections_before_their_tls_handshake_count(
+    loop: Callable[[], asyncio.AbstractEventLoop], said: bytes, tmp_path: Path
+) -> None:
+    make_certificate(tmp_path, "localhost")
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context(cafile=tmp_path / "proxy.crt")
+    server.load_cert_chain(tmp_path / "proxy.crt", tmp_path / "proxy.key")
+    client.check_hostname = False
+
+    async def story() -> None:
+        limits = Limits(most=40, most_of_address=1000, first_head_within_s=600)
+        async with served(limits, tls=server) as port:
+            opened = await silent(port, 200)
+            for writer in opened:
+                writer.write(said)
+            assert await is_alive(port, tls=client)
+            assert 0 < len(limits) <= 40
+            for writer in opened:
+                writer.close()
+            async with asyncio.timeout(60):
+                while len(limits):
+                    await asyncio.sleep(0.02)
+            assert await is_alive(port, tls=client)
+        limits = Limits(most=40, most_of_address=1000, first_head_within_s=0.3)
+        async with served(limits, tls=server) as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            with contextlib.suppress(ConnectionError):
+                async with asyncio.timeout(60):
+                    assert await reader.read() == b""
+            assert not len(limits)
+            writer.close()
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(story())
 
 
 async def test_a_head_that_never_ends_is_hung_up_on() -> None:
