@@ -40,7 +40,7 @@ from noah.loop_lag import measure_lag
 from noah.process_log import log_to_stderr
 from noah.releases.releases import open_releases
 from noah.sessions.broker import open_broker
-from noah.settings import GatewaySettings, Settings, read_settings, settings_file
+from noah.settings import Settings, read_settings, settings_file
 from noah.store import Store, upgrade
 from noah.targets.base import Kind
 from noah.targets.host.hosts import open_hosts
@@ -154,7 +154,7 @@ async def gateway(settings: Settings, file: Path | None = None) -> AsyncIterator
             stopping=lambda: stopping,
             not_followed=lambda: inventory.trouble,
         )
-        url = await stack.enter_async_context(_listening(site, listener, settings.gateway))
+        url = await stack.enter_async_context(_listening(site, listener, settings))
         log.info("noah %s serves %s", __version__, url)
         _spare_the_collector()
         if token := authenticator.first_token():
@@ -198,11 +198,11 @@ def _bound(settings: Settings) -> socket.socket:
 
 
 @contextlib.asynccontextmanager
-async def _listening(site: web.Application, listener: socket.socket, gateway: GatewaySettings) -> AsyncIterator[str]:
+async def _listening(site: web.Application, listener: socket.socket, settings: Settings) -> AsyncIterator[str]:
     runner = web.AppRunner(
         site, access_log=None, shutdown_timeout=SHUTDOWN, max_line_size=LONGEST_LINE, max_field_size=LONGEST_LINE
     )
-    tls = Tls(gateway.tls_certificate, gateway.tls_key) if gateway.tls_certificate and gateway.tls_key else None
+    tls = _tls(settings)
     await runner.setup()
     try:
         serving = LimitedSite(runner, listener, site[LIMITS], ssl_context=tls.context if tls else None)
@@ -216,6 +216,13 @@ async def _listening(site: web.Application, listener: socket.socket, gateway: Ga
                 renewing.cancel()
     finally:
         await runner.cleanup()
+
+
+def _tls(settings: Settings) -> Tls | None:
+    gateway, proxy = settings.gateway, settings.access.proxy
+    if gateway.tls_certificate is None or gateway.tls_key is None:
+        return None
+    return Tls(gateway.tls_certificate, gateway.tls_key, client_ca=proxy.client_ca if proxy else None)
 
 
 @contextlib.asynccontextmanager

@@ -386,19 +386,27 @@ class KubernetesLoginSettings(_Part):
 class ProxyLoginSettings(_Part):
     """A reverse proxy that logs people in and says who they are in headers."""
 
-    # From where it is believed, and the secret that it sends in the header Noah-Proxy-Secret: one of them, or both.
+    # From where it is believed, the secret that it sends in the header Noah-Proxy-Secret, and the names of the client
+    # certificates that it shows at the gateway's own TLS: at least one of these, and all that are set.
     networks: tuple[Network, ...] = ()
     secret_file: Path | None = None
+    client_names: tuple[str, ...] = ()  # a common name, or a DNS name of the certificate
+    client_ca: Path | None = None  # PEM: who signs these certificates
     user_header: str = "X-Forwarded-User"
     name_header: str = "X-Forwarded-Preferred-Username"
     groups_header: str = "X-Forwarded-Groups"  # with commas between them
 
     @model_validator(mode="after")
     def _is_known_by_something(self) -> Self:
-        if not self.networks and self.secret_file is None:
-            raise ValueError("a proxy is known by its networks, by a secret_file, or by both")
-        if self.secret_file is None and any(network.is_loopback for network in self.networks):
-            raise ValueError("every user of this machine is on loopback: a proxy there needs a secret_file as well")
+        if (self.client_ca is None) != (not self.client_names):
+            raise ValueError("client_ca and client_names go together: a CA may sign more than proxies")
+        has_proof = self.secret_file is not None or self.client_ca is not None
+        if not self.networks and not has_proof:
+            raise ValueError("a proxy is known by its networks, a secret_file, or a client_ca with client_names")
+        if not has_proof and any(network.is_loopback for network in self.networks):
+            raise ValueError(
+                "every user of this machine is on loopback: a proxy there needs a secret_file or a client_ca as well"
+            )
         return self
 
 
@@ -523,6 +531,8 @@ class Settings(_Part):
         for portal in self.access.portals:
             if portal.people_of not in providers:
                 raise ValueError(f"access.portals: {portal.name!r} has people_of a provider that is not there")
+        if self.access.proxy and self.access.proxy.client_ca and not self.gateway.tls_certificate:
+            raise ValueError("access.proxy: client_ca needs the gateway's own TLS: set tls_certificate and tls_key")
         vouching = [one.cluster for one in self.access.kubernetes]
         for name in vouching:
             if name not in known:

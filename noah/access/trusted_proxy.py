@@ -1,11 +1,12 @@
 """What a reverse proxy says of the person whose request it passes on: oauth2-proxy, Apache's mod_auth_openidc, others.
 
-Its headers are read only if the request surely comes from it: from its networks, with its secret, or with both if both
-are set. From anybody else they say nothing. A header that comes twice is refused: the second may be the client's own.
+Its headers are read only if the request surely comes from it: from its networks, with its secret, over a connection
+with its client certificate, and with all of these that are set. From anybody else they say nothing. A header that comes
+twice is refused: the second may be the client's own.
 """
 
 import hmac
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from noah.core.session.principal import Principal, PrincipalKind, principal_from_outside
@@ -17,8 +18,11 @@ ISSUER = "proxy"
 
 
 @dataclass(frozen=True, slots=True)
-class ProxyHeaders:
-    """The headers of a request that a proxy sets."""
+class ProxyRequest:
+    """What of a request shows that it comes from a proxy, and what the proxy says."""
+
+    peer: IpAddress | None
+    certified: Collection[str]  # the names of the verified client certificate
 
     users: Sequence[str]
     names: Sequence[str]
@@ -32,12 +36,12 @@ class TrustedProxy:
         self.settings = settings
         self._secret = _secret_of(settings)
 
-    def principal(self, peer: IpAddress | None, sent: ProxyHeaders) -> Principal | None:
+    def principal(self, sent: ProxyRequest) -> Principal | None:
         """Return whom the proxy names; None if it is not the proxy, or names nobody.
 
         Raises Unauthenticated, Forbidden.
         """
-        if not sent.users or not self._is_believed(peer, sent.secrets):
+        if not sent.users or not self._is_believed(sent):
             return None
         if len(sent.users) > 1 or len(sent.names) > 1:
             raise Unauthenticated("The proxy names several people: let it remove the headers that clients send.")
@@ -51,13 +55,19 @@ class TrustedProxy:
             proof="a header of the proxy",
         )
 
-    def _is_believed(self, peer: IpAddress | None, secrets: Sequence[str]) -> bool:
-        networks = self.settings.networks
-        if networks and (peer is None or not any(peer in network for network in networks)):
-            return False
-        if self._secret is None:
-            return bool(networks)
-        return len(secrets) == 1 and hmac.compare_digest(secrets[0].encode(errors="replace"), self._secret)
+    def _is_believed(self, sent: ProxyRequest) -> bool:
+        networks, names, proofs = self.settings.networks, self.settings.client_names, list[bool]()
+        if networks:
+            proofs.append(sent.peer is not None and any(sent.peer in network for network in networks))
+        if names:
+            proofs.append(not set(names).isdisjoint(sent.certified))
+        if self._secret is not None:
+            proofs.append(len(sent.secrets) == 1 and _is_same(sent.secrets[0], self._secret))
+        return bool(proofs) and all(proofs)
+
+
+def _is_same(given: str, secret: bytes) -> bool:
+    return hmac.compare_digest(given.encode(errors="replace"), secret)
 
 
 def _secret_of(settings: ProxyLoginSettings) -> bytes | None:

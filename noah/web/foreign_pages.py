@@ -1,8 +1,8 @@
 """What a page of another site has a browser ask: no call of the API, not even one that only reads.
 
-A read may be answered to nobody and cost all the same, and an embedded answer may tell something by its size or time. On
-loopback a browser is believed for its user, whatever page had it ask. A link to one of our pages is followed; that is
-a person's own step. https://www.w3.org/TR/fetch-metadata/ has the headers.
+A read may be answered to nobody and cost all the same, and an embedded answer may tell something by its size or time.
+On loopback a browser is believed for its user, whatever page had it ask. A link to one of our pages is followed; that
+is a person's own step. https://www.w3.org/TR/fetch-metadata/ has the headers.
 """
 
 from aiohttp import web

@@ -13,12 +13,13 @@ from weakref import WeakKeyDictionary
 
 from aiohttp import web
 
-from noah.access.trusted_proxy import SECRET_HEADER, ProxyHeaders
+from noah.access.trusted_proxy import SECRET_HEADER, ProxyRequest
 from noah.core.session.principal import Principal
 from noah.errors import Forbidden, NoahError, Unauthenticated
 from noah.settings import GatewaySettings
 from noah.web.forwarded import asked_host, is_trusted_proxy, parse_address
 from noah.web.keys import AUTHENTICATOR, SETTINGS
+from noah.web.tls import names_of
 
 WHY_NOT = web.RequestKey("why_not", str)  # a sentence: why the sender is not known
 PRINCIPAL: web.RequestKey[Principal | None] = web.RequestKey("principal")
@@ -86,13 +87,15 @@ def _by_proxy(request: web.Request) -> Principal | None:
     if proxy is None or not (request.method in READS or _is_own_page(request)):
         return None
     settings, headers = proxy.settings, request.headers
-    sent = ProxyHeaders(
+    sent = ProxyRequest(
+        peer=parse_address(request.remote or ""),
+        certified=names_of(request.get_extra_info("peercert")),
         users=headers.getall(settings.user_header, []),
         names=headers.getall(settings.name_header, []),
         groups=headers.getall(settings.groups_header, []),
         secrets=headers.getall(SECRET_HEADER, []),
     )
-    return proxy.principal(parse_address(request.remote or ""), sent)
+    return proxy.principal(sent)
 
 
 async def _by_cookie(request: web.Request) -> Principal | None:

@@ -1,9 +1,11 @@
-"""The gateway's own TLS: a certificate and a key from files, which somebody else renews."""
+"""The gateway's own TLS: a certificate and a key from files, which somebody else renews; certificates of clients."""
 
 import logging
 import os
 import ssl
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 from noah.errors import BadSettings
 
@@ -13,8 +15,11 @@ LOOK_EVERY_S = 10.0  # what renews certificates does so days before the old one 
 
 
 class Tls:
-    def __init__(self, certificate: Path, key: Path) -> None:
-        """Raises BadSettings if the files are not a certificate and its key."""
+    def __init__(self, certificate: Path, key: Path, *, client_ca: Path | None = None) -> None:
+        """*client_ca*: who signs the certificates that clients may show; a client that shows another is refused.
+
+        Raises BadSettings if the files are not a certificate and its key, or certificates.
+        """
         self._files = certificate, key
         self._state = self._look()
         self.context = _context()
@@ -22,6 +27,12 @@ class Tls:
             self.context.load_cert_chain(*self._files)
         except (OSError, ValueError) as e:
             raise BadSettings(f"TLS with {certificate} and {key} is not possible: {_reason(e)}.") from None
+        if client_ca is not None:
+            self.context.verify_mode = ssl.CERT_OPTIONAL
+            try:
+                self.context.load_verify_locations(client_ca)
+            except (OSError, ValueError) as e:
+                raise BadSettings(f"client_ca of [access.proxy] cannot be used: {_reason(e)}.") from None
 
     async def renew(self) -> None:
         """Take the files again if they have changed; what is being renewed right now is looked at again later."""
@@ -39,6 +50,14 @@ class Tls:
 
     def _look(self) -> tuple[tuple[int, int, int] | None, ...]:
         return tuple(_state_of(file) for file in self._files)
+
+
+def names_of(certificate: Mapping[str, Any] | None) -> Collection[str]:
+    """Return the common name and the DNS names of a verified certificate, as ssl shows it."""
+    if not certificate:
+        return ()
+    common = [value for part in certificate.get("subject", ()) for name, value in part if name == "commonName"]
+    return {*common, *(value for kind, value in certificate.get("subjectAltName", ()) if kind == "DNS")}
 
 
 def _context() -> ssl.SSLContext:
