@@ -445,13 +445,23 @@ class TrailSettings(_Part):
 
 
 class PortalSettings(_Part):
-    """A portal that may act for people: it names them in assertions that it signs."""
+    """A portal that may act for people: it names them in assertions that it signs, or exchanges their tokens."""
 
-    name: Name  # the assertions' issuer
-    public_key_file: Path  # PEM
+    name: Name  # the assertions' issuer, and the client_id
+    # How it proves itself: by signatures with the key of this PEM file, by a secret for token exchange, or by either.
+    public_key_file: Path | None = None
+    secret_file: Path | None = None
+    # For whom the tokens of people are, at their provider, that it may exchange, beside the gateway's own client_id.
+    audiences: tuple[str, ...] = ()
     people_of: Name  # the provider in [[access.oidc]] whose people it names
     # What the portal may have done for somebody at most, if they themselves may.
     rights: Annotated[tuple[Literal["see", "read_logs", "debug", "free"], ...], Field(min_length=1)] = ("see", "debug")
+
+    @model_validator(mode="after")
+    def _proves_itself(self) -> Self:
+        if self.public_key_file is None and self.secret_file is None:
+            raise ValueError("a portal proves itself by a public_key_file, a secret_file, or both")
+        return self
 
 
 class AccessSettings(_Part):

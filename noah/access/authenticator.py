@@ -15,6 +15,7 @@ from noah.access.local_users import LocalUsers, name_of
 from noah.access.logins import PREFIX, Logins
 from noah.access.oidc import Granted, LoginOver, OidcProvider, issuer_of
 from noah.access.portals import Portals
+from noah.access.token_exchange import TokenExchange
 from noah.access.tokens import PREFIX as OWN_PREFIX
 from noah.access.tokens import TokenFile
 from noah.access.trusted_proxy import TrustedProxy
@@ -65,6 +66,7 @@ class Authenticator:
         self.proxy = TrustedProxy(access.proxy) if access.proxy else None
         self.tokens = TokenFile(access.tokens)
         self.logins = Logins(store.logins, idle=access.login_idle)
+        self.exchange = TokenExchange(self._portals, providers, self.logins, clock=clock)
         self._longest, self._longest_unrenewed = access.login_longest, min(access.login_longest, access.login_idle)
         self._local_users = LocalUsers(access.local_users) if settings.gateway.is_own_machines else None
         if (providers or kubernetes.clusters or self.proxy) and not access.local_users:
@@ -142,7 +144,7 @@ class Authenticator:
         """
         principal = await self.by_bearer(token)
         if principal.actor is not None:
-            raise Unauthenticated("What a portal signs is for one call, and not for a login.")
+            raise Unauthenticated("What a portal signs or gets for somebody is for its calls, and not for a login.")
         own = principal.kind is PrincipalKind.TOKEN
         lasts = self._longest if own else min(self._longest, UNRENEWED_LASTS)
         secret = json.dumps({"token": token}).encode() if own else None

@@ -181,11 +181,14 @@ class OidcProvider:
             return None
         raise Unauthenticated(f"The login was not confirmed: {_refusal(answer, status)}.")
 
-    async def principal_of(self, token: str) -> Principal:
-        """Return whom a signed token names that a client has sent. Raises Unauthenticated."""
-        audiences = [self.settings.client_id, *self.settings.audiences]
-        header, claims = await self._verified(token, audiences)
-        if header.get("typ", "JWT").lower() == ACCESS_TOKEN and not _for(claims, self.settings.audiences):
+    async def principal_of(self, token: str, *, audiences: Sequence[str] = ()) -> Principal:
+        """Return whom a signed token names that a client has sent. Raises Unauthenticated.
+
+        *audiences*: for which the token may be, beside those of the settings.
+        """
+        others = (*self.settings.audiences, *audiences)
+        header, claims = await self._verified(token, (self.settings.client_id, *others))
+        if header.get("typ", "JWT").lower() == ACCESS_TOKEN and not _for(claims, others):
             raise Unauthenticated("This access token is for somebody else: name its audience in the settings.")
         return self._principal(claims, proof=f"a token of {self.name}")
 
@@ -250,8 +253,11 @@ class OidcProvider:
         endpoint = (await self._described()).get("userinfo_endpoint")
         if endpoint is None or not isinstance(access_token, str):
             return {}
-        headers = {"Authorization": f"Bearer {access_token}", "Accept": "application/json"}
-        status, answer = await self._ask("GET", endpoint, headers=headers)
+        headers = {"Authorization": f"Bearer {access_token}", "Accept": "application/json, application/jwt"}
+        status, kind, body = await self._fetch("GET", endpoint, headers=headers)
+        # A provider signs it for clients that are registered so (OpenID Connect Core, section 5.3.2).
+        is_signed = status == 200 and kind == "application/jwt"
+        answer = await self._signed_userinfo(body.decode(errors="replace").strip()) if is_signed else _parsed(body)
         # OpenID Connect Core, section 5.3.2: another subject's answer may not be used.
         if status != 200 or answer.get("sub") != subject:
             raise Unavailable(f"The provider {self.name} does not say more of you: {_refusal(answer, status)}.")
@@ -274,12 +280,25 @@ class OidcProvider:
             proof=proof,
         )
 
-    async def _verified(self, token: str, audiences: Sequence[str]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-        """Return the header and the claims of a token of the provider's that is valid now. Raises Unauthenticated."""
+    async def _signed_userinfo(self, token: str) -> Mapping[str, Any]:
+        """Return the claims of userinfo that is a JWT. Raises Unavailable for one that is encrypted, or not for us."""
+        if token.count(".") == 4:
+            raise Unavailable(f"The provider {self.name} encrypts its userinfo: let it sign it only, or send JSON.")
+        claims = (await self._decoded(token)).claims
+        if claims.get("iss") != self.settings.issuer or not _for(claims, [self.settings.client_id]):
+            raise Unavailable(f"The provider {self.name} signs its userinfo for somebody else.")
+        return claims
+
+    async def _decoded(self, token: str) -> jwt.Token:
+        """Return a token of the provider's once its signature is checked. Raises Unauthenticated."""
         try:
-            decoded = jwt.decode(token, await self._key_set(token), registry=_REGISTRY)
+            return jwt.decode(token, await self._key_set(token), registry=_REGISTRY)
         except (JoseError, ValueError, KeyError, TypeError):
             raise Unauthenticated(f"This is not a token that the provider {self.name} has signed.") from None
+
+    async def _verified(self, token: str, audiences: Sequence[str]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """Return the header and the claims of a token of the provider's that is valid now. Raises Unauthenticated."""
+        decoded = await self._decoded(token)
         now = self._clock().timestamp()
         header, claims = decoded.header, decoded.claims
         if claims.get("iss") != self.settings.issuer:
@@ -349,6 +368,11 @@ class OidcProvider:
         return await self._ask("POST", str(described[endpoint]), data=sent, headers=headers)
 
     async def _ask(self, method: str, url: str, **more: Any) -> tuple[int, Mapping[str, Any]]:
+        status, _, body = await self._fetch(method, url, **more)
+        return status, _parsed(body)
+
+    async def _fetch(self, method: str, url: str, **more: Any) -> tuple[int, str, bytes]:
+        """Return the answer's status, content type and body. Raises Unavailable."""
         if not url.startswith("https://") and not self.settings.issuer.startswith("http://"):
             raise Unavailable(f"The provider {self.name} names an address without TLS: {url[:80]}.")
         try:
@@ -361,11 +385,7 @@ class OidcProvider:
         except (aiohttp.ClientError, TimeoutError, OSError) as e:
             why = str(e) or "no answer in time"
             raise Unavailable(f"The provider {self.name} does not answer: {why[:200]}.") from None
-        try:
-            parsed = json.loads(body) if body else {}
-        except ValueError:
-            parsed = {}
-        return answer.status, parsed if isinstance(parsed, dict) else {}
+        return answer.status, answer.content_type, body
 
 
 def issuer_of(token: str) -> str | None:
@@ -378,6 +398,15 @@ def issuer_of(token: str) -> str | None:
 
 
 _REGISTRY = JWSRegistry(algorithms=list(ALGORITHMS))
+
+
+def _parsed(body: bytes) -> Mapping[str, Any]:
+    """Return the JSON object that an answer is; an empty one for anything else."""
+    try:
+        parsed = json.loads(body) if body else {}
+    except ValueError:
+        return {}
+    return parsed if isinstance(parsed, dict) else {}
 
 
 def _header_of(token: str) -> Mapping[str, Any]:

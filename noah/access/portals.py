@@ -6,6 +6,8 @@ is configured, and the person's own rights are the limit in any case.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from joserfc import jwt
@@ -20,30 +22,59 @@ from noah.settings import PortalSettings
 
 AUDIENCE = "noah"
 LONGEST_S = 300  # of an assertion; a portal makes one whenever it needs one
+SHORTEST_SECRET = 32  # characters; nobody has to type it
 _REGISTRY = JWSRegistry(algorithms=list(ALGORITHMS))
+
+
+@dataclass(frozen=True, slots=True)
+class Portal:
+    name: str
+    people_of: str  # the name of their provider
+    rights: frozenset[str]
+    audiences: tuple[str, ...]
+    key: RSAKey | ECKey | OKPKey | None
+    secret: bytes | None
+
+    @property
+    def principal(self) -> Principal:
+        return Principal(
+            kind=PrincipalKind.PORTAL, issuer="", subject=self.name, name=self.name, proof="its own credential"
+        )
+
+    def read(self, assertion: str, now_s: float, *, audience: str = AUDIENCE) -> Mapping[str, Any]:
+        """Return the claims of what the portal has signed for *audience*. Raises Unauthenticated."""
+        try:
+            if self.key is None:
+                raise ValueError
+            claims = jwt.decode(assertion, self.key, registry=_REGISTRY).claims
+        except (JoseError, ValueError, KeyError, TypeError):
+            raise Unauthenticated(f"This is not an assertion that the portal {self.name} has signed.") from None
+        _check(claims, now_s, audience)
+        return claims
 
 
 class Portals:
     def __init__(self, settings: Sequence[PortalSettings], issuers: Mapping[str, str]) -> None:
-        """*issuers*: of the providers that portals name people of, by name. Raises BadSettings for an unusable key."""
-        self._known = {one.name: (one, _key_of(one), issuers[one.people_of]) for one in settings}
+        """*issuers*: of the providers that portals name people of, by name.
+
+        Raises BadSettings for a key or a secret that cannot be used.
+        """
+        self._known = {one.name: (_portal_of(one), issuers[one.people_of]) for one in settings}
 
     def __contains__(self, issuer: object) -> bool:
         return issuer in self._known
 
+    def get(self, name: str) -> Portal | None:
+        return self._known[name][0] if name in self._known else None
+
     def principal_of(self, assertion: str, issuer: str, now_s: float) -> Principal:
         """Return the person for whom the portal *issuer* acts. Raises Unauthenticated, Forbidden."""
-        settings, key, people_issuer = self._known[issuer]
-        try:
-            claims = jwt.decode(assertion, key, registry=_REGISTRY).claims
-        except (JoseError, ValueError, KeyError, TypeError):
-            raise Unauthenticated(f"This is not an assertion that the portal {issuer} has signed.") from None
-        _check(claims, now_s)
+        portal, people_issuer = self._known[issuer]
+        claims = portal.read(assertion, now_s)
         groups = claims.get("groups", [])
         if not isinstance(groups, list) or not all(isinstance(group, str) for group in groups):
             raise Unauthenticated("The assertion's groups are not a list of names.")
         name = claims.get("name")
-        portal = Principal(kind=PrincipalKind.PORTAL, issuer="", subject=issuer, name=issuer, proof="its signature")
         return principal_from_outside(
             PrincipalKind.OIDC,
             issuer=people_issuer,
@@ -51,14 +82,14 @@ class Portals:
             name=name if isinstance(name, str) else None,
             groups=groups,
             proof=f"the portal {issuer}",
-            actor=portal,
-            at_most=frozenset({*settings.rights, "see"}),
+            actor=portal.principal,
+            at_most=portal.rights,
         )
 
 
-def _check(claims: Mapping[str, Any], now_s: float) -> None:
-    if claims.get("aud") not in (AUDIENCE, [AUDIENCE]):
-        raise Unauthenticated(f"The assertion is for somebody else: its audience is not {AUDIENCE!r}.")
+def _check(claims: Mapping[str, Any], now_s: float, audience: str) -> None:
+    if claims.get("aud") not in (audience, [audience]):
+        raise Unauthenticated(f"The assertion is for somebody else: its audience is not {audience!r}.")
     issued, expires, subject = claims.get("iat"), claims.get("exp"), claims.get("sub")
     if not isinstance(issued, int) or not isinstance(expires, int) or not isinstance(subject, str):
         raise Unauthenticated("The assertion does not say for whom it is, and from when until when.")
@@ -68,19 +99,40 @@ def _check(claims: Mapping[str, Any], now_s: float) -> None:
         raise Unauthenticated("The assertion is not valid now: is this machine's clock right, and the portal's?")
 
 
-def _key_of(settings: PortalSettings) -> RSAKey | ECKey | OKPKey:
-    try:
-        pem = settings.public_key_file.read_bytes()
-    except OSError as e:
-        raise BadSettings(f"public_key_file of the portal {settings.name!r} cannot be read: {e.strerror}.") from None
+def _portal_of(settings: PortalSettings) -> Portal:
+    return Portal(
+        name=settings.name,
+        people_of=settings.people_of,
+        rights=frozenset({*settings.rights, "see"}),
+        audiences=settings.audiences,
+        key=_key_of(settings.name, settings.public_key_file) if settings.public_key_file else None,
+        secret=_secret_of(settings.name, settings.secret_file) if settings.secret_file else None,
+    )
+
+
+def _secret_of(name: str, file: Path) -> bytes:
+    secret = _read(file, f"secret_file of the portal {name!r}").strip()
+    if len(secret) < SHORTEST_SECRET:
+        raise BadSettings(f"secret_file of the portal {name!r} has fewer than {SHORTEST_SECRET} characters.")
+    return secret
+
+
+def _key_of(name: str, file: Path) -> RSAKey | ECKey | OKPKey:
+    what = f"public_key_file of the portal {name!r}"
+    pem = _read(file, what)
     for kind in (RSAKey, ECKey, OKPKey):
         try:
             key = kind.import_key(pem)
         except (JoseError, ValueError, TypeError):
             continue
         if key.is_private:
-            raise BadSettings(
-                f"public_key_file of the portal {settings.name!r} has its private key: that is the portal's."
-            )
+            raise BadSettings(f"{what} has its private key: that is the portal's.")
         return key
-    raise BadSettings(f"public_key_file of the portal {settings.name!r} has no public key in PEM form.")
+    raise BadSettings(f"{what} has no public key in PEM form.")
+
+
+def _read(file: Path, what: str) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as e:
+        raise BadSettings(f"{what} cannot be read: {e.strerror}.") from None

@@ -52,8 +52,13 @@ class OidcServer:
 
 
 @asynccontextmanager
-async def oidc_server(redirects: Sequence[str], **more: Any) -> AsyncIterator[OidcServer]:
-    """A provider that knows the client "noah", which may send people back to *redirects*."""
+async def oidc_server(
+    redirects: Sequence[str], *, registered: Mapping[str, Any] | None = None, **more: Any
+) -> AsyncIterator[OidcServer]:
+    """A provider that knows the client "noah", which may send people back to *redirects*.
+
+    *registered*: what else the client is registered with.
+    """
     await asyncio.to_thread(_install)
     port = free_port()
     grants = ["authorization_code", "refresh_token", "urn:ietf:params:oauth:grant-type:device_code"]
@@ -64,6 +69,7 @@ async def oidc_server(redirects: Sequence[str], **more: Any) -> AsyncIterator[Oi
         "post_logout_redirect_uris": [urljoin(redirects[0], "/login")],
         "grant_types": grants,
         "response_types": ["code"],
+        **(registered or {}),
     }
     given = json.dumps({"port": port, "clients": [client], **more})
     process = await asyncio.create_subprocess_exec(

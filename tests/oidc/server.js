@@ -25,7 +25,7 @@ function rotate() {
     claims: { openid: ["sub"], profile: ["name", "preferred_username"], email: ["email", "email_verified"], groups: ["groups"] },
     scopes: ["openid", "offline_access"],
     findAccount: (_, sub) => ({ accountId: sub, claims: () => ({ sub, ...people.get(sub) }) }),
-    features: { deviceFlow: { enabled: true }, revocation: { enabled: true }, rpInitiatedLogout: { enabled: true } },
+    features: { deviceFlow: { enabled: true }, revocation: { enabled: true }, rpInitiatedLogout: { enabled: true }, jwtUserinfo: { enabled: true }, encryption: { enabled: true } },
     ttl: { IdToken: idTokenSeconds, AccessToken: 600, AuthorizationCode: 60, RefreshToken: 86400, Session: 3600, Grant: 86400, Interaction: 600, DeviceCode: 600 },
     rotateRefreshToken: true,
     renderError: (ctx, out) => {

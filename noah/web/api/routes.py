@@ -19,13 +19,14 @@ from noah.web.api import (
     releases,
     sessions,
     targets,
+    token,
     trail,
 )
 from noah.web.api.route import AnyRoute, Call, Routes
 from noah.web.permission import demand
 from noah.web.wire import Nothing
 
-RESOURCES = (clusters, drift, targets, sessions, line, export, events, releases, logins, trail, health, metrics)
+RESOURCES = (clusters, drift, targets, sessions, line, export, events, releases, logins, token, trail, health, metrics)
 _own = Routes()
 
 

@@ -16,6 +16,7 @@ from urllib.parse import urljoin
 
 import pytest
 import pytest_asyncio
+from joserfc.jwk import RSAKey
 
 from noah.settings import GrantSettings
 from tests.acceptance.cli.command import noah, ran, start
@@ -99,6 +100,31 @@ async def test_a_page_leads_to_the_provider_and_back_to_itself(company: Company)
             "name": "ada",
         }
         assert (me["groups"], me["proof"]) == (["team-a", "team-b"], "a login at company")
+
+
+@pytest.mark.parametrize("alg", ["RS256", "encrypted"])
+async def test_userinfo_that_is_signed_is_checked_and_one_that_is_encrypted_is_refused(
+    jvm: int, tmp_path: Path, alg: str
+) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    registered: dict[str, Any] = {"userinfo_signed_response_alg": "RS256"}
+    if alg == "encrypted":
+        key = RSAKey.generate_key(2048, {"kid": "of-noah", "use": "enc"}).as_dict(private=False)
+        registered |= {"userinfo_encrypted_response_alg": "RSA-OAEP", "jwks": {"keys": [key]}}
+    (tmp_path / "secret").write_text(SECRET)
+    async with oidc_server([f"{url}/login/back/company"], registered=registered) as provider:
+        known = {"name": "company", "issuer": provider.url, "client_id": "noah"}
+        known["client_secret_file"] = str(tmp_path / "secret")
+        async with serving(jvm, tmp_path, access={"oidc": [known]}, port=port) as gateway, Person("ada") as ada:
+            company = Company(provider, gateway, url)
+            await provider.person("ada", "team-a", name="Ada Lovelace")
+            if alg == "encrypted":
+                with pytest.raises(AssertionError, match="encrypts its userinfo"):
+                    await company.logged_in(ada)
+            else:
+                await company.logged_in(ada)
+                assert (await company.me(ada) or {})["groups"] == ["team-a"]
 
 
 async def test_only_the_browser_that_began_a_login_ends_it(company: Company) -> None:

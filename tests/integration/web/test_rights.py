@@ -37,6 +37,7 @@ def test_only_probes_of_machines_and_what_a_login_needs_ask_for_no_right() -> No
         "/api/v1/logins",
         "/api/v1/logins/devices",
         "/api/v1/logins/providers",
+        "/api/v1/token",
     }
 
 
@@ -47,6 +48,7 @@ def test_whatever_changes_something_asks_for_more_than_to_see_it() -> None:
         "POST /api/v1/sessions/{id}/ask": Right.SEE,
         "POST /api/v1/logins": Right.ANYBODY,
         "POST /api/v1/logins/devices": Right.ANYBODY,
+        "POST /api/v1/token": Right.ANYBODY,
         "POST /login": Right.ANYBODY,
         "POST /login/allow": Right.ANYBODY,
         "POST /logout": Right.ANYBODY,
