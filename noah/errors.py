@@ -3,6 +3,7 @@
 A class exists when somebody catches it or its status differs. Anything else that is raised is a bug.
 """
 
+import re
 from typing import ClassVar
 
 
@@ -10,6 +11,10 @@ class NoahError(Exception):
     """Something went wrong that can be said in one sentence."""
 
     http_status: ClassVar[int] = 500
+    code = "unexpected"  # the heading in troubleshooting.md: of a class its name, "already-debugged"
+
+    def __init_subclass__(cls) -> None:
+        cls.code = re.sub(r"(?<!^)(?=[A-Z])", "-", cls.__name__).lower()
 
     def __init__(self, sentence: str = "") -> None:
         super().__init__(sentence or (type(self).__doc__ or "").strip().splitlines()[0])

@@ -4,7 +4,9 @@ mkdocs calls the functions by their names.
 """
 
 import ast
+import html
 import importlib
+import pkgutil
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +17,10 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from noah.cli import COMMANDS, noah
+import noah
+from noah.cli import COMMANDS
+from noah.cli import noah as command_line
+from noah.errors import NoahError
 from noah.web.api.openapi import document
 from noah.web.api.routes import ROUTES
 
@@ -50,7 +55,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Leave the text of links out of docs/, to code that is read in a checkout."""
+    """Keep the text alone of links out of docs/, to code that is read in a checkout; and list the errors' sentences."""
+    if page.file.src_uri == "troubleshooting.md":
+        return with_sentences(markdown)
     is_at_the_top = "/" not in page.file.src_uri
     return re.sub(r"\[([^\]]+)\]\(\.\./[^)]*\)", r"\1", markdown) if is_at_the_top else markdown
 
@@ -108,8 +115,8 @@ def _comment(lines: list[str], node: ast.AnnAssign) -> str:
 
 def commands() -> str:
     """Return the help of each command."""
-    context = click.Context(noah, info_name="noah", terminal_width=100)
-    parts = ["# Command line\n", "```text", noah.get_help(context), "```"]
+    context = click.Context(command_line, info_name="noah", terminal_width=100)
+    parts = ["# Command line\n", "```text", command_line.get_help(context), "```"]
     for name in COMMANDS:
         command = getattr(importlib.import_module(f"noah.cli.{COMMANDS[name]}"), name.replace("-", "_"))
         parts += _help(command, name, context)
@@ -122,6 +129,57 @@ def _help(command: click.Command, name: str, parent: click.Context) -> Iterator[
     if isinstance(command, click.Group):
         for sub, one in command.commands.items():
             yield from _help(one, sub, context)
+
+
+def with_sentences(markdown: str) -> str:
+    """Return the page with all sentences of a code below what it says of that."""
+    of_code = sentences()
+
+    def listed(found: re.Match[str]) -> str:
+        items = "".join(f"<li>{html.escape(one)}</li>" for one in sorted(of_code.get(found[1], ())))
+        folded = f"\n<details><summary>Its sentences</summary><ul>{items}</ul></details>\n" if items else ""
+        return f"{found[0].rstrip()}\n{folded}\n"
+
+    return re.sub(r"^## ([\w-]+)$(?:\n(?!## ).*)*\n?", listed, markdown, flags=re.MULTILINE)
+
+
+def sentences() -> dict[str, set[str]]:
+    """Return what the code says in errors, by their code."""
+    code_of = {one.__name__: one.code for one in errors()}
+    found: dict[str, set[str]] = {}
+    for file in sorted((ROOT / "noah").rglob("*.py")):
+        for name, call in _calls(ast.parse(file.read_text()), name=""):
+            if name in code_of and call.args and re.search(r"\w{2} \w", text := _text(call.args[0])):
+                found.setdefault(code_of[name], set()).add(text)
+    return found
+
+
+def _calls(node: ast.AST, name: str) -> Iterator[tuple[str, ast.Call]]:
+    """Yield the calls within *node*, by what is called: a class itself where it calls super().__init__()."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Call) and isinstance(child.func, ast.Name):
+            yield child.func.id, child
+        elif isinstance(child, ast.Call) and isinstance(child.func, ast.Attribute) and child.func.attr == "__init__":
+            yield name, child
+        yield from _calls(child, child.name if isinstance(child, ast.ClassDef) else name)
+
+
+def _text(node: ast.expr) -> str:
+    if isinstance(node, ast.JoinedStr):
+        return "".join(_text(part) for part in node.values)
+    return str(node.value) if isinstance(node, ast.Constant) else "…"
+
+
+def errors() -> Iterator[type[NoahError]]:
+    """Yield each class of errors that the product has."""
+    for module in pkgutil.walk_packages(noah.__path__, "noah."):
+        if not re.search(r"migrations|__main__", module.name):
+            importlib.import_module(module.name)
+    waiting = [NoahError]
+    while waiting:
+        one = waiting.pop()
+        waiting += one.__subclasses__()
+        yield one
 
 
 def api() -> str:

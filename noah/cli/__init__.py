@@ -51,6 +51,7 @@ COMMANDS = {
     "db": "server",
     "token": "token",
     "completion": "completion",
+    "explain": "explain",
     "version": "version",
 }
 
@@ -140,6 +141,8 @@ def report(error: click.ClickException | NoahError) -> int:
         echo(said.getvalue(), err=True, nl=False)
         return error.exit_code
     echo(f"Error: {error.sentence}", err=True)
+    if sys.stderr.isatty():  # a script has no use for it
+        echo(f"`noah explain {error.code}` says more.", err=True)
     return exit_code_of(error)
 
 

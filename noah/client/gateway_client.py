@@ -13,6 +13,7 @@ from urllib.parse import quote, urlencode
 from noah.client.errors import Away, NotAGateway, error_of
 from noah.client.proxy import proxy_for
 from noah.errors import NeedsRestart, NoahError, Unavailable
+from noah.help import explanations
 
 if TYPE_CHECKING:
     from urllib3 import PoolManager
@@ -172,7 +173,10 @@ def _failure(response: "BaseHTTPResponse", url: str) -> NoahError:
         sentence = str(problem.get("detail") or problem["title"])
         if problem.get("needs_restart") is True:
             return NeedsRestart(sentence)
-        return error_of(response.status, sentence)
+        error = error_of(response.status, sentence)
+        if (code := str(problem.get("type")).partition("#")[2]) in explanations():
+            error.code = code
+        return error
     except (ValueError, AttributeError, KeyError):
         error = error_of(
             response.status,

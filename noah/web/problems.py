@@ -8,7 +8,8 @@ from aiohttp import web
 from pydantic import ValidationError
 from typing_extensions import TypedDict
 
-from noah.errors import AlreadyDebugged, BadInput, NeedsRestart, NoahError
+from noah.errors import AlreadyDebugged, BadInput, NeedsRestart, NoahError, NotFound
+from noah.web.paths import root_of
 
 CONTENT_TYPE = "application/problem+json"
 BUG = "Something went wrong inside the gateway; its log has the details (request {id})."
@@ -21,7 +22,7 @@ _REFUSALS = {
 
 
 class Problem(TypedDict):
-    type: str
+    type: str  # a link to what the gateway has to say of the code in its fragment: ../../help#already-debugged
     title: str
     status: int
     detail: str  # one sentence
@@ -44,7 +45,7 @@ class TooSlow(NoahError):
 
 
 def problem_of(request: web.Request, error: NoahError) -> Problem:
-    problem = _problem(request, error.http_status, error.sentence)
+    problem = _problem(request, error.http_status, error.code, error.sentence)
     if isinstance(error, AlreadyDebugged):
         problem |= {"holder": error.holder, "session": error.session_id}
     elif isinstance(error, NeedsRestart):
@@ -54,16 +55,17 @@ def problem_of(request: web.Request, error: NoahError) -> Problem:
 
 def refusal_of(request: web.Request, error: web.HTTPException) -> Problem:
     sentence = _REFUSALS.get(error.status, f"{error.reason}.")
-    return _problem(request, error.status, sentence.format(path=request.path[:200], method=request.method))
+    code = NotFound.code if error.status == 404 else BadInput.code
+    return _problem(request, error.status, code, sentence.format(path=request.path[:200], method=request.method))
 
 
 def bug_of(request: web.Request, request_id: str) -> Problem:
-    return _problem(request, 500, BUG.format(id=request_id))
+    return _problem(request, 500, NoahError.code, BUG.format(id=request_id))
 
 
-def _problem(request: web.Request, status: int, detail: str) -> Problem:
+def _problem(request: web.Request, status: int, code: str, detail: str) -> Problem:
     return {
-        "type": "about:blank",
+        "type": f"{root_of(request)}help#{code}",
         "title": HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,

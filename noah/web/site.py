@@ -23,7 +23,7 @@ from noah.catalog.catalog import Catalog
 from noah.catalog.holders import Holders
 from noah.core.session.rights import may_do_everything
 from noah.core.session.trail import Outcome, TrailCode
-from noah.errors import Forbidden, NoahError, Unauthenticated
+from noah.errors import Forbidden, NoahError, NotFound, Unauthenticated
 from noah.http_limits import LIMITS, Limits, within_limits
 from noah.kube.clusters import Cluster
 from noah.releases.releases import Releases
@@ -257,13 +257,13 @@ async def _explain(request: web.Request, handler: Handler) -> web.StreamResponse
         return await handler(request)
     except NoahError as e:
         if wants_page(request):
-            return refusal(request, e.sentence, e.http_status)
+            return refusal(request, e.sentence, e.http_status, e.code)
         return _answer(request, problem_of(request, e))
     except web.HTTPException as e:
         if e.status < 400:
             raise
         if e.status == 404 and wants_page(request):
-            return refusal(request, _no_page(request), e.status)
+            return refusal(request, _no_page(request), e.status, NotFound.code)
         headers = {"Allow": e.headers["Allow"]} if "Allow" in e.headers else {}
         return _answer(request, refusal_of(request, e), headers)
     except Exception:  # the request's outermost: a bug is one request's, and its traceback is in the log

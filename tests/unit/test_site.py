@@ -11,6 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from noah.cli import COMMANDS
+from noah.help import explanations
 from noah.settings import Settings
 from scripts import site
 
@@ -26,12 +27,26 @@ def test_it_is_built_without_a_warning(tmp_path: Path) -> None:
     assert (tmp_path / "site/reference/settings.html").exists()
 
 
-def test_every_sentence_of_the_troubleshooting_is_one_of_the_products() -> None:
+def test_every_code_of_an_error_is_explained_and_every_explanation_is_of_one() -> None:
+    assert sorted(explanations()) == sorted({error.code for error in site.errors()})
+
+
+def test_every_sentence_that_is_explained_is_one_of_the_products() -> None:
     code = "\n".join(file.read_text() for file in (ROOT / "noah").rglob("*.py"))
     joined = re.sub(r'"\s*\n\s*f?"', "", code)  # a sentence over several lines
-    headings = re.findall(r'^## "(.*)"$', (ROOT / "docs/troubleshooting.md").read_text(), re.MULTILINE)
-    assert len(headings) > 10
-    assert [heading for heading in headings if heading not in joined] == []
+    said = [one for text in explanations().values() for one in re.findall(r"^(?:- )?\*([^*]+)\*", text, re.MULTILINE)]
+    assert len(said) > 10
+    parts = [part for one in said for part in re.split(r" ?… ?|\(…\)", one)]
+    assert [part for part in parts if part not in joined] == []
+
+
+def test_the_sites_page_has_each_sentence_below_its_code() -> None:
+    page = site.with_sentences((ROOT / "docs/troubleshooting.md").read_text())
+    already = page[page.index("## already-debugged") : page.index("## another-gateway")]
+    assert "<li>… is already debugging … (session …): ask them to end it.</li>" in already
+    unavailable = page[page.index("## unavailable") : page.index("## unexpected")]
+    assert "<li>The gateway is stopping.</li>" in unavailable
+    assert sum(map(len, site.sentences().values())) > 250
 
 
 def test_the_reference_has_every_key_of_the_configuration() -> None:

@@ -49,12 +49,12 @@ class PageRoute(Raw):
             return await Raw.serve(self, request)
         except Unauthenticated as e:
             if PART in request.headers:  # the script of a page whose login is over: it has no use for another page
-                return refusal(request, e.sentence, e.http_status)
+                return refusal(request, e.sentence, e.http_status, e.code)
             here = request.rel_url.with_path(path_inside(request), encoded=True, keep_query=True)
             login = URL("/login").with_query(next=str(here))
             return web.Response(status=303, headers={"Location": link_to(request, login)})
         except NoahError as e:
-            return refusal(request, e.sentence, e.http_status)
+            return refusal(request, e.sentence, e.http_status, e.code)
 
 
 def page(routes: Routes, path: str, template: str, *, right: Right = Right.SEE) -> Callable[[PageHandler], PageHandler]:
@@ -77,9 +77,9 @@ def page(routes: Routes, path: str, template: str, *, right: Right = Right.SEE) 
     return declare
 
 
-def refusal(request: web.Request, sentence: str, status: int) -> web.Response:
+def refusal(request: web.Request, sentence: str, status: int, code: str) -> web.Response:
     """Return the page that says why there is not another one."""
-    context = {"here": "", "sentence": sentence, "last_event": request.app[FEED].last_id}
+    context = {"here": "", "sentence": sentence, "code": code, "last_event": request.app[FEED].last_id}
     return _render(request, "error.html", context, status)
 
 

@@ -64,3 +64,12 @@ async def test_drift_is_a_table(gateway: ScriptedGateway) -> None:
     said = await noah(gateway.url, "drift")
     assert said.out.splitlines()[1].split(maxsplit=2) == [drift["target"], drift["finding"], drift["detail"]]
     assert (await noah(gateway.url, "drift")).err == "No drift found.\n"
+
+
+async def test_on_a_terminal_an_error_names_the_command_that_says_more(gateway: ScriptedGateway) -> None:
+    gateway.on("POST /sessions", refuses(409, "bob is already debugging it.", type="../../help#already-debugged"))
+    code, screen = await on_a_terminal(gateway.url, "", "enable", "local/orders")
+    assert code == 4
+    assert "`noah explain already-debugged` says more." in screen
+    assert "noah sessions" in (await noah(gateway.url, "explain", "already-debugged")).out
+    assert (await noah(gateway.url, "explain", "nothing")).code == 2

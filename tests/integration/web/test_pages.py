@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 import pytest
+from yarl import URL
 
 from noah.core.session.session import EndReason
 from tests.integration.web.conftest import Gateway
@@ -51,6 +52,20 @@ async def test_what_is_not_there_is_a_page_that_says_so(gateway: Gateway) -> Non
     ):
         status, text, _ = await _get(gateway, path, {"Accept": accept})
         assert (status, said in text) == (404, True), text
+
+
+async def test_an_error_links_to_what_the_gateway_says_of_its_kind(gateway: Gateway) -> None:
+    session = URL(f"{gateway.url}/api/v1/sessions/s-none")
+    async with gateway.http.get(session) as answer:
+        link = session.join(URL((await answer.json(content_type=None))["type"]))
+    assert (link.path, link.fragment) == ("/help", "not-found")
+    status, help_page, _ = await _get(gateway, "/help")
+    assert status == 200
+    assert '<section class="card" id="not-found"' in help_page
+    assert "<code>noah sessions</code> list what there is." in help_page
+    assert "](" not in help_page
+    _, page, _ = await _get(gateway, "/sessions/s-none")
+    assert 'href="../help#not-found"' in page
 
 
 @pytest.mark.parametrize("name", ["..%2fpages.py", "..%2ftemplates%2fbase.html", "nothing.js", "pages.py"])

@@ -23,12 +23,13 @@ async def test_every_route_of_the_site_names_the_right_that_it_needs(gateway: Ga
     assert all(isinstance(declared[route.handler].right, Right) for route in served)
 
 
-def test_only_probes_of_machines_and_what_a_login_needs_ask_for_no_right() -> None:
+def test_only_probes_the_help_and_what_a_login_needs_ask_for_no_right() -> None:
     open_to_anybody = {route.path.partition("{")[0] for route in (*ROUTES, *PAGES) if route.right is Right.ANYBODY}
     assert open_to_anybody == {
         "/livez",
         "/readyz",
         "/static/",
+        "/help",
         "/login",
         "/login/with/",
         "/login/back/",
