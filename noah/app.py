@@ -33,9 +33,9 @@ from noah.clock import machine_clock
 from noah.core.printable import printable
 from noah.errors import BadSettings, NoahError, Unavailable
 from noah.http_limits import LIMITS, LimitedSite
-from noah.inventory import Inventory, following
+from noah.inventory import following, make_inventory
 from noah.keep_running import keep_running, repeat
-from noah.kube.clusters import Cluster
+from noah.kube.clusters import open_clusters
 from noah.loop_lag import measure_lag
 from noah.process_log import log_to_stderr
 from noah.releases.releases import open_releases
@@ -82,7 +82,7 @@ class Clock:
 async def gateway(settings: Settings, file: Path | None = None) -> AsyncIterator[str]:
     """Serve as long as the context lasts; yield the URL. BadSettings or Unavailable if that is not possible.
 
-    *file*: where the settings are from; hosts and this machine's JVMs follow it while the gateway runs.
+    *file*: where the settings are from; clusters, hosts and this machine's JVMs follow it while the gateway runs.
     """
     clock = Clock()
     stopping = False
@@ -103,8 +103,8 @@ async def gateway(settings: Settings, file: Path | None = None) -> AsyncIterator
         await trail.note_grants([one.model_dump(mode="json") for one in settings.grants])
         hints = await stack.enter_async_context(store.hints())
         feed = await stack.enter_async_context(store.feed(hints, clock=clock))
-        clusters = {c.name: await stack.enter_async_context(Cluster(c, clock=clock)) for c in settings.clusters}
-        kubernetes = KubernetesTokens(settings.access.kubernetes, {name: one.post for name, one in clusters.items()})
+        clusters = await stack.enter_async_context(open_clusters(settings.clusters, clock=clock))
+        kubernetes = KubernetesTokens(settings.access.kubernetes, clusters)
         authenticator = Authenticator(settings, store, providers=providers, kubernetes=kubernetes, clock=clock)
         permissions = open_permissions(settings, clusters)
         metrics = Metrics()
@@ -130,7 +130,17 @@ async def gateway(settings: Settings, file: Path | None = None) -> AsyncIterator
         releases = await stack.enter_async_context(
             open_releases(clusters=clusters, store=store, feed=feed, live=broker.live, clock=clock)
         )
-        inventory = Inventory(file, settings, known, kinds=(hosts, local), reconfigured=broker.reconfigure)
+        for follow in (pods.follow, releases.follow, broker.follow):
+            clusters.follow(follow)
+        inventory = make_inventory(
+            file,
+            settings,
+            known,
+            clusters=clusters,
+            hosts=hosts,
+            local=local,
+            reconfigured=broker.reconfigure,
+        )
         await stack.enter_async_context(following(inventory))
         await stack.enter_async_context(tidying(store, clock, keep_trail=settings.trail.keep))
         await stack.enter_async_context(_measuring_lag(metrics.lagged))

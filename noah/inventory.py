@@ -1,23 +1,25 @@
-"""The hosts and this machine's JVMs that the gateway has, by the configuration as it is now.
+"""The clusters, the hosts and this machine's JVMs that the gateway has, by the configuration as it is now.
 
 It is read again when its file changes, every few minutes if hosts come from a command, and on SIGHUP. What is new
-appears. What is gone ends its sessions, and what they changed on hosts stays owed. A configuration that cannot be read
-changes nothing. Neither does one in which more than half is gone at once, unless SIGHUP says that this is meant: a CMDB
-that answers with half of its hosts must not end half of the sessions.
+appears. What is gone ends its sessions, and what they changed on hosts stays owed. What cannot be read stays as it is,
+and the rest changes. So does a list of which more than half is gone at once, unless somebody confirms that this is
+meant: a CMDB that answers with half of its hosts must not end half of the sessions.
 """
 
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 
 from noah.core.session.target import Target
 from noah.errors import NoahError
 from noah.keep_running import keep_running
-from noah.settings import Host, Local, Settings, read_settings
+from noah.kube.clusters import Clusters
+from noah.settings import Host, Settings, read_settings
 from noah.targets.host.hosts import Hosts
 from noah.targets.host.inventory import all_hosts
 from noah.targets.local import Locals
@@ -28,38 +30,50 @@ LOOK_INTERVAL_S = 2.0  # at the configuration's file; a look costs some microsec
 FEW = 3  # of what there are not more, any number may go at once
 
 
-@dataclass(frozen=True, slots=True)
-class _Have:
-    hosts: tuple[Host, ...]
-    local: tuple[Local, ...]
+class Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+@dataclass(slots=True)
+class Part:
+    """One list of the configuration: how it is read, and what is to go by it."""
+
+    what: str  # "hosts"
+    one: str  # "host"
+    have: Sequence[Named]
+    read: Callable[[Settings], Awaitable[Sequence[Named]]]
+    apply: Callable[[Any], Awaitable[None]]
+    every_s: Callable[[Settings], float | None] = field(default=lambda _: None)  # None: it is in the file
+    read_at: float = field(default=0.0, init=False)  # by the loop's clock
+    trouble: str | None = field(default=None, init=False)
+    # The names of those that would be gone, of more than half, if somebody confirmed that.
+    refused: frozenset[str] = field(default=frozenset(), init=False)
+
+    def is_due(self, settings: Settings, now: float) -> bool:
+        every_s = self.every_s(settings)
+        return every_s is not None and now >= self.read_at + every_s
 
 
 class Inventory:
-    def __init__(
-        self,
-        file: Path | None,
-        settings: Settings,
-        hosts: Collection[Host],
-        *,
-        kinds: tuple[Hosts, Locals],
-        reconfigured: Callable[[Collection[Target]], None],
-    ) -> None:
-        """*file*: where the settings are from; without one they stay as they are.
-
-        *reconfigured* is called with the targets that are gone, or that are reached in another way from now on.
-        """
-        self.trouble: str | None = None  # why the configuration as it is now is not what the gateway goes by
+    def __init__(self, file: Path | None, settings: Settings, parts: Sequence[Part]) -> None:
+        """*file*: where the settings are from; without one they stay as they are."""
+        self.parts = parts
         self._file = file
         self._settings = settings
-        self._have = _Have(tuple(hosts), settings.local)
-        self._hosts, self._locals = kinds
-        self._reconfigured = reconfigured
+        self._file_trouble: str | None = None
         self._asked, self._is_confirmed = asyncio.Event(), False
+        self._reading = asyncio.Lock()
         self._seen = None if file is None else _state_of(file)
 
     @property
     def has_file(self) -> bool:
         return self._file is not None
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the gateway does not go by the configuration as it is now, if it does not."""
+        return " ".join(filter(None, (self._file_trouble, *(part.trouble for part in self.parts)))) or None
 
     def read_now(self) -> None:
         """Read it again soon, as SIGHUP asks for; what is gone then is meant to be gone."""
@@ -71,56 +85,102 @@ class Inventory:
         if self._file is None:
             return
         loop = asyncio.get_running_loop()
-        read_at = loop.time()
+        for part in self.parts:
+            part.read_at = loop.time()
         while True:
             try:
                 async with asyncio.timeout(LOOK_INTERVAL_S):
                     await self._asked.wait()
             except TimeoutError:
                 pass
-            every_s = self._settings.hosts_command_every.total_seconds()
-            is_due = bool(self._settings.hosts_command) and loop.time() >= read_at + every_s
-            state = _state_of(self._file)
-            if self._asked.is_set() or is_due or state != self._seen:
+            state = await asyncio.to_thread(_state_of, self._file)
+            if self._asked.is_set() or state != self._seen:
                 self._asked.clear()
-                self._seen, read_at = state, loop.time()
+                self._seen = state
                 is_confirmed, self._is_confirmed = self._is_confirmed, False
-                await self._read(self._file, is_confirmed=is_confirmed)
+                await self._read_all(self._file, is_confirmed=is_confirmed)
+            for part in self.parts:
+                if part.is_due(self._settings, loop.time()):
+                    await self._read(part, is_confirmed=False)
 
-    async def _read(self, file: Path, *, is_confirmed: bool) -> None:
+    async def _read_all(self, file: Path, *, is_confirmed: bool) -> None:
         try:
             # The file may be on a slow disk, and is validated by rules that take milliseconds per hundred hosts.
-            settings = await asyncio.to_thread(read_settings, file)
-            have = _Have(await all_hosts(settings), settings.local)
-            if not is_confirmed and (refusal := _mass_removal(self._have, have)):
-                self._keep(refusal)
-                return
-            if have != self._have:
-                self._apply(have)
+            self._settings = await asyncio.to_thread(read_settings, file)
         except NoahError as e:
-            self._keep(f"The gateway goes by the configuration as it was, because it cannot be used now: {e.sentence}")
+            sentence = f"The gateway goes by the configuration as it was, because it cannot be used now: {e.sentence}"
+            self._file_trouble = _logged(sentence, before=self._file_trouble)
             return
-        if self.trouble:
-            log.info("the configuration is what the gateway goes by again")
-        self.trouble = None
-        self._settings = settings
+        self._file_trouble = _logged(None, before=self._file_trouble)
+        for part in self.parts:
+            await self._read(part, is_confirmed=is_confirmed)
 
-    def _apply(self, have: _Have) -> None:
-        affected = {*self._hosts.configure(have.hosts), *self._locals.configure(have.local)}
-        for what, before, now in (("host", self._have.hosts, have.hosts), ("local", self._have.local, have.local)):
-            names, were = {one.name for one in now}, {one.name for one in before}
-            for name in sorted(names - were):
-                log.info("%s/%s is new in the configuration", what, name)
-            for name in sorted(were - names):
-                log.info("%s/%s is gone from the configuration", what, name)
-        self._have = have
-        if affected:
-            self._reconfigured(affected)
+    async def _read(self, part: Part, *, is_confirmed: bool) -> None:
+        part.read_at = asyncio.get_running_loop().time()
+        sentence = None
+        async with self._reading:
+            try:
+                found = await part.read(self._settings)
+                gone = _gone(part.have, found)
+                is_refused = not is_confirmed and len(part.have) > FEW and 2 * len(gone) > len(part.have)
+                part.refused = gone if is_refused else frozenset()
+                if is_refused:
+                    sentence = (
+                        f"{len(gone)} of {len(part.have)} {part.what} are gone from the configuration at once, so the "
+                        "gateway keeps them: send SIGHUP to it if that is meant."
+                    )
+                elif found != part.have:
+                    await self._apply(part, found)
+            except NoahError as e:
+                sentence = f"The gateway keeps its {part.what}, because they cannot be read now: {e.sentence}"
+        part.trouble = _logged(sentence, before=part.trouble)
 
-    def _keep(self, sentence: str) -> None:
-        if sentence != self.trouble:
-            log.warning("%s", sentence)
-        self.trouble = sentence
+    async def _apply(self, part: Part, found: Sequence[Named]) -> None:
+        await part.apply(found)
+        for name in sorted(_gone(found, part.have)):
+            log.info("%s %s is new in the configuration", part.one, name)
+        for name in sorted(_gone(part.have, found)):
+            log.info("%s %s is gone from the configuration", part.one, name)
+        part.have = found
+
+
+def make_inventory(
+    file: Path | None,
+    settings: Settings,
+    known: Sequence[Host],
+    *,
+    clusters: Clusters,
+    hosts: Hosts,
+    local: Locals,
+    reconfigured: Callable[[Collection[Target]], None],
+) -> Inventory:
+    """*known*: the hosts that there are; *reconfigured* is called with targets that are gone or reached otherwise."""
+
+    async def all_clusters(settings: Settings) -> Sequence[Named]:
+        return settings.clusters
+
+    async def all_local(settings: Settings) -> Sequence[Named]:
+        return settings.local
+
+    def applied_by(configure: Callable[[Any], Collection[Target]]) -> Callable[[Any], Awaitable[None]]:
+        async def apply(found: Any) -> None:
+            if affected := configure(found):
+                reconfigured(affected)
+
+        return apply
+
+    def every_s(settings: Settings) -> float | None:
+        return settings.hosts_command_every.total_seconds() if settings.hosts_command else None
+
+    return Inventory(
+        file,
+        settings,
+        [
+            Part("clusters", "cluster", settings.clusters, all_clusters, clusters.configure),
+            Part("hosts", "host", known, all_hosts, applied_by(hosts.configure), every_s),
+            Part("JVMs of this machine", "local", settings.local, all_local, applied_by(local.configure)),
+        ],
+    )
 
 
 @asynccontextmanager
@@ -141,16 +201,16 @@ async def following(inventory: Inventory) -> AsyncIterator[None]:
         loop.remove_signal_handler(signal.SIGHUP)
 
 
-def _mass_removal(before: _Have, now: _Have) -> str | None:
-    """Return why *now* is not believed: more than half would be gone at once."""
-    for what, were, are in (("hosts", before.hosts, now.hosts), ("JVMs of this machine", before.local, now.local)):
-        gone = {one.name for one in were} - {one.name for one in are}
-        if len(were) > FEW and 2 * len(gone) > len(were):
-            return (
-                f"{len(gone)} of {len(were)} {what} are gone from the configuration at once, so the gateway keeps "
-                "them: send SIGHUP to it if that is meant."
-            )
-    return None
+def _gone(before: Sequence[Named], now: Sequence[Named]) -> frozenset[str]:
+    return frozenset(one.name for one in before) - {one.name for one in now}
+
+
+def _logged(sentence: str | None, *, before: str | None) -> str | None:
+    if sentence is not None and sentence != before:
+        log.warning("%s", sentence)
+    elif sentence is None and before is not None:
+        log.info("the configuration is what the gateway goes by again")
+    return sentence
 
 
 def _state_of(file: Path) -> tuple[int, int, int] | None:

@@ -7,11 +7,12 @@ one for the gateway. A token goes to one cluster only: who gets somebody's token
 import asyncio
 import hashlib
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from noah.core.session.principal import Principal, PrincipalKind, principal_from_outside
 from noah.errors import NoahError, NotFound, Unauthenticated, Unavailable
+from noah.kube.clusters import Cluster
 from noah.settings import KubernetesLoginSettings
 
 PATH = "/apis/authentication.k8s.io/v1/tokenreviews"
@@ -21,14 +22,12 @@ MOST_KEPT = 10_000  # answers; some hundred bytes each
 # Every user of a cluster is in it, so it says nothing.
 AUTHENTICATED = "system:authenticated"
 
-Post = Callable[[str, Mapping[str, Any]], Awaitable[Mapping[str, Any]]]  # a path and a body; the answer's JSON
-
 
 class KubernetesTokens:
-    def __init__(self, settings: Sequence[KubernetesLoginSettings], post: Mapping[str, Post]) -> None:
-        """*post*: by the cluster's name."""
+    def __init__(self, settings: Sequence[KubernetesLoginSettings], clusters: Mapping[str, Cluster]) -> None:
+        """*clusters* may come and go."""
         self._known = {one.cluster: one for one in settings}
-        self._post = post
+        self._clusters = clusters
         self._asking = asyncio.Semaphore(AT_ONCE)
         self._answers: dict[tuple[str, bytes], tuple[float, Principal]] = {}  # by the machine's monotonic clock
 
@@ -66,9 +65,12 @@ class KubernetesTokens:
             "kind": "TokenReview",
             "spec": {"token": token, "audiences": audiences},
         }
+        asked = self._clusters.get(cluster)
+        if asked is None:
+            raise Unavailable(f"The gateway does not know cluster {cluster} at present: nobody can log in by it.")
         try:
             async with self._asking:
-                answer = await self._post[cluster](PATH, review)
+                answer = await asked.post(PATH, review)
         except NoahError as e:  # also a right that is missing: it is not the caller's fault
             raise Unavailable(f"Nobody can log in by cluster {cluster} now: {e.sentence}") from None
         status = answer.get("status")

@@ -1,7 +1,7 @@
 """What a principal may do now: decide() with what the configuration grants and what the clusters answer."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from noah.access.reviews import ClusterReviews
 from noah.core.session.principal import Principal
@@ -16,7 +16,7 @@ from noah.core.session.rights import (
     place_in_cluster,
 )
 from noah.kube.clusters import Cluster
-from noah.settings import Settings
+from noah.settings import GrantSettings, Settings
 
 AT_ONCE = 100  # areas; a few milliseconds
 
@@ -25,21 +25,25 @@ class Permissions:
     def __init__(
         self,
         *,
-        reviews: Mapping[str, ClusterReviews],
+        reviews: Callable[[str], ClusterReviews | None],
         grants: Sequence[Grant] = (),
         system_namespaces: Sequence[str] = (),
     ) -> None:
-        """*reviews*: one for each cluster, by its name."""
+        """*reviews*: those of the cluster of a name, if there is one."""
         self._reviews = reviews
         self._grants = grants
         self._system_namespaces = system_namespaces
+
+    def configure(self, grants: Sequence[GrantSettings], *, system_namespaces: Sequence[str]) -> None:
+        """Go by these from now on. A session whose owner loses the right to it ends when it looks the next time."""
+        self._grants, self._system_namespaces = _grants(grants), system_namespaces
 
     async def decide(self, right: Right, area: str | None, principal: Principal) -> Verdict:
         reviewed: Mapping[Right, bool | None] = {}
         place = place_in_cluster(area) if area is not None else None
         if place is not None and not may_do_everything(principal):
             cluster, namespace = place
-            reviews = self._reviews.get(cluster)
+            reviews = self._reviews(cluster)
             if reviews is not None and reviews.user_of(principal) is not None:
                 reviewed = {right: await reviews.may(principal, right, namespace)}
         return decide(right, area, principal, Grants(self._grants, reviewed, self._system_namespaces))
@@ -58,22 +62,40 @@ class Permissions:
 
 
 def open_permissions(settings: Settings, clusters: Mapping[str, Cluster]) -> Permissions:
-    reviews = {
-        name: ClusterReviews(
-            name,
-            cluster.post,
-            user_prefix=cluster.settings.user_prefix,
-            group_prefix=cluster.settings.group_prefix,
-        )
-        for name, cluster in clusters.items()
-    }
-    grants = [
+    """*clusters* may come and go."""
+    made = Permissions(reviews=_Reviews(clusters))
+    made.configure(settings.grants, system_namespaces=settings.access.system_namespaces)
+    return made
+
+
+class _Reviews:
+    """Those of each cluster; what one has answered is forgotten when it is replaced."""
+
+    def __init__(self, clusters: Mapping[str, Cluster]) -> None:
+        self._clusters = clusters
+        self._made: dict[str, tuple[Cluster, ClusterReviews]] = {}
+
+    def __call__(self, name: str) -> ClusterReviews | None:
+        cluster, made = self._clusters.get(name), self._made.get(name)
+        if cluster is None:
+            self._made.pop(name, None)
+            return None
+        if made is None or made[0] is not cluster:
+            as_known = cluster.settings
+            reviews = ClusterReviews(
+                name, cluster.post, user_prefix=as_known.user_prefix, group_prefix=as_known.group_prefix
+            )
+            made = self._made[name] = cluster, reviews
+        return made[1]
+
+
+def _grants(settings: Sequence[GrantSettings]) -> Sequence[Grant]:
+    return [
         Grant(
             rights=frozenset(map(Right, one.rights)),
             users=frozenset(one.users),
             groups=frozenset(one.groups),
             areas=one.targets,
         )
-        for one in settings.grants
+        for one in settings
     ]
-    return Permissions(reviews=reviews, grants=grants, system_namespaces=settings.access.system_namespaces)

@@ -1,14 +1,14 @@
-"""One Kubernetes cluster as the gateway knows it: requests, pods, commands, and whether it answers at all.
+"""Kubernetes clusters as the gateway knows them: requests, pods, commands, and whether they answer at all.
 
 Nothing here fails because a cluster is away, from the start or later: it is then not reachable, for a reason, and is
-asked again until it is.
+asked again until it is. Clusters come, go and change with the configuration, while the gateway runs.
 """
 
 import asyncio
 import contextlib
 import ipaddress
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Self
 from urllib.parse import quote
@@ -29,6 +29,10 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 NODE_KEPT_S = 600.0  # a node keeps its networks; one that is made again under its name may have others
 PING = 10.0  # seconds between two looks whether it answers, and for the answer
+# Until a cluster whose entry has changed takes over from the one before, even if it has not listed its pods: the
+# credentials of the one before may be worth nothing any more.
+TAKES_OVER_WITHIN_S = 30.0
+STILL_USED_EVERY_S = 2.0  # between two looks whether a cluster that is gone or replaced is still used
 
 # verb, API group, resource, subresource: what the gateway cannot do without; and what it only likes to have.
 NEEDED = (
@@ -77,6 +81,8 @@ class Cluster:
         self.reachable = False
         self.since = clock()  # when it began, or ceased, to be reachable
         self._unreachable: str | None = f'Cluster "{self.name}" has not been asked yet.'
+        self.is_configured = True  # False from when its entry is gone, for those who use it to its end
+        self._users = 0
         self._clock = clock
         self._ping = ping
         self._client = Client(cluster)
@@ -110,6 +116,20 @@ class Cluster:
     @property
     def watch_age(self) -> float | None:
         return self.informer.watch_age
+
+    @contextlib.contextmanager
+    def used(self) -> Iterator[None]:
+        """Keep it open for as long as this context lasts, also when it is gone or replaced."""
+        self._users += 1
+        try:
+            yield
+        finally:
+            self._users -= 1
+
+    @property
+    def is_used(self) -> bool:
+        """True while it is in use, or a stream is open in it, which may be a debugger's."""
+        return self._users > 0 or self.exec.counts.in_flight > 0 or self.port_forward.counts.in_flight > 0
 
     async def get(
         self, path: str, *, params: Mapping[str, str] | None = None, timeout: float = DEADLINE
@@ -204,6 +224,106 @@ class Cluster:
                 self.name,
                 unreachable or "reachable",
             )
+
+
+async def _until_unused(cluster: Cluster) -> None:
+    while True:
+        await asyncio.sleep(STILL_USED_EVERY_S)
+        if not cluster.is_used:
+            return
+
+
+# The cluster as it was and as it is, one of which may be None.
+Follow = Callable[[Cluster | None, Cluster | None], Awaitable[None]]
+
+
+class Clusters(Mapping[str, Cluster]):
+    """All clusters, by their names, as the configuration has them now.
+
+    One that is gone or replaced is open until nobody uses it any more, so that sessions can be ended in it and no
+    debugger is cut.
+    """
+
+    def __init__(self, group: asyncio.TaskGroup, *, clock: Callable[[], datetime] = machine_clock) -> None:
+        self._group = group
+        self._clock = clock
+        self._known: dict[str, Cluster] = {}
+        self._over: dict[Cluster, asyncio.Event] = {}  # of each that is open: set when it is gone or replaced
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._followers: list[Follow] = []
+
+    def __getitem__(self, name: str) -> Cluster:
+        return self._known[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._known)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def follow(self, changed: Follow) -> None:
+        """Have *changed* awaited with each change from now on, after those who followed before."""
+        self._followers.append(changed)
+
+    async def configure(self, wanted: Iterable[ClusterSettings]) -> None:
+        """Have these clusters from now on; one whose settings have changed is replaced. One call at a time."""
+        settings = {one.name: one for one in wanted}
+        async with asyncio.TaskGroup() as group:
+            for name in dict.fromkeys((*self._known, *settings)):
+                before, after = self._known.get(name), settings.get(name)
+                if before is None or before.settings != after:
+                    group.create_task(self._change(name, before, after), name=f"configure cluster {name}")
+        self._known = {name: self._known[name] for name in settings}
+
+    async def _change(self, name: str, before: Cluster | None, settings: ClusterSettings | None) -> None:
+        now = None if settings is None else self._open(settings)
+        if now is None:
+            assert before is not None
+            before.is_configured = False
+            del self._known[name]
+        else:
+            if before is not None:
+                await now.informer.wait_synced(TAKES_OVER_WITHIN_S)
+            self._known[name] = now
+        for follower in self._followers:
+            await follower(before, now)
+        if before is not None:
+            self._over[before].set()
+
+    def _open(self, settings: ClusterSettings) -> Cluster:
+        cluster = Cluster(settings, clock=self._clock)
+        over = self._over[cluster] = asyncio.Event()
+        task = self._group.create_task(self._keep(cluster, over), name=f"cluster {cluster.name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return cluster
+
+    async def _keep(self, cluster: Cluster, over: asyncio.Event) -> None:
+        try:
+            async with cluster:
+                await over.wait()
+                await _until_unused(cluster)
+        finally:
+            del self._over[cluster]
+        log.info("cluster %s: closed, as the configuration had it before", cluster.name)
+
+    def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+
+@contextlib.asynccontextmanager
+async def open_clusters(
+    settings: Iterable[ClusterSettings], *, clock: Callable[[], datetime] = machine_clock
+) -> AsyncIterator[Clusters]:
+    """They are open as long as this context lasts."""
+    async with asyncio.TaskGroup() as group:
+        clusters = Clusters(group, clock=clock)
+        await clusters.configure(settings)
+        try:
+            yield clusters
+        finally:
+            clusters.close()
 
 
 def _networks_in(spec: Any) -> Sequence[Network]:

@@ -40,10 +40,12 @@ class EventLog:
         self._client = client
         self._pace = pace
         self._followed: dict[tuple[str | None, str], _Followed] = {}
+        self._runs = asyncio.Event()
 
     async def run(self) -> None:
-        """Runs until it is cancelled; follow() works only meanwhile."""
+        """Runs until it is cancelled; follow() waits for it to begin, and works only meanwhile."""
         async with asyncio.TaskGroup() as self._group:
+            self._runs.set()
             await asyncio.Event().wait()
 
     async def follow(self, namespace: str | None, *, reason: str = "") -> AsyncGenerator[Event, None]:
@@ -52,6 +54,7 @@ class EventLog:
         With *reason*, only events that have it. An API that is away is waited for; raises what else it answers,
         above all MissingRight.
         """
+        await self._runs.wait()
         what = namespace, reason
         followed = self._followed.get(what)
         if followed is None:

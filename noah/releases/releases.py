@@ -67,8 +67,11 @@ class Releases:
         self._backlog = Backlog()
         self._noticed: dict[WorkloadRef, Noticed] = {}  # to be looked at
         self._following: set[WorkloadRef] = set()  # without being asked for
-        self._turns = {name: asyncio.Semaphore(at_once) for name in clusters}
+        self._at_once = at_once
+        self._turns: dict[str, asyncio.Semaphore] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._noticing: dict[str, list[asyncio.Task[None]]] = {}  # by cluster
+        self._followers: dict[asyncio.Task[None], str] = {}  # of releases, with the cluster of each
         self._is_stopping = False
 
     # -- what people ask for
@@ -123,7 +126,7 @@ class Releases:
         workload, backoff = noticed.workload, Backoff(first_s=FIRST_PAUSE_S, longest_s=LONGEST_PAUSE_S)
         while True:
             try:
-                async with self._turns[workload.cluster]:
+                async with self._turns.setdefault(workload.cluster, asyncio.Semaphore(self._at_once)):
                     revision = await self._revision_of(workload)
                     kept = await self._store.releases.get(revision.id)
                     is_young = revision.made_at is not None and noticed.at - revision.made_at <= YOUNG
@@ -144,7 +147,9 @@ class Releases:
     # -- following one
 
     async def _revision_of(self, workload: WorkloadRef) -> Revision:
-        cluster = self._clusters[workload.cluster]
+        cluster = self._clusters.get(workload.cluster)
+        if cluster is None:
+            raise NotFound(_unknown(workload.cluster))
         return await asked_for(cluster, namespace=workload.namespace, kind=workload.kind, name=workload.name)
 
     def _stream(self, workload: WorkloadRef, revision: Revision, kept: Release | None, *, is_rollout: bool) -> Stream:
@@ -164,7 +169,9 @@ class Releases:
             looks_again = kept is not None and kept.ended_at is not None
             stream = self._streams[release.id] = Stream(release, Journal(), looks_again=looks_again)
             stream.begin(self._clock())
-            self._spawn(self._follow(workload, stream, revision, kept), f"release {release.id}")
+            task = self._spawn(self._follow(workload, stream, revision, kept), f"release {release.id}")
+            self._followers[task] = release.cluster
+            task.add_done_callback(self._followers.pop)
         if is_rollout:
             stream.mark_as_rollout()
         return stream
@@ -189,25 +196,26 @@ class Releases:
     async def _publish(self, stream: Stream, revision: Revision) -> Progress:
         """Number what is found, for the watchers and the store, until the release has ended; return how it ended."""
         release = stream.release
-        progress = _lost(release)
+        progress = self._lost(release)
         warnings = Warnings(release, feed=self._feed, live=self._live, clock=self._clock)
         cluster = self._clusters[release.cluster]
         follower = Follower(cluster, release, revision, backlog=self._backlog, clock=self._clock)
         try:
-            async with follower, aclosing(follower.found()) as found:
-                async for one in found:
-                    if isinstance(one, ReleaseEvent):
-                        stream.publish(one)
-                        continue
-                    progress = one.progress
-                    if one.is_rollout:
-                        stream.mark_as_rollout()
-                    for warning in warnings.publish(one.replaced):
-                        stream.publish(warning)
-                    self._make_room()
+            with cluster.used():
+                async with follower, aclosing(follower.found()) as found:
+                    async for one in found:
+                        if isinstance(one, ReleaseEvent):
+                            stream.publish(one)
+                            continue
+                        progress = one.progress
+                        if one.is_rollout:
+                            stream.mark_as_rollout()
+                        for warning in warnings.publish(one.replaced):
+                            stream.publish(warning)
+                        self._make_room()
         except Exception:  # a release that cannot be followed has ended all the same
             log.exception("release %s: following it failed", release.id)
-            progress = _lost(release)
+            progress = self._lost(release)
         finally:
             for event in follower.rest():
                 stream.publish(event)
@@ -227,14 +235,22 @@ class Releases:
 
     def _give_up(self, stream: Stream) -> None:
         """End a release whose task died, for all who wait for its end."""
-        stream.end(_lost(stream.release), self._clock())
+        stream.end(self._lost(stream.release), self._clock())
         if stream.is_to_be_kept:
             self._spawn(self._persistence.save_ended(stream), f"save release {stream.release.id}")
 
+    def _lost(self, release: Release) -> Progress:
+        known = release.cluster in self._clusters
+        sentence = "The gateway failed to follow it." if known else _unknown(release.cluster)
+        return replace(release.progress, result=Result.LOST, sentence=sentence)
+
     async def _watch_recovery(self, release: Release, revision: Revision) -> None:
+        cluster = self._clusters.get(release.cluster)
+        if cluster is None:
+            return
         try:
             async with asyncio.timeout(RECOVERY_S):
-                progress = await recovery_of(self._clusters[release.cluster], release, revision)
+                progress = await recovery_of(cluster, release, revision)
         except TimeoutError:
             return
         if progress is not None:
@@ -273,27 +289,45 @@ class Releases:
 
     # -- start and stop
 
-    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = self._group.create_task(_alone(work, name), name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def start(self) -> None:
         """Notice releases, and resume those that an earlier gateway followed."""
         for cluster in self._clusters.values():
-            noticing = Noticing(cluster, live=self._live, clock=self._clock)
-            works = {
-                f"notice releases in {cluster.name}": partial(self._notice_by_pods, noticing),
-                f"forget workloads of {cluster.name}": partial(_forget_deleted, noticing),
-            }
-            for namespace in cluster.settings.namespaces or (None,):
-                name = f"notice refused pods in {cluster.name}" + (f"/{namespace}" if namespace else "")
-                works[name] = partial(self._notice_by_refusals, noticing, namespace)
-            for name, work in works.items():
-                self._spawn(keep_running(work, name), name)
+            self._notice(cluster)
         for release in await self.find(cluster=None, namespace=None, workload=None, result=Result.RUNNING):
             name = f"resume release {release.id}"
             self._spawn(keep_running(partial(self._resume, release), name), name)
+
+    def _notice(self, cluster: Cluster) -> None:
+        noticing = Noticing(cluster, live=self._live, clock=self._clock)
+        works = {
+            f"notice releases in {cluster.name}": partial(self._notice_by_pods, noticing),
+            f"forget workloads of {cluster.name}": partial(_forget_deleted, noticing),
+        }
+        for namespace in cluster.settings.namespaces or (None,):
+            name = f"notice refused pods in {cluster.name}" + (f"/{namespace}" if namespace else "")
+            works[name] = partial(self._notice_by_refusals, noticing, namespace)
+        self._noticing[cluster.name] = [self._spawn(keep_running(work, name), name) for name, work in works.items()]
+
+    async def follow(self, before: Cluster | None, now: Cluster | None) -> None:
+        """Notice releases in *now* in place of *before*; one of them may be None.
+
+        What is followed in a cluster that was replaced is followed there to its end; in one that is gone, it is lost.
+        """
+        if before is not None:
+            for task in self._noticing.pop(before.name):
+                task.cancel()
+        if now is not None:
+            self._notice(now)
+        elif before is not None:
+            for task, cluster in self._followers.items():
+                if cluster == before.name:
+                    task.cancel()
 
     async def _notice_by_pods(self, noticing: Noticing) -> None:
         async with aclosing(noticing.by_pods()) as found:
@@ -322,7 +356,7 @@ class Releases:
     async def _why_lost(self, workload: WorkloadRef, release: Release) -> str | None:
         """Return one sentence if nobody will see the end of *release*."""
         if workload.cluster not in self._clusters:
-            return f"The gateway does not know cluster {workload.cluster} any more."
+            return _unknown(workload.cluster)
         backoff = Backoff(first_s=FIRST_PAUSE_S, longest_s=LONGEST_PAUSE_S)
         while True:
             try:
@@ -361,8 +395,8 @@ async def _alone(work: Coroutine[Any, Any, None], name: str) -> None:
         log.exception("%s failed", name)
 
 
-def _lost(release: Release) -> Progress:
-    return replace(release.progress, result=Result.LOST, sentence="The gateway failed to follow it.")
+def _unknown(cluster: str) -> str:
+    return f"The gateway does not know cluster {cluster} any more."
 
 
 @asynccontextmanager

@@ -18,10 +18,11 @@ from noah.core.page import Page
 from noah.core.session.event_kind import EventKind
 from noah.core.session.principal import Principal
 from noah.core.session.session import EndReason, Session, Share, Status
-from noah.core.session.target import Target, Wanted
+from noah.core.session.target import PodTarget, Target, Wanted
 from noah.duration import format_duration
 from noah.errors import AlreadyDebugged, BadInput, Conflict, NeedsRestart, NotFound
 from noah.keep_running import repeat
+from noah.kube.clusters import Cluster
 from noah.sessions.announce import about_session
 from noah.sessions.audits import keeping_audits
 from noah.sessions.live_session import SETTLED, LiveSession, Step, Traffic
@@ -66,6 +67,12 @@ class Broker:
     def reconfigure(self, targets: Collection[Target]) -> None:
         """Have the sessions on *targets*, whose configuration has changed, be reached by it, or end."""
         self._ownership.reconfigure(targets)
+
+    async def follow(self, before: Cluster | None, now: Cluster | None) -> None:
+        """Have the sessions in a cluster that was replaced be reached by the new one."""
+        if before is not None and now is not None:
+            there = [t for t in self._holders.targets if isinstance(t, PodTarget) and t.cluster == now.name]
+            self._ownership.reconfigure(there)
 
     def traffic(self) -> Traffic:
         return self._ownership.traffic()

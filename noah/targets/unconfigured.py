@@ -24,7 +24,7 @@ class Unconfigured:
         self._sentence = f"The configuration does not have {target} any more."
 
     async def look(self, session: Session) -> Observation:
-        return Observation(presence=Presence.GONE, reason=self._sentence)
+        return Observation(presence=Presence.REMOVED, reason=self._sentence)
 
     async def start(self, session: Session, *, word: Word, now: datetime) -> Observation:
         return await self.look(session)

@@ -3,18 +3,16 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import asyncssh
 import pytest
 
 from noah.demo.sample_app import compile_sample
-from tests.gateway import Api, Process, free_port, serving
-
-SECONDS = 60  # of a busy machine
+from tests.following import Following
+from tests.gateway import free_port, serving
 
 
 def jvm(name: str, port: int) -> str:
@@ -37,40 +35,6 @@ async def running_app(classes: Path) -> AsyncIterator[int]:
     finally:
         app.kill()
         await app.wait()
-
-
-class Following:
-    def __init__(self, process: Process, api: Api) -> None:
-        self.process, self.api = process, api
-        self._head = process.file.read_text()
-
-    def write(self, text: str, *, top: str = "") -> None:
-        """Put *text* behind what the configuration had at first, as an editor does: by another file."""
-        beside = self.process.file.with_suffix(".new")
-        beside.write_text(top + self._head + text)
-        beside.replace(self.process.file)
-
-    async def names(self) -> set[str]:
-        return {one["target"] for one in (await self.api.ask("GET", "targets"))["items"]}
-
-    async def until(self, there: set[str]) -> None:
-        async with asyncio.timeout(SECONDS):
-            while (await self.names()) != there:
-                await asyncio.sleep(0.1)
-
-    async def until_configuration(self, true: Callable[[Any], bool]) -> None:
-        async with asyncio.timeout(SECONDS):
-            while not true(await self._check()):
-                await asyncio.sleep(0.1)
-
-    async def _check(self) -> Any:
-        async with self.api.http.get(f"{self.api.url}/readyz") as answer:
-            assert answer.status == 200
-            return {one["check"]: one for one in (await answer.json())["checks"]}["configuration"]
-
-    async def current(self) -> bool:
-        async with self.api.http.get(f"{self.api.url}/metrics", headers=self.api.headers("ada")) as answer:
-            return "noah_configuration_current 1.0" in await answer.text()
 
 
 @pytest.mark.jvm

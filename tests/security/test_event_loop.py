@@ -217,7 +217,7 @@ async def test_an_object_that_is_too_large_costs_nobody_the_others() -> None:
 
 async def test_rights_in_very_many_namespaces_hold_nobody_up() -> None:
     grant = Grant(rights=frozenset({Right.SEE}), users=frozenset({"ada"}), areas=("pod/dev/shop-1*",))
-    permissions = Permissions(reviews={}, grants=[grant])
+    permissions = Permissions(reviews=lambda _: None, grants=[grant])
     areas = [f"pod/dev/shop-{number:05}" for number in range(20_000)]
     with watching_the_loop() as longest:
         seen = await permissions.among(areas, replace(ADA, groups=frozenset()))

@@ -105,6 +105,8 @@ def next_action(session: Session, facts: Facts, now: datetime) -> Action:
     match facts.presence:
         case Presence.GONE:
             return _gone(session, facts, now)
+        case Presence.REMOVED:
+            return EndSession(EndReason.TARGET_GONE, facts.reason)
         case Presence.MOVED | Presence.LEAVING if facts.attached is None and facts.successor is not None:
             return Follow(facts.successor)
         case Presence.NOT_READY | Presence.MOVED | Presence.LEAVING:

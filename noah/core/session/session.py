@@ -119,6 +119,7 @@ class Presence(StrEnum):
     LEAVING = "leaving"  # is being deleted, and runs until it has ended
     GONE = "gone"  # and nothing has taken its place
     MOVED = "moved"  # a successor of the same workload is ready
+    REMOVED = "removed"  # from the configuration
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -75,11 +75,14 @@ class PodLink:
         changed: Callable[[], None],
         step: Callable[[str], None],
         closed: Callable[["PodLink"], None],
+        uid_before: str | None,
     ) -> None:
+        """*uid_before*: of the pod as it was in the cluster that this one has replaced, if it has."""
         assert isinstance(session.target, PodTarget)
         self.target = session.target
         self.changed = changed
-        self._session_id = session.id
+        self.session_id = session.id
+        self._uid_before: str | None = uid_before
         self._owner = session.owner
         self._cluster = cluster
         self._holders = holders
@@ -140,8 +143,20 @@ class PodLink:
             return f"{self._where[0].upper()}{self._where[1:]} does not answer the gateway."
         return None
 
+    @property
+    def uid(self) -> str | None:
+        """The pod's, once a look has seen it."""
+        return self._uid
+
     async def look(self, session: Session) -> Observation:
+        if not self._cluster.is_configured:
+            sentence = f"The configuration does not have cluster {self.target.cluster} any more."
+            return Observation(presence=Presence.REMOVED, reason=sentence, forwarder_alive=self._port is not None)
         pod = self._pod()
+        if pod is not None and self._uid_before not in (None, pod["metadata"]["uid"]):
+            sentence = f"By the configuration, {self.target.cluster} is another cluster than before."
+            return Observation(presence=Presence.REMOVED, reason=sentence)
+        self._uid_before = None
         if pod is None or pods.has_ended(pod):
             return await self._gone(session, pod)
         if reason := pods.not_running(pod, self.target.container):
@@ -224,10 +239,15 @@ class PodLink:
             self._unanswered_since = asyncio.get_running_loop().time()
 
     async def stop(self, session: Session) -> None:
-        pod = self._pod()
-        if pod is not None and pods.not_running(pod, self.target.container) is None:
-            with suppress(NotFound):  # it went just now, and all that ran in it
-                await self._stop(pod, session)
+        try:
+            pod = self._pod()
+            if pod is not None and pods.not_running(pod, self.target.container) is None:
+                with suppress(NotFound):  # it went just now, and all that ran in it
+                    await self._stop(pod, session)
+        except Unavailable as e:
+            if self._cluster.is_configured:
+                raise
+            self._step(f"{e.sentence} What runs in the pod for this session ends by its own deadline.")
         self._port = None
         await self._release()
 
@@ -480,7 +500,7 @@ class PodLink:
 
     async def _dial_by_exec(self, factory: Callable[[], asyncio.BufferedProtocol]) -> asyncio.Transport:
         await self._port_is_the_jvms()
-        marked = f"noah-{self._session_id}"
+        marked = f"noah-{self.session_id}"
         argv = ["socat", "-lp", marked, "-t", "5", "-b", "65536", "-", f"UNIX-CONNECT:/dev/shm/.{marked}.sock"]
         return await self._cluster.exec.connect(
             self._container(self._there()), argv, factory, on_behalf=self._on_behalf

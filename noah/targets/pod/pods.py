@@ -1,6 +1,10 @@
-"""JVMs in pods, found through each cluster's informer. How one is reached: link.py."""
+"""JVMs in pods, found through each cluster's informer. How one is reached: link.py.
+
+Clusters come, go and are replaced: what they have is listed, or not any more, in turns, since it may be much.
+"""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from sys import intern
 
@@ -16,6 +20,7 @@ from noah.kube.clusters import Cluster
 from noah.targets.base import Link
 from noah.targets.pod.link import PodLink, listed
 from noah.targets.unconfigured import Unconfigured
+from noah.turns import in_turns
 
 FIRST_LIST_TAKES = 3.0  # seconds; 500 pods a page, and a page is a tenth of a second
 
@@ -27,11 +32,45 @@ class Pods:
         self._clusters = clusters
         self._catalog = catalog
         self._holders = holders
-        self._links: dict[tuple[str, str], set[PodLink]] = {}
+        self._links: dict[tuple[str, str], dict[PodLink, ExitStack]] = {}  # with what keeps each one's cluster open
+        self._unsubscribe: dict[str, Callable[[], None]] = {}
+        self._uids: dict[str, str] = {}  # of pods in a cluster before it was replaced, by their sessions
         for cluster in clusters.values():
             for pod in cluster.informer.pods():
                 self._list(cluster, pod, is_there=pods.is_there(pod))
-            cluster.informer.subscribe(partial(self._pod_changed, cluster))
+            self._subscribe(cluster)
+
+    async def follow(self, before: Cluster | None, now: Cluster | None) -> None:
+        """Have the pods of *now* in place of those of *before*; one of the clusters may be None."""
+        if before is not None:
+            self._unsubscribe.pop(before.name)()
+        if now is not None:
+            self._subscribe(now)
+            async for pod in in_turns(now.informer.pods()):
+                if (found := now.informer.get(pod["metadata"]["namespace"], pod["metadata"]["name"])) is not None:
+                    self._list(now, found, is_there=pods.is_there(found))
+        if before is None:
+            return
+        links = [link for key, links in self._links.items() if key[0] == before.name for link in links]
+        for link in links:
+            if now is None:
+                link.changed()
+            elif link.uid is not None:
+                self._uids[link.session_id] = link.uid
+        async for pod in in_turns(before.informer.pods()):
+            self._unlist(before, pod, now)
+
+    def _subscribe(self, cluster: Cluster) -> None:
+        self._unsubscribe[cluster.name] = cluster.informer.subscribe(partial(self._pod_changed, cluster))
+
+    def _unlist(self, before: Cluster, pod: Pod, now: Cluster | None) -> None:
+        """Remove the targets of a pod of *before* from the catalog, but for those that *now* has too."""
+        namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
+        same = None if now is None else now.informer.get(namespace, name)
+        there = set() if same is None else {container["name"] for container in same["spec"]["containers"]}
+        for container in pod["spec"]["containers"]:
+            if container["name"] not in there:
+                self._catalog.remove(PodTarget(before.name, namespace, name, container["name"]))
 
     async def resolve(self, wanted: Wanted) -> TargetInfo:
         assert isinstance(wanted, WantedPod)
@@ -56,23 +95,27 @@ class Pods:
     def link(self, session: Session, *, changed: Callable[[], None], step: Callable[[str], None]) -> Link:
         target = session.target
         assert isinstance(target, PodTarget)
-        if target.cluster not in self._clusters:
+        cluster = self._clusters.get(target.cluster)
+        if cluster is None:
             return Unconfigured(target)
         key = (target.cluster, target.namespace)
         link = PodLink(
-            self.cluster(target.cluster),
+            cluster,
             session,
             holders=self._holders,
             changed=changed,
             step=step,
             closed=lambda link: self._forget(key, link),
+            uid_before=self._uids.pop(session.id, None),
         )
-        self._links.setdefault(key, set()).add(link)
+        used = self._links.setdefault(key, {})[link] = ExitStack()
+        used.enter_context(cluster.used())
         return link
 
     def _forget(self, key: tuple[str, str], link: PodLink) -> None:
-        links = self._links.get(key, set())
-        links.discard(link)
+        links = self._links.get(key, {})
+        if (used := links.pop(link, None)) is not None:
+            used.close()
         if not links:
             self._links.pop(key, None)
 
@@ -116,9 +159,8 @@ class Pods:
             targets = self._catalog.of_app(wanted.app or "")
         of_pods = dict.fromkeys((t.cluster, t.namespace, t.pod) for t in targets if isinstance(t, PodTarget))
         for name, namespace, pod_name in of_pods:
-            cluster = self._clusters[name]
-            pod = cluster.informer.get(namespace, pod_name)
-            if pod is not None:
+            cluster = self._clusters.get(name)  # None: it is gone, and its pods are being removed from the catalog
+            if cluster is not None and (pod := cluster.informer.get(namespace, pod_name)) is not None:
                 yield cluster, pod
 
     def _list(self, cluster: Cluster, pod: Pod, *, is_there: bool) -> None:

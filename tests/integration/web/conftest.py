@@ -164,7 +164,7 @@ async def serving(
                 settings,
                 store,
                 providers=providers,
-                kubernetes=KubernetesTokens(come_in.kubernetes, {name: one.post for name, one in clusters.items()}),
+                kubernetes=KubernetesTokens(come_in.kubernetes, clusters),
                 clock=_now,
                 fresh_s=0,
             ),

@@ -224,7 +224,7 @@ async def telling(
         gateway=GatewaySettings(),
         clock=now,
         took=lambda _: None,
-        permissions=Permissions(reviews={TARGET.cluster: reviews}),
+        permissions=Permissions(reviews={TARGET.cluster: reviews}.get),
         trail=trail,
         check_right_every_s=0.05,
     )
