@@ -82,7 +82,7 @@ class Clock:
 async def gateway(settings: Settings, file: Path | None = None) -> AsyncIterator[str]:
     """Serve as long as the context lasts; yield the URL. BadSettings or Unavailable if that is not possible.
 
-    *file*: where the settings are from; clusters, hosts and this machine's JVMs follow it while the gateway runs.
+    *file*: where the settings are from; what inventory.py names follows it while the gateway runs.
     """
     clock = Clock()
     stopping = False
@@ -100,7 +100,7 @@ async def gateway(settings: Settings, file: Path | None = None) -> AsyncIterator
         # Before anything touches a session: a gateway that cannot listen must leave them to the one that does.
         listener = stack.enter_context(_bound(settings))
         trail = await stack.enter_async_context(open_trail(store.trail, clock=clock, lines_to=settings.trail.lines))
-        await trail.note_grants([one.model_dump(mode="json") for one in settings.grants])
+        await trail.note_grants(settings.grants)
         hints = await stack.enter_async_context(store.hints())
         feed = await stack.enter_async_context(store.feed(hints, clock=clock))
         clusters = await stack.enter_async_context(open_clusters(settings.clusters, clock=clock))
@@ -139,6 +139,8 @@ async def gateway(settings: Settings, file: Path | None = None) -> AsyncIterator
             clusters=clusters,
             hosts=hosts,
             local=local,
+            permissions=permissions,
+            trail=trail,
             reconfigured=broker.reconfigure,
         )
         await stack.enter_async_context(following(inventory))

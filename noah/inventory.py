@@ -1,4 +1,4 @@
-"""The clusters, the hosts and this machine's JVMs that the gateway has, by the configuration as it is now.
+"""Follows the configuration: which clusters, hosts and JVMs of this machine there are, and who may do what to them.
 
 It is read again when its file changes, every few minutes if hosts come from a command, and on SIGHUP. What is new
 appears. What is gone ends its sessions, and what they changed on hosts stays owed. What cannot be read stays as it is,
@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from noah.access.permissions import Permissions
+from noah.access.trail import Trail
 from noah.core.session.target import Target
 from noah.errors import NoahError
 from noah.keep_running import keep_running
@@ -28,6 +30,8 @@ log = logging.getLogger(__name__)
 
 LOOK_INTERVAL_S = 2.0  # at the configuration's file; a look costs some microseconds
 FEW = 3  # of what there are not more, any number may go at once
+READ_AT_START = ("gateway", "sessions", "access", "webhook", "trail")
+LIMITS = ("sessions_per_person", "requests_per_minute", "allow_at_most", "system_namespaces")  # of [access]; followed
 
 
 class Named(Protocol):
@@ -56,9 +60,21 @@ class Part:
 
 
 class Inventory:
-    def __init__(self, file: Path | None, settings: Settings, parts: Sequence[Part]) -> None:
-        """*file*: where the settings are from; without one they stay as they are."""
+    def __init__(
+        self,
+        file: Path | None,
+        settings: Settings,
+        parts: Sequence[Part],
+        *,
+        permit: Callable[[Settings], Awaitable[None]],
+    ) -> None:
+        """*file*: where the settings are from; without one they stay as they are.
+
+        *permit* is called whenever others may do something, or have other limits.
+        """
         self.parts = parts
+        self._permit = permit
+        self._at_start = settings
         self._file = file
         self._settings = settings
         self._file_trouble: str | None = None
@@ -106,12 +122,23 @@ class Inventory:
     async def _read_all(self, file: Path, *, is_confirmed: bool) -> None:
         try:
             # The file may be on a slow disk, and is validated by rules that take milliseconds per hundred hosts.
-            self._settings = await asyncio.to_thread(read_settings, file)
+            settings = await asyncio.to_thread(read_settings, file)
         except NoahError as e:
             sentence = f"The gateway goes by the configuration as it was, because it cannot be used now: {e.sentence}"
             self._file_trouble = _logged(sentence, before=self._file_trouble)
             return
+        try:
+            if (settings.grants, settings.access) != (self._settings.grants, self._settings.access):
+                await self._permit(settings)
+        except NoahError as e:
+            self._seen = None  # the next look does it again
+            sentence = f"Who may do what has changed in the configuration, which the trail cannot say now: {e.sentence}"
+            self._file_trouble = _logged(sentence, before=self._file_trouble)
+            return
         self._file_trouble = _logged(None, before=self._file_trouble)
+        if waiting := _waiting(self._at_start, settings) - _waiting(self._at_start, self._settings):
+            log.warning("what has changed in %s counts from the gateway's next start on", " and ".join(sorted(waiting)))
+        self._settings = settings
         for part in self.parts:
             await self._read(part, is_confirmed=is_confirmed)
 
@@ -152,6 +179,8 @@ def make_inventory(
     clusters: Clusters,
     hosts: Hosts,
     local: Locals,
+    permissions: Permissions,
+    trail: Trail,
     reconfigured: Callable[[Collection[Target]], None],
 ) -> Inventory:
     """*known*: the hosts that there are; *reconfigured* is called with targets that are gone or reached otherwise."""
@@ -169,6 +198,10 @@ def make_inventory(
 
         return apply
 
+    async def permit(settings: Settings) -> None:
+        permissions.configure(settings)
+        await trail.note_grants(settings.grants)
+
     def every_s(settings: Settings) -> float | None:
         return settings.hosts_command_every.total_seconds() if settings.hosts_command else None
 
@@ -180,6 +213,7 @@ def make_inventory(
             Part("hosts", "host", known, all_hosts, applied_by(hosts.configure), every_s),
             Part("JVMs of this machine", "local", settings.local, all_local, applied_by(local.configure)),
         ],
+        permit=permit,
     )
 
 
@@ -199,6 +233,13 @@ async def following(inventory: Inventory) -> AsyncIterator[None]:
             task.cancel()
     finally:
         loop.remove_signal_handler(signal.SIGHUP)
+
+
+def _waiting(at_start: Settings, now: Settings) -> set[str]:
+    """Return the parts of the configuration that the gateway reads at its start only, and that have changed since."""
+    limits = {one: getattr(now.access, one) for one in LIMITS}
+    settled = at_start.model_copy(update={"access": at_start.access.model_copy(update=limits)})
+    return {f"[{one}]" for one in READ_AT_START if getattr(settled, one) != getattr(now, one)}
 
 
 def _gone(before: Sequence[Named], now: Sequence[Named]) -> frozenset[str]:

@@ -20,8 +20,8 @@ class Following:
         beside.write_text(top + self._head + text)
         beside.replace(self.process.file)
 
-    async def names(self) -> set[str]:
-        return {one["target"] for one in (await self.api.ask("GET", "targets"))["items"]}
+    async def names(self, *, user: str = "ada") -> set[str]:
+        return {one["target"] for one in (await self.api.ask("GET", "targets", user=user))["items"]}
 
     async def until(self, there: set[str]) -> None:
         await self.until_names(lambda names: names == there)

@@ -46,6 +46,10 @@ class Api:
             self._tokens[user] = self._file.create(user, groups=[OPERATORS], now=now, expires_at=None)
         return self._tokens[user]
 
+    def admit(self, user: str) -> None:
+        """Make a token for *user*, who is not an operator."""
+        self._tokens[user] = self._file.create(user, groups=[], now=datetime.now(UTC), expires_at=None)
+
     def revoke(self, user: str) -> None:
         """Make the token of *user* invalid; the next that is asked for is a new one."""
         self._file.revoke(user)

@@ -16,7 +16,7 @@ from noah.core.session.rights import (
     place_in_cluster,
 )
 from noah.kube.clusters import Cluster
-from noah.settings import GrantSettings, Settings
+from noah.settings import AccessSettings, GrantSettings, Settings
 
 AT_ONCE = 100  # areas; a few milliseconds
 
@@ -30,13 +30,15 @@ class Permissions:
         system_namespaces: Sequence[str] = (),
     ) -> None:
         """*reviews*: those of the cluster of a name, if there is one."""
+        self.limits = AccessSettings()  # those of a person
         self._reviews = reviews
         self._grants = grants
         self._system_namespaces = system_namespaces
 
-    def configure(self, grants: Sequence[GrantSettings], *, system_namespaces: Sequence[str]) -> None:
-        """Go by these from now on. A session whose owner loses the right to it ends when it looks the next time."""
-        self._grants, self._system_namespaces = _grants(grants), system_namespaces
+    def configure(self, settings: Settings) -> None:
+        """Go by its grants and limits from now on. A session asks again every few seconds, and ends if it has to."""
+        self._grants, self._system_namespaces = _grants(settings.grants), settings.access.system_namespaces
+        self.limits = settings.access
 
     async def decide(self, right: Right, area: str | None, principal: Principal) -> Verdict:
         reviewed: Mapping[Right, bool | None] = {}
@@ -64,7 +66,7 @@ class Permissions:
 def open_permissions(settings: Settings, clusters: Mapping[str, Cluster]) -> Permissions:
     """*clusters* may come and go."""
     made = Permissions(reviews=_Reviews(clusters))
-    made.configure(settings.grants, system_namespaces=settings.access.system_namespaces)
+    made.configure(settings)
     return made
 
 

@@ -10,7 +10,7 @@ import json
 import logging
 import sys
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from noah.core.session.principal import Principal
 from noah.core.session.trail import Entry, Outcome, TrailCode, TrailRow
 from noah.errors import NoahError
 from noah.keep_running import keep_running, repeat
+from noah.settings import GrantSettings
 from noah.store.trail import TrailStore
 
 log = logging.getLogger(__name__)
@@ -118,13 +119,14 @@ class Trail:
         except (TimeoutError, NoahError):
             log.warning("the last rows of the trail are not kept: the database does not answer")
 
-    async def note_grants(self, grants: Sequence[Mapping[str, Any]]) -> None:
-        """Record that the configuration grants something else than it did when a gateway started last."""
+    async def note_grants(self, configured: Sequence[GrantSettings]) -> None:
+        """Record that the configuration grants something else than it did when that was recorded last."""
+        grants = [one.model_dump(mode="json") for one in configured]
         fingerprint = hashlib.sha256(json.dumps(grants, sort_keys=True, default=str).encode()).hexdigest()
         before = await self._store.find(code=TrailCode.RIGHTS_CHANGED, limit=1)
         if not (before or grants) or (before and json.loads(before[0].text)["more"]["fingerprint"] == fingerprint):
             return
-        sentence = f"The configuration grants something else than when a gateway started last: {len(grants)} in all."
+        sentence = f"The configuration grants something else than before: {len(grants)} in all."
         more = {"fingerprint": fingerprint, "grants": grants}
         self.record(TrailCode.RIGHTS_CHANGED, via="configuration", sentence=sentence, more=more)
 

@@ -47,8 +47,10 @@ class Broker:
         feed: Feed,
         settings: Settings,
         clock: Callable[[], datetime],
+        permissions: Permissions,
     ) -> None:
         self._ownership = ownership
+        self._permissions = permissions
         self._kinds = kinds
         self._holders = holders
         self._store = store
@@ -194,7 +196,7 @@ class Broker:
             return self._ownership.start(LiveSession(session)).live, True
 
     def _refuse_too_many(self, owner: Principal, target: Target) -> None:
-        most = self._settings.access.sessions_per_person
+        most = self._permissions.limits.sessions_per_person
         theirs = [task.live.session for task in self._tasks_of(owner)]
         if len(theirs) >= most and all(session.target != target for session in theirs):
             raise Conflict(f"You have {len(theirs)} sessions, and a person has at most {most}: end one of them first.")
@@ -340,7 +342,16 @@ async def open_broker(
             permissions=permissions,
             trail=trail,
         )
-        broker = Broker(ownership, kinds=kinds, holders=holders, store=store, feed=feed, settings=settings, clock=clock)
+        broker = Broker(
+            ownership,
+            kinds=kinds,
+            holders=holders,
+            store=store,
+            feed=feed,
+            settings=settings,
+            clock=clock,
+            permissions=permissions,
+        )
         await ownership.adopt_all()
         adopting = group.create_task(
             repeat(ownership.adopt_all, name="adopt sessions", every_s=adopt_every_s), name="adopt sessions"

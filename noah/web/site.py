@@ -130,7 +130,7 @@ def make_site(
     site[SETTINGS], site[CLOCK], site[UNTIL_SHUTDOWN] = settings, clock, UntilShutdown()
     site[health.HEALTH] = health.Health(store=store, stopping=stopping, not_followed=not_followed)
     site[METRICS], site[STREAMS] = metrics, Streams()
-    site[BUDGET] = Budget(settings.access.requests_per_minute)
+    site[BUDGET] = Budget()
     site[TRAIL], site[TRAIL_ROWS] = trail, store.trail
     metrics.read_from(broker=broker, clusters=clusters, health=site[health.HEALTH], clock=clock)
     prepare_templates(site)
@@ -301,5 +301,5 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         record(request, TrailCode.DENIED, outcome=Outcome.DENIED, sentence=e.sentence)
         raise
     if principal is not None and not may_do_everything(principal):
-        request.app[BUDGET].spend(principal.id)
+        request.app[BUDGET].spend(principal.id, per_minute=request.app[PERMISSIONS].limits.requests_per_minute)
     return await handler(request)

@@ -11,8 +11,8 @@ import asyncssh
 import pytest
 
 from noah.demo.sample_app import compile_sample
-from tests.following import Following
-from tests.gateway import free_port, serving
+from tests.following import SECONDS, Following
+from tests.gateway import Refused, free_port, serving
 
 
 def jvm(name: str, port: int) -> str:
@@ -52,6 +52,34 @@ async def test_what_is_new_appears_and_what_is_gone_ends_its_sessions_and_no_oth
         assert ended["end_reason"] == "target_gone"
         assert await following.names() == {"local/kept"}
         assert (await api.show(stays))["status"] == "ready"
+
+
+@pytest.mark.jvm
+async def test_grants_and_limits_of_a_person_are_followed(tmp_path: Path) -> None:
+    (tmp_path / "classes").mkdir()
+    classes = await compile_sample(tmp_path / "classes")
+    async with running_app(classes) as port, serving(tmp_path, "") as (process, api):
+        following, there = Following(process, api), jvm("one", port) + jvm("two", port)
+        grant = '[[grants]]\nusers = ["grace"]\nrights = ["debug"]\ntargets = ["local/*"]\n'
+        api.admit("grace")
+        following.write(there)
+        await following.until({"local/one", "local/two"})
+        with pytest.raises(Refused, match="404"):
+            await api.ready("local/one", user="grace")
+        following.write(f"sessions_per_person = 1\n{there}{grant}")
+        async with asyncio.timeout(SECONDS):
+            while not await following.names(user="grace"):
+                await asyncio.sleep(0.1)
+        session = await api.ready("local/one", user="grace")
+        with pytest.raises(Refused, match="at most 1"):
+            await api.ready("local/two", user="grace")
+        following.write(there)
+        ended = await api.until(session, "ended", within=SECONDS)
+        assert ended["end_reason"] == "right_lost"
+        log = process.log.read_text()
+        assert "counts from the gateway's next start on" not in log
+        following.write(f'login_idle = "1h"\n{there}')
+        await following.until_log("what has changed in [access] counts from the gateway's next start on")
 
 
 async def test_a_configuration_that_cannot_be_read_changes_nothing_and_is_reported(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from noah.web.api.route import Call, Reply, Routes
 from noah.web.api.targets import find_target
 from noah.web.forwarded import client_address
 from noah.web.identity import known_principal, principal_of
-from noah.web.keys import BROKER, CLOCK, SETTINGS
+from noah.web.keys import BROKER, CLOCK, PERMISSIONS, SETTINGS
 from noah.web.paths import link_to
 from noah.web.permission import demand, may, record, seen
 from noah.web.until_shutdown import UNTIL_SHUTDOWN
@@ -214,7 +214,7 @@ async def enable(call: Call[WaitQuery, EnableBody]) -> Reply[SessionJson]:
 
 def _allowed(request: web.Request, wanted: list[str] | None) -> tuple[str, ...]:
     """Return where a debugger may come from. Raises Forbidden for more than the configuration permits."""
-    gateway, permitted = request.app[SETTINGS].gateway, request.app[SETTINGS].access.allow_at_most
+    gateway, permitted = request.app[SETTINGS].gateway, request.app[PERMISSIONS].limits.allow_at_most
     if wanted is None:
         return LOOPBACK if _is_forwarded(gateway) else (_network(client_address(request)),)
     for text in wanted if not gateway.are_debug_ports_near else ():

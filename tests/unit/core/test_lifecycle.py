@@ -141,6 +141,16 @@ RULES = {
     "then the forwarder": (OVER, replace(READY, port_open=False), StopForwarder()),
     "a gateway that comes back stops it unseen": (OVER, NOT_LOOKED, StopForwarder()),
     "then it is over": (OVER, replace(READY, port_open=False, forwarder_stopped=True), Finish()),
+    "what the configuration has no more ends at once": (
+        ASKED,
+        replace(GONE, presence=Presence.REMOVED, reason="Removed."),
+        EndSession(EndReason.TARGET_GONE, "Removed."),
+    ),
+    "what the configuration has no more is left in order": (
+        OVER,
+        replace(GONE, presence=Presence.REMOVED, port_open=False),
+        StopForwarder(),
+    ),
     "a gone pod needs no stop": (OVER, replace(GONE, port_open=False), Finish()),
     "a forwarder out of reach ends by itself": (
         replace(OVER, expires_at=NOW - timedelta(minutes=1)),
