@@ -88,7 +88,7 @@ class Inventory:
 
     @property
     def trouble(self) -> str | None:
-        """Why the gateway does not go by the configuration as it is now, if it does not."""
+        """Say why the gateway does not go by the configuration as it is now, if it does not."""
         return " ".join(filter(None, (self._file_trouble, *(part.trouble for part in self.parts)))) or None
 
     def read_now(self) -> None:
