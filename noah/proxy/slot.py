@@ -64,6 +64,7 @@ class Slot:
         self._past: deque[Mapping[str, Any]] = deque(maxlen=REMEMBERED)
         self._commands: Counter[str] = Counter()  # of connections that are over
         self._carried: Counter[str] = Counter()  # by them
+        self._stood_s = 0.0  # in stops that are over
         self._change_is_due = False
         self._tasks: asyncio.TaskGroup | None = None
 
@@ -140,6 +141,16 @@ class Slot:
         """Bytes, in from debuggers and out to them, by all connections since the slot was opened."""
         return self._carried + (self._holder.carried() if self._holder else Counter())
 
+    @property
+    def stood_s(self) -> float:
+        """For how long the VM has stood still in all, while debuggers were attached."""
+        return self._stood_s + self._stands_for_s()
+
+    def _stands_for_s(self) -> float:
+        if self.vm is None or not self.vm.stands:
+            return 0.0
+        return max(0.0, (self._clock() - self.vm.since).total_seconds())
+
     # A connection's life
 
     async def _serve(self, transport: asyncio.Transport, address: str) -> None:
@@ -205,6 +216,7 @@ class Slot:
         self._holder = None
         self._next_takes_over = False
         if self.attached is not None:
+            self._stood_s += self._stands_for_s()
             self.attached = self.vm = None
             self._change()
             self._notice(
@@ -233,7 +245,11 @@ class Slot:
                     self._notice(EventKind.PACKET_REFUSED, text, address=self._holder.address, length=length)
 
     def _vm_changed(self, event: VmChanged) -> None:
-        since = self.vm.since if self.vm is not None and self.vm.vm is event.vm else self._clock()
+        since = self._clock()
+        if self.vm is not None and self.vm.vm is event.vm:
+            since = self.vm.since
+        else:
+            self._stood_s += self._stands_for_s()
         self.vm = VmState(vm=event.vm, since=since, thread=event.thread, location=event.location)
         self._change()
 

@@ -58,6 +58,7 @@ class Tunnel:
         """
         self.info: LineInfo | None = None
         self.session_id = session_id
+        self.times_lost = 0
         self._admit = admit
         self._stands = stands
         self._clock = clock
@@ -155,6 +156,7 @@ class Tunnel:
         if ending.leaves:
             self._free()
         elif self.info is not None:
+            self.times_lost += 1
             log.info("%s: line lost: %s", self.session_id, ending.why)
             # It was lost when it was heard last, and not when that was found out.
             silence = timedelta(seconds=asyncio.get_running_loop().time() - socket.heard_at_s)

@@ -8,6 +8,7 @@ from typing import Any
 from noah.core.session.event_kind import EventKind
 from noah.core.session.lifecycle import passes_by
 from noah.core.session.session import Session, Status
+from noah.core.session.target import Target
 from noah.sessions.live_session import LiveSession, Step
 from noah.store.feed import Feed
 
@@ -27,7 +28,7 @@ KEPT_AS_STEPS = frozenset(
 
 class Announcer:
     def __init__(
-        self, live: LiveSession, *, feed: Feed, clock: Callable[[], datetime], took: Callable[[float], None]
+        self, live: LiveSession, *, feed: Feed, clock: Callable[[], datetime], took: Callable[[Target, float], None]
     ) -> None:
         """*took* is given the seconds from enable to ready, once."""
         self.was_ready = False  # since this gateway's start
@@ -68,7 +69,7 @@ class Announcer:
         live.changed()
         if live.status is Status.READY and not self.was_ready:
             self.was_ready = True
-            self._took((self._clock() - live.session.created_at).total_seconds())
+            self._took(live.session.target, (self._clock() - live.session.created_at).total_seconds())
         if before != (live.status,):
             self._log_status(str(before[0]) if before else "new")
             if said := _said(live, Status.SUSPENDED in before):

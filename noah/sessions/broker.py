@@ -322,7 +322,7 @@ async def open_broker(
     feed: Feed,
     settings: Settings,
     clock: Callable[[], datetime],
-    took: Callable[[float], None],
+    took: Callable[[Target, float], None],
     permissions: Permissions,
     trail: Trail,
     adopt_every_s: float = ADOPT_EVERY_S,

@@ -27,13 +27,20 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """The bytes that a slot has carried, by direction, and its refusals, by reason."""
+    """What passed, and did not, between debuggers and a JVM. All of it only grows."""
 
-    carried: Counter[str] = field(default_factory=Counter)
-    refused: Counter[str] = field(default_factory=Counter)
+    carried: Counter[str] = field(default_factory=Counter)  # bytes, by direction
+    refused: Counter[str] = field(default_factory=Counter)  # connections, by reason
+    stood_s: float = 0.0  # for how long the VM stood still
+    lines_lost: int = 0
 
     def __add__(self, other: "Traffic") -> "Traffic":
-        return Traffic(self.carried + other.carried, self.refused + other.refused)
+        return Traffic(
+            self.carried + other.carried,
+            self.refused + other.refused,
+            self.stood_s + other.stood_s,
+            self.lines_lost + other.lines_lost,
+        )
 
 
 class LiveSession:
@@ -115,7 +122,10 @@ class LiveSession:
 
     @property
     def traffic(self) -> Traffic:
-        return Traffic(self.slot.carried, self.slot.refused) if self.slot else Traffic()
+        if self.slot is None:
+            return Traffic()
+        lines_lost = self.tunnel.times_lost if self.tunnel else 0
+        return Traffic(self.slot.carried, self.slot.refused, self.slot.stood_s, lines_lost)
 
     def note_vm(self) -> None:
         """Note a change of what the VM does; the task never sees many of them."""

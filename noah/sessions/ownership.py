@@ -37,7 +37,7 @@ class Ownership:
         feed: Feed,
         gateway: GatewaySettings,
         clock: Callable[[], datetime],
-        took: Callable[[float], None],
+        took: Callable[[Target, float], None],
         permissions: Permissions,
         trail: Trail,
     ) -> None:

@@ -90,7 +90,7 @@ class SessionTask:
         feed: Feed,
         gateway: GatewaySettings,
         clock: Callable[[], datetime],
-        took: Callable[[float], None],
+        took: Callable[[Target, float], None],
         permissions: Permissions,
         trail: Trail,
         check_right_every_s: float = CHECK_RIGHT_EVERY_S,

@@ -180,8 +180,8 @@ class Exec:
         self.counts.started += 1
         try:
             yield
-        except NoahError:
-            self.counts.failed += 1
+        except NoahError as e:
+            self.counts.failed[e.code] += 1
             raise
 
 

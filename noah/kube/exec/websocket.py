@@ -4,7 +4,8 @@ A derived class is given the way that it ended once.
 """
 
 import asyncio
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
@@ -20,7 +21,8 @@ BUFFER = 256 * 1024  # bytes read at once
 @dataclass(slots=True)
 class ExecCounts:
     started: int = 0
-    failed: int = 0  # those that did not begin, or could not tell how they ended while somebody waited for that
+    # Those that did not begin, or could not tell how they ended while somebody waited for that, by the error's code.
+    failed: Counter[str] = field(default_factory=Counter)
     in_flight: int = 0  # open streams: running, held, or carrying a connection
 
 

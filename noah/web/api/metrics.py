@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 
 from noah.core.session.rights import Right
 from noah.core.session.session import Status
+from noah.core.session.target import PodTarget, Target
 from noah.kube.clusters import Cluster
 from noah.sessions.broker import Broker
 from noah.sessions.live_session import LiveSession, Traffic
@@ -30,7 +31,8 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._ready = Histogram(
             "noah_enable_to_ready_seconds",
-            "From the request to an open port with a JVM behind it.",
+            "From the request to an open port with a JVM behind it, by kind of target; pods by cluster.",
+            labelnames=("kind", "cluster"),
             buckets=BUCKETS,
             registry=self._registry,
         )
@@ -42,8 +44,8 @@ class Metrics:
         )
         ProcessCollector(registry=self._registry)
 
-    def took(self, seconds: float) -> None:
-        self._ready.observe(seconds)
+    def took(self, target: Target, seconds: float) -> None:
+        self._ready.labels(target.kind, target.cluster if isinstance(target, PodTarget) else "").observe(seconds)
 
     def lagged(self, seconds: float) -> None:
         self._lag.observe(seconds)
@@ -111,6 +113,10 @@ def _traffic(traffic: Traffic) -> Iterator[Metric]:
     carried = {"in": traffic.carried["in"], "out": traffic.carried["out"]}
     yield _counter("noah_bytes", "Bytes that debug ports carried, in from debuggers and out.", "direction", carried)
     yield _counter("noah_refused", "Connections that debug ports refused.", "reason", traffic.refused)
+    about = "For how long VMs stood still while debuggers were attached, in all."
+    yield CounterMetricFamily("noah_suspended_seconds", about, traffic.stood_s)
+    about = "Lines of `noah connect` that broke off; most come back by themselves."
+    yield CounterMetricFamily("noah_lines_lost", about, traffic.lines_lost)
 
 
 def _clusters(clusters: Mapping[str, Cluster]) -> Iterator[Metric]:
@@ -123,9 +129,13 @@ def _clusters(clusters: Mapping[str, Cluster]) -> Iterator[Metric]:
     yield gauge("noah_execs_in_flight", "Exec streams that are open.", lambda c: c.exec.counts.in_flight)
     counts = {cluster.name: cluster.exec.counts for cluster in clusters.values()}
     started = {name: one.started for name, one in counts.items()}
-    failed = {name: one.failed for name, one in counts.items()}
     yield _counter("noah_execs_started", "Commands started in containers.", "cluster", started)
-    yield _counter("noah_execs_failed", "Commands that did not begin, or whose end is unknown.", "cluster", failed)
+    about = "Commands that did not begin, or whose end is unknown, by the error's code."
+    failed = CounterMetricFamily("noah_execs_failed", about, labels=["cluster", "reason"])
+    for name, one in counts.items():
+        for code, count in one.failed.items():
+            failed.add_metric([name, code], count)
+    yield failed
 
 
 def _counter(name: str, about: str, label: str, values: Mapping[str, float]) -> Metric:

@@ -157,6 +157,10 @@ async def test_a_debugger_stays_at_its_breakpoint_while_the_line_is_lost(tmp_pat
             assert shown["status"] == "suspended"
             assert "line lost" in (await here.said("sessions", "local/shop"))[1]
         await here.until(lambda s: s["line"]["state"] == "connected")
+        async with here.api.http.get(f"{here.api.url}/metrics", headers=here.api.headers()) as answer:
+            metrics = await answer.text()
+        assert "\nnoah_lines_lost_total 1.0\n" in metrics
+        assert re.search(r"^noah_suspended_seconds_total (?!0\.0$)", metrics, re.MULTILINE)
         assert "Shop$OrderService.price" in await jdb.ask("where", until=STOPPED)
         await jdb.quit()
 

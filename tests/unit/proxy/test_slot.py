@@ -42,11 +42,15 @@ async def test_the_state_of_the_vm_is_that_of_what_passed(opened: Open) -> None:
     since = watched.slot.vm and watched.slot.vm.since
     assert since is not None
     assert since >= watched.slot.attached.since
+    stood_s = watched.slot.stood_s
+    await watched.until(lambda: watched.slot.stood_s > stood_s)
     writer.write(ask(1, jdwp.RESUME))
     await watched.until(lambda: watched.slot.vm and watched.slot.vm.vm is Vm.RUNNING)
+    stood_s = watched.slot.stood_s
     writer.close()
     await watched.until(lambda: watched.slot.attached is None)
     assert watched.slot.vm is None
+    assert watched.slot.stood_s == stood_s > 0
 
 
 async def test_a_jvm_that_starts_suspended_is_known_to_stand_from_the_first(opened: Open) -> None:

@@ -223,7 +223,7 @@ async def telling(
         feed=Feed(epoch="e", clock=now),
         gateway=GatewaySettings(),
         clock=now,
-        took=lambda _: None,
+        took=lambda _target, _seconds: None,
         permissions=Permissions(reviews={TARGET.cluster: reviews}.get),
         trail=trail,
         check_right_every_s=0.05,
