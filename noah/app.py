@@ -51,6 +51,7 @@ from noah.targets.pod.pods import Pods
 from noah.web.api.metrics import Metrics
 from noah.web.site import LONGEST_LINE, make_site
 from noah.web.tls import LOOK_EVERY_S, Tls
+from noah.web.unix_socket import listening_at
 from noah.webhook.process import webhook_process
 
 log = logging.getLogger(__name__)
@@ -98,7 +99,8 @@ async def gateway(settings: Settings, file: Path | None = None) -> AsyncIterator
         }
         webhook_served = await _begin_webhook(stack, settings)
         # Before anything touches a session: a gateway that cannot listen must leave them to the one that does.
-        listener = stack.enter_context(_bound(settings))
+        path = settings.gateway.socket_path
+        listener = stack.enter_context(listening_at(path) if path is not None else _bound(settings))
         trail = await stack.enter_async_context(open_trail(store.trail, clock=clock, lines_to=settings.trail.lines))
         await trail.note_grants(settings.grants)
         hints = await stack.enter_async_context(store.hints())
@@ -223,7 +225,7 @@ async def _listening(site: web.Application, listener: socket.socket, settings: S
             renewing = tls and group.create_task(
                 repeat(tls.renew, name="renew TLS", every_s=LOOK_EVERY_S), name="renew TLS"
             )
-            yield serving.name
+            yield settings.gateway.listen if settings.gateway.socket_path else serving.name
             if renewing:
                 renewing.cancel()
     finally:

@@ -256,6 +256,9 @@ class LimitedSite(web.SockSite):
         def serve() -> _Connection:
             return self._limits.serve(server())
 
+        if self._sock.family == socket.AF_UNIX:
+            self._server = await loop.create_unix_server(serve, sock=self._sock, backlog=self._backlog)
+            return
         if self._ssl_context is None:
             self._server = await loop.create_server(serve, sock=self._sock, backlog=self._backlog)
             return

@@ -43,6 +43,16 @@ def _address(text: str) -> str:
     return text
 
 
+def _gateway_address(text: str) -> str:
+    path = text.removeprefix("unix:")
+    if path == text:
+        return _address(text)
+    # The kernel's limit for such a path is 107 bytes.
+    if not path.startswith("/") or len(path.encode()) > 107 or not path.isprintable():
+        raise ValueError("write unix:/PATH, with an absolute path of at most 107 bytes")
+    return text
+
+
 def _port_range(text: str) -> str:
     first, dash, last = text.partition("-")
     numbers = first + last
@@ -89,6 +99,7 @@ def _is_loopback(host: str) -> bool:
 Name = Annotated[str, AfterValidator(_name)]
 Length = Annotated[timedelta, BeforeValidator(_duration)]
 Address = Annotated[str, AfterValidator(_address)]
+GatewayAddress = Annotated[str, AfterValidator(_gateway_address)]
 PortRange = Annotated[str, AfterValidator(_port_range)]
 PublicUrl = Annotated[str, AfterValidator(_public_url)]
 Origin = Annotated[str, AfterValidator(_origin)]
@@ -114,7 +125,7 @@ class _Listener(_Part):
 
 
 class GatewaySettings(_Listener):
-    listen: Address = "127.0.0.1:7070"
+    listen: GatewayAddress = "127.0.0.1:7070"  # or unix:/PATH, for programs of this machine alone
     # The host in what people copy into their IDE, if debug ports are reached from other machines.
     advertised_host: str = "127.0.0.1"
     debug_ports: PortRange = "20000-20999"
@@ -141,6 +152,15 @@ class GatewaySettings(_Listener):
     # Networks from which plain HTTP is taken beyond loopback, since it crosses no network there: the bridge between a
     # machine and its containers. The trusted proxies are believed to do TLS themselves.
     plain_http_from: tuple[Network, ...] = ()
+
+    @property
+    def socket_path(self) -> Path | None:
+        """Return the path of the UNIX socket, if that is where the gateway listens."""
+        return Path(self.listen.removeprefix("unix:")) if self.listen.startswith("unix:") else None
+
+    @property
+    def host(self) -> str:
+        return super().host if self.socket_path is None else "127.0.0.1"
 
     @property
     def is_on_loopback(self) -> bool:
@@ -190,6 +210,8 @@ class GatewaySettings(_Listener):
     def _keep_credentials_off_the_wire(self) -> Self:
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("tls_certificate and tls_key go together")
+        if self.socket_path is not None and self.tls_certificate is not None:
+            raise ValueError("a UNIX socket crosses no network: leave out tls_certificate and tls_key")
         if not (self.is_on_loopback or self.tls_certificate or self.trusted_proxies or self.plain_http_from):
             raise ValueError(
                 f"listen = {self.listen!r} is reachable from other machines, and logins do not go over plain HTTP: set "

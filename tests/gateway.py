@@ -140,7 +140,7 @@ class Process:
             )
         try:
             async with asyncio.timeout(COMES_UP_WITHIN):
-                while not await self._is_ready():
+                while not await self.is_ready():
                     assert self.process.returncode is None, self.log.read_text()
                     await asyncio.sleep(0.05)
         except TimeoutError:
@@ -154,7 +154,7 @@ class Process:
             self.process.send_signal(number)
         return await self.process.wait()
 
-    async def _is_ready(self) -> bool:
+    async def is_ready(self) -> bool:
         try:
             async with aiohttp.ClientSession() as http, http.get(f"{self.url}/readyz") as answer:
                 return answer.status == 200
@@ -168,7 +168,7 @@ async def serving(
 ) -> AsyncIterator[tuple[Process, Api]]:
     """A gateway on a fresh SQLite database in *folder*; *config* is what follows its [gateway]."""
     process = Process(folder, config, env=env, port=port)
-    await _make_database(process)
+    await make_database(process)
     await process.start()
     try:
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=180)) as http:
@@ -178,7 +178,7 @@ async def serving(
             await process.stop()
 
 
-async def _make_database(process: Process) -> None:
+async def make_database(process: Process) -> None:
     """Upgrade the first database of this test process; the others are copies of it, which costs a second less each."""
     if not _upgraded:
         code, said = await process.noah("db", "upgrade", "--config", str(process.file))

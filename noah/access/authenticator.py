@@ -124,10 +124,12 @@ class Authenticator:
 
         None if the gateway asks everybody for a login. Raises Unauthenticated for a user who may not do without one.
         """
+        uid = uid_of_peer(peer, own) if self._local_users is not None else None
+        return None if uid is None or uid == NOBODY else self.by_uid(uid)
+
+    def by_uid(self, uid: int) -> Principal | None:
+        """Return that user of this machine, as by_peer does."""
         if self._local_users is None:
-            return None
-        uid = uid_of_peer(peer, own)
-        if uid is None or uid == NOBODY:
             return None
         principal = self._local_users.principal(uid)
         if principal is None:

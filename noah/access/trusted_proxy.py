@@ -19,7 +19,7 @@ ISSUER = "proxy"
 
 @dataclass(frozen=True, slots=True)
 class ProxyRequest:
-    """What of a request shows that it comes from a proxy, and what the proxy says."""
+    """A request as a proxy passes it on: what shows that it comes from there, and what the proxy says."""
 
     peer: IpAddress | None
     certified: Collection[str]  # the names of the verified client certificate

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from noah.client.credentials import Credentials
-from noah.client.gateway_client import ANSWER_S, CONNECT_S, GatewayClient
+from noah.client.gateway_client import ANSWER_S, CONNECT_S, GatewayClient, socket_path
 from noah.errors import BadSettings
 
 DEFAULT_URL = "http://127.0.0.1:7070"
@@ -32,13 +32,17 @@ def anonymous_client(environ: Mapping[str, str] = os.environ) -> GatewayClient:
 
 def gateway_url(environ: Mapping[str, str] = os.environ) -> str:
     url = (environ.get("NOAH_URL") or DEFAULT_URL).strip().rstrip("/")
+    if (path := socket_path(url)) is not None and path.startswith("/") and path.isprintable():
+        return url
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and not parts.query
     except ValueError:  # the port is not a number
         usable = False
     if not usable or not url.isprintable() or " " in url:
-        raise BadSettings(f"NOAH_URL is {url[:80]!r}: write something like http://gateway.example.org:7070.")
+        raise BadSettings(
+            f"NOAH_URL is {url[:80]!r}: write something like http://gateway.example.org:7070, or unix:/PATH."
+        )
     return url
 
 
@@ -47,7 +51,9 @@ def _keeps_secrets(url: str) -> bool:
     parts = urlsplit(url)
     host = parts.hostname or ""
     is_here = host in ("localhost", "::1") or host.endswith(".localhost")
-    return parts.scheme == "https" or is_here or re.fullmatch(r"127(\.\d{1,3}){3}", host, re.ASCII) is not None
+    return (
+        parts.scheme in ("https", "unix") or is_here or re.fullmatch(r"127(\.\d{1,3}){3}", host, re.ASCII) is not None
+    )
 
 
 def _token(environ: Mapping[str, str]) -> str | None:

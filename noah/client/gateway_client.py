@@ -16,7 +16,7 @@ from noah.errors import NeedsRestart, NoahError, Unavailable
 from noah.help import explanations
 
 if TYPE_CHECKING:
-    from urllib3 import PoolManager
+    from urllib3 import HTTPConnectionPool, PoolManager
     from urllib3.response import BaseHTTPResponse
 
 Json = dict[str, Any]
@@ -98,9 +98,10 @@ class GatewayClient:
         import urllib3
 
         try:
-            response = self._pool().request(
+            pool, base = self._pool()
+            response = pool.request(
                 method,
-                self.url + "/api/v1" + path + _query(query or {}),
+                base + "/api/v1" + path + _query(query or {}),
                 body=None if body is None else json.dumps(body),
                 headers={**self.headers(), **(headers or {})},
                 timeout=urllib3.Timeout(connect=self._connect_s, read=(answer_s or self._answer_s) + wait_s),
@@ -113,15 +114,25 @@ class GatewayClient:
             raise _failure(response, self.url)
         return response
 
-    def _pool(self) -> "PoolManager":
+    def _pool(self) -> "tuple[PoolManager | HTTPConnectionPool, str]":
+        """Return what sends requests, and what its addresses begin with."""
         import urllib3
 
+        if (path := socket_path(self.url)) is not None:
+            from noah.client.unix_socket import UnixPool
+
+            return UnixPool(path), ""
         proxy = proxy_for(self.url)
-        return urllib3.ProxyManager(proxy, num_pools=1) if proxy else urllib3.PoolManager(num_pools=1)
+        return urllib3.ProxyManager(proxy, num_pools=1) if proxy else urllib3.PoolManager(num_pools=1), self.url
 
     def headers(self) -> dict[str, str]:
         headers = {"Accept": "application/json", "Content-Type": "application/json"}
         return headers | ({"Authorization": f"Bearer {self._token}"} if self._token else {})
+
+
+def socket_path(url: str) -> str | None:
+    """Return the path of unix:/PATH; None for a URL of HTTP."""
+    return url.removeprefix("unix:") if url.startswith("unix:") else None
 
 
 def target_path(target: str) -> str:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 import aiohttp
 
 from noah.client.errors import Away
-from noah.client.gateway_client import GatewayClient, Json
+from noah.client.gateway_client import GatewayClient, Json, socket_path
 from noah.client.proxy import proxy_for
 from noah.connect.session_line import Gateway, SessionLine
 from noah.errors import Unavailable
@@ -57,8 +57,12 @@ async def connecting(
 
     *client* is called for each connection, since a login may have been renewed.
     """
-    url = client().url
-    connector = aiohttp.TCPConnector(limit=0)
+    url, path = client().url, socket_path(client().url)
+    connector: aiohttp.BaseConnector
+    if path is not None:
+        url, connector = "http://localhost", aiohttp.UnixConnector(path, limit=0)
+    else:
+        connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector) as http, asyncio.TaskGroup() as group:
         gateway = Gateway(http=http, url=url, headers=lambda: client().headers(), proxy=proxy_for(url))
         lines = Connector(group, gateway, take_over=take_over, accelerate=accelerate)

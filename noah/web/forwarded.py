@@ -14,7 +14,9 @@ from aiohttp import web
 from noah.errors import BadInput
 from noah.settings import IpAddress
 from noah.web.keys import SETTINGS
+from noah.web.unix_socket import is_by_unix_socket
 
+LOOPBACK = ipaddress.IPv4Address("127.0.0.1")
 # RFC 7239, section 4: token "=" ( token / quoted-string ), separated by ";" within one proxy's element.
 _PAIR = re.compile(r'\s*([!#$%&\'*+.^_`|~0-9A-Za-z-]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s",;=]*))\s*(;|,|$)')
 _ASK_WITH_ALLOW = "pass `allow` with the address that the debugger connects from"
@@ -22,7 +24,7 @@ _ASK_WITH_ALLOW = "pass `allow` with the address that the debugger connects from
 
 def client_address(request: web.Request) -> str:
     """Return the address that the client's debugger would come from. Raises BadInput when that is not known."""
-    peer = parse_address(request.remote or "")
+    peer = peer_address(request)
     if peer is None:
         raise BadInput(f"Your address is unknown: {_ASK_WITH_ALLOW}.")
     given = {name: values for name in ("Forwarded", "X-Forwarded-For") if (values := request.headers.getall(name, []))}
@@ -43,7 +45,7 @@ def client_address(request: web.Request) -> str:
 
 def asked_host(request: web.Request) -> str:
     """Return HOST[:PORT] as the client asked for it: a trusted proxy's X-Forwarded-Host, else the Host header."""
-    peer = parse_address(request.remote or "")
+    peer = peer_address(request)
     if peer is not None and is_trusted_proxy(peer, request):
         hosts = ",".join(request.headers.getall("X-Forwarded-Host", []))
         if host := hosts.rpartition(",")[2].strip():
@@ -52,6 +54,11 @@ def asked_host(request: web.Request) -> str:
         if element and "host" in element[-1]:
             return element[-1]["host"]
     return request.host
+
+
+def peer_address(request: web.Request) -> IpAddress | None:
+    """Return the address from which the connection comes; a program at our UNIX socket is on this machine."""
+    return LOOPBACK if is_by_unix_socket(request) else parse_address(request.remote or "")
 
 
 def remote_for_log(request: web.Request) -> str:

@@ -5,6 +5,7 @@ on loopback, for the user of this machine who has the other end of the connectio
 and from nothing else: what a request says of its sender in any other header is not read.
 """
 
+import asyncio
 import ipaddress
 import re
 import socket
@@ -17,10 +18,11 @@ from noah.access.trusted_proxy import SECRET_HEADER, ProxyRequest
 from noah.core.session.principal import Principal
 from noah.errors import Forbidden, NoahError, Unauthenticated
 from noah.settings import GatewaySettings
-from noah.web.forwarded import asked_host, is_trusted_proxy, parse_address
+from noah.web.forwarded import asked_host, is_trusted_proxy, peer_address
 from noah.web.keys import AUTHENTICATOR, SETTINGS
 from noah.web.paths import path_inside
 from noah.web.tls import names_of
+from noah.web.unix_socket import uid_of
 
 WHY_NOT = web.RequestKey("why_not", str)  # a sentence: why the sender is not known
 PRINCIPAL: web.RequestKey[Principal | None] = web.RequestKey("principal")
@@ -92,7 +94,7 @@ def _by_proxy(request: web.Request) -> Principal | None:
         return None
     settings, headers = proxy.settings, request.headers
     sent = ProxyRequest(
-        peer=parse_address(request.remote or ""),
+        peer=peer_address(request),
         certified=names_of(request.get_extra_info("peercert")),
         users=headers.getall(settings.user_header, []),
         names=headers.getall(settings.name_header, []),
@@ -118,17 +120,23 @@ def _by_peer(request: web.Request) -> Principal | None:
         return None
     peers = request.app[PEERS]
     if (principal := peers.get(transport)) is None:
-        peer, own = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
-        if not peer or not own:
-            return None
         try:
-            principal = authenticator.by_peer(peer[:2], own[:2])
+            principal = _user_at(request, transport)
         except Unauthenticated as e:  # which a page to log in must not depend on
             request[WHY_NOT] = e.sentence
             return None
         if principal is not None:
             peers[transport] = principal
     return principal
+
+
+def _user_at(request: web.Request, transport: asyncio.BaseTransport) -> Principal | None:
+    """Return the user of this machine at the other end of the connection. Raises Unauthenticated."""
+    authenticator = request.app[AUTHENTICATOR]
+    if (uid := uid_of(request)) is not None:
+        return authenticator.by_uid(uid)
+    peer, own = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+    return authenticator.by_peer(peer[:2], own[:2]) if peer and own else None
 
 
 def cookie_of(request: web.Request) -> str | None:
@@ -156,7 +164,7 @@ def is_secure(request: web.Request) -> bool:
     """True if the browser reaches the gateway by https: by its own TLS, or by that of a trusted proxy."""
     if request.secure:
         return True
-    peer = parse_address(request.remote or "")
+    peer = peer_address(request)
     if peer is None or not is_trusted_proxy(peer, request):
         return False
     public = request.app[SETTINGS].gateway.public_url
@@ -168,7 +176,7 @@ def refuse_plain_http(request: web.Request) -> None:
     gateway = request.app[SETTINGS].gateway
     if request.secure or gateway.is_on_loopback or request.path in WITHOUT_LOGIN:
         return
-    peer = parse_address(request.remote or "")
+    peer = peer_address(request)
     near = peer is not None and (
         peer.is_loopback or is_trusted_proxy(peer, request) or any(peer in one for one in gateway.plain_http_from)
     )

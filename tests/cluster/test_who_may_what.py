@@ -130,7 +130,7 @@ async def _all_sessions(call: Call[Nothing, Nothing]) -> Reply[list[str]]:
 
 
 def _leaking(path: str, right: Right) -> Route:
-    """A route whose handler shows everything to whoever asks."""
+    """A route whose handler shows everything to anybody."""
     more = {"query": Nothing, "body": Nothing, "answer": list[str], "summary": ""}
     return Route(method="GET", path=path, right=right, handler=_all_sessions, **more)  # type: ignore[arg-type]
 

@@ -98,7 +98,7 @@ ACTING = ("/api/v1/drift", "/api/v1/clusters/away/doctor", "/api/v1/releases")
 async def test_what_makes_the_gateway_act_is_not_a_read_and_other_sites_cannot_send_it(
     site: Gateway, path: str
 ) -> None:
-    """A GET asks no host, no pod and no workload, whoever sends it; a POST is taken from our own pages."""
+    """A GET asks no host, no pod and no workload, even if a person sends it; a POST is taken from our own pages."""
     for method in ("GET", "HEAD"):
         async with site.http.request(method, site.url + path) as answer:
             assert answer.status == 405 or path == "/api/v1/releases", method  # the list of those that are known
