@@ -16,7 +16,6 @@ class UnixPool(HTTPConnectionPool):
         self._path = path
 
     def _new_conn(self) -> HTTPConnection:
-        self.num_connections += 1
         return _UnixConnection(self._path, timeout=self.timeout.connect_timeout, **self.conn_kw)
 
 

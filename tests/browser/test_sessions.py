@@ -6,9 +6,10 @@ import json
 import re
 
 import pytest
+from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
 from playwright.async_api import Page, expect
 
-from tests.browser.conftest import SOON, Opened
+from tests.browser.conftest import SCREENS, SOON, Opened
 from tests.gateway import Api, Process
 from tests.integration.test_gateway import App
 
@@ -66,3 +67,37 @@ async def test_a_session_appears_by_itself(gateway: tuple[Process, Api], app: Ap
     await expect(page.locator(".empty")).to_be_visible()
     session = await api.ready(f"local/{app.name}", user="bob")
     await expect(page.get_by_role("region", name="Sessions")).to_contain_text(session["id"], timeout=SOON)
+
+
+async def test_a_session_is_shared_joined_and_handed_over_on_its_page(
+    gateway: tuple[Process, Api], app: App, opened: Opened
+) -> None:
+    process, api = gateway
+    session = await api.ready(f"local/{app.name}")
+    url = f"{process.url}/sessions/{session['id']}"
+    ada, bob = await opened(url), await opened(url, user="bob")
+    await expect(bob.get_by_role("button", name="Join")).to_have_count(0)
+    await ada.get_by_text("Share with a colleague").click()
+    await ada.get_by_label("Who").fill("bob")
+    await ada.get_by_label("May").select_option("join, or take it over")
+    await ada.get_by_role("button", name="Share").click()
+    await expect(ada.get_by_label("Shared with")).to_contain_text("bob may join, or take it over.", timeout=SOON)
+    await ada.screenshot(path=SCREENS / "sharing-owner.png")
+    await bob.get_by_role("button", name="Join").click(timeout=SOON)
+    await expect(bob.locator("#notices")).to_contain_text("Your debugger may attach now", timeout=SOON)
+    await expect(bob.locator("#address")).to_have_text(f"{session['host']}:{session['port']}")
+    await bob.screenshot(path=SCREENS / "sharing-colleague.png")
+    found = (await Axe().run(bob)).response["violations"] + (await Axe().run(ada)).response["violations"]
+    assert [(one["id"], one["nodes"][0]["html"]) for one in found] == []
+    await bob.get_by_role("button", name="Become its owner").click()
+    await expect(bob.locator("#question")).to_contain_text("It is ada's now.")
+    await bob.get_by_role("button", name="Go on").click()
+    await expect(bob.locator("#debug")).to_contain_text("You are debugging this", timeout=SOON)
+    await expect(ada.locator("#debug")).to_contain_text("bob is debugging this", timeout=SOON)
+    # Whoever hands over may still join, until that is ended too.
+    await expect(ada.get_by_role("button", name="Join")).to_be_visible(timeout=SOON)
+    await expect(ada.get_by_role("button", name="Become its owner")).to_have_count(0)
+    await bob.get_by_role("button", name="end sharing with ada").click()
+    await expect(bob.get_by_label("Shared with")).to_have_count(0, timeout=SOON)
+    await expect(ada.get_by_role("button", name="Join")).to_have_count(0, timeout=SOON)
+    assert (await api.show(session))["shares"] == {}

@@ -58,7 +58,9 @@ async def test_no_malformed_request_is_more_than_a_refusal_in_one_line(
             ) as answer:
                 assert answer.status < 500 or answer.status == 503, (route.method, path, body[:40], answer.status)
                 if answer.content_type.endswith("json") and answer.status >= 400:
-                    assert "\n" not in (await answer.json(content_type=None))["detail"]
+                    problem = await answer.json(content_type=None)
+                    sentence = problem["detail"] if "detail" in problem else problem["error_description"]  # of RFC 6749
+                    assert "\n" not in sentence
     assert "Traceback" not in caplog.text
 
 

@@ -1,5 +1,6 @@
 """Filters of the templates: how values are written until a page's script makes times local."""
 
+import json
 from collections.abc import Mapping
 from urllib.parse import quote
 
@@ -33,6 +34,11 @@ def lasting(seconds: float) -> str:
 
 def clock(at: str) -> str:
     return at[11:19] + " UTC"
+
+
+def subject(principal: str) -> str:
+    """Return by which name the principal of that ID logs in."""
+    return str(json.loads(principal)[2])
 
 
 def several(count: int, thing: str) -> str:

@@ -120,6 +120,7 @@ def prepare_templates(site: web.Application) -> None:
         lasting=filters.lasting,
         clock=filters.clock,
         kinds=filters.kinds,
+        subject=filters.subject,
     )
     environment.globals.update(
         event_kinds=" ".join(EventKind),
