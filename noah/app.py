@@ -99,8 +99,7 @@ async def gateway(settings: Settings, file: Path | None = None) -> AsyncIterator
         }
         webhook_served = await _begin_webhook(stack, settings)
         # Before anything touches a session: a gateway that cannot listen must leave them to the one that does.
-        path = settings.gateway.socket_path
-        listener = stack.enter_context(listening_at(path) if path is not None else _bound(settings))
+        listener = stack.enter_context(_bound(settings))
         trail = await stack.enter_async_context(open_trail(store.trail, clock=clock, lines_to=settings.trail.lines))
         await trail.note_grants(settings.grants)
         hints = await stack.enter_async_context(store.hints())
@@ -193,8 +192,10 @@ async def _begin_webhook(stack: contextlib.AsyncExitStack, settings: Settings) -
     return nothing
 
 
-def _bound(settings: Settings) -> socket.socket:
+def _bound(settings: Settings) -> contextlib.AbstractContextManager[socket.socket]:
     """Return a listening socket; clients wait until they are served. BadSettings if another program has the address."""
+    if settings.gateway.socket_path is not None:
+        return listening_at(settings.gateway.socket_path)
     host, port = settings.gateway.host, settings.gateway.port
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]

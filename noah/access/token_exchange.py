@@ -29,9 +29,9 @@ class ExchangeRefused(NoahError):
 
     http_status = 400
 
-    def __init__(self, code: str, sentence: str) -> None:
+    def __init__(self, error: str, sentence: str) -> None:
         super().__init__(sentence)
-        self.code = code  # of RFC 6749, section 5.2, or RFC 8693, section 2.2.2
+        self.error = error  # of RFC 6749, section 5.2, or RFC 8693, section 2.2.2
 
 
 class ClientUnknown(ExchangeRefused):

@@ -99,6 +99,7 @@ EXPECTED: Mapping[str, tuple[int, int, int, int, int, int]] = {
     "GET /releases/{id}": WHO_SEES,
     "GET /clusters": LOGGED_IN,
     "GET /trail": OPERATORS_ONLY,
+    "GET /help": EVERYBODY,
     "GET /static/{name}": EVERYBODY,
     "GET /login": EVERYBODY,
     "POST /login": (415,) * 6,  # about the body, so no right was asked for

@@ -40,7 +40,7 @@ async def token(call: Call[Nothing, Nothing]) -> web.Response:
     except ExchangeRefused as e:
         record(request, TrailCode.DENIED, outcome=Outcome.DENIED, sentence=f"A token was not exchanged. {e.sentence}")
         headers = {"WWW-Authenticate": 'Basic realm="noah"'} if isinstance(e, ClientUnknown) else {}
-        refused = {"error": e.code, "error_description": _ascii(e.sentence)}
+        refused = {"error": e.error, "error_description": _ascii(e.sentence)}
         return web.json_response(refused, status=e.http_status, headers=headers)
     except Unavailable as e:
         refused = {"error": "temporarily_unavailable", "error_description": _ascii(e.sentence)}
