@@ -3,12 +3,14 @@
 
 import hashlib
 import io
+import json
 import os
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,8 +29,10 @@ def main(out: Path) -> int:
             if (ROOT / name).is_file():
                 (tree / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, tree / name)
+        programs = _gateways_packages(tree, Path(folder) / "installed")
         for each in (first, second):
             build(tree, each)
+            _list_parts(tree, programs, each)
         differing = [name for name, sum_ in sums(first).items() if sums(second).get(name) != sum_]
         if differing or sums(first).keys() != sums(second).keys():
             print(f"Two builds differ: {', '.join(differing)}.", file=sys.stderr)
@@ -65,6 +69,29 @@ def build(tree: Path, out: Path) -> None:
     ):
         manifest = manifest.replace(f"@{name}@", value)
     (out / "krew-noah.yaml").write_text(manifest)
+
+
+def _gateways_packages(tree: Path, folder: Path) -> Path:
+    """Install what a gateway needs, and return the Python of that: once, since it is others who build that."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    project = tomllib.loads((tree / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *extras["server"], *extras["fast"]]
+    pip = [sys.executable, "-m", "pip", "--python", str(folder), "-q", "--disable-pip-version-check"]
+    subprocess.run([*pip, "install", *wanted], check=True)
+    return folder / "bin/python"
+
+
+def _list_parts(tree: Path, python: Path, out: Path) -> None:
+    """Write the list of what a gateway is made of (CycloneDX), with the versions that pip has chosen here."""
+    (wheel,) = out.glob("*.whl")
+    version = wheel.name.split("-")[1]
+    file = out / f"noah-gateway-{version}.cdx.json"
+    argv = [sys.executable, "-m", "cyclonedx_py", "environment", str(python), "--output-reproducible"]
+    subprocess.run([*argv, "--pyproject", str(tree / "pyproject.toml"), "-o", str(file)], check=True)
+    listed = json.loads(file.read_text())
+    listed["metadata"]["component"] |= {"version": version, "purl": f"pkg:pypi/noah-gateway@{version}"}
+    file.write_text(json.dumps(listed, indent=2) + "\n")
 
 
 def _pack(archive: Path, files: Mapping[str, Path]) -> bytes:

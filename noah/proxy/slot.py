@@ -143,7 +143,7 @@ class Slot:
 
     @property
     def stood_s(self) -> float:
-        """For how long the VM has stood still in all, while debuggers were attached."""
+        """Seconds that the VM has stood still in all, while debuggers were attached."""
         return self._stood_s + self._stands_for_s()
 
     def _stands_for_s(self) -> float:

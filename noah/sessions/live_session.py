@@ -27,7 +27,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What passed, and did not, between debuggers and a JVM. All of it only grows."""
+    """Counts of what passed, and did not, between debuggers and a JVM: they only grow."""
 
     carried: Counter[str] = field(default_factory=Counter)  # bytes, by direction
     refused: Counter[str] = field(default_factory=Counter)  # connections, by reason

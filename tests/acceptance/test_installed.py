@@ -1,10 +1,13 @@
 """What a release publishes, installed as a user installs it: outside of a checkout, with nothing else."""
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +19,8 @@ from tests.gateway import free_port
 from tests.helm import helm
 
 ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
 
 pytestmark = pytest.mark.timeout(900)  # each fixture installs packages, on a machine that does other things
 
@@ -62,6 +67,20 @@ def installed(published: Path, extras: str, folder: Path) -> Path:
     run(sys.executable, "-m", "venv", folder / "venv", cwd=folder)
     run(folder / "venv/bin/pip", "install", "-q", f"{wheel}{extras}", cwd=folder)
     return folder / "venv/bin"
+
+
+def test_what_a_gateway_is_made_of_is_listed(published: Path) -> None:
+    (file,) = published.glob("*.cdx.json")
+    listed = json.loads(file.read_text())
+    assert (listed["bomFormat"], listed["metadata"]["component"]["name"]) == ("CycloneDX", "noah-gateway")
+    assert listed["metadata"]["component"]["version"] in file.name
+    names = {part["name"].lower() for part in listed["components"]}
+    needed = {
+        re.split(r"[\[>]", one)[0].lower() for one in [*PROJECT["dependencies"], *EXTRAS["server"], *EXTRAS["fast"]]
+    }
+    assert len(needed) > 15
+    assert {name.replace("_", "-") for name in needed} - {name.replace("_", "-") for name in names} == set()
+    assert all(part["purl"].startswith("pkg:pypi/") and part["version"] for part in listed["components"])
 
 
 def test_helm_finds_nothing_wrong_in_the_chart_that_is_published(published: Path, tmp_path: Path) -> None:
