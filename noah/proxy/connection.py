@@ -100,7 +100,10 @@ class Connection:
         return self._relay.take_events() if self._relay else []
 
     def commands(self) -> Counter[str]:
-        return Counter(self._relay.counts()) if self._relay else Counter()
+        return self._relay.counts() if self._relay else Counter()
+
+    def foreseen(self) -> Counter[str]:
+        return self._relay.foreseen() if self._relay else Counter()
 
     @property
     def silence_s(self) -> float:

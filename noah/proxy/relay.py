@@ -5,10 +5,13 @@ An end of stream is passed on as such; when one side is lost, the other is close
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
+from noah.core.jdwp.commands import KINDS
 from noah.core.jdwp.conversation import Event, VmChanged
+from noah.core.jdwp.far import Far
 from noah.core.jdwp.observer import Observer
 from noah.core.session.session import Vm
 from noah.proxy.ends import DebuggerEnd, JvmEnd, RelayEnd, how_it_ended, shared_buffer
@@ -96,13 +99,27 @@ class Relay:
             self.observer_failed(e)
         return events if self._is_observed else [VmChanged(Vm.UNKNOWN)]
 
-    def counts(self) -> Mapping[str, int]:
-        """Return how many commands of each kind the debugger sent, as far as they were observed."""
+    def counts(self) -> Counter[str]:
+        """Return how many commands of each kind the debugger sent, as far as they were observed.
+
+        What its laptop answered from memory counts, and what was foreseen does not.
+        """
         try:
-            return self._observer.conversation.counts()
+            counts = Counter(self._observer.conversation.counts())
         except Exception as e:  # noqa: BLE001 - whatever it is, bytes go on
             self.observer_failed(e)
-            return {}
+            return Counter()
+        far = self._far
+        return counts if far is None else counts - self.foreseen() + _by_kind(far.heard)
+
+    def foreseen(self) -> Counter[str]:
+        """Return how many commands of each kind the accelerator asked by itself."""
+        return Counter() if self._far is None else _by_kind(self._far.foreseen)
+
+    @property
+    def _far(self) -> Far | None:
+        far: Far | None = self._transport.get_extra_info("far end")
+        return far
 
     def report(self) -> None:
         self._changed()
@@ -148,3 +165,10 @@ class Relay:
                 timer.cancel()
         if not self.over.done():
             self.over.set_result(None)
+
+
+def _by_kind(numbers: Mapping[int, int]) -> Counter[str]:
+    kinds: Counter[str] = Counter()
+    for number, count in numbers.items():
+        kinds[KINDS[number]] += count
+    return kinds

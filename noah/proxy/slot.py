@@ -63,6 +63,7 @@ class Slot:
         self._next_takes_over = False
         self._past: deque[Mapping[str, Any]] = deque(maxlen=REMEMBERED)
         self._commands: Counter[str] = Counter()  # of connections that are over
+        self._foreseen: Counter[str] = Counter()  # for them
         self._carried: Counter[str] = Counter()  # by them
         self._stood_s = 0.0  # in stops that are over
         self._change_is_due = False
@@ -124,12 +125,11 @@ class Slot:
     def audit(self) -> Mapping[str, Any]:
         """The commands of all connections by kind, and the last connections; JSON."""
         holder = self._holder
-        if holder is None:
-            return {"commands": dict(self._commands), "connections": [*self._past]}
-        return {
-            "commands": dict(self._commands + holder.commands()),
-            "connections": [*self._past, holder.summary()],
-        }
+        commands, foreseen, connections = self._commands, self._foreseen, [*self._past]
+        if holder is not None:
+            commands, foreseen = commands + holder.commands(), foreseen + holder.foreseen()
+            connections.append(holder.summary())
+        return {"commands": dict(commands), "foreseen": dict(foreseen), "connections": connections}
 
     @property
     def is_silent(self) -> bool:
@@ -211,6 +211,7 @@ class Slot:
     def _detached(self, holder: Connection) -> None:
         holder.until = self._clock()
         self._commands += holder.commands()
+        self._foreseen += holder.foreseen()
         self._carried += holder.carried()
         self._past.append(holder.summary())
         self._holder = None

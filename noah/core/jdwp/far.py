@@ -84,6 +84,7 @@ class Far:
     def __init__(self) -> None:
         self.wake_at_s: float | None = None  # when to call wake(): at once, after more came than one call should take
         self.foreseen: Counter[int] = Counter()  # commands that the JVM was asked and the debugger did not ask
+        self.heard: Counter[int] = Counter()  # commands of the debugger that were answered from memory
         self._line, self._commands, self._replies = Frames(), Packets(), Packets()
         self._to_jvm, self._to_line = Out(), Out()
         self._now_s = 0.0
@@ -164,6 +165,7 @@ class Far:
                 self._question(number, payload, check=serial)
             case FrameKind.HEARD:
                 counts = frames.read_heard(body)
+                self.heard.update({number: count for number, count in counts.items() if number in ROWS})
                 for number, count in counts.items():
                     self._habits.note(number)
                     if count > _MANY and number in ROWS and ROWS[number].subject is cache.Subject.THREAD:

@@ -55,6 +55,7 @@ class _Waiting:
     answer: JvmReply | None = None  # from memory
     mentions: Mentions = NO_MENTIONS
     is_done: bool = False  # answered by the JVM or from memory
+    has_passed: bool = False  # the JVM is asked, so the far end knows of it
 
     @property
     def subject(self) -> tuple[int, bytes]:
@@ -157,6 +158,7 @@ class Near:
                 self._answer(one, *found)
                 return effort + len(found[0].payload) // _BYTES_PER_EFFORT
         self.passed += 1
+        one.has_passed = True
         effect = effect_of(number, payload)
         if number == DISPOSE_OBJECTS:
             data = self._dispose(kind, data, packet_id)
@@ -238,7 +240,8 @@ class Near:
             one = self._waiting.popleft()
             if one.answer is not None:
                 self.answered += 1
-                self._heard[one.number] += 1
+                if not one.has_passed:
+                    self._heard[one.number] += 1
                 self._memory.given(one.mentions)
                 length = HEADER_SIZE + len(one.answer.payload)
                 self._to_debugger += struct.pack(">IIBH", length, one.packet_id, REPLY, one.answer.error)
@@ -309,6 +312,7 @@ class Near:
                 one.answer, one.mentions, one.is_done = None, NO_MENTIONS, False
                 self._open[one.packet_id] = one
                 if self._superfluous.pop(one.packet_id, None) is None:
+                    one.has_passed = True
                     asked.append(one)
             may_ask = may_ask and not is_asked
         for one in reversed(asked):

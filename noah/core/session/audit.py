@@ -1,5 +1,8 @@
 """What the debuggers of a session did, as JSON: `commands` by kind, and the last `connections`.
 
+`foreseen` are the commands, by kind, that an accelerated line asked the JVM ahead of a debugger; `commands` are what
+debuggers asked, also where the answer came from memory.
+
 A session outlives gateways, each of which counts from nothing: what they saw is added up here.
 """
 
@@ -19,8 +22,14 @@ def added(earlier: Audit | None, now: Audit) -> Audit:
         return now
     return {
         "commands": dict(Counter(earlier["commands"]) + Counter(now["commands"])),
+        "foreseen": dict(foreseen(earlier) + foreseen(now)),
         "connections": [*earlier["connections"], *now["connections"]][-REMEMBERED:],
     }
+
+
+def foreseen(audit: Audit) -> Counter[str]:
+    """Return what *audit* says of that; one of an earlier version says nothing."""
+    return Counter(audit.get("foreseen", {}))
 
 
 def left_behind(audit: Audit) -> Audit:

@@ -13,6 +13,7 @@ from typing_extensions import TypedDict
 
 from noah.core import ide
 from noah.core.page import Page
+from noah.core.session.audit import foreseen
 from noah.core.session.principal import Principal
 from noah.core.session.rights import Right, area_of
 from noah.core.session.session import Attachment, EndReason, Share, Status, VmState
@@ -139,6 +140,7 @@ class ConnectionJson(TypedDict):
 
 class AuditJson(TypedDict):
     commands: dict[str, int]
+    foreseen: dict[str, int]  # asked of the JVM by an accelerated line, ahead of a debugger
     connections: list[ConnectionJson]
 
 
@@ -521,7 +523,11 @@ def _address(live: LiveSession, gateway: GatewaySettings) -> tuple[str, int]:
 
 
 def _audit_json(audit: Mapping[str, Any]) -> AuditJson:
-    return {"commands": dict(audit["commands"]), "connections": [_connection_json(c) for c in audit["connections"]]}
+    return {
+        "commands": dict(audit["commands"]),
+        "foreseen": dict(foreseen(audit)),
+        "connections": [_connection_json(c) for c in audit["connections"]],
+    }
 
 
 def _connection_json(summary: Mapping[str, Any]) -> ConnectionJson:

@@ -4,6 +4,7 @@ import asyncio
 import random
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -14,9 +15,12 @@ import pytest
 from aiohttp import web
 
 from noah.connect.session_line import Gateway, LineStatus, SessionLine
+from noah.core.jdwp.commands import BREAKPOINT_SET, KINDS
+from noah.core.jdwp.wire import HANDSHAKE, HEADER_SIZE, header
 from noah.proxy.slot import Slot
 from noah.proxy.tunnel import Tunnel
 from noah.web.api.line import SILENT_AFTER_S, carry
+from tests import jdwp
 from tests.gateway import free_port
 from tests.line import Relay, debug, digest, without_own_questions
 
@@ -141,11 +145,29 @@ async def test_a_debugger_that_is_answered_from_memory_survives_cuts_too(agent_p
             async with here.network.cut():
                 await asyncio.sleep(choose.choice([0, 0.1]))
             cuts += 1
-        await debugging
+        sent, _ = await debugging
         assert cuts > 2
         assert here.line.answered is not None
         assert here.line.answered > 100
         assert here.agent.connections == 1
+        async with asyncio.timeout(30):
+            while here.slot.attached is not None:
+                await asyncio.sleep(0.01)
+        # What the accelerator asked ahead is not counted as the debugger's, and what it answered is.
+        audit = here.slot.audit()
+        assert audit["commands"] == asked_by(sent)
+        assert sum(audit["foreseen"].values()) > 100
+
+
+def asked_by(sent: bytes) -> Counter[str]:
+    kinds: Counter[str] = Counter()
+    at = len(HANDSHAKE)
+    while at < len(sent):
+        length, _, _, number = header(sent, at)
+        is_breakpoint = number == jdwp.SET and sent[at + HEADER_SIZE] == jdwp.BREAKPOINT
+        kinds[KINDS[BREAKPOINT_SET if is_breakpoint else number]] += 1
+        at += length
+    return kinds
 
 
 async def test_a_network_that_swallows_everything_is_found_out_and_left(agent_port: int) -> None:

@@ -8,9 +8,13 @@ def _connection(address: str, **changes: Any) -> dict[str, Any]:
 
 
 def test_what_two_gateways_saw_is_added_up() -> None:
-    earlier = {"commands": {"a": 1, "b": 2}, "connections": [_connection("1")]}
-    now = {"commands": {"b": 3}, "connections": [_connection("2")]}
-    assert added(earlier, now) == {"commands": {"a": 1, "b": 5}, "connections": [_connection("1"), _connection("2")]}
+    earlier = {"commands": {"a": 1, "b": 2}, "connections": [_connection("1")]}  # by a version that foresaw nothing
+    now = {"commands": {"b": 3}, "foreseen": {"c": 4}, "connections": [_connection("2")]}
+    assert added(earlier, now) == {
+        "commands": {"a": 1, "b": 5},
+        "foreseen": {"c": 4},
+        "connections": [_connection("1"), _connection("2")],
+    }
     assert added(None, now) == now
 
 
