@@ -19,7 +19,8 @@ IN_KEYRING = {"keyring": True}
 
 class Credentials:
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
-        folder = environ.get("XDG_CONFIG_HOME") or os.path.join(environ.get("HOME", "~"), ".config")
+        folder = environ.get("XDG_CONFIG_HOME") or environ.get("APPDATA")
+        folder = folder or os.path.join(environ.get("HOME", "~"), ".config")
         # os.path leaves the tilde of a user without a home; pathlib raises an error of its own.
         self.file = Path(os.path.expanduser(folder)) / "noah" / "credentials.json"
 
@@ -53,8 +54,7 @@ class Credentials:
     def _read(self) -> dict[str, Any]:
         try:
             with open(self.file, encoding="utf-8") as opened:
-                status = os.fstat(opened.fileno())
-                if status.st_mode & 0o077 or status.st_uid != os.getuid():
+                if _others_may_read(opened.fileno()):
                     raise BadSettings(f"Others may read {self.file}, which has your tokens: run chmod 600 on it.")
                 kept = json.load(opened)
         except FileNotFoundError:
@@ -78,6 +78,14 @@ class Credentials:
             os.replace(name, self.file)
         except OSError as e:
             raise BadSettings(f"Your tokens cannot be kept in {self.file}: {e.strerror}.") from None
+
+
+def _others_may_read(file: int) -> bool:
+    """Return what the file's mode says. Windows has none: there a file in one's profile is one's own."""
+    if not hasattr(os, "getuid"):
+        return False
+    status = os.fstat(file)
+    return bool(status.st_mode & 0o077) or status.st_uid != os.getuid()
 
 
 def _keyring() -> Any:

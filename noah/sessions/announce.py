@@ -62,7 +62,14 @@ class Announcer:
         live, vm = self._live, self._live.facts.vm
         if passes_by(vm, self._clock()):
             return
-        now = (live.status, live.reason, live.attached, vm and (vm.vm, vm.thread, vm.location), live.line, live.session)
+        now = (
+            live.status,
+            live.reason,
+            live.attached,
+            vm and (vm.vm, vm.thread, vm.location),
+            live.lines,
+            live.session,
+        )
         if now == self._published:
             return
         before, self._published = self._published[:1], now

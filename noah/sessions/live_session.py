@@ -2,11 +2,13 @@
 
 import asyncio
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from noah.core.session.audit import Audit, added
 from noah.core.session.lifecycle import STANDS_AFTER
+from noah.core.session.principal import Principal
 from noah.core.session.session import Attachment, Facts, Presence, Session, Status, VmState, Word, status_of
 from noah.proxy.listener import Listener
 from noah.proxy.slot import Slot
@@ -60,7 +62,8 @@ class LiveSession:
         # Once they have been open; they stay here when they are closed.
         self.slot: Slot | None = None
         self.listener: Listener | None = None  # also None where the gateway has no plain ports
-        self.tunnel: Tunnel | None = None
+        self.new_tunnel: Callable[[], Tunnel] | None = None
+        self.tunnels: dict[str, Tunnel] = {}  # of those who came by a line, by their IDs (Principal.id)
         self.is_open = False  # debuggers can come in
         self.steps: deque[Step] = deque(maxlen=STEPS_KEPT)
         self._earlier = audit
@@ -75,9 +78,34 @@ class LiveSession:
     def attached(self) -> Attachment | None:
         return self.slot.attached if self.slot else None
 
+    def tunnel_of(self, who: Principal) -> Tunnel | None:
+        """Return the way in for the line of *who*; None as long as the session takes no debuggers."""
+        if self.new_tunnel is None or not self.is_open:
+            return None
+        if who.id not in self.tunnels:
+            self.tunnels[who.id] = self.new_tunnel()
+        return self.tunnels[who.id]
+
+    def may_attach(self, who: str) -> bool:
+        """Return whether the session is theirs, or is shared with them; by their ID."""
+        return who == self.session.owner.id or who in self.session.shares
+
+    def close_lines_of_others(self) -> None:
+        """Free what those have who may not attach any more, the absent ones too."""
+        for who, tunnel in self.tunnels.items():
+            if not self.may_attach(who):
+                tunnel.close(f"Session {self.session.id} is not shared with you any more.")
+
+    def line_of(self, who: Principal | None) -> LineInfo | None:
+        """Return the line that *who* sees: their own; the owner's if they may not attach."""
+        if who is None or not self.may_attach(who.id):
+            who = self.session.owner
+        tunnel = self.tunnels.get(who.id)
+        return tunnel.info if tunnel else None
+
     @property
-    def line(self) -> LineInfo | None:
-        return self.tunnel.info if self.tunnel else None
+    def lines(self) -> tuple[LineInfo | None, ...]:
+        return tuple(tunnel.info for tunnel in self.tunnels.values())
 
     @property
     def facts(self) -> Facts:
@@ -124,7 +152,7 @@ class LiveSession:
     def traffic(self) -> Traffic:
         if self.slot is None:
             return Traffic()
-        lines_lost = self.tunnel.times_lost if self.tunnel else 0
+        lines_lost = sum(tunnel.times_lost for tunnel in self.tunnels.values())
         return Traffic(self.slot.carried, self.slot.refused, self.slot.stood_s, lines_lost)
 
     def note_vm(self) -> None:

@@ -137,6 +137,7 @@ class SessionTask:
         async with self._writing:
             self.live.session = await statement()
             self._holders.put(self.live.session.id, self.live.session.target, self.live.session.owner)
+        self.live.close_lines_of_others()
         self.wake()
         if self.live.session.is_over and self._acting is not None:
             self._acting.reschedule(asyncio.get_running_loop().time())
@@ -164,8 +165,8 @@ class SessionTask:
         self.live.is_open = False
         if self.live.listener is not None:
             self.live.listener.close()
-        if self.live.tunnel is not None:
-            self.live.tunnel.close(f"Session {self.live.session.id} takes no debuggers any more: {why}.")
+        for tunnel in self.live.tunnels.values():
+            tunnel.close(f"Session {self.live.session.id} takes no debuggers any more: {why}.")
         if self.live.slot is not None:
             await self.live.slot.close(why)
 
@@ -310,7 +311,8 @@ class SessionTask:
                 noticed=self._noticed,
             )
             await slot.open()
-            self.live.tunnel = Tunnel(
+            self.live.new_tunnel = functools.partial(
+                Tunnel,
                 session_id=session.id,
                 admit=slot.admit,
                 stands=lambda: slot.vm is not None and slot.vm.stands,

@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError
 from noah.core.line.frame import BadMessage
 from noah.core.line.line import MOST_STREAMS, LineState
 from noah.core.session.rights import Right, area_of
+from noah.core.session.trail import TrailCode
 from noah.errors import Conflict, Forbidden, NotFound, Unauthenticated, Unavailable
 from noah.line_socket import LineSocket, Said
 from noah.proxy.tunnel import Tunnel
@@ -21,7 +22,7 @@ from noah.web.api.route import Call, Routes
 from noah.web.api.sessions import json_of, visible_session
 from noah.web.forwarded import remote_for_log
 from noah.web.identity import authenticate, principal_of
-from noah.web.permission import demand
+from noah.web.permission import demand, record
 from noah.web.until_shutdown import UNTIL_SHUTDOWN
 from noah.web.upgrade import upgrade
 from noah.web.wire import Model, Nothing
@@ -58,7 +59,7 @@ class Hello(Model):
 @ROUTES.raw(
     "/api/v1/sessions/{id}/line",
     right=Right.DEBUG,
-    summary="A WebSocket of `noah connect`, which carries the debuggers of the session's owner.",
+    summary="A WebSocket of `noah connect`: it carries the debuggers of the session's owner, or of a colleague.",
     content_types=(),
     errors=(Forbidden, NotFound, Conflict, Unavailable),
 )
@@ -68,22 +69,27 @@ async def line(call: Call[LineQuery, Nothing]) -> web.StreamResponse:
         raise Forbidden("A line is for `noah connect`: pages may not open one.")
     live = await visible_session(request)
     session = live.session
-    if principal_of(request) != session.owner:
-        raise Forbidden(f"Session {session.id} belongs to {session.owner.name}: only they can connect to it.")
+    who = principal_of(request)
+    if not live.may_attach(who.id):
+        owner = session.owner.name
+        raise Forbidden(f"Session {session.id} is {owner}'s, who has not shared it with you: ask them.")
     await demand(request, Right.DEBUG, area_of(session.target))
     if session.is_over:
         raise Conflict(f"Session {session.id} is over: enable debugging again.")
-    tunnel = live.tunnel
-    if tunnel is None or not live.is_open:
+    tunnel = live.tunnel_of(who)
+    if tunnel is None:
         raise Unavailable(f"Session {session.id} is still starting: try again in a moment.")
     tunnel.check(request.headers.get(TOKEN), take_over=query.take_over)
+    if who != session.owner and tunnel.info is None:
+        target = str(session.target)
+        record(request, TrailCode.JOINED, target=target, session=session.id, sentence="By a line of their own.")
 
     async def beside(socket: LineSocket, serve: Callable[[], Awaitable[str]]) -> str:
         async def both() -> str:
             async with asyncio.TaskGroup() as group:
                 tasks = [
                     group.create_task(_report(socket, request, live), name=f"{session.id}: status to the laptop"),
-                    group.create_task(_check_login(request, live), name=f"{session.id}: login of the laptop"),
+                    group.create_task(_check_login(request, tunnel), name=f"{session.id}: login of the laptop"),
                 ]
                 why = await serve()
                 for task in tasks:
@@ -138,13 +144,12 @@ async def _report(socket: LineSocket, request: web.Request, live: LiveSession) -
         await live.change()
 
 
-async def _check_login(request: web.Request, live: LiveSession) -> None:
+async def _check_login(request: web.Request, tunnel: Tunnel) -> None:
     """End the connection once its login is over. The line goes on when the same person comes with another."""
-    tunnel = live.tunnel
-    while tunnel is not None:
+    while True:
         await asyncio.sleep(CHECK_LOGIN_EVERY_S)
         try:
-            is_known = await authenticate(request) == live.session.owner
+            is_known = await authenticate(request) == principal_of(request)
         except (Unauthenticated, Forbidden):
             is_known = False
         except Unavailable:

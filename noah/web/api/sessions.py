@@ -443,7 +443,8 @@ async def ide_file(call: Call[Nothing, Nothing]) -> web.Response:
     name = session.app
     if isinstance(session.target, PodTarget):
         name += f" ({session.target.namespace})"
-    text = ide.FORMATS[kind].text(*_address(live, request.app[SETTINGS].gateway), name)
+    address = _address(live, request.app[SETTINGS].gateway, live.line_of(principal_of(request)))
+    text = ide.FORMATS[kind].text(*address, name)
     return web.Response(
         text=text,
         content_type=ide.FORMATS[kind].content_type,
@@ -456,7 +457,8 @@ def session_json(
     live: LiveSession, *, gateway: GatewaySettings, now: datetime, asked_by: Principal | None
 ) -> SessionJson:
     session, facts = live.session, live.facts
-    host, port = _address(live, gateway)
+    line = live.line_of(asked_by)
+    host, port = _address(live, gateway, line)
     return {
         "id": session.id,
         "target": str(session.target),
@@ -468,7 +470,7 @@ def session_json(
         "workload": session.workload,
         "host": host,
         "port": port,
-        "needs_connect": (_is_forwarded(gateway) or not gateway.plain_ports) and live.line is None,
+        "needs_connect": (_is_forwarded(gateway) or not gateway.plain_ports) and line is None,
         "created_at": moment(session.created_at),
         "expires_at": moment(session.expires_at),
         "expires_in_seconds": 0 if session.is_over else max(0, int((session.expires_at - now).total_seconds())),
@@ -480,7 +482,7 @@ def session_json(
         "reason": live.reason,
         "attached": maybe(_attached_json, facts.attached),
         "vm": maybe(_vm_json, facts.vm),
-        "line": maybe(_line_json, live.line),
+        "line": maybe(_line_json, line),
         "allow": list(session.allow),
         "shares": dict(session.shares),
         "allow_exit": session.allow_exit,
@@ -517,9 +519,9 @@ def _line_json(line: LineInfo) -> LineJson:
     return {"state": "lost" if line.is_lost else "connected", "since": moment(line.since), "address": line.address}
 
 
-def _address(live: LiveSession, gateway: GatewaySettings) -> tuple[str, int]:
-    """Return where the owner's debugger is pointed at: the gateway's port, or that of `noah connect` on the laptop."""
-    return (gateway.shown_debug_host, live.session.port) if live.line is None else ("localhost", live.line.port)
+def _address(live: LiveSession, gateway: GatewaySettings, line: LineInfo | None) -> tuple[str, int]:
+    """Return where a debugger is pointed at: the gateway's port, or that of `noah connect` on the laptop."""
+    return (gateway.shown_debug_host, live.session.port) if line is None else ("localhost", line.port)
 
 
 def _audit_json(audit: Mapping[str, Any]) -> AuditJson:

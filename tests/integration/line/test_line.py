@@ -195,7 +195,7 @@ async def test_who_may_not_connect_reads_one_sentence(tmp_path: Path) -> None:
         stranger = {"NOAH_TOKEN": here.api.token("bob")}
         code, said = await here.said("connect", here.session["id"], **stranger)
         assert (code, said.splitlines()[-1]) == (
-            8, f"Error: Session {here.session['id']} belongs to ada: only they can connect to it."
+            8, f"Error: Session {here.session['id']} is ada's, who has not shared it with you: ask them."
         )  # fmt: skip
         code, said = await here.said("connect", here.session["id"], NOAH_TOKEN="noah_" + "x" * 40)
         assert code == 8
@@ -207,6 +207,36 @@ async def test_who_may_not_connect_reads_one_sentence(tmp_path: Path) -> None:
             async with here.connected("--take-over"):
                 pass
         assert (await here.said("connect", "status"))[1] == "Nothing is connected.\n"
+
+
+async def test_a_colleague_connects_to_a_session_that_is_shared_with_them_until_it_is_not(tmp_path: Path) -> None:
+    async with world(tmp_path) as here, here.connected() as port:
+        session_id = here.session["id"]
+        bob = {"NOAH_TOKEN": here.api.token("bob"), "XDG_STATE_HOME": str(tmp_path / "bob")}
+        assert (await here.said("share", session_id, "bob"))[0] == 0
+        code, said = await here.said("connect", session_id, "--detach", **bob)
+        assert code == 0, said
+        found = re.search(r"localhost:(\d+)", said)
+        assert found is not None, said
+        assert int(found[1]) != port
+        async with attached(int(found[1])) as jdb:
+            await here.until(lambda s: s["status"] == "attached")
+            # Each has a line of their own.
+            shown = await here.until(lambda s: s["line"]["state"] == "connected")
+            assert (shown["host"], shown["port"]) == ("localhost", port)
+            _, said = await here.said("ide", session_id, "--format", "jdb", **bob)
+            assert said == f"jdb -attach localhost:{found[1]}\n"
+            assert (await here.said("share", session_id, "bob", "--stop"))[0] == 0
+            await here.until(lambda s: s["status"] == "ready")
+            async with asyncio.timeout(WITHIN_S):
+                await jdb.process.wait()
+                while (await here.said("connect", "status", **bob))[1] != "Nothing is connected.\n":
+                    await asyncio.sleep(0.2)
+        _, trail = await here.said("trail", "--output", "json")
+        assert "By a line of their own." in trail
+        code, said = await here.said("connect", session_id, **bob)
+        assert code == 8
+        assert said.endswith(f"Error: Session {session_id} is ada's, who has not shared it with you: ask them.\n")
 
 
 async def test_a_login_that_ends_is_said_and_the_debugger_stays_meanwhile(tmp_path: Path) -> None:

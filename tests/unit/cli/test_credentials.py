@@ -105,3 +105,12 @@ def test_a_token_does_not_go_over_plain_http_to_another_machine(tmp_path: Path, 
 )
 def test_a_token_goes_to_this_machine_and_over_tls(tmp_path: Path, url: str) -> None:
     client_from_environment({"NOAH_URL": url, "NOAH_TOKEN": "noah_x", "XDG_CONFIG_HOME": str(tmp_path)})
+
+
+def test_where_files_have_no_mode_the_profile_keeps_others_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("os.getuid")
+    credentials = Credentials({"APPDATA": str(tmp_path)})
+    credentials.keep(URL, "secret")
+    credentials.file.chmod(0o666)  # what Windows says of every file
+    assert credentials.file == tmp_path / "noah" / "credentials.json"
+    assert credentials.token(URL) == "secret"
