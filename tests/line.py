@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 
 from noah.core.jdwp.questions import OWN_IDS
@@ -101,8 +101,11 @@ def digest(stream: bytes | bytearray) -> str:
     return hashlib.sha256(stream).hexdigest()
 
 
-def debug(port: int, *, rounds: int, patience_s: float = 60.0) -> tuple[bytes, bytes]:
-    """Stop the shop at a breakpoint again and again, with commands and bulk; return what was sent and what was read."""
+def debug(port: int, *, rounds: Iterable[int], patience_s: float = 60.0) -> tuple[bytes, bytes]:
+    """Stop the shop at a breakpoint again and again, with commands and bulk; return what was sent and what was read.
+
+    The next of *rounds* is taken while the VM is at the breakpoint, or about to be.
+    """
     debugger = _Recording(port)
     with debugger:
         debugger.socket.settimeout(patience_s)
@@ -112,7 +115,7 @@ def debug(port: int, *, rounds: int, patience_s: float = 60.0) -> tuple[bytes, b
         method_id = _method(debugger.ask(jdwp.METHODS, type_id), "price")
         where = b"\x01" + type_id + method_id + long(0)
         request = debugger.ask(jdwp.SET, bytes([BREAKPOINT, ALL]) + integer(1) + bytes([7]) + where)
-        for _ in range(rounds):
+        for _ in rounds:
             thread = debugger.event()[10:18]
             debugger.ask(jdwp.FRAMES, thread + integer(0, 0xFFFFFFFF))
             threads = debugger.ask(jdwp.ALL_THREADS)

@@ -1,12 +1,14 @@
 """Every byte of a real debugging session over a line that is cut at random moments."""
 
 import asyncio
+import itertools
 import random
 import shutil
 import subprocess
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -33,16 +35,31 @@ SHOP = Path(__file__).parents[2] / "apps" / "Shop.java"
 
 
 @pytest.fixture(scope="module")
-def agent_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    folder, port = tmp_path_factory.mktemp("classes"), free_port()
+def classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("classes")
     subprocess.run(["javac", "-g", "-d", folder, SHOP], check=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def agent_port(classes: Path) -> Iterator[int]:
+    with shop(classes) as port:
+        yield port
+
+
+@contextmanager
+def shop(classes: Path) -> Iterator[int]:
+    """A JVM of its own; the port of its agent."""
+    port = free_port()
     agent = f"-agentlib:jdwp=transport=dt_socket,server=y,suspend=n,quiet=y,address=127.0.0.1:{port}"
-    process = subprocess.Popen(["java", agent, "-cp", folder, "Shop", "20"], stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"open\n"
-    yield port
-    process.kill()
-    process.communicate()
+    process = subprocess.Popen(["java", "-Xmx64m", agent, "-cp", classes, "Shop", "20"], stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"open\n"
+        yield port
+    finally:
+        process.kill()
+        process.communicate()
 
 
 class World:
@@ -111,7 +128,7 @@ async def world(agent_port: int, *, accelerates: bool = False) -> AsyncIterator[
 async def test_a_line_cut_at_random_moments_loses_no_byte_and_detaches_nobody(agent_port: int) -> None:
     choose = random.Random(14)
     async with world(agent_port) as here, asyncio.TaskGroup() as group:
-        debugging = group.create_task(asyncio.to_thread(debug, here.line.port, rounds=25))
+        debugging = group.create_task(asyncio.to_thread(debug, here.line.port, rounds=range(25)))
         cuts = 0
         while not debugging.done():
             async with asyncio.timeout(60):
@@ -135,7 +152,7 @@ async def test_a_line_cut_at_random_moments_loses_no_byte_and_detaches_nobody(ag
 async def test_a_debugger_that_is_answered_from_memory_survives_cuts_too(agent_port: int) -> None:
     choose = random.Random(15)
     async with world(agent_port, accelerates=True) as here, asyncio.TaskGroup() as group:
-        debugging = group.create_task(asyncio.to_thread(debug, here.line.port, rounds=25))
+        debugging = group.create_task(asyncio.to_thread(debug, here.line.port, rounds=range(25)))
         cuts = 0
         while not debugging.done():
             async with asyncio.timeout(60):
@@ -170,9 +187,55 @@ def asked_by(sent: bytes) -> Counter[str]:
     return kinds
 
 
+LINES, CUTS_OF_EACH, LENGTHS_S = 10, 5, (1, 10, 30)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+async def test_150_cuts_of_1_to_30_s_lose_no_byte_and_detach_nobody(classes: Path) -> None:
+    async with asyncio.TaskGroup() as group:
+        lines = [group.create_task(debug_over_cuts(classes, seed, accelerates=False)) for seed in range(LINES)]
+        lines += [group.create_task(debug_over_cuts(classes, 100 + seed, accelerates=True)) for seed in range(2)]
+    print("rounds:", *(line.result() for line in lines))
+
+
+async def debug_over_cuts(classes: Path, seed: int, *, accelerates: bool) -> int:
+    """Debug a JVM while the line is cut for each length several times; return how often it stopped."""
+    choose, is_over, count = random.Random(seed), threading.Event(), itertools.count()
+
+    def rounds() -> Iterator[int]:
+        while not is_over.wait(choose.choice([0, 0, 0.1, 0.5, 1])):
+            yield next(count)
+
+    with shop(classes) as port:
+        async with world(port, accelerates=accelerates) as here, asyncio.TaskGroup() as group:
+            debugging = group.create_task(asyncio.to_thread(debug, here.line.port, rounds=rounds()))
+            lengths_s = [length for length in LENGTHS_S for _ in range(CUTS_OF_EACH)]
+            choose.shuffle(lengths_s)
+            for length_s in lengths_s:
+                async with asyncio.timeout(60):
+                    while here.line.status is not LineStatus.CONNECTED:
+                        await asyncio.sleep(0.01)
+                await asyncio.sleep(choose.uniform(0, 2))
+                assert not debugging.done()
+                async with here.network.cut():
+                    await asyncio.sleep(length_s)
+            is_over.set()
+            sent, got = await debugging
+            async with asyncio.timeout(60):
+                while here.slot.attached is not None:
+                    await asyncio.sleep(0.01)
+            assert here.agent.connections == 1
+            assert len(here.slot.audit()["connections"]) == 1
+            if not accelerates:
+                assert digest(without_own_questions(bytes(here.agent.up))) == digest(sent)
+                assert digest(without_own_questions(bytes(here.agent.down))) == digest(got)
+    return next(count)
+
+
 async def test_a_network_that_swallows_everything_is_found_out_and_left(agent_port: int) -> None:
     async with world(agent_port) as here, asyncio.TaskGroup() as group:
-        debugging = group.create_task(asyncio.to_thread(debug, here.line.port, rounds=3))
+        debugging = group.create_task(asyncio.to_thread(debug, here.line.port, rounds=range(3)))
         async with asyncio.timeout(60):
             while here.slot.attached is None:
                 await asyncio.sleep(0.01)
