@@ -23,10 +23,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def judge(moments: Sequence[Moment], *, at_least: int, most_wrong: int = 0) -> None:
+def judge(moments: Sequence[Moment], *, at_least: int) -> None:
     assert len(moments) >= at_least
     wrong = [moment for moment in moments if moment.verdict.startswith("wrong")]
-    assert len(wrong) <= most_wrong, wrong
+    assert not wrong, wrong
     less = [moment for moment in moments if moment.verdict == "less" and not is_of_the_jdk(moment)]
     assert len(less) <= MOST_LESS * len(moments), less
 
@@ -34,9 +34,7 @@ def judge(moments: Sequence[Moment], *, at_least: int, most_wrong: int = 0) -> N
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_what_is_said_of_a_stop_is_what_the_client_knows(built: Path, seed: int) -> None:
     session = await debug(built, seed=seed, moments=30)
-    # Of two threads that stopped at once, resumed once, the other one was named: a defect that is not understood yet,
-    # seen in one of ten runs. The long test allows none.
-    judge(session.moments, at_least=25, most_wrong=1)
+    judge(session.moments, at_least=25)
 
 
 @pytest.mark.soak
