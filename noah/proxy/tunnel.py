@@ -243,8 +243,7 @@ class LineTransport(PushedTransport):
             self._line.write(self._stream, part)
         if to_line:
             self._tunnel.has_written()
-        if self._to_jvm or (self._far is not None and self._far.wake_at_s is not None):
-            # Not now: the protocol may be in the middle of what it read into a buffer that it shares.
+        if self._far is not None and self._far.wake_at_s is not None:
             loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
@@ -255,6 +254,8 @@ class LineTransport(PushedTransport):
             self._accelerate(self._far.wake)
 
     def _deliver_to_jvm(self) -> None:
+        if not self._to_jvm:
+            return
         data, self._to_jvm = self._to_jvm, bytearray()
         self._deliver(memoryview(data))
 
@@ -265,7 +266,7 @@ class LineTransport(PushedTransport):
 
     def came_to_its_end(self) -> None:
         self._finish_far()
-        if not self._closing and self._to_jvm:
+        if not self._closing:
             self._deliver_to_jvm()
         if self._paused:
             self._held_eof = True
@@ -309,6 +310,9 @@ class LineTransport(PushedTransport):
             self._tunnel.has_written()
         if self._far is not None and plain < len(data):
             self._accelerate(self._far.feed_jvm, data[plain:])
+            if self._to_jvm:
+                # Not now: the protocol may be in the middle of what it read into a buffer that it shares.
+                asyncio.get_running_loop().call_soon(self._go_on)
         if not self._has_paused and self._line.is_full(self._stream):
             self._has_paused = True
             self.pause_writing()
