@@ -194,7 +194,7 @@ LINES, CUTS_OF_EACH, LENGTHS_S = 10, 5, (1, 10, 30)
 
 @pytest.mark.soak
 @pytest.mark.timeout(900)
-async def test_150_cuts_of_1_to_30_s_lose_no_byte_and_detach_nobody(classes: Path) -> None:
+async def test_180_cuts_of_1_to_30_s_lose_no_byte_and_detach_nobody(classes: Path) -> None:
     async with asyncio.TaskGroup() as group:
         lines = [group.create_task(debug_over_cuts(classes, seed, accelerates=False)) for seed in range(LINES)]
         lines += [group.create_task(debug_over_cuts(classes, 100 + seed, accelerates=True)) for seed in range(2)]
