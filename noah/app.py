@@ -48,6 +48,7 @@ from noah.targets.host.inventory import all_hosts
 from noah.targets.local import open_locals
 from noah.targets.pod.doctor import Doctor
 from noah.targets.pod.pods import Pods
+from noah.traces import tracing
 from noah.web.api.metrics import Metrics
 from noah.web.site import LONGEST_LINE, make_site
 from noah.web.tls import LOOK_EVERY_S, Tls
@@ -275,7 +276,7 @@ async def _serve(settings: Settings, file: Path) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with gateway(settings, file) as url:
+    async with tracing(), gateway(settings, file) as url:
         print(f"The gateway serves {url}", flush=True)
         _tell_systemd("READY=1")
         await stop.wait()

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 PROMPT = r"(?:> |\w[\w .-]*\[\d+\] )"
@@ -38,9 +38,9 @@ class Jdb:
 
 
 @asynccontextmanager
-async def attached(port: int, *, deadline_s: float = DEADLINE) -> AsyncIterator[Jdb]:
+async def attached(port: int, *, deadline_s: float = DEADLINE, program: Sequence[str] = ("jdb",)) -> AsyncIterator[Jdb]:
     process = await asyncio.create_subprocess_exec(
-        "jdb",
+        *program,
         "-attach",
         f"127.0.0.1:{port}",
         stdin=asyncio.subprocess.PIPE,

@@ -30,6 +30,7 @@ from noah.releases.warn import Warnings
 from noah.sessions.live_session import LiveSession
 from noah.store import Store
 from noah.store.feed import Feed
+from noah.traces import span
 
 log = logging.getLogger(__name__)
 
@@ -201,7 +202,7 @@ class Releases:
         cluster = self._clusters[release.cluster]
         follower = Follower(cluster, release, revision, backlog=self._backlog, clock=self._clock)
         try:
-            with cluster.used():
+            with cluster.used(), span("release", release=release.id):
                 async with follower, aclosing(follower.found()) as found:
                     async for one in found:
                         if isinstance(one, ReleaseEvent):

@@ -58,6 +58,7 @@ from noah.settings import GatewaySettings
 from noah.store.feed import Feed
 from noah.store.sessions import SessionStore
 from noah.targets.base import Kind, Link, Observation
+from noah.traces import span
 
 log = logging.getLogger(__name__)
 
@@ -199,7 +200,9 @@ class SessionTask:
             if isinstance(action, Wait):
                 await self._sleep_until(action.until)
             else:
-                await self._act(action)
+                session = self.live.session
+                with span(type(action).__name__, session=session.id, target=str(session.target)):
+                    await self._act(action)
                 self._backoff.reset()
                 self.live.trouble = self._failing_because = None
         except CannotDebug as e:

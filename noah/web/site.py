@@ -8,6 +8,7 @@ import resource
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -33,6 +34,7 @@ from noah.store import Store
 from noah.store.feed import Feed
 from noah.targets.host.hosts import Hosts
 from noah.targets.pod.doctor import Doctor
+from noah.traces import span
 from noah.web.api import health
 from noah.web.api.logins import DEVICE_LASTS_S, DEVICES, MOST_DEVICES, MOST_DEVICES_EACH
 from noah.web.api.metrics import METRICS, Metrics
@@ -220,7 +222,8 @@ async def _log(request: web.Request, handler: Handler) -> web.StreamResponse:
     request[REQUEST_ID] = _request_id(request)
     status = 499  # nginx's: the client was gone before there was an answer
     try:
-        response = await handler(request)
+        with _traced(request):
+            response = await handler(request)
         status = response.status
         return response
     finally:
@@ -236,6 +239,14 @@ async def _log(request: web.Request, handler: Handler) -> web.StreamResponse:
             request[REQUEST_ID],
             f" {request[SENTENCE]}" if SENTENCE in request else "",
         )
+
+
+def _traced(request: web.Request) -> AbstractContextManager[object]:
+    """Begin the span of a request that changes something; those that only look are far too many."""
+    matched = request.match_info.route.resource
+    if request.method in ("GET", "HEAD", "OPTIONS") or matched is None:
+        return nullcontext()
+    return span(f"{request.method} {matched.canonical}", traceparent=request.headers.get("traceparent"))
 
 
 def _shown(request: web.Request) -> str:

@@ -10,8 +10,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # What a command that speaks to a gateway imports; the other rooms are the server's.
-CLIENT = {"__init__", "__main__", "backoff", "cli", "client", "connect", "core", "duration", "errors", "inpod"}
+CLIENT = {"__init__", "__main__", "backoff", "cli", "client", "connect", "core", "duration", "errors", "help", "inpod"}
 OPTIONAL = {"uvloop", "keyring"}
+NAMESPACE = "opentelemetry"  # of many packages; those of the extra `traces`
 
 
 def names(requirements: Iterable[str]) -> set[str]:
@@ -25,7 +26,10 @@ def imported(files: Iterable[Path]) -> set[str]:
     """The packages that are imported, anywhere in *files*."""
     packages = packages_distributions()
     found = {module for file in files for module in modules(ast.parse(file.read_text()))}
-    return {packages[module][0].lower().replace("_", "-") for module in found - set(sys.stdlib_module_names) - {"noah"}}
+    return {
+        packages[module][0].lower().replace("_", "-")
+        for module in found - set(sys.stdlib_module_names) - {"noah", NAMESPACE}
+    }
 
 
 def modules(tree: ast.AST) -> Iterator[str]:

@@ -21,6 +21,7 @@ from noah.kube.exec.pipe import Pipe
 from noah.kube.exec.slots import WAIT_S, ExecSlots
 from noah.kube.exec.stream import STDOUT, V4, V5, ExecStream, Sink
 from noah.kube.exec.websocket import BEAT, BUFFER, ExecCounts
+from noah.traces import span_within
 
 HANDSHAKE = 10.0  # seconds
 
@@ -74,7 +75,7 @@ class Exec:
         API servers before 1.30 cannot end a command's stdin: one that reads on after *stdin* waits until *timeout*.
         """
         began = _now()
-        with self._counted():
+        with self._counted(container, argv[0]):
             async with self._slots.one(container.node, timeout):
                 sink = _Collected(container, limit)
                 async with within(
@@ -111,7 +112,7 @@ class Exec:
         HeldExec.write(), and a script that comes by it has to end with `exit`.
         """
         began = _now()
-        with self._counted():
+        with self._counted(container, argv[0]):
             async with self._slots.one(container.node, first_line_timeout):
                 late = f"{argv[0]} in {container} did not say {until!r} within {first_line_timeout:g} s."
                 async with within(first_line_timeout - (_now() - began), late):
@@ -141,7 +142,7 @@ class Exec:
         connection_lost() gets None when the command ended with 0 or the transport was closed, else the reason.
         write_eof() works only where can_write_eof() says so; close() ends the command's stdin in any case.
         """
-        with self._counted():
+        with self._counted(container, argv[0]):
             async with self._slots.one(container.node, WAIT_S):
                 pipe = Pipe()
                 # v4 first: the API server passes it on as it is, and takes v5 apart and puts it together again, which
@@ -176,10 +177,11 @@ class Exec:
         raise await why_refused(self._client, answer, container, program=argv[0], within_s=self._handshake)
 
     @contextmanager
-    def _counted(self) -> Iterator[None]:
+    def _counted(self, container: Container, program: str) -> Iterator[None]:
         self.counts.started += 1
         try:
-            yield
+            with span_within("exec", container=str(container), program=program):
+                yield
         except NoahError as e:
             self.counts.failed[e.code] += 1
             raise
