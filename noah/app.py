@@ -42,6 +42,7 @@ from noah.releases.releases import open_releases
 from noah.sessions.broker import open_broker
 from noah.settings import Settings, read_settings, settings_file
 from noah.store import Store, upgrade
+from noah.store.gateways import AboutGateway
 from noah.targets.base import Kind
 from noah.targets.host.hosts import open_hosts
 from noah.targets.host.inventory import all_hosts
@@ -92,7 +93,8 @@ async def gateway(settings: Settings, file: Path | None = None) -> AsyncIterator
         store = Store.open(settings.gateway.database)
         stack.push_async_callback(store.close)
         await store.check()
-        await stack.enter_async_context(store.lease())
+        about = AboutGateway(name=socket.gethostname()[:300], version=__version__)
+        lease = await stack.enter_async_context(store.lease(about))
         await clock.set_by(store)
         providers = {
             one.name: await stack.enter_async_context(OidcProvider.open(one, clock=clock))
@@ -120,7 +122,8 @@ async def gateway(settings: Settings, file: Path | None = None) -> AsyncIterator
             open_broker(
                 kinds=kinds,
                 holders=holders,
-                store=store.sessions,
+                lease=lease,
+                store=store,
                 feed=feed,
                 settings=settings,
                 clock=clock,

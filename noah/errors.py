@@ -63,6 +63,10 @@ class AlreadyDebugged(Conflict):
         self.session_id = session_id
 
 
+class LostSession(Conflict):
+    """Another gateway runs this session by now."""
+
+
 class TooMany(NoahError):
     """You have too much of this at once."""
 

@@ -10,7 +10,8 @@ from noah.core.session.event_kind import EventKind
 from noah.core.session.session import Status
 from noah.core.session.target import PodTarget
 from noah.sessions.announce import about_session
-from noah.sessions.live_session import LiveSession, Step
+from noah.sessions.live_session import LiveSession
+from noah.sessions.live_state import Step
 from noah.store.feed import Feed
 
 
@@ -46,7 +47,7 @@ class Warnings:
     def _warn(self, live: LiveSession, target: PodTarget) -> ReleaseEvent:
         session, vm = live.session, live.facts.vm
         warning = f"A release of {session.workload} is about to replace this pod; the session follows to its successor."
-        live.steps.append(Step(self._clock(), warning))
+        live.add_step(Step(self._clock(), warning))
         live.changed()
         self._feed.publish(EventKind.WARNING, str(target), {**about_session(session), "text": warning})
         where = f" at {vm.location}" if vm and vm.location else ""

@@ -9,7 +9,8 @@ from noah.core.session.event_kind import EventKind
 from noah.core.session.lifecycle import passes_by
 from noah.core.session.session import Session, Status
 from noah.core.session.target import Target
-from noah.sessions.live_session import LiveSession, Step
+from noah.sessions.live_session import LiveSession
+from noah.sessions.live_state import Step
 from noah.store.feed import Feed
 
 log = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ class Announcer:
         self._refusal: tuple[object, Step] | None = None  # the last one that was kept, and its reason
 
     def step(self, text: str) -> None:
-        self._live.steps.append(Step(self._clock(), text))
+        self._live.add_step(Step(self._clock(), text))
         self.notice(EventKind.STEP, {"text": text})
 
     def notice(self, kind: EventKind, data: Mapping[str, Any]) -> None:
@@ -54,7 +55,7 @@ class Announcer:
         steps, reason, step = self._live.steps, data.get("reason"), Step(self._clock(), data["text"])
         if reason is not None and steps and self._refusal == (reason, steps[-1]):
             steps.pop()
-        steps.append(step)
+        self._live.add_step(step)
         self._refusal = (reason, step)
 
     def changes(self) -> None:

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from noah.backoff import Backoff
+from noah.core.lease import Fence
 from noah.errors import NoahError, Unavailable
 from noah.sessions.live_session import LiveSession
 from noah.store.sessions import SessionStore
@@ -34,6 +35,11 @@ class Audits:
         """Save the session's audit now and then until it has ended, which saves it too."""
         self._lives[live.session.id] = live
         self._saved[live.session.id] = live.audit
+
+    def forget(self, live: LiveSession) -> None:
+        """Save nothing of it any more: another gateway does, or it has ended."""
+        if self._lives.get(live.session.id) is live:
+            del self._lives[live.session.id], self._saved[live.session.id]
 
     def save_soon(self, session_id: str) -> None:
         """Save it at once: a debugger came or went."""
@@ -73,14 +79,14 @@ class Audits:
     async def _save(self, wanted: Iterable[str]) -> None:
         for ended in [id for id, live in self._lives.items() if live.session.ended_at is not None]:
             del self._lives[ended], self._saved[ended]
-        changed: dict[str, Mapping[str, Any]] = {}
+        changed: dict[str, tuple[Fence, Mapping[str, Any]]] = {}
         for id in self._lives.keys() & set(wanted):
-            audit = self._lives[id].audit
-            if audit is not None and audit != self._saved[id]:
-                changed[id] = audit
+            audit, fence = self._lives[id].audit, self._lives[id].fence
+            if audit is not None and fence is not None and audit != self._saved[id]:
+                changed[id] = fence, audit
         if changed:
             await self._store.save_audits(changed)
-            self._saved.update(changed)
+            self._saved.update({id: audit for id, (_, audit) in changed.items()})
 
 
 @asynccontextmanager

@@ -1,11 +1,12 @@
 """What people ask of sessions: enable, end, extend, resume. Their tasks are in ownership.py.
 
-A request is written into the store and wakes the session's task; the task alone touches the target.
+A request is written into the store and wakes the session's task; the task alone touches the target. Any gateway takes
+any request: if another one has the session, that one sees the row change, and does what only it can do (a wish).
 """
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from functools import partial
@@ -14,25 +15,27 @@ from noah.access.permissions import Permissions
 from noah.access.trail import Trail
 from noah.catalog.holders import Holders
 from noah.catalog.target_info import TargetInfo
+from noah.core.lease import Fence
 from noah.core.page import Page
-from noah.core.session.event_kind import EventKind
 from noah.core.session.principal import Principal
 from noah.core.session.session import EndReason, Session, Share, Status
 from noah.core.session.target import PodTarget, Target, Wanted
 from noah.duration import format_duration
-from noah.errors import AlreadyDebugged, BadInput, Conflict, NeedsRestart, NotFound
+from noah.errors import AlreadyDebugged, BadInput, Conflict, NeedsRestart, NotFound, Unavailable
 from noah.keep_running import repeat
 from noah.kube.clusters import Cluster
-from noah.sessions.announce import about_session
 from noah.sessions.audits import keeping_audits
-from noah.sessions.live_session import SETTLED, LiveSession, Step, Traffic
-from noah.sessions.ownership import ADOPT_EVERY_S, Ownership
-from noah.sessions.task import SessionTask
+from noah.sessions.live_session import SETTLED, LiveSession, Traffic
+from noah.sessions.ownership import REFRESH_EVERY_S, Ownership, asked
 from noah.settings import Settings
 from noah.store.feed import Feed
-from noah.store.sessions import SessionStore
+from noah.store.lease import Lease
+from noah.store.sessions import FIRST, SessionStore
+from noah.store.store import Store
+from noah.store.wishes import Wish, WishKind
 from noah.targets.base import Kind
 
+WISH_TAKES_S = 5.0  # until the session's gateway has seen a wish, and this one what came of it
 ENDING_TAKES = 20.0  # seconds; how long an enable waits for the session before it to be cleared away
 
 
@@ -41,6 +44,7 @@ class Broker:
         self,
         ownership: Ownership,
         *,
+        lease: Lease,
         kinds: Mapping[str, Kind],
         holders: Holders,
         store: SessionStore,
@@ -51,6 +55,7 @@ class Broker:
     ) -> None:
         self._ownership = ownership
         self._permissions = permissions
+        self._lease = lease
         self._kinds = kinds
         self._holders = holders
         self._store = store
@@ -64,7 +69,12 @@ class Broker:
         return await self._kinds[wanted.kind].resolve(wanted)
 
     def live(self) -> list[LiveSession]:
+        """Return the live sessions of all gateways."""
         return self._ownership.live()
+
+    def own(self) -> list[LiveSession]:
+        """Return the live sessions of this gateway."""
+        return self._ownership.own()
 
     def reconfigure(self, targets: Collection[Target]) -> None:
         """Have the sessions on *targets*, whose configuration has changed, be reached by it, or end."""
@@ -81,18 +91,13 @@ class Broker:
 
     def holder(self, target: Target) -> LiveSession | None:
         session_id = self._holders.session_on(target)
-        task = self._ownership.task_of(session_id) if session_id is not None else None
-        return task.live if task else None
+        return self._ownership.live_of(session_id) if session_id is not None else None
 
     async def get(self, session_id: str) -> LiveSession:
-        if task := self._ownership.task_of(session_id):
-            return task.live
-        session = await self._store.get(session_id)
-        if session is None:
+        live = self._ownership.live_of(session_id) or await self._ownership.look_up(session_id)
+        if live is None:
             raise no_such_session(session_id)
-        if session.ended_at is None and (task := await self._ownership.adopt(session_id)):
-            return task.live
-        return (await self._with_audits([session]))[0]
+        return live
 
     async def find(
         self,
@@ -134,14 +139,11 @@ class Broker:
         return await self._store.areas()
 
     async def _with_audits(self, sessions: Sequence[Session]) -> list[LiveSession]:
-        """Return live ones as their tasks see them, ended ones with the audit that was kept."""
-        task_of = self._ownership.task_of
-        ended = [session.id for session in sessions if task_of(session.id) is None]
+        """Return live ones as their gateways see them, ended ones with the audit that was kept."""
+        live_of = self._ownership.live_of
+        ended = [session.id for session in sessions if live_of(session.id) is None]
         audits = await self._store.audits(ended) if ended else {}
-        return [
-            task.live if (task := task_of(session.id)) else LiveSession(session, audit=audits.get(session.id))
-            for session in sessions
-        ]
+        return [live_of(session.id) or LiveSession(session, audit=audits.get(session.id)) for session in sessions]
 
     # -- what people ask for
 
@@ -167,6 +169,8 @@ class Broker:
         if info.needs_restart and not confirm_restart and self.holder(info.target) is None:
             raise NeedsRestart(info.needs_restart)
         while True:
+            self._lease.check()
+            gateway = self._lease.gateway_id
             try:
                 session = await self._store.add(
                     id=f"s-{secrets.token_hex(4)}",
@@ -180,90 +184,96 @@ class Broker:
                     pause_budget=pause_budget,
                     may_restart=confirm_restart,
                     ports=self._settings.gateway.ports,
+                    gateway=gateway,
                 )
             except AlreadyDebugged as e:
-                task = await self._ownership.adopt(e.session_id)
-                if task is None:
+                live = await self.get(e.session_id)
+                if live.session.ended_at is not None:
                     continue  # it ended just now
-                if task.live.session.is_over:
-                    await self._cleared(task.live)
+                if live.session.is_over:
+                    await self._cleared(live)
                     continue
-                if task.live.session.owner != owner:
+                if live.session.owner != owner:
                     raise
-                if take_over and task.live.slot is not None:
-                    await task.live.slot.take_over()
-                return task.live, False
-            return self._ownership.start(LiveSession(session)).live, True
+                if take_over:
+                    await self._take_over(live)
+                return live, False
+            live = LiveSession(session, fence=Fence(gateway, FIRST))
+            return self._ownership.start(live).live, True
+
+    async def _take_over(self, live: LiveSession) -> None:
+        if live.slot is not None:
+            await live.slot.take_over()
+        elif self._ownership.task_of(live.session.id) is None:
+            await self._ownership.wish(Wish(session=live.session.id, kind=WishKind.TAKE_OVER))
 
     def _refuse_too_many(self, owner: Principal, target: Target) -> None:
         most = self._permissions.limits.sessions_per_person
-        theirs = [task.live.session for task in self._tasks_of(owner)]
+        theirs = [live.session for live in self._sessions_of(owner)]
         if len(theirs) >= most and all(session.target != target for session in theirs):
             raise Conflict(f"You have {len(theirs)} sessions, and a person has at most {most}: end one of them first.")
 
     async def extend(self, session_id: str, *, by: Principal, length: timedelta) -> LiveSession:
-        task = self._task(await self.get(session_id))
+        live = self._not_over(await self.get(session_id))
         checked = self._checked(length)
         longest = self._settings.sessions.longest_in_all
-        if self._clock() + checked > task.live.session.created_at + longest:
+        if self._clock() + checked > live.session.created_at + longest:
             most = format_duration(longest)
             raise Conflict(f"A session lasts at most {most} in all: end this one, and enable debugging again.")
-        await task.write(lambda: self._store.extend(session_id, until_from_now=checked))
-        return task.live
+        return await self._write(live, lambda: self._store.extend(session_id, until_from_now=checked))
 
     async def renew(self, person: Principal) -> None:
         """Note the groups that a person has now in their sessions: those may have gone with which they enabled them."""
-        for task in self._tasks_of(person):
-            if task.live.session.owner.groups != person.groups:
-                await task.write(partial(self._store.give, task.live.session.id, owner=person))
-                await task.check_right()
+        for live in self._sessions_of(person):
+            if live.session.owner.groups != person.groups:
+                await self._write(live, partial(self._store.give, live.session.id, owner=person))
+                if task := self._ownership.task_of(live.session.id):
+                    await task.check_right()
 
     async def share(self, session_id: str, *, with_: str, share: Share | None) -> LiveSession:
         """Let the principal with the ID *with_* do that with the session; None: nothing any more."""
-        task = self._task(await self.get(session_id))
-        await task.write(lambda: self._store.share(session_id, who=with_, share=share))
-        return task.live
+        live = self._not_over(await self.get(session_id))
+        return await self._write(live, lambda: self._store.share(session_id, who=with_, share=share))
 
     async def join(self, session_id: str, *, network: str) -> LiveSession:
         """Let a debugger come from one network more."""
-        task = self._task(await self.get(session_id))
-        await task.write(lambda: self._store.allow(session_id, network=network))
-        return task.live
+        live = self._not_over(await self.get(session_id))
+        return await self._write(live, lambda: self._store.allow(session_id, network=network))
 
     async def take(self, session_id: str, *, by: Principal) -> LiveSession:
         """Make *by* the owner."""
-        task = self._task(await self.get(session_id))
-        await task.write(lambda: self._store.give(session_id, owner=by))
-        return task.live
+        live = self._not_over(await self.get(session_id))
+        return await self._write(live, lambda: self._store.give(session_id, owner=by))
 
     async def end(self, session_id: str, *, by: Principal) -> LiveSession:
         live = await self.get(session_id)
         if live.session.is_over:
             return live
         reason = EndReason.CLOSED if by == live.session.owner else EndReason.CANCELED
-        task = self._task(live)
-        await task.write(lambda: self._store.ask_end(session_id, reason=reason, detail=None, by=by))
-        return live
+        return await self._write(live, lambda: self._store.ask_end(session_id, reason=reason, detail=None, by=by))
 
     async def resume(self, session_id: str, *, by: Principal) -> LiveSession:
         """Close the debugger's connection, which resumes the whole VM."""
-        task = self._task(await self.get(session_id))
-        if task.live.slot is None or task.live.attached is None:
+        live = self._not_over(await self.get(session_id))
+        if live.attached is None:
             raise Conflict(f"No debugger is attached through session {session_id}: there is nothing to resume.")
-        await task.live.slot.detach(f"resumed by {by.name}")
-        return task.live
+        if live.slot is not None:
+            await live.slot.detach(f"resumed by {by.name}")
+            return live
+        wish, since = Wish(session=session_id, kind=WishKind.RESUME, by=by), live.attached.since
+        return await self._fulfilled(wish, lambda seen: seen.attached is None or seen.attached.since != since)
 
     async def ask(self, session_id: str, *, by: Principal, text: str | None) -> LiveSession:
         """Let the session's owner know that somebody waits; what they do about it is their decision."""
         live = await self.get(session_id)
         if live.session.is_over:
             raise Conflict(f"Session {session_id} is over: its target is free.")
-        said = f"{by.name} asks to resume{f': {text}' if text else '.'}"
-        live.steps.append(Step(self._clock(), said))
-        asked = {**about_session(live.session), "by": by.name, "by_principal": by.public(), "text": text}
-        self._feed.publish(EventKind.ASKED, str(live.session.target), asked)
-        live.changed()
-        return live
+        if self._ownership.task_of(session_id):
+            self._ownership.ask(live, by, text)
+            return live
+        before, said = self._clock(), asked(by, text)
+        wish = Wish(session=session_id, kind=WishKind.ASK, by=by, text=text)
+        return await self._fulfilled(wish, lambda seen: any(s.text == said and s.at >= before for s in seen.steps))
 
     async def settled(self, session_id: str, *, within: float) -> LiveSession:
         """Return the session once it is ready, in use or ended; or as it is after *within* seconds."""
@@ -280,18 +290,34 @@ class Broker:
             async with asyncio.timeout(within):
                 while not true(live):
                     await live.change()
+                    live = self._ownership.live_of(session_id) or live  # it may have changed its gateway
         return live
 
-    def _tasks_of(self, owner: Principal) -> list[SessionTask]:
-        """Return the tasks of the sessions that are *owner*'s and not over."""
-        found = map(self._ownership.task_of, self._holders.sessions_of(owner))
-        return [task for task in found if task is not None and not task.live.session.is_over]
+    def _sessions_of(self, owner: Principal) -> list[LiveSession]:
+        """Return the sessions that are *owner*'s and not over."""
+        found = map(self._ownership.live_of, self._holders.sessions_of(owner))
+        return [live for live in found if live is not None and not live.session.is_over]
 
-    def _task(self, live: LiveSession) -> SessionTask:
-        task = self._ownership.task_of(live.session.id)
-        if task is None or live.session.is_over:
+    async def _write(self, live: LiveSession, statement: Callable[[], Awaitable[Session]]) -> LiveSession:
+        if task := self._ownership.task_of(live.session.id):
+            await task.write(statement)
+            return task.live
+        live.session = await statement()
+        live.changed()
+        return live
+
+    async def _fulfilled(self, wish: Wish, true: Callable[[LiveSession], bool]) -> LiveSession:
+        """Leave *wish* to the session's gateway, and wait until it is seen to be done."""
+        await self._ownership.wish(wish)
+        live = await self._until(wish.session, true, within=WISH_TAKES_S)
+        if not true(live):
+            raise Unavailable(f"The gateway that has session {wish.session} has not done it yet: look again soon.")
+        return live
+
+    def _not_over(self, live: LiveSession) -> LiveSession:
+        if live.session.is_over:
             raise Conflict(f"Session {live.session.id} is over: enable debugging again.")
-        return task
+        return live
 
     def _checked(self, length: timedelta) -> timedelta:
         longest = self._settings.sessions.longest
@@ -318,46 +344,53 @@ async def open_broker(
     *,
     kinds: Mapping[str, Kind],
     holders: Holders,
-    store: SessionStore,
+    lease: Lease,
+    store: Store,
     feed: Feed,
     settings: Settings,
     clock: Callable[[], datetime],
     took: Callable[[Target, float], None],
     permissions: Permissions,
     trail: Trail,
-    adopt_every_s: float = ADOPT_EVERY_S,
+    refresh_every_s: float = REFRESH_EVERY_S,
 ) -> AsyncIterator[Broker]:
     """Sessions live as long as this context; leaving it closes ports and leaves the targets as they are."""
-    async with keeping_audits(store) as audits, asyncio.TaskGroup() as group:
-        ownership = Ownership(
-            group,
-            kinds=kinds,
-            holders=holders,
-            store=store,
-            audits=audits,
-            feed=feed,
-            gateway=settings.gateway,
-            clock=clock,
-            took=took,
-            permissions=permissions,
-            trail=trail,
-        )
-        broker = Broker(
-            ownership,
-            kinds=kinds,
-            holders=holders,
-            store=store,
-            feed=feed,
-            settings=settings,
-            clock=clock,
-            permissions=permissions,
-        )
-        await ownership.adopt_all()
-        adopting = group.create_task(
-            repeat(ownership.adopt_all, name="adopt sessions", every_s=adopt_every_s), name="adopt sessions"
-        )
-        try:
-            yield broker
-        finally:
-            adopting.cancel()
-            ownership.stop()
+    ownership: Ownership | None = None
+    try:
+        async with keeping_audits(store.sessions) as audits, asyncio.TaskGroup() as group:
+            ownership = Ownership(
+                group,
+                kinds=kinds,
+                holders=holders,
+                lease=lease,
+                store=store.sessions,
+                wishes=store.wishes,
+                audits=audits,
+                feed=feed,
+                gateway=settings.gateway,
+                clock=clock,
+                took=took,
+                permissions=permissions,
+                trail=trail,
+            )
+            await ownership.refresh()
+            name = "see what has changed of sessions"
+            refreshing = group.create_task(repeat(ownership.refresh, name=name, every_s=refresh_every_s), name=name)
+            try:
+                yield Broker(
+                    ownership,
+                    lease=lease,
+                    kinds=kinds,
+                    holders=holders,
+                    store=store.sessions,
+                    feed=feed,
+                    settings=settings,
+                    clock=clock,
+                    permissions=permissions,
+                )
+            finally:
+                refreshing.cancel()
+                ownership.stop()
+    finally:
+        if ownership is not None:
+            await ownership.save_last()

@@ -1,4 +1,7 @@
-"""One session as it is now: what was asked for, and what is true. Read by anybody, changed by its task only."""
+"""One session as it is now: what was asked for, and what is true. Read by anybody, changed by its task only.
+
+A session of another gateway is seen as that one last wrote it (SessionElsewhere).
+"""
 
 import asyncio
 from collections import Counter, deque
@@ -6,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from noah.core.lease import Fence
 from noah.core.session.audit import Audit, added
 from noah.core.session.lifecycle import STANDS_AFTER
 from noah.core.session.principal import Principal
@@ -13,18 +17,11 @@ from noah.core.session.session import Attachment, Facts, Presence, Session, Stat
 from noah.proxy.listener import Listener
 from noah.proxy.slot import Slot
 from noah.proxy.tunnel import LineInfo, Tunnel
+from noah.sessions.live_state import LiveState, Step
 from noah.targets.base import Observation
 
 STEPS_KEPT = 100
 SETTLED = frozenset({Status.READY, Status.ATTACHED, Status.SUSPENDED, Status.ENDED})
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One thing that happened to a session, in words for the developer."""
-
-    at: datetime
-    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +45,14 @@ class Traffic:
 class LiveSession:
     """*audit*: what earlier gateways saw of a session that goes on; of an ended one, what was kept."""
 
-    def __init__(self, session: Session, *, audit: Audit | None = None) -> None:
+    def __init__(self, session: Session, *, audit: Audit | None = None, fence: Fence | None = None) -> None:
         self.session = session
+        self.fence = fence  # by which a gateway runs it; None: none does
         self.seen: Observation | None = None
         self.is_held = False  # words get to the target
         self.word: Word | None = None  # the last one that was written there
         self.word_until: datetime | None = None  # and the session's end that was written with it
+        self.is_debugged_elsewhere = False  # by a debugger that is attached through the gateway before this one
         self.gone_since: datetime | None = None
         self.forwarder_stopped = False
         self.warned_of: datetime | None = None  # since when the VM stands, of the stop whose budget's end was announced
@@ -66,6 +65,7 @@ class LiveSession:
         self.tunnels: dict[str, Tunnel] = {}  # of those who came by a line, by their IDs (Principal.id)
         self.is_open = False  # debuggers can come in
         self.steps: deque[Step] = deque(maxlen=STEPS_KEPT)
+        self.is_unsaved = True  # it may differ from what the database has of it
         self._earlier = audit
         self._vm: VmState | None = None
         self._stood_until: datetime | None = None
@@ -120,6 +120,7 @@ class LiveSession:
             forwarder_held=self.is_held,
             word=self.word,
             taken=seen.taken,
+            taken_elsewhere=self.is_debugged_elsewhere,
             gone_since=self.gone_since,
             port_open=self.is_open,
             attached=self.attached,
@@ -149,6 +150,20 @@ class LiveSession:
         return added(self._earlier, self.slot.audit()) if self.slot else self._earlier
 
     @property
+    def state(self) -> LiveState:
+        """Return what other gateways should see of it."""
+        facts = self.facts
+        return LiveState(
+            status=self.status,
+            reason=self.reason,
+            attached=facts.attached,
+            vm=facts.vm,
+            line=self.line,
+            is_open=self.is_open,
+            steps=list(self.steps),
+        )
+
+    @property
     def traffic(self) -> Traffic:
         if self.slot is None:
             return Traffic()
@@ -163,10 +178,65 @@ class LiveSession:
         if self._vm.since - before.since >= STANDS_AFTER:
             self._stood_until = self._vm.since
 
+    def add_step(self, step: Step) -> None:
+        self.steps.append(step)
+        self.is_unsaved = True
+
     def changed(self) -> None:
+        self.is_unsaved = True
         self._bell.set()
         self._bell = asyncio.Event()
 
     async def change(self) -> None:
         """Wait for the next change that people can see."""
         await self._bell.wait()
+
+
+class SessionElsewhere(LiveSession):
+    """A session of another gateway, or of none for the moment, as the database has it."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self._state: LiveState | None = None
+        self._kept: Audit | None = None
+
+    def update(self, session: Session, *, state: LiveState | None, audit: Audit | None, fence: Fence | None) -> None:
+        self.session, self.fence = session, fence
+        self._state, self._kept = state, audit
+        self.is_open = state is not None and state.is_open
+        self.steps.clear()
+        self.steps.extend(state.steps if state else ())
+        self.changed()
+
+    @property
+    def attached(self) -> Attachment | None:
+        return self._state.attached if self._state else None
+
+    @property
+    def line(self) -> LineInfo | None:
+        return self._state.line if self._state else None
+
+    @property
+    def facts(self) -> Facts:
+        return Facts(
+            presence=Presence.NOT_READY,
+            port_open=self.is_open,
+            attached=self.attached,
+            vm=self._state.vm if self._state else None,
+        )
+
+    @property
+    def status(self) -> Status:
+        if self.session.ended_at is not None:
+            return Status.ENDED
+        if self.session.is_over:
+            return Status.ENDING
+        return self._state.status if self._state else Status.PENDING
+
+    @property
+    def reason(self) -> str | None:
+        return self._state.reason if self._state else None
+
+    @property
+    def audit(self) -> Audit | None:
+        return self._kept

@@ -1,28 +1,43 @@
-"""The tasks of the live sessions: every row that has not ended has one here.
+"""Which gateway has which session: the tasks of this gateway's, and a view of all the others'.
 
-A session gets its task when it is enabled. Any other row is adopted: one that an earlier gateway left, and one whose
-writer never learned that its commit had been done. Adopting is safe at any time: an ID without a task when a read
-begins belongs to a row that has no task, or has ended.
+Every live row has a gateway that runs its task. A row whose gateway is not there any more is taken over by another one,
+which raises its fence: what the one before still writes is refused by the database. Each second this gateway reads the
+heads of all live rows, and the rows that have changed. So it sees what it has lost or been given, a row whose writer
+never learned that its commit had been done, what people asked of its sessions elsewhere, and what is true of the rest.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+import logging
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime
 
 from noah.access.permissions import Permissions
 from noah.access.trail import Trail
 from noah.catalog.holders import Holders
+from noah.core.lease import fair_share
 from noah.core.session.audit import left_behind
+from noah.core.session.event_kind import EventKind
+from noah.core.session.principal import Principal
 from noah.core.session.target import Target
+from noah.errors import Conflict, LostSession, NoahError, Unavailable
+from noah.sessions.announce import about_session
 from noah.sessions.audits import Audits
-from noah.sessions.live_session import LiveSession, Traffic
+from noah.sessions.live_session import LiveSession, SessionElsewhere, Traffic
+from noah.sessions.live_state import LiveState, Step, steps_of
 from noah.sessions.task import SessionTask
 from noah.settings import GatewaySettings
 from noah.store.feed import Feed
-from noah.store.sessions import SessionStore
+from noah.store.lease import Lease
+from noah.store.sessions import Head, SessionRow, SessionStore
+from noah.store.wishes import Wish, WishKind, WishStore
 from noah.targets.base import Kind
 
-ADOPT_EVERY_S = 10.0  # one read of the live sessions; so long a target may be held by a row that nothing works on
+log = logging.getLogger(__name__)
+
+REFRESH_EVERY_S = 1.0  # so old is what is shown of another gateway's session, and as long again until it is written
+SAVED_AT_ONCE = 100  # states of sessions in one statement
+ASK_BACK_EVERY_S = 5.0  # for a session whose debugger this gateway still has
+LAST_S = 2.0  # a gateway that stops does not wait longer for its database
 
 
 class Ownership:
@@ -32,7 +47,9 @@ class Ownership:
         *,
         kinds: Mapping[str, Kind],
         holders: Holders,
+        lease: Lease,
         store: SessionStore,
+        wishes: WishStore,
         audits: Audits,
         feed: Feed,
         gateway: GatewaySettings,
@@ -44,7 +61,9 @@ class Ownership:
         self._group = group
         self._kinds = kinds
         self._holders = holders
+        self._lease = lease
         self._store = store
+        self._wishes = wishes
         self._audits = audits
         self._feed = feed
         self._gateway = gateway
@@ -54,20 +73,45 @@ class Ownership:
         self._trail = trail
         self._tasks: dict[str, SessionTask] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._elsewhere: dict[str, SessionElsewhere] = {}
+        self._versions: dict[str, int] = {}  # of the rows as they were last read
+        self._asked_back_at: dict[str, float] = {}  # by the loop's clock
         self._past_traffic = Traffic()
 
+    # -- what is there
+
     def live(self) -> list[LiveSession]:
-        return [task.live for task in self._tasks.values()]
+        """Return the live sessions of all gateways."""
+        return [*self.own(), *self._elsewhere.values()]
+
+    def own(self) -> list[LiveSession]:
+        return [task.live for task in self._tasks.values() if not task.is_lost]
+
+    def live_of(self, session_id: str) -> LiveSession | None:
+        task = self.task_of(session_id)
+        return task.live if task else self._elsewhere.get(session_id)
 
     def task_of(self, session_id: str) -> SessionTask | None:
-        return self._tasks.get(session_id)
+        """Return the task of a session that this gateway has."""
+        task = self._tasks.get(session_id)
+        return None if task is None or task.is_lost else task
 
     def traffic(self) -> Traffic:
-        """Return what all sessions carried since the gateway's start: none of its figures ever falls."""
-        return sum((live.traffic for live in self.live()), self._past_traffic)
+        """Return what this gateway carried since its start: none of its figures ever falls."""
+        return sum((task.live.traffic for task in self._tasks.values()), self._past_traffic)
 
-    def start(self, live: LiveSession) -> SessionTask:
-        """Give the session a task; one that has been adopted meanwhile keeps its own."""
+    async def look_up(self, session_id: str) -> LiveSession | None:
+        """Return the session as the database has it, if there is one; a live one is seen from now on."""
+        rows = await self._store.rows([session_id])
+        if not rows:
+            return None
+        await self._see(rows[0])
+        return self.live_of(session_id) or LiveSession(rows[0].session, audit=rows[0].audit)
+
+    # -- what this gateway has
+
+    def start(self, live: LiveSession, *, is_taken_over: bool = False) -> SessionTask:
+        """Give the session a task; one that has one keeps it."""
         session = live.session
         if session.id in self._tasks:
             return self._tasks[session.id]
@@ -75,6 +119,7 @@ class Ownership:
             live,
             kinds=self._kinds,
             holders=self._holders,
+            lease=self._lease,
             store=self._store,
             audits=self._audits,
             feed=self._feed,
@@ -83,43 +128,263 @@ class Ownership:
             took=self._took,
             permissions=self._permissions,
             trail=self._trail,
+            is_taken_over=is_taken_over,
         )
         self._tasks[session.id] = task
+        self._pass_on(session.id, live)
         self._holders.put(session.id, session.target, session.owner)
         self._audits.keep(live)
         running = self._group.create_task(task.run(), name=f"session {session.id} {session.target}")
         self._running[session.id] = running
         running.add_done_callback(lambda _: self._running.pop(session.id))
-        running.add_done_callback(lambda _: self.forget(session.id))
+        running.add_done_callback(lambda _: self._ended(session.id, task))
         return task
 
-    async def adopt(self, session_id: str) -> SessionTask | None:
-        """Return the task of a session that may have none yet; None if it has ended."""
-        if session_id in self._tasks:
-            return self._tasks[session_id]
-        audit = (await self._store.audits([session_id])).get(session_id)
-        if session_id in self._tasks:
-            return self._tasks[session_id]
-        session = await self._store.get(session_id)
-        if session is None or session.ended_at is not None:
-            return None
-        return self.start(LiveSession(session, audit=audit and left_behind(audit)))
+    def _pass_on(self, session_id: str, live: LiveSession) -> None:
+        """Wake those who wait for a change of the session as it was seen before."""
+        if before := self._elsewhere.pop(session_id, None):
+            before.update(live.session, state=live.state, audit=live.audit, fence=live.fence)
 
-    async def adopt_all(self) -> None:
-        for session in await self._store.live():
-            if session.id not in self._tasks:
-                await self.adopt(session.id)
+    def _ended(self, session_id: str, task: SessionTask) -> None:
+        if self._tasks.get(session_id) is not task:
+            return
+        self.forget(session_id)
+        self._versions.pop(session_id, None)  # if it goes on at another gateway it is read again
+
+    def forget(self, session_id: str) -> None:
+        if task := self._tasks.pop(session_id, None):
+            self._past_traffic += task.live.traffic
+            self._audits.forget(task.live)
+            if session_id not in self._elsewhere:
+                self._holders.remove(session_id)
 
     def reconfigure(self, targets: Collection[Target]) -> None:
         for task in self._tasks.values():
             if task.live.session.target in targets:
                 task.reconfigure()
 
-    def forget(self, session_id: str) -> None:
-        if task := self._tasks.pop(session_id, None):
-            self._holders.remove(session_id)
-            self._past_traffic += task.live.traffic
+    async def hand_over(self, session_id: str, to_gateway: str) -> None:
+        """Make another gateway the session's, and leave the target as it is: its forwarder goes on.
+
+        Raises Conflict while a debugger is attached, or if that gateway is not there; LostSession.
+        """
+        task = self.task_of(session_id)
+        fence = task.live.fence if task else None
+        if task is None or fence is None:
+            raise LostSession(f"Session {session_id} is not this gateway's.")
+        if task.live.attached is not None:
+            raise Conflict(f"A debugger is attached through session {session_id}.")
+        task.is_leaving = True  # no debugger attaches, and nothing is done, until it is decided
+        live = task.live
+        try:
+            state = live.state.to_json()
+            await self._store.hand_over(session_id, to=to_gateway, fence=fence, live=state, audit=live.audit)
+        except Unavailable:
+            self._versions.pop(session_id, None)  # done or not: the next look at the row decides
+            raise
+        except Conflict:
+            task.is_leaving = False
+            raise
+        log.info("%s %s is handed over to gateway %s", live.session.target, session_id, to_gateway)
+        self._lose(task)
+
+    def _lose(self, task: SessionTask) -> None:
+        """Let go of a session that another gateway has."""
+        self._audits.forget(task.live)
+        self._versions.pop(task.live.session.id, None)
+        task.lose()
+
+    # -- what all have
+
+    async def refresh(self) -> None:
+        """See what has changed, take what is free, and write what is true of this gateway's sessions."""
+        await self._save_live()
+        heads = {head.id: head for head in await self._store.heads()}
+        changed = [id for id, head in heads.items() if self._versions.get(id) != head.version]
+        gone = [id for id in {*self._versions, *self._elsewhere} if id not in heads]
+        rows = await self._store.rows([*changed, *gone]) if changed or gone else []
+        for row in rows:
+            await self._see(row)
+        self._forget_missing(gone, {row.head.id for row in rows})
+        await self._fulfil_wishes(changed)
+        await self._ask_back(heads)
+        await self._take_over(heads.values())
+
+    async def _see(self, row: SessionRow) -> None:
+        """Take over what is new in the row."""
+        id, head, session = row.head.id, row.head, row.session
+        task = self._tasks.get(id)
+        if session.ended_at is not None:
+            self._see_end(row, task)
+            return
+        self._versions[id] = max(head.version, self._versions.get(id, 0))
+        if task is not None and head.number >= task.number:
+            if head.gateway == self._lease.gateway_id:
+                await self._see_own(row, task)
+                return
+            if head.number > task.number:
+                self._lose(task)
+                self._versions[id] = head.version
+        elif task is None and head.gateway == self._lease.gateway_id:
+            self._adopt(row)
+            return
+        if task is None or task.is_lost:
+            self._see_elsewhere(row)
+
+    def _see_end(self, row: SessionRow, task: SessionTask | None) -> None:
+        id = row.head.id
+        self._versions.pop(id, None)
+        if live := self._elsewhere.pop(id, None):
+            live.update(row.session, state=None, audit=row.audit, fence=row.head.fence)
+        if task is None:
+            self._holders.remove(id)
+        elif task.is_lost:
+            task.live.session = row.session
+            task.wake()
+
+    async def _see_own(self, row: SessionRow, task: SessionTask) -> None:
+        id, session = row.head.id, row.session
+        if task.is_lost or row.head.number > task.number:
+            log.info("%s %s is this gateway's again", session.target, id)
+            self._pass_on(id, task.live)
+            self._audits.keep(task.live)
+        task.keep(row.head.fence)
+        if session != task.live.session:
+            # It is read again in its turn: this row may be older than what the task has written since.
+            await task.write(lambda: self._store.known(id))
+
+    def _adopt(self, row: SessionRow) -> None:
+        audit = row.audit and left_behind(row.audit)
+        live = LiveSession(row.session, audit=audit, fence=row.head.fence)
+        live.steps.extend(steps_of(row.live))
+        self.start(live, is_taken_over=not self._lease.is_alone)
+
+    def _see_elsewhere(self, row: SessionRow) -> None:
+        id = row.head.id
+        live = self._elsewhere.get(id)
+        if live is None:
+            live = self._elsewhere[id] = SessionElsewhere(row.session)
+        self._holders.put(id, row.session.target, row.session.owner)
+        state = LiveState.from_json(row.live) if row.live else None
+        live.update(row.session, state=state, audit=row.audit, fence=row.head.fence)
+
+    def _forget_missing(self, gone: Iterable[str], found: Collection[str]) -> None:
+        """Forget sessions whose rows have been deleted: an end that was not seen in all the time that it was kept."""
+        for id in gone:
+            if id not in found:
+                self._versions.pop(id, None)
+                if self._elsewhere.pop(id, None) and id not in self._tasks:
+                    self._holders.remove(id)
+
+    async def _take_over(self, heads: Iterable[Head]) -> None:
+        lease = self._lease
+        free = [head.id for head in heads if head.gateway is None or head.gateway not in lease.peers]
+        if not free or not lease.is_held:
+            return
+        had = [id for id in free if id in self._tasks]
+        others = 0 if lease.about.is_draining else fair_share(len(free) - len(had), lease.takers)
+        taken: list[str] = []
+        if had:  # under an ID that was declared dead
+            taken += await self._store.take_over(gateway=lease.gateway_id, most=len(had), ids=had)
+        if others:
+            taken += await self._store.take_over(gateway=lease.gateway_id, most=others)
+        if taken:
+            log.info("took over %d of %d sessions that had no gateway", len(taken), len(free))
+            for row in await self._store.rows(taken):
+                await self._see(row)
+
+    async def _ask_back(self, heads: Mapping[str, Head]) -> None:
+        """Ask for the sessions whose debuggers this gateway still has, of the gateways that took them over."""
+        now = asyncio.get_running_loop().time()
+        for id, task in list(self._tasks.items()):
+            if not task.is_lost or task.live.attached is None:
+                self._asked_back_at.pop(id, None)
+                continue
+            head = heads.get(id)
+            is_due = now >= self._asked_back_at.get(id, 0.0) + ASK_BACK_EVERY_S
+            if head and head.gateway in self._lease.peers and self._lease.is_held and is_due:
+                self._asked_back_at[id] = now
+                wish = Wish(session=id, kind=WishKind.HAND_OVER, text=self._lease.gateway_id)
+                await self._wishes.put(wish)
+
+    # -- what is asked for at other gateways
+
+    async def wish(self, wish: Wish) -> None:
+        """Leave it to the gateway that has the session."""
+        await self._wishes.put(wish)
+
+    async def _fulfil_wishes(self, changed: Iterable[str]) -> None:
+        if own := [id for id in changed if self.task_of(id)]:
+            for wish in await self._wishes.take(own):
+                try:
+                    await self._fulfil(wish)
+                except NoahError as e:
+                    log.info("session %s: %s could not be done: %s", wish.session, wish.kind, e.sentence)
+
+    async def _fulfil(self, wish: Wish) -> None:
+        task = self.task_of(wish.session)
+        if task is None:
+            return
+        slot = task.live.slot
+        match wish:
+            case Wish(kind=WishKind.RESUME, by=by) if slot is not None:
+                await slot.detach(f"resumed by {by.name if by else 'another gateway'}")
+            case Wish(kind=WishKind.TAKE_OVER) if slot is not None:
+                await slot.take_over()
+            case Wish(kind=WishKind.ASK, by=by, text=text) if by is not None:
+                self.ask(task.live, by, text)
+            case Wish(kind=WishKind.NOTE, text=text) if text:
+                task.live.add_step(Step(self._clock(), text))
+                task.live.changed()
+            case Wish(kind=WishKind.HAND_OVER, text=gateway) if gateway:
+                await self.hand_over(wish.session, gateway)
+
+    def ask(self, live: LiveSession, by: Principal, text: str | None) -> None:
+        """Let the owner of one of this gateway's sessions know that somebody waits."""
+        live.add_step(Step(self._clock(), asked(by, text)))
+        about = {**about_session(live.session), "by": by.name, "by_principal": by.public(), "text": text}
+        self._feed.publish(EventKind.ASKED, str(live.session.target), about)
+        live.changed()
+
+    # -- what is written of this gateway's
+
+    async def _save_live(self) -> None:
+        unsaved = [live for live in self.own() if live.is_unsaved and live.fence is not None]
+        for first in range(0, len(unsaved), SAVED_AT_ONCE):
+            await self._save(unsaved[first : first + SAVED_AT_ONCE])
+
+    async def _save(self, lives: Iterable[LiveSession]) -> None:
+        wanted = {}
+        for live in lives:
+            assert live.fence is not None
+            live.is_unsaved = False
+            wanted[live.session.id] = live, live.fence
+        try:
+            versions = await self._store.save_live(
+                {id: (fence, live.state.to_json()) for id, (live, fence) in wanted.items()}
+            )
+        except BaseException:
+            for live, _ in wanted.values():
+                live.is_unsaved = True
+            raise
+        for id in wanted:
+            known = self._versions.get(id)
+            # By one more than what is known: nobody else has written the row since it was read.
+            if known is not None and versions.get(id) == known + 1:
+                self._versions[id] = known + 1
+
+    async def save_last(self) -> None:
+        """Write what is known of the sessions for the gateway that goes on with them."""
+        try:
+            async with asyncio.timeout(LAST_S):
+                await self._save_live()
+        except (TimeoutError, NoahError):
+            log.warning("what was true of the sessions last is not kept: the database does not answer")
 
     def stop(self) -> None:
         for running in self._running.values():
             running.cancel()
+
+
+def asked(by: Principal, text: str | None) -> str:
+    return f"{by.name} asks to resume{f': {text}' if text else '.'}"

@@ -31,11 +31,14 @@ class Reporter:
         link: Callable[[], Link],
         clock: Callable[[], datetime],
         changed: Callable[[], None],
+        may_act: Callable[[], bool],
     ) -> None:
+        """*may_act*: whether this gateway has the session; without it there are words only on a debugger of its own."""
         self._live = live
         self._link = link
         self._clock = clock
         self._changed = changed
+        self._may_act = may_act
         self._awake = asyncio.Event()
         self._written_at = -inf  # by the loop's clock
         self._backoff = Backoff(first_s=1.0, longest_s=15.0)
@@ -64,7 +67,7 @@ class Reporter:
     async def _report(self) -> float | None:
         """Write a word if one is due. Return how many seconds later to look again, unless woken before."""
         live, link = self._live, self._link()
-        if live.session.is_over or not link.is_held:
+        if live.session.is_over or not link.is_held or (live.attached is None and not self._may_act()):
             self._set_silence(link.trouble)
             return None
         now, loop = self._clock(), asyncio.get_running_loop()

@@ -2,6 +2,9 @@
 
 Nothing about the target is remembered over a failure: when an act fails, the next thing is a look, after a pause. The
 task ends when nothing of the session is left anywhere, or with the gateway; the next gateway then continues it.
+
+It acts only while its gateway holds the lease and the database has its fence in the session's row. Without that it
+leaves the target alone, and goes on with two things: the bytes of a debugger that is attached, and its words.
 """
 
 import asyncio
@@ -21,6 +24,7 @@ from noah.access.permissions import Permissions
 from noah.access.trail import Trail
 from noah.backoff import Backoff
 from noah.catalog.holders import Holders
+from noah.core.lease import Fence
 from noah.core.session.event_kind import EventKind
 from noah.core.session.lifecycle import (
     STANDS_AFTER,
@@ -44,7 +48,7 @@ from noah.core.session.rights import Allowed, Denied, Right, Verdict, area_of
 from noah.core.session.session import EndReason, Presence, Session
 from noah.core.session.target import Target
 from noah.core.session.trail import Outcome, TrailCode
-from noah.errors import AlreadyDebugged, CannotDebug, Forbidden, NoahError, RolledBack, Unavailable
+from noah.errors import AlreadyDebugged, CannotDebug, Forbidden, LostSession, NoahError, RolledBack, Unavailable
 from noah.keep_running import repeat
 from noah.proxy.listener import Listener
 from noah.proxy.local_peer import NOBODY, user_that_listens
@@ -56,6 +60,7 @@ from noah.sessions.live_session import LiveSession
 from noah.sessions.reporter import Reporter
 from noah.settings import GatewaySettings
 from noah.store.feed import Feed
+from noah.store.lease import Lease
 from noah.store.sessions import SessionStore
 from noah.targets.base import Kind, Link, Observation
 from noah.traces import span
@@ -68,6 +73,10 @@ LISTENS_AGAIN_WITHIN = 1.0  # seconds
 STEADY_AFTER = 20.0  # seconds that a held forwarder lasts until losing it counts as the first loss again
 FAILS_WITHIN = 120.0  # seconds; a session that is older was ready once, before the gateway's last start if not since
 TAKEN = "A debugger is attached to {} past the gateway: the session goes on when it detaches."
+TAKEN_ELSEWHERE = "A debugger is attached to {} through another gateway: the session goes on here when it detaches."
+LEASE_AGAIN_S = 1.0  # when a gateway without its lease looks whether it has it again
+# What touches the target, or the port; the rest a gateway may do with what it has.
+NEED_LEASE = OpenPort | StartForwarder | StopForwarder | Follow | EndSession | Finish
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0  # seconds between attempts that fail
 # A cluster's answer is remembered for half a minute: so a right that is taken away ends a session within a minute.
 CHECK_RIGHT_EVERY_S = 20.0
@@ -86,6 +95,7 @@ class SessionTask:
         *,
         kinds: Mapping[str, Kind],
         holders: Holders,
+        lease: Lease,
         store: SessionStore,
         audits: Audits,
         feed: Feed,
@@ -94,9 +104,16 @@ class SessionTask:
         took: Callable[[Target, float], None],
         permissions: Permissions,
         trail: Trail,
+        is_taken_over: bool = False,
         check_right_every_s: float = CHECK_RIGHT_EVERY_S,
     ) -> None:
+        """*is_taken_over*: the gateway before may still live, with a debugger attached."""
         self.live = live
+        self.number = live.fence.number if live.fence else 0  # of the last fence
+        self.is_lost = False  # another gateway has the session
+        self.is_leaving = False  # it is being handed over
+        self._lease = lease
+        self._is_taken_over = is_taken_over
         self._kinds = kinds
         self._holders = holders
         self._store = store
@@ -108,7 +125,9 @@ class SessionTask:
         self._check_right_every_s = check_right_every_s
         self._announcer = Announcer(live, feed=feed, clock=clock, took=took)
         self._link = self._new_link()
-        self._reporter = Reporter(live, link=lambda: self._link, clock=clock, changed=self._announcer.changes)
+        self._reporter = Reporter(
+            live, link=lambda: self._link, clock=clock, changed=self._announcer.changes, may_act=lambda: self.may_act
+        )
         self._awake = asyncio.Event()
         self._writing = asyncio.Lock()
         self._acting: asyncio.Timeout | None = None
@@ -118,6 +137,29 @@ class SessionTask:
         self._failing_because: str | None = None  # since the last act that succeeded
         self._holding = Backoff(first_s=FIRST_PAUSE, longest_s=LONGEST_PAUSE)
         self._held_at = self._hold_at = 0.0  # when it was held last, and may be again; of the loop's clock
+
+    @property
+    def may_act(self) -> bool:
+        return not (self.is_lost or self.is_leaving) and self._lease.owns(self.live.fence)
+
+    @property
+    def _fence(self) -> Fence:
+        if self.is_lost or self.live.fence is None:
+            raise LostSession(f"Session {self.live.session.id} is another gateway's by now.")
+        return self.live.fence
+
+    def lose(self) -> None:
+        """Leave the target and the row alone: another gateway has the session. A debugger that is attached stays."""
+        if not self.is_lost:
+            self.is_lost, self.live.fence = True, None
+            self.wake()
+
+    def keep(self, fence: Fence | None) -> None:
+        """Go on by that fence."""
+        if fence is not None:
+            self.live.fence, self.number = fence, fence.number
+            self.is_lost = self.is_leaving = False
+            self.wake(look=True)
 
     def wake(self, *, look: bool = False) -> None:
         if look:
@@ -154,13 +196,17 @@ class SessionTask:
                         name=f"right to {session_id}",
                     ),
                 ]
-                while self.live.session.ended_at is None:
+                while self.live.session.ended_at is None and not self._is_done_with:
                     await self._once()
                 for task in beside:
                     task.cancel()
         finally:
-            await self._close("the gateway is stopping")
+            await self._close("another gateway has the session" if self.is_lost else "the gateway is stopping")
             await self._link.close()
+
+    @property
+    def _is_done_with(self) -> bool:
+        return self.is_lost and self.live.attached is None
 
     async def _close(self, why: str) -> None:
         self.live.is_open = False
@@ -173,7 +219,8 @@ class SessionTask:
 
     async def check_right(self) -> None:
         """End the session if its owner may not debug the target any more. A cluster's silence ends nothing."""
-        session = self.live.session
+        if not self.may_act:
+            return
         verdict = await self._verdict()
         if isinstance(verdict, Allowed) or not verdict.is_certain or self.live.session.is_over:
             return
@@ -181,7 +228,7 @@ class SessionTask:
         self._announcer.step(sentence)
         self._record(TrailCode.RIGHT_LOST, outcome=Outcome.DENIED, sentence=verdict.sentence)
         reason = EndReason.RIGHT_LOST
-        await self.write(lambda: self._store.ask_end(session.id, reason=reason, detail=sentence, by=None))
+        await self.write(lambda: self._end(reason, sentence))
 
     async def _verdict(self) -> Verdict:
         session = self.live.session
@@ -199,6 +246,8 @@ class SessionTask:
             self._announcer.changes()
             if isinstance(action, Wait):
                 await self._sleep_until(action.until)
+            elif isinstance(action, NEED_LEASE) and not self.may_act:
+                await self._wait(LEASE_AGAIN_S)
             else:
                 session = self.live.session
                 with span(type(action).__name__, session=session.id, target=str(session.target)):
@@ -207,6 +256,8 @@ class SessionTask:
                 self.live.trouble = self._failing_because = None
         except CannotDebug as e:
             await self._give_up(e)
+        except LostSession:
+            self.lose()
         except NoahError as e:
             await self._recover(e.sentence)
         except Exception:  # the task's outermost loop: whatever it is, the session goes on after a pause
@@ -219,19 +270,35 @@ class SessionTask:
         loop = asyncio.get_running_loop()
         if self.live.session.is_over or loop.time() < self._look_at:
             return
+        if not self.may_act:
+            self._look_at = loop.time() + LEASE_AGAIN_S
+            return
         self._look_at = loop.time() + self._link.look_again
         try:
-            await self._unless_it_ends(self._link.look(self.live.session))
+            await self._unless_it_ends(self._observe())
         except Unavailable as e:
             # What was seen before still counts: a silent API server says nothing about the pod.
             self.live.trouble = e.sentence
             self._look_at = loop.time() + self._backoff.next_s()
 
+    async def _observe(self) -> Observation:
+        """Look; after a takeover, see first whether the gateway before still has a debugger attached."""
+        live = self.live
+        seen = await self._link.look(live.session)
+        if self._is_taken_over and seen.presence is Presence.READY and live.attached is None:
+            live.is_debugged_elsewhere = await self._link.is_taken(live.session)
+            self._is_taken_over = live.is_debugged_elsewhere
+            if live.is_debugged_elsewhere:
+                self._look_at = asyncio.get_running_loop().time() + LOOK_WHILE_TAKEN
+                return replace(seen, taken=True)
+        live.is_debugged_elsewhere = False
+        return seen
+
     async def _unless_it_ends(self, act: Awaitable[Observation]) -> None:
         """Take what *act* observed, unless the session ends before: the port must not wait for a silent cluster."""
         left = (self.live.session.expires_at - self._clock()).total_seconds()
         try:
-            async with asyncio.timeout(max(0.0, left)) as self._acting:
+            async with asyncio.timeout(max(0.0, left)) as self._acting, self._lease.acting():
                 self._observed(await act)
         except TimeoutError:
             self._look_at = 0.0
@@ -245,7 +312,8 @@ class SessionTask:
         elif seen.taken:
             if not self._link.is_held:
                 self._look_at = asyncio.get_running_loop().time() + LOOK_WHILE_TAKEN
-            seen = replace(seen, reason=TAKEN.format(self.live.session.target))
+            why = TAKEN_ELSEWHERE if self.live.is_debugged_elsewhere else TAKEN
+            seen = replace(seen, reason=why.format(self.live.session.target))
         self.live.seen = seen
         self.live.trouble = None
         if seen.presence is not Presence.GONE:
@@ -268,7 +336,8 @@ class SessionTask:
                 # A target that takes no commands (no sh, no right to exec) is left to its forwarder's own deadline, if
                 # it ever had one; waiting would not help.
                 with suppress(CannotDebug):
-                    await self._link.stop(session)
+                    async with self._lease.acting():
+                        await self._link.stop(session)
                 live.forwarder_stopped = True
             case Follow(target):
                 await self._follow(target)
@@ -282,9 +351,13 @@ class SessionTask:
                 self._announcer.notice(EventKind.WARNING, {"text": "The pause budget is used up: the VM is resumed."})
                 await live.slot.detach("the pause budget is used up")
             case EndSession(reason, detail):
-                await self.write(lambda: self._store.ask_end(session.id, reason=reason, detail=detail, by=None))
+                await self.write(lambda: self._end(reason, detail))
             case Finish():
-                await self.write(lambda: self._store.finish(session.id, audit=live.audit))
+                await self.write(lambda: self._store.finish(session.id, audit=live.audit, fence=self._fence))
+
+    def _end(self, reason: EndReason, detail: str | None) -> Awaitable[Session]:
+        id = self.live.session.id
+        return self._store.ask_end(id, reason=reason, detail=detail, by=None, fence=self._fence)
 
     async def _start_forwarder(self) -> None:
         """Start it or hold it. One that is lost again and again is not held again without a pause."""
@@ -345,7 +418,9 @@ class SessionTask:
                 f"Port {session.port} is taken by another program of the gateway's machine{whose}; choosing another. "
                 "An IDE that still has this one would talk to that program."
             )
-            await self.write(lambda: self._store.move_port(session.id, ports=gateway.ports, avoid={session.port}))
+            await self.write(
+                lambda: self._store.move_port(session.id, ports=gateway.ports, avoid={session.port}, fence=self._fence)
+            )
         else:
             self.live.listener = listener
             self.live.is_open = True
@@ -377,6 +452,10 @@ class SessionTask:
             self._audits.save_soon(self.live.session.id)
 
     async def _dial(self, factory: Callable[[], asyncio.BufferedProtocol]) -> asyncio.Transport:
+        if not self.may_act:
+            raise Unavailable(
+                f"This gateway does not have session {self.live.session.id} at this moment: try again soon."
+            )
         verdict = await self._verdict()
         if isinstance(verdict, Denied):
             raise Forbidden(verdict.sentence) if verdict.is_certain else Unavailable(verdict.sentence)
@@ -389,7 +468,8 @@ class SessionTask:
     async def _follow(self, target: Target) -> None:
         old = self.live.session.target
         try:
-            await self.write(lambda: self._store.move(self.live.session.id, target=target))
+            id = self.live.session.id
+            await self.write(lambda: self._store.move(id, target=target, fence=self._fence))
         except AlreadyDebugged:
             self._look_at = 0.0  # somebody else was faster; there may be another successor
             raise
@@ -409,8 +489,7 @@ class SessionTask:
             return
         self._announcer.step(error.sentence)
         try:
-            id = self.live.session.id
-            await self.write(lambda: self._store.ask_end(id, reason=EndReason.FAILED, detail=error.sentence, by=None))
+            await self.write(lambda: self._end(EndReason.FAILED, error.sentence))
         except Unavailable as e:
             await self._recover(e.sentence)
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import psycopg
 
 TAKES = 10.0  # seconds at most, for a whole transaction; the longest here is a page of sessions
+AT_ONCE_TAKES = 5.0  # seconds at most, for a statement that a lease depends on
 GIVEN_BACK_WITHIN = 1.0  # seconds
 BUSY = 5.0  # seconds that SQLite waits for another writer
 UNIQUE_VIOLATION = "23505"  # SQLSTATE
@@ -60,6 +61,24 @@ def open_engine(text: str) -> AsyncEngine:
         url,
         pool_pre_ping=True,
         pool_timeout=TAKES,
+        connect_args=postgres_args(url),
+    )
+    event.listen(engine.sync_engine, "handle_error", _switched_over)
+    return engine
+
+
+def open_engine_at_once(text: str) -> AsyncEngine:
+    """Return an engine of PostgreSQL whose statements are transactions of their own.
+
+    It has two connections: one renews the lease while the other looks at what has changed.
+    """
+    url = parse_url(text)
+    engine = create_async_engine(
+        url,
+        pool_size=2,
+        max_overflow=0,
+        pool_timeout=AT_ONCE_TAKES,
+        isolation_level="AUTOCOMMIT",
         connect_args=postgres_args(url),
     )
     event.listen(engine.sync_engine, "handle_error", _switched_over)
@@ -185,6 +204,7 @@ class Database:
         self.url = url
         self._engine = open_engine(url)
         self._writing = self._engine.execution_options(writes=True)
+        self._at_once = self._writing if self.is_sqlite else open_engine_at_once(url)
 
     @property
     def is_sqlite(self) -> bool:
@@ -203,6 +223,7 @@ class Database:
 
     async def close(self) -> None:
         """Close all connections. One that a cancelled task is still giving back is waited for: dispose() forgets it."""
+        await self._at_once.dispose()
         pool = self._engine.pool
         assert isinstance(pool, QueuePool)
         with suppress(TimeoutError):
@@ -222,6 +243,16 @@ class Database:
         """One transaction, committed when the block ends without an error. IntegrityError passes; see violated()."""
         with translated():
             async with asyncio.timeout(TAKES), self._writing.begin() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def at_once(self) -> AsyncIterator[AsyncConnection]:
+        """Give a connection that is kept for short statements, each of which is a transaction of its own.
+
+        So a statement costs one round trip, and waits for nobody else's: a gateway's lease depends on it.
+        """
+        with translated():
+            async with asyncio.timeout(AT_ONCE_TAKES), self._at_once.begin() as connection:
                 yield connection
 
     async def now(self, connection: AsyncConnection) -> datetime:

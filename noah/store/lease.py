@@ -1,54 +1,201 @@
-"""One gateway per database: two would start every forwarder twice and want the same ports.
+"""A gateway's lease: that it is there, who else is, and whether it may act now (core/lease.py has the rules).
 
-The lock is the kernel's or the server's, which take it from a gateway at once when it is killed. For SQLite it is an
-flock on a file beside the database; for PostgreSQL an advisory lock of a connection that is kept for nothing else.
+PostgreSQL serves any number of gateways. SQLite serves one, which holds an flock on a file beside the database: the
+kernel takes that from a killed gateway at once, and its lease has no end while it is held.
 """
 
 import asyncio
 import fcntl
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from math import inf
 from typing import IO, Any
 
-from sqlalchemy import Select, func, select
-from sqlalchemy.engine import URL
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import NullPool
-
-from noah.errors import Conflict, Unavailable
-from noah.store.database import TAKES, parse_url, postgres_args, translated
+from noah.backoff import Backoff
+from noah.clock import unstopped_clock
+from noah.core.lease import RENEW_EVERY_S, Belief, Fence
+from noah.errors import Conflict, NoahError, Unavailable
+from noah.store.database import Database, parse_url
+from noah.store.gateways import AboutGateway, GatewayStore, Peer
 
 log = logging.getLogger(__name__)
 
-SERVING = 0x6E6F6168_00000003  # PostgreSQL's advisory lock for who serves; "noah" and a number
-# Seconds that an earlier gateway may take to end. Longer than KEEPALIVES need: until then the server holds the lock for
-# a gateway that it cannot reach any more, which may be this one itself, before its connection was cut.
-WAIT_S = 10.0
-KEEPALIVES = "-c tcp_keepalives_idle=4 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=2"  # the server's: 8 s
+WAIT_S = 10.0  # that an earlier gateway on SQLite may take to end
 TRY_EVERY_S = 0.2
-CHECK_EVERY_S = 2.0  # whether the connection is still there
+FIRST_PAUSE_S = 0.2  # after a renewal that failed
+LAST_S = 2.0  # a gateway that stops does not wait longer for its database
+NO_CONTACT = "The gateway has no contact with its database at this moment: try again soon."
 
 
 class AnotherGateway(Conflict):
-    """Another gateway serves this database: stop it, or give this one a database of its own."""
+    """Another gateway serves this database: stop it, or give this one a database of its own, or PostgreSQL for both."""
 
 
-def exclusive_lease(database: str, *, wait_s: float = WAIT_S) -> AbstractAsyncContextManager[None]:
-    """Return a context in which no other gateway serves *database*.
+class Lease:
+    """The lease of this gateway. When it is lost the gateway goes on under a new ID, and owns nothing that it had."""
 
-    Raises AnotherGateway if the other gateway does not stop in time, or, inside the block, if it took the lock while
-    our connection was down.
-    """
-    url = parse_url(database)
-    return _file_lock(url, wait_s) if url.drivername == "sqlite" else _server_lock(url, wait_s)
+    def __init__(
+        self,
+        store: GatewayStore,
+        about: AboutGateway,
+        *,
+        is_alone: bool = False,
+        clock: Callable[[], float] = unstopped_clock,
+    ) -> None:
+        """*is_alone*: no other gateway can be there, so that the lease has no end."""
+        self.gateway_id = _new_id()
+        self.peers: Mapping[str, Peer] = {}  # gateways that are there, this one included, by their IDs
+        self._store = store
+        self._about = about
+        self._is_alone = is_alone
+        self._clock = clock
+        self._belief = Belief()
+        self._is_registered = False
+        self._renewing = asyncio.Lock()
+        self._acting: set[asyncio.Timeout] = set()
+
+    @property
+    def is_held(self) -> bool:
+        """Return whether this gateway may act; it is asked just before each act."""
+        return self._belief.is_held(self._clock())
+
+    @property
+    def is_alone(self) -> bool:
+        return self._is_alone
+
+    @property
+    def about(self) -> AboutGateway:
+        return self._about
+
+    def owns(self, fence: Fence | None) -> bool:
+        """Return whether this gateway may act for the session that it has by that fence."""
+        return fence is not None and fence.gateway == self.gateway_id and self.is_held
+
+    def check(self) -> None:
+        """Raise Unavailable unless the lease is held."""
+        if not self.is_held:
+            raise Unavailable(NO_CONTACT)
+
+    @asynccontextmanager
+    async def acting(self) -> AsyncIterator[None]:
+        """Cancel what is done in the block when the lease ends. Raises Unavailable then, and if it is not held."""
+        self.check()
+        timeout = asyncio.timeout(None)
+        try:
+            async with timeout:
+                self._acting.add(timeout)
+                self._end_with_lease(timeout)
+                yield
+        except TimeoutError:
+            if not timeout.expired():
+                raise
+            raise Unavailable(NO_CONTACT) from None
+        finally:
+            self._acting.discard(timeout)
+
+    def _end_with_lease(self, timeout: asyncio.Timeout) -> None:
+        if not self._is_alone and not timeout.expired():
+            timeout.reschedule(asyncio.get_running_loop().time() + self._belief.until - self._clock())
+
+    @property
+    def takers(self) -> int:
+        """Return how many gateways take sessions over."""
+        return max(1, sum(not one.about.is_draining for one in self.peers.values()))
+
+    async def publish(self, **about: Any) -> None:
+        """Let the other gateways know something else of this one; the names are AboutGateway's."""
+        self._about = replace(self._about, **about)
+        await self.renew()
+
+    async def renew(self) -> None:
+        """Let the lease last from now on, and see who is there. Raises Unavailable."""
+        async with self._renewing:
+            began = self._clock()
+            if not (self._is_registered and await self._store.renew(self.gateway_id, self._about)):
+                await self._register()
+            self._belief = self._belief.renewed(began=inf if self._is_alone else began)
+            for timeout in self._acting:
+                self._end_with_lease(timeout)
+            peers = await self._store.all()
+            if any(one.has_expired for one in peers) and self._belief.may_declare_dead(self._clock()):
+                for id in await self._store.declare_dead():
+                    log.warning("gateway %s has not renewed its lease: its sessions are taken over", id)
+                peers = await self._store.all()
+            self.peers = {one.id: one for one in peers}
+
+    async def keep(self) -> None:
+        """Renew the lease for ever."""
+        backoff = Backoff(first_s=FIRST_PAUSE_S, longest_s=RENEW_EVERY_S)
+        while True:
+            began = self._clock()
+            try:
+                await self.renew()
+                if backoff.failures:
+                    log.info("the lease is renewed again")
+                backoff.reset()
+            except NoahError as e:
+                if not backoff.failures:
+                    log.warning("the lease is not renewed: %s", e.sentence)
+                await asyncio.sleep(backoff.next_s())
+                continue
+            except Exception:  # the task's outermost loop
+                log.exception("the lease is not renewed")
+                await asyncio.sleep(backoff.next_s())
+                continue
+            await asyncio.sleep(max(0.0, began + RENEW_EVERY_S - self._clock()))
+
+    async def leave(self) -> None:
+        """Give the lease back: what this gateway still owns is everybody's at once."""
+        self._belief = Belief()
+        try:
+            async with asyncio.timeout(LAST_S):
+                await self._store.leave(self.gateway_id)
+        except (TimeoutError, NoahError):
+            log.warning("the lease is not given back: the database does not answer")
+
+    async def _register(self) -> None:
+        if self._is_registered:
+            lost, self.gateway_id = self.gateway_id, _new_id()
+            self._is_registered, self._belief = False, Belief()
+            for timeout in self._acting:  # acts of the one before
+                if not timeout.expired():
+                    timeout.reschedule(asyncio.get_running_loop().time())
+            self._acting.clear()
+            log.warning("gateway %s was declared dead: this process goes on as %s", lost, self.gateway_id)
+        await self._store.register(self.gateway_id, self._about)
+        self._is_registered = True
+
+
+def _new_id() -> str:
+    return f"g-{secrets.token_hex(4)}"
 
 
 @asynccontextmanager
-async def _file_lock(url: URL, wait_s: float) -> AsyncIterator[None]:
+async def holding_lease(database: Database, about: AboutGateway) -> AsyncIterator[Lease]:
+    """Keep a lease as long as the context lasts. Raises AnotherGateway if another one serves the SQLite file."""
+    async with AsyncExitStack() as stack:
+        if database.is_sqlite:
+            await stack.enter_async_context(exclusive_lease(database.url))
+        lease = Lease(GatewayStore(database), about, is_alone=database.is_sqlite)
+        await lease.renew()
+        group = await stack.enter_async_context(asyncio.TaskGroup())
+        keeping = group.create_task(lease.keep(), name="keep the lease")
+        try:
+            yield lease
+        finally:
+            keeping.cancel()
+            await lease.leave()
+
+
+@asynccontextmanager
+async def exclusive_lease(database: str, *, wait_s: float = WAIT_S) -> AsyncIterator[None]:
+    """Return a context in which no other gateway serves the SQLite file. AnotherGateway if it does not end in time."""
     # Both calls may take as long as the file system likes: on NFS they go to the server.
-    file = await asyncio.to_thread(_open, url.database or "")
+    file = await asyncio.to_thread(_open, parse_url(database).database or "")
     try:
         await _until(lambda: asyncio.to_thread(_lock, file), wait_s)
         yield
@@ -77,72 +224,6 @@ def _lock(file: IO[bytes]) -> bool:
     except OSError as e:
         raise Unavailable(f"The database cannot be locked: {file.name}: {e.strerror}.") from None
     return True
-
-
-@asynccontextmanager
-async def _server_lock(url: URL, wait_s: float) -> AsyncIterator[None]:
-    args = postgres_args(url)
-    args["options"] += f" {KEEPALIVES}"
-    engine = create_async_engine(url, connect_args=args, poolclass=NullPool, isolation_level="AUTOCOMMIT")
-    lock = _ServerLock(engine, wait_s)
-    try:
-        await lock.take()
-        async with asyncio.TaskGroup() as group:
-            holding = group.create_task(lock.hold(), name="hold the database's lock")
-            try:
-                yield
-            finally:
-                holding.cancel()
-    finally:
-        await lock.release()
-
-
-class _ServerLock:
-    def __init__(self, engine: AsyncEngine, wait_s: float) -> None:
-        self._engine = engine
-        self._wait_s = wait_s
-        self._connection: AsyncConnection | None = None
-
-    async def take(self) -> None:
-        with translated():
-            async with asyncio.timeout(TAKES):
-                self._connection = await self._engine.connect()
-        await _until(self._try, self._wait_s)
-
-    async def hold(self) -> None:
-        """Take the lock again whenever it is lost. AnotherGateway if another gateway has it by then."""
-        while True:
-            await asyncio.sleep(CHECK_EVERY_S)
-            was_held = self._connection is not None
-            try:
-                if was_held:
-                    await self._ask(select(1))
-                else:
-                    await self.take()
-                    log.info("the database is held for this gateway again")
-            except Unavailable as e:
-                await self.release()
-                if was_held:
-                    log.warning("the database is not held for this gateway until it is back: %s", e.sentence)
-            except AnotherGateway:
-                log.error("another gateway took over the database while it was away: this one stops")
-                raise
-
-    async def release(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            # Without a goodbye: a server that hangs is not waited for.
-            await connection.invalidate()
-            await connection.close()
-
-    async def _try(self) -> bool:
-        return bool(await self._ask(select(func.pg_try_advisory_lock(SERVING))))
-
-    async def _ask(self, question: Select[Any]) -> Any:
-        assert self._connection is not None
-        with translated():
-            async with asyncio.timeout(TAKES):
-                return await self._connection.scalar(question)
 
 
 async def _until(locked: Callable[[], Awaitable[bool]], wait_s: float) -> None:

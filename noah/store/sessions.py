@@ -2,26 +2,67 @@
 
 import base64
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, bindparam, func, insert, or_, select, tuple_, update
+from sqlalchemy import (
+    JSON,
+    ColumnElement,
+    RowMapping,
+    Select,
+    bindparam,
+    case,
+    exists,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from noah.core.lease import Fence
 from noah.core.page import Page
 from noah.core.session.principal import Principal
 from noah.core.session.session import EndReason, Session, Share
 from noah.core.session.target import Target
 from noah.core.session.trail import Entry, TrailCode
-from noah.errors import AlreadyDebugged, BadInput, Conflict, NotFound, Unavailable
+from noah.errors import AlreadyDebugged, BadInput, Conflict, LostSession, NotFound, Unavailable
 from noah.store.database import Database, violated
 from noah.store.ports import choose_port, give_up_port, keep_port, place_of, touch_port
-from noah.store.tables import ONE_PER_PORT, ONE_PER_TARGET, is_live, row_of, session_of, sessions
+from noah.store.tables import ONE_PER_PORT, ONE_PER_TARGET, gateways, is_live, row_of, session_of, sessions
 from noah.store.trail import append
 
+FIRST = 1  # number of the fence by which a session is made
 ROUNDS = 3  # of a race that is lost: the second sees who won, the third is for a winner who has ended meanwhile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """What shows whether a row has changed, and who runs its session."""
+
+    id: str
+    version: int
+    gateway: str | None  # None: no gateway ever had it, or the last one gave it back
+    number: int  # of the last fence
+
+    @property
+    def fence(self) -> Fence | None:
+        return None if self.gateway is None else Fence(self.gateway, self.number)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionRow:
+    """All that the database has of a session."""
+
+    session: Session
+    head: Head
+    live: Mapping[str, Any] | None  # what its gateway last saw (sessions/live_state.py)
+    audit: Mapping[str, Any] | None
 
 
 class SessionStore:
@@ -42,8 +83,9 @@ class SessionStore:
         pause_budget: timedelta | None,
         may_restart: bool = False,
         ports: range,
+        gateway: str,
     ) -> Session:
-        """Make a session, with the port that this person had for this app.
+        """Make a session of *gateway*, by its first fence, with the port that this person had for this app.
 
         Raises AlreadyDebugged if the target is held, by the same person or another; PortsUsedUp.
         """
@@ -68,7 +110,9 @@ class SessionStore:
                         may_restart=may_restart,
                         pause_budget=pause_budget,
                     )
-                    await connection.execute(insert(sessions).values(row_of(session)))
+                    await connection.execute(
+                        insert(sessions).values({**row_of(session), "gateway": gateway, "fence": FIRST, "version": 1})
+                    )
                     await keep_port(connection, port, owner.id, app, now)
                     return session
             except IntegrityError as e:
@@ -82,18 +126,34 @@ class SessionStore:
             row = (await connection.execute(select(sessions).where(sessions.c.id == id))).mappings().first()
         return session_of(row) if row else None
 
+    async def known(self, id: str) -> Session:
+        """Return a session that is known to be there. Raises NotFound if it is not."""
+        session = await self.get(id)
+        if session is None:
+            raise NotFound(f"There is no session {id[:40]!r}.")
+        return session
+
     async def audits(self, ids: Iterable[str]) -> dict[str, Mapping[str, Any] | None]:
         """Return the audit that was kept of each of these sessions, by its ID."""
         async with self._database.reading() as connection:
             rows = await connection.execute(select(sessions.c.id, sessions.c.audit).where(sessions.c.id.in_(ids)))
             return {row.id: row.audit for row in rows}
 
-    async def live(self) -> list[Session]:
+    async def heads(self) -> list[Head]:
+        """Return the head of each live session."""
+        wanted = select(sessions.c.id, sessions.c.version, sessions.c.gateway, sessions.c.fence).where(is_live)
+        async with self._database.at_once() as connection:
+            return [_head_of(row) for row in (await connection.execute(wanted)).mappings()]
+
+    async def rows(self, ids: Collection[str]) -> list[SessionRow]:
+        """Return the rows that there are, the oldest first, ended ones included."""
+        statement = select(sessions).where(sessions.c.id.in_(ids)).order_by(sessions.c.created_at)
         async with self._database.reading() as connection:
-            rows = (
-                await connection.execute(select(sessions).where(is_live).order_by(sessions.c.created_at))
-            ).mappings()
-            return [session_of(row) for row in rows]
+            rows = (await connection.execute(statement)).mappings()
+            return [
+                SessionRow(session=session_of(row), head=_head_of(row), live=row["live"], audit=row["audit"])
+                for row in rows
+            ]
 
     async def find(
         self,
@@ -169,19 +229,21 @@ class SessionStore:
             shares.pop(owner.id, None)
             return await _change(connection, replace(session, owner=owner, shares=shares))
 
-    async def ask_end(self, id: str, *, reason: EndReason, detail: str | None, by: Principal | None) -> Session:
-        """Note that the session is over, and why; the first reason stays."""
+    async def ask_end(
+        self, id: str, *, reason: EndReason, detail: str | None, by: Principal | None, fence: Fence | None = None
+    ) -> Session:
+        """Note that the session is over, and why; the first reason stays. *fence*: of a gateway that decides it."""
         async with self._database.writing() as connection:
-            session = await _there(connection, id)
+            session = await _there(connection, id, fence)
             if session.is_over:
                 return session
             detail = detail and _kept(detail)
             return await _change(connection, replace(session, end_reason=reason, end_detail=detail, ended_by=by))
 
-    async def finish(self, id: str, *, audit: Mapping[str, Any] | None) -> Session:
+    async def finish(self, id: str, *, audit: Mapping[str, Any] | None, fence: Fence) -> Session:
         """Note that the session has ended, once."""
         async with self._database.writing() as connection:
-            session = await _there(connection, id)
+            session = await _there(connection, id, fence)
             if session.ended_at is not None:
                 return session
             if audit is not None:
@@ -191,18 +253,80 @@ class SessionStore:
             await append(connection, [_end_of(session, audit, at=now)])
             return await _change(connection, replace(session, ended_at=now))
 
-    async def save_audits(self, audits: Mapping[str, Mapping[str, Any]]) -> None:
-        """Keep audits by session ID; a session that has ended keeps the one that it has."""
-        one = update(sessions).where(sessions.c.id == bindparam("of"), is_live).values(audit=bindparam("seen"))
+    async def save_audits(self, audits: Mapping[str, tuple[Fence, Mapping[str, Any]]]) -> None:
+        """Keep audits by session ID; one that has ended, or has another gateway, keeps the one that it has."""
+        mine = (is_live, sessions.c.gateway == bindparam("by"), sessions.c.fence == bindparam("number"))
+        one = update(sessions).where(sessions.c.id == bindparam("of"), *mine)
+        one = one.values(audit=bindparam("seen"), version=sessions.c.version + 1)
+        rows = [
+            {"of": id, "by": fence.gateway, "number": fence.number, "seen": audit}
+            for id, (fence, audit) in sorted(audits.items())
+        ]
         async with self._database.writing() as connection:
-            await connection.execute(one, [{"of": id, "seen": audits[id]} for id in sorted(audits)])
+            await connection.execute(one, rows)
 
-    async def move(self, id: str, *, target: Target) -> Session:
+    async def save_live(self, live: Mapping[str, tuple[Fence, Mapping[str, Any]]]) -> Mapping[str, int]:
+        """Keep what is true of these sessions now; return the versions of the rows that still have these fences."""
+        if not live:
+            return {}
+        states = {id: literal(state, JSON) for id, (_, state) in sorted(live.items())}
+        mine = [(id, fence.gateway, fence.number) for id, (fence, _) in live.items()]
+        statement = (
+            update(sessions)
+            .where(is_live, tuple_(sessions.c.id, sessions.c.gateway, sessions.c.fence).in_(mine))
+            .values(live=case(states, value=sessions.c.id), version=sessions.c.version + 1)
+            .returning(sessions.c.id, sessions.c.version)
+        )
+        async with self._database.writing() as connection:
+            return {row.id: row.version for row in await connection.execute(statement)}
+
+    # -- which gateway has it
+
+    async def take_over(self, *, gateway: str, most: int, ids: Collection[str] | None = None) -> list[str]:
+        """Make *gateway* that of sessions that have none which is there; return their IDs. *ids*: none but these."""
+        is_there = exists().where(gateways.c.id == sessions.c.gateway)
+        free = select(sessions.c.id, sessions.c.fence).where(is_live, or_(sessions.c.gateway.is_(None), ~is_there))
+        if ids is not None:
+            free = free.where(sessions.c.id.in_(ids))
+        async with self._database.writing() as connection:
+            # Two steps: of a row that changes meanwhile only its own columns are compared again, not the gateways.
+            found = (await connection.execute(free.order_by(sessions.c.created_at).limit(most))).all()
+            if not found:
+                return []
+            unchanged = tuple_(sessions.c.id, sessions.c.fence).in_([(row.id, row.fence) for row in found])
+            locked = select(sessions.c.id).where(is_live, unchanged).with_for_update(skip_locked=True)
+            taken = list((await connection.scalars(locked)).all())
+            changed = {"gateway": gateway, "fence": sessions.c.fence + 1, "version": sessions.c.version + 1}
+            await connection.execute(update(sessions).where(sessions.c.id.in_(taken)).values(changed))
+            return taken
+
+    async def hand_over(
+        self,
+        id: str,
+        *,
+        to: str | None,
+        fence: Fence,
+        live: Mapping[str, Any] | None,
+        audit: Mapping[str, Any] | None,
+    ) -> None:
+        """Make *to* the session's gateway; None: whichever takes it. What the one before saw is kept for it.
+
+        Raises LostSession, and Conflict if the gateway *to* is not there.
+        """
+        async with self._database.writing() as connection:
+            await _there(connection, id, fence)
+            if to is not None and not await connection.scalar(select(exists().where(gateways.c.id == to))):
+                raise Conflict(f"There is no gateway {to!r}.")
+            changed = {"gateway": to, "fence": fence.number + 1, "version": sessions.c.version + 1}
+            seen = {"live": live, "audit": audit}
+            await connection.execute(update(sessions).where(sessions.c.id == id).values({**changed, **seen}))
+
+    async def move(self, id: str, *, target: Target, fence: Fence) -> Session:
         """Change the session's target. AlreadyDebugged if another session is on it."""
         for _ in range(ROUNDS):
             try:
                 async with self._database.writing() as connection:
-                    return await _change(connection, replace(await _there(connection, id), target=target))
+                    return await _change(connection, replace(await _there(connection, id, fence), target=target))
             except IntegrityError as e:
                 if violated(e) != ONE_PER_TARGET:
                     raise
@@ -210,10 +334,10 @@ class SessionStore:
                     await _raise_if_held(connection, target)
         raise Unavailable(f"{target} is wanted by many at the same time: try again.")
 
-    async def move_port(self, id: str, *, ports: range, avoid: Set[int]) -> Session:
+    async def move_port(self, id: str, *, ports: range, avoid: Set[int], fence: Fence) -> Session:
         """Give the session another port, which is kept from now on; *avoid*: ports that another program has."""
         async with self._database.writing() as connection:
-            session = await _there(connection, id)
+            session = await _there(connection, id, fence)
             owner, app, place = session.owner.id, session.app, place_of(session.target, session.workload)
             port = await choose_port(connection, owner, app, place, ports=ports, avoid=avoid | {session.port})
             now = await self._database.now(connection)
@@ -243,17 +367,24 @@ async def _raise_if_held(connection: AsyncConnection, target: Target) -> None:
         raise AlreadyDebugged(target=str(target), holder=row.owner_name, session_id=row.id)
 
 
-async def _there(connection: AsyncConnection, id: str) -> Session:
+async def _there(connection: AsyncConnection, id: str, fence: Fence | None = None) -> Session:
     # FOR UPDATE: what is written afterwards is a function of what is read here. SQLite has locked everything already.
     row = (await connection.execute(select(sessions).where(sessions.c.id == id).with_for_update())).mappings().first()
     if row is None:
         raise NotFound(f"There is no session {id[:40]!r}.")
+    if fence is not None and (row["gateway"], row["fence"]) != (fence.gateway, fence.number):
+        raise LostSession(f"Session {id} is another gateway's by now.")
     return session_of(row)
 
 
 async def _change(connection: AsyncConnection, session: Session) -> Session:
-    await connection.execute(update(sessions).where(sessions.c.id == session.id).values(row_of(session)))
+    values = {**row_of(session), "version": sessions.c.version + 1}
+    await connection.execute(update(sessions).where(sessions.c.id == session.id).values(values))
     return session
+
+
+def _head_of(row: RowMapping) -> Head:
+    return Head(id=row["id"], version=row["version"], gateway=row["gateway"], number=row["fence"])
 
 
 def _kept(text: str) -> str:

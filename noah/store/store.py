@@ -9,18 +9,21 @@ from typing import Self
 from sqlalchemy import delete, select
 
 from noah.store import revisions
+from noah.store.claims import ClaimStore
 from noah.store.database import Database
 from noah.store.edits import EditStore
 from noah.store.feed import Feed
 from noah.store.feed_rows import FeedRows
+from noah.store.gateways import AboutGateway
 from noah.store.hints import Hints, open_hints
-from noah.store.lease import exclusive_lease
+from noah.store.lease import Lease, holding_lease
 from noah.store.logins import LoginStore
 from noah.store.releases import ReleaseStore
 from noah.store.sessions import SessionStore
 from noah.store.shared_feed import open_shared_feed
 from noah.store.tables import host_edits, is_live, is_open, logins, sessions
 from noah.store.trail import TrailStore
+from noah.store.wishes import WishStore
 
 
 class Store:
@@ -31,6 +34,8 @@ class Store:
         self.edits = EditStore(database)
         self.releases = ReleaseStore(database)
         self.trail = TrailStore(database)
+        self.wishes = WishStore(database)
+        self.claims = ClaimStore(database)
 
     @classmethod
     def open(cls, url: str) -> Self:
@@ -58,9 +63,9 @@ class Store:
         async with open_shared_feed(FeedRows(self._database), hints, clock=clock) as feed:
             yield feed
 
-    def lease(self) -> AbstractAsyncContextManager[None]:
-        """Return a context in which no other gateway serves the database (lease.py)."""
-        return exclusive_lease(self._database.url)
+    def lease(self, about: AboutGateway) -> AbstractAsyncContextManager[Lease]:
+        """Return a context in which this gateway has a lease (lease.py)."""
+        return holding_lease(self._database, about)
 
     async def now(self) -> datetime:
         async with self._database.reading() as connection:

@@ -41,6 +41,9 @@ class LocalLink:
     async def look(self, session: Session) -> Observation:
         return self._observed(await self._run("look", session))
 
+    async def is_taken(self, session: Session) -> bool:
+        return (await self.look(session)).taken
+
     async def start(self, session: Session, *, word: Word, now: datetime) -> Observation:
         observation = self._observed(await self._run("start", session, *word_arguments(session, word, now), "none"))
         self.is_held = observation.forwarder_alive

@@ -26,6 +26,9 @@ class Unconfigured:
     async def look(self, session: Session) -> Observation:
         return Observation(presence=Presence.REMOVED, reason=self._sentence)
 
+    async def is_taken(self, session: Session) -> bool:
+        return False
+
     async def start(self, session: Session, *, word: Word, now: datetime) -> Observation:
         return await self.look(session)
 

@@ -11,7 +11,7 @@ from noah.core.session.session import EndReason
 from noah.errors import BadInput, BadSettings, Unavailable
 from noah.store import Store, downgrade, upgrade
 from noah.store.database import open_plain_engine
-from tests.contract.asking import add
+from tests.contract.asking import add, live
 from tests.postgres import Postgres
 
 
@@ -82,10 +82,10 @@ async def test_a_postgresql_that_comes_back_is_used_again(postgres: Postgres, po
     try:
         for _ in range(2):  # the connection that was open, and a new one
             with pytest.raises(Unavailable, match="database does not answer"):
-                await store.sessions.live()
+                await live(store)
     finally:
         await asyncio.to_thread(postgres.start)
-    assert [session.id for session in await store.sessions.live()] == ["s1"]
+    assert [session.id for session in await live(store)] == ["s1"]
     await store.close()
 
 
@@ -97,8 +97,8 @@ async def test_a_postgresql_that_hangs_costs_no_more_than_the_deadline(postgres:
     with postgres.hanging():
         async with asyncio.timeout(15):
             with pytest.raises(Unavailable, match="nothing came within 10 s"):
-                await store.sessions.live()
-    assert [session.id for session in await store.sessions.live()] == ["s1"]
+                await live(store)
+    assert [session.id for session in await live(store)] == ["s1"]
     await store.close()
 
 
@@ -124,7 +124,7 @@ async def test_a_missing_right_is_said(postgres: Postgres, postgres_url: str) ->
     await asyncio.to_thread(upgrade, postgres_url)
     store = Store.open(url)
     with pytest.raises(Unavailable, match="refuses: permission denied"):
-        await store.sessions.live()
+        await live(store)
     await store.close()
 
 
@@ -166,7 +166,7 @@ async def test_a_locked_file_is_waited_for_and_then_said(tmp_path: Path) -> None
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(Unavailable, match="locked"):
             await add(store, "s1")
-        assert await store.sessions.live() == []  # readers do not wait for writers
+        assert await live(store) == []  # readers do not wait for writers
         other.execute("ROLLBACK")
     await add(store, "s2")
     await store.close()

@@ -8,7 +8,7 @@ from noah.core.session.session import Session
 from noah.core.session.target import PodTarget
 from noah.errors import PortsUsedUp
 from noah.store import Store
-from tests.contract.asking import PORTS, add, end
+from tests.contract.asking import FENCE, PORTS, add, end
 
 
 async def test_sessions_that_begin_at_once_get_ports_of_their_own(store: Store, url: str) -> None:
@@ -67,7 +67,7 @@ async def test_when_all_ports_are_somebodys_the_one_unused_for_longest_is_taken(
 
 async def test_a_port_that_another_program_has_is_left_to_it(store: Store) -> None:
     first = await add(store, "s1")
-    moved = await store.sessions.move_port("s1", ports=PORTS, avoid={first.port})
+    moved = await store.sessions.move_port("s1", ports=PORTS, avoid={first.port}, fence=FENCE)
     assert moved.port != first.port
     assert await store.sessions.get("s1") == moved
     await end(store, moved)
@@ -81,10 +81,12 @@ async def test_a_port_that_another_program_has_is_left_to_it(store: Store) -> No
 async def test_sessions_that_lose_their_ports_at_once_get_ports_of_their_own(store: Store) -> None:
     began = [await add(store, f"s{n}") for n in range(5)]
     taken = {session.port for session in began}
-    moved = await asyncio.gather(*(store.sessions.move_port(session.id, ports=PORTS, avoid=taken) for session in began))
+    moved = await asyncio.gather(
+        *(store.sessions.move_port(session.id, ports=PORTS, avoid=taken, fence=FENCE) for session in began)
+    )
     assert {session.port for session in moved} == set(PORTS) - taken
     with pytest.raises(PortsUsedUp):
-        await store.sessions.move_port("s0", ports=PORTS, avoid=set(PORTS))
+        await store.sessions.move_port("s0", ports=PORTS, avoid=set(PORTS), fence=FENCE)
 
 
 async def test_a_range_that_was_narrowed_is_kept_to(store: Store) -> None:

@@ -14,7 +14,7 @@ from noah.core.session.session import EndReason, Session
 from noah.core.session.target import HostTarget, LocalTarget, PodTarget
 from noah.errors import AlreadyDebugged, BadInput, Conflict, NotFound
 from noah.store import Store
-from tests.contract.asking import HOUR, add, end
+from tests.contract.asking import FENCE, HOUR, add, end, live
 from tests.principals import ADA, BOB
 
 
@@ -25,7 +25,7 @@ async def test_what_was_asked_for_comes_back_the_same(store: Store) -> None:
         pause_budget=timedelta(minutes=10),
     )  # fmt: skip
     assert await store.sessions.get("s1") == session
-    assert await store.sessions.live() == [session]
+    assert await live(store) == [session]
     assert session.expires_at - session.created_at == HOUR
     assert abs(session.created_at - await store.now()) < timedelta(seconds=5)
 
@@ -48,7 +48,7 @@ async def test_a_target_is_free_again_when_its_session_has_ended(store: Store) -
     await store.sessions.ask_end("s1", reason=EndReason.CLOSED, detail=None, by=ADA)
     with pytest.raises(AlreadyDebugged):  # it is still being cleared away
         await add(store, "s2", session.target)
-    await store.sessions.finish("s1", audit=None)
+    await store.sessions.finish("s1", audit=None, fence=FENCE)
     await add(store, "s3", session.target)
 
 
@@ -57,11 +57,11 @@ async def test_the_first_reason_stays_and_the_end_comes_once(store: Store) -> No
     await store.sessions.ask_end("s1", reason=EndReason.EXPIRED, detail=None, by=None)
     asked = await store.sessions.ask_end("s1", reason=EndReason.CANCELED, detail="x" * 5000, by=BOB)
     assert (asked.end_reason, asked.ended_by) == (EndReason.EXPIRED, None)
-    await store.sessions.save_audits({"s1": {"commands": {"x": 0}}, "nobody": {}})
+    await store.sessions.save_audits({"s1": (FENCE, {"commands": {"x": 0}}), "nobody": (FENCE, {})})
     assert await store.sessions.audits(["s1", "nobody"]) == {"s1": {"commands": {"x": 0}}}
-    ended = await store.sessions.finish("s1", audit={"commands": {"x": 1}})
-    assert await store.sessions.finish("s1", audit={"commands": {}}) == ended
-    await store.sessions.save_audits({"s1": {"commands": {}}})  # of a moment before the end, and late
+    ended = await store.sessions.finish("s1", audit={"commands": {"x": 1}}, fence=FENCE)
+    assert await store.sessions.finish("s1", audit={"commands": {}}, fence=FENCE) == ended
+    await store.sessions.save_audits({"s1": (FENCE, {"commands": {}})})  # of a moment before the end, and late
     assert await store.sessions.audits(["s1", "nobody"]) == {"s1": {"commands": {"x": 1}}}
     with pytest.raises(Conflict, match="is over"):
         await store.sessions.extend("s1", until_from_now=HOUR)
@@ -77,9 +77,9 @@ async def test_extending_never_shortens(store: Store) -> None:
 async def test_a_session_moves_but_not_onto_somebody_elses_target(store: Store) -> None:
     await add(store, "s1", LocalTarget("a"))
     await add(store, "s2", LocalTarget("b"), owner="bob")
-    assert (await store.sessions.move("s1", target=LocalTarget("c"))).target == LocalTarget("c")
+    assert (await store.sessions.move("s1", target=LocalTarget("c"), fence=FENCE)).target == LocalTarget("c")
     with pytest.raises(AlreadyDebugged) as caught:
-        await store.sessions.move("s1", target=LocalTarget("b"))
+        await store.sessions.move("s1", target=LocalTarget("b"), fence=FENCE)
     assert caught.value.holder == "bob"
     await add(store, "s3", LocalTarget("a"))
 
@@ -176,7 +176,7 @@ async def test_ended_sessions_are_forgotten_in_time(store: Store) -> None:
     await add(store, "s2")
     assert await store.forget_before(HOUR, trail=HOUR) == 0
     assert await store.forget_before(-HOUR, trail=HOUR) == 1
-    assert [session.id for session in await store.sessions.live()] == ["s2"]
+    assert [session.id for session in await live(store)] == ["s2"]
 
 
 async def test_host_edits_that_are_over_are_forgotten_with_their_sessions(store: Store) -> None:
@@ -187,7 +187,7 @@ async def test_host_edits_that_are_over_are_forgotten_with_their_sessions(store:
         planned = edit(f"e{n}", f"s{n}", app=f"app{n}")
         await store.edits.record(planned)
         await store.edits.change(planned, state)
-    for session in (await store.sessions.live())[:3]:
+    for session in (await live(store))[:3]:
         await end(store, session)
     assert await store.forget_before(HOUR, trail=HOUR) == 0
     await store.forget_before(-HOUR, trail=HOUR)

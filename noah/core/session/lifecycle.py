@@ -112,6 +112,9 @@ def next_action(session: Session, facts: Facts, now: datetime) -> Action:
         case Presence.NOT_READY | Presence.MOVED | Presence.LEAVING:
             # A debugger stays in a pod that is being deleted until that has ended; nothing probes it meanwhile.
             return paused
+    if facts.taken_elsewhere:
+        # To hold its forwarder would be to write over the words of a gateway that knows what the debugger does.
+        return paused
     return paused if facts.forwarder_alive and facts.forwarder_held else StartForwarder()
 
 

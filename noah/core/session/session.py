@@ -133,6 +133,7 @@ class Facts:
     forwarder_alive: bool = False
     forwarder_held: bool = False  # the gateway's words get to it
     taken: bool = False  # a debugger has the agent's only slot
+    taken_elsewhere: bool = False  # through the gateway that had the session before this one, and may still live
     port_open: bool = False
     attached: Attachment | None = None
     vm: VmState | None = None

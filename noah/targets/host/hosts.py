@@ -77,6 +77,9 @@ class HostLink:
             return Observation(presence=Presence.READY)  # start() goes on with what was begun
         return seen
 
+    async def is_taken(self, session: Session) -> bool:
+        return (await self._app.forwarder("look", session.id)).agent is Agent.TAKEN
+
     async def start(self, session: Session, *, word: Word, now: datetime) -> Observation:
         self._asked = True
         async with self._app.changing:

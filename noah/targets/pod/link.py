@@ -21,6 +21,7 @@ from noah.catalog.holders import Holders
 from noah.core import pods
 from noah.core.forwarder import (
     LAST_LINE,
+    Agent,
     Answer,
     Where,
     arguments,
@@ -177,6 +178,19 @@ class PodLink:
         if self._is_nowhere or asyncio.get_running_loop().time() - self._asked_at < self.look_again:
             return self._last
         return self._observed(pod, await self._ask(pod, "look", session, on_behalf=self._on_behalf))
+
+    async def is_taken(self, session: Session) -> bool:
+        pod = self._there()
+        if self._place is None:  # of another gateway's session, which may be anywhere
+            self._place = first_place(pod, self.target.container)
+        try:
+            answer = await self._ask(pod, "look", session, on_behalf=self._on_behalf)
+        except NoProgram:
+            self._place = place_without_shell(pod, self.target.container)
+            if self._is_nowhere:  # nothing in the pod can tell
+                return False
+            answer = await self._ask(pod, "look", session, on_behalf=self._on_behalf)
+        return answer.agent is Agent.TAKEN
 
     async def start(self, session: Session, *, word: Word, now: datetime) -> Observation:
         pod = self._there()

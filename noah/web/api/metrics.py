@@ -82,7 +82,7 @@ class _Reader(Collector):
         return ()  # otherwise the registry collects once to learn the names
 
     def collect(self) -> Iterator[Metric]:
-        live = list(self._broker.live())
+        live = self._broker.own()  # each gateway shows its own: together they are all
         yield _sessions(live)
         yield GaugeMetricFamily(
             "noah_suspended_longest_seconds",

@@ -36,6 +36,7 @@ from noah.settings import (
 )
 from noah.store import Store, upgrade
 from noah.store.feed import Feed
+from noah.store.gateways import AboutGateway
 from noah.targets.host.hosts import Hosts
 from noah.targets.local import open_locals
 from noah.targets.pod.doctor import Doctor
@@ -48,7 +49,7 @@ from tests.principals import ADA
 
 PORTS = 10
 NONE: Mapping[str, Any] = MappingProxyType({})
-ADOPT_EVERY_S = 0.2
+REFRESH_EVERY_S = 0.2
 
 
 @pytest.fixture(scope="session")
@@ -131,6 +132,7 @@ async def serving(
     async with AsyncExitStack() as stack:
         store = Store.open(f"sqlite:///{database}")
         stack.push_async_callback(store.close)
+        lease = await stack.enter_async_context(store.lease(AboutGateway(name="test", version="0")))
         trail = await stack.enter_async_context(open_trail(store.trail, clock=_now))
         feed = Feed(epoch="e", clock=_now)
         clusters = {c.name: await stack.enter_async_context(Cluster(c)) for c in settings.clusters}
@@ -143,14 +145,15 @@ async def serving(
             open_broker(
                 kinds={"pod": pods, "host": hosts, "local": local},
                 holders=holders,
-                store=store.sessions,
+                lease=lease,
+                store=store,
                 feed=feed,
                 settings=settings,
                 clock=_now,
                 took=metrics.took,
                 permissions=permissions,
                 trail=trail,
-                adopt_every_s=ADOPT_EVERY_S,
+                refresh_every_s=REFRESH_EVERY_S,
             )
         )
         releases = await stack.enter_async_context(

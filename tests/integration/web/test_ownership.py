@@ -9,7 +9,7 @@ import pytest
 from noah.core.session.target import LocalTarget
 from noah.errors import AlreadyDebugged
 from tests.contract.asking import add
-from tests.integration.web.conftest import ADOPT_EVERY_S, Gateway
+from tests.integration.web.conftest import REFRESH_EVERY_S, Gateway
 from tests.principals import BOB
 
 pytestmark = pytest.mark.jvm
@@ -50,9 +50,9 @@ async def test_such_a_row_gets_its_task_without_being_asked_for(gateway: Gateway
 
 
 async def test_sessions_that_come_and_go_are_not_adopted_twice(gateway: Gateway) -> None:
-    for _ in range(5):  # for longer than some rounds of the loop
+    for _ in range(5):  # for longer than some rounds
         session = await gateway.api.ready("local/shop")
         assert [live.session.id for live in gateway.broker.live()] == [session["id"]]
         await gateway.api.end(session)
-    await asyncio.sleep(3 * ADOPT_EVERY_S)
+    await asyncio.sleep(3 * REFRESH_EVERY_S)
     assert gateway.broker.live() == []

@@ -14,15 +14,17 @@ from noah.access.reviews import ClusterReviews
 from noah.access.trail import Trail
 from noah.catalog.holders import Holders
 from noah.core.jdwp.wire import HANDSHAKE
+from noah.core.lease import Fence
 from noah.core.session.principal import Principal
 from noah.core.session.session import EndReason, Presence, Session, Word
 from noah.core.session.target import PodTarget, Target, Wanted
-from noah.errors import NoahError
+from noah.errors import LostSession, NoahError, Unavailable
 from noah.sessions.audits import Audits
 from noah.sessions.live_session import LiveSession
 from noah.sessions.task import SessionTask
 from noah.settings import GatewaySettings
 from noah.store.feed import Feed
+from noah.store.lease import Lease
 from noah.store.sessions import SessionStore
 from noah.store.trail import TrailStore
 from noah.targets.base import Kind, Observation
@@ -30,6 +32,7 @@ from tests.gateway import free_port
 from tests.principals import ADA
 from tests.unit.proxy.conftest import Jvm
 
+FENCE = Fence("g-1", 1)
 TARGET = PodTarget("dev", "team-a", "shop-1", "app")
 
 
@@ -49,6 +52,8 @@ class FakeLink:
     loses_it_at_once: bool = False
     look_hangs: bool = False
     is_held: bool = False
+    is_taken_elsewhere: bool = False
+    asked_if_taken: int = 0
     trouble: str | None = None
     beat_s: float = 0.1
     idle_beat_s: float | None = 5.0
@@ -62,6 +67,10 @@ class FakeLink:
         if self.look_hangs:
             await asyncio.get_running_loop().create_future()
         return self.observation
+
+    async def is_taken(self, session: Session) -> bool:
+        self.asked_if_taken += 1
+        return self.is_taken_elsewhere
 
     async def start(self, session: Session, *, word: Word, now: datetime) -> Observation:
         self.starts += 1
@@ -123,16 +132,26 @@ class FakeStore:
 
     def __init__(self, session: Session) -> None:
         self.session = session
+        self.fence = FENCE
 
-    async def ask_end(self, id: str, *, reason: EndReason, detail: str | None, by: Principal | None) -> Session:
+    def check(self, fence: Fence | None) -> None:
+        if fence not in (None, self.fence):
+            raise LostSession
+
+    async def ask_end(
+        self, id: str, *, reason: EndReason, detail: str | None, by: Principal | None, fence: Fence | None = None
+    ) -> Session:
+        self.check(fence)
         self.session = replace(self.session, end_reason=reason, end_detail=detail, ended_by=by)
         return self.session
 
-    async def finish(self, id: str, *, audit: Mapping[str, Any] | None) -> Session:
+    async def finish(self, id: str, *, audit: Mapping[str, Any] | None, fence: Fence) -> Session:
+        self.check(fence)
         self.session = replace(self.session, ended_at=now())
         return self.session
 
-    async def move(self, id: str, *, target: Target) -> Session:
+    async def move(self, id: str, *, target: Target, fence: Fence) -> Session:
+        self.check(fence)
         self.session = replace(self.session, target=target)
         return self.session
 
@@ -141,11 +160,29 @@ class FakeStore:
         return self.session
 
 
+class FakeLease:
+    """A lease that a test takes away and gives back."""
+
+    def __init__(self) -> None:
+        self.gateway_id = FENCE.gateway
+        self.is_held = True
+
+    def owns(self, fence: Fence | None) -> bool:
+        return self.is_held and fence is not None and fence.gateway == self.gateway_id
+
+    @asynccontextmanager
+    async def acting(self) -> AsyncIterator[None]:
+        if not self.is_held:
+            raise Unavailable
+        yield
+
+
 @dataclass
 class Story:
     task: SessionTask
     kind: FakeKind
     store: FakeStore
+    lease: FakeLease
 
     @property
     def live(self) -> LiveSession:
@@ -213,11 +250,13 @@ async def telling(
         expires_at=now() + timedelta(hours=1),
         allow=("127.0.0.0/8",),
     )
-    kind, store, live = FakeKind(jvm), FakeStore(session), LiveSession(session)
+    kind, store, live = FakeKind(jvm), FakeStore(session), LiveSession(session, fence=FENCE)
+    lease = FakeLease()
     task = SessionTask(
         live,
         kinds=cast(Mapping[str, Kind], {"pod": kind}),
         holders=Holders(),
+        lease=cast(Lease, lease),
         store=cast(SessionStore, store),
         audits=Audits(cast(SessionStore, store)),
         feed=Feed(epoch="e", clock=now),
@@ -230,5 +269,5 @@ async def telling(
     )
     async with asyncio.TaskGroup() as group:
         running = group.create_task(task.run(), name="the session")
-        yield Story(task, kind, store)
+        yield Story(task, kind, store, lease)
         running.cancel()

@@ -1,0 +1,90 @@
+"""What is true of a session now, as its gateway writes it for the others: values, and JSON of them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from noah.core.session.session import Attachment, Status, Vm, VmState
+from noah.proxy.tunnel import LineInfo
+
+MOST_BYTES: Final = 32 * 1024  # of the steps; the oldest are left out
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that happened to a session, in words for the developer."""
+
+    at: datetime
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveState:
+    status: Status
+    reason: str | None
+    attached: Attachment | None
+    vm: VmState | None
+    line: LineInfo | None
+    is_open: bool  # debuggers can come in
+    steps: Sequence[Step]
+
+    def to_json(self) -> dict[str, Any]:
+        attached, vm, line = self.attached, self.vm, self.line
+        return {
+            "status": str(self.status),
+            "reason": self.reason and _text(self.reason),
+            "attached": attached
+            and {
+                "address": attached.address,
+                "since": attached.since.isoformat(),
+                "debugger": attached.debugger and _text(attached.debugger),
+                "vm_name": attached.vm_name and _text(attached.vm_name),
+            },
+            "vm": vm
+            and {
+                "vm": str(vm.vm),
+                "since": vm.since.isoformat(),
+                "thread": vm.thread and _text(vm.thread),
+                "location": vm.location and _text(vm.location),
+            },
+            "line": line
+            and {
+                "address": line.address,
+                "port": line.port,
+                "since": line.since.isoformat(),
+                "is_lost": line.is_lost,
+            },
+            "is_open": self.is_open,
+            "steps": _newest([[one.at.isoformat(), _text(one.text)] for one in self.steps]),
+        }
+
+    @classmethod
+    def from_json(cls, state: Mapping[str, Any]) -> "LiveState":
+        attached, vm, line = state["attached"], state["vm"], state["line"]
+        return cls(
+            status=Status(state["status"]),
+            reason=state["reason"],
+            attached=attached and Attachment(**{**attached, "since": datetime.fromisoformat(attached["since"])}),
+            vm=vm and VmState(**{**vm, "vm": Vm(vm["vm"]), "since": datetime.fromisoformat(vm["since"])}),
+            line=line and LineInfo(**{**line, "since": datetime.fromisoformat(line["since"])}),
+            is_open=state["is_open"],
+            steps=steps_of(state),
+        )
+
+
+def steps_of(state: Mapping[str, Any] | None) -> Sequence[Step]:
+    return [Step(datetime.fromisoformat(at), text) for at, text in state["steps"]] if state else []
+
+
+def _newest(steps: list[list[str]]) -> list[list[str]]:
+    kept, left = len(steps), MOST_BYTES
+    while kept and (left := left - len(json.dumps(steps[kept - 1]))) >= 0:
+        kept -= 1
+    return steps[kept:]
+
+
+def _text(text: str) -> str:
+    """Return text from somebody's container as PostgreSQL's JSON can hold it: no NUL, no half of a surrogate pair."""
+    return text.replace("\0", "").encode(errors="replace").decode()
