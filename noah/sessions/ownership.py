@@ -206,9 +206,9 @@ class Ownership:
         for row in rows:
             await self._see(row)
         self._forget_missing(gone, {row.head.id for row in rows})
-        await self._fulfil_wishes(changed)
+        taken = await self._take_over(heads.values())
+        await self._fulfil_wishes([*changed, *taken])
         await self._ask_back(heads)
-        await self._take_over(heads.values())
 
     async def _see(self, row: SessionRow) -> None:
         """Take over what is new in the row."""
@@ -276,11 +276,11 @@ class Ownership:
                 if self._elsewhere.pop(id, None) and id not in self._tasks:
                     self._holders.remove(id)
 
-    async def _take_over(self, heads: Iterable[Head]) -> None:
+    async def _take_over(self, heads: Iterable[Head]) -> list[str]:
         lease = self._lease
         free = [head.id for head in heads if head.gateway is None or head.gateway not in lease.peers]
         if not free or not lease.is_held:
-            return
+            return []
         had = [id for id in free if id in self._tasks]
         others = 0 if lease.about.is_draining else fair_share(len(free) - len(had), lease.takers)
         taken: list[str] = []
@@ -292,6 +292,7 @@ class Ownership:
             log.info("took over %d of %d sessions that had no gateway", len(taken), len(free))
             for row in await self._store.rows(taken):
                 await self._see(row)
+        return taken
 
     async def _ask_back(self, heads: Mapping[str, Head]) -> None:
         """Ask for the sessions whose debuggers this gateway still has, of the gateways that took them over."""

@@ -1,4 +1,4 @@
-"""One gateway per database, on SQLite and on PostgreSQL alike."""
+"""One gateway for each SQLite file. What PostgreSQL does for several is in test_gateways.py."""
 
 import asyncio
 import logging
@@ -8,12 +8,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from noah.store import upgrade
-from noah.store.lease import SERVING, AnotherGateway, exclusive_lease
-from tests.postgres import Postgres
+from noah.store.lease import AnotherGateway, exclusive_lease
 
 # A gateway as far as the database sees it.
 HOLDS = """
@@ -26,7 +24,10 @@ async def main():
 asyncio.run(main())
 """
 
-HOLDERS = "FROM pg_locks JOIN pg_database ON oid = database WHERE locktype = 'advisory' AND granted"
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/noah.db"
 
 
 @asynccontextmanager
@@ -44,11 +45,11 @@ async def another_gateway(url: str) -> AsyncIterator[asyncio.subprocess.Process]
         await process.wait()
 
 
-async def test_a_second_gateway_is_refused_with_what_to_do(url: str) -> None:
-    async with another_gateway(url):
+async def test_a_second_gateway_is_refused_with_what_to_do(file: str) -> None:
+    async with another_gateway(file):
         with pytest.raises(AnotherGateway, match=r"stop it, or give this one a database of its own"):
-            await _serve_a_moment(url, wait_s=0.5)
-        await asyncio.to_thread(upgrade, url)  # which serves no one
+            await _serve_a_moment(file, wait_s=0.5)
+        await asyncio.to_thread(upgrade, file)  # which serves no one
 
 
 async def test_a_file_is_the_same_by_any_name(tmp_path: Path) -> None:
@@ -71,63 +72,19 @@ async def test_a_file_system_that_hangs_does_not_hold_up_the_event_loop(tmp_path
 
 
 async def test_a_killed_gateway_is_waited_for_and_is_out_of_the_way_at_once(
-    url: str, caplog: pytest.LogCaptureFixture
+    file: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    async with another_gateway(url) as other, asyncio.timeout(20), asyncio.TaskGroup() as group:
+    async with another_gateway(file) as other, asyncio.timeout(20), asyncio.TaskGroup() as group:
         # It would be waited for longer than this test lasts.
-        second = group.create_task(_serve_a_moment(url, wait_s=60))
+        second = group.create_task(_serve_a_moment(file, wait_s=60))
         while "waiting" not in caplog.text:
             await asyncio.sleep(0.01)
         other.kill()
         await second
-    await _serve_a_moment(url, wait_s=0)  # one that ends in good order releases it too
+    await _serve_a_moment(file, wait_s=0)  # one that ends in good order releases it too
 
 
 async def _serve_a_moment(url: str, *, wait_s: float) -> None:
     async with exclusive_lease(url, wait_s=wait_s):
         pass
-
-
-@pytest.mark.postgres
-async def test_a_postgresql_that_restarts_ends_no_gateway(postgres: Postgres, postgres_url: str) -> None:
-    async with exclusive_lease(postgres_url):
-        await asyncio.to_thread(postgres.kill)
-        await asyncio.to_thread(postgres.start)
-        await _until_held(postgres_url)
-        _cut_off(postgres, postgres_url)
-        await _until_held(postgres_url)
-        with pytest.raises(AnotherGateway):
-            await _serve_a_moment(postgres_url, wait_s=0)
-
-
-@pytest.mark.postgres
-async def test_a_gateway_stops_when_another_took_its_database_meanwhile(postgres: Postgres, postgres_url: str) -> None:
-    async with await psycopg.AsyncConnection.connect(postgres_url, autocommit=True) as other:
-        with pytest.RaisesGroup(AnotherGateway):
-            async with exclusive_lease(postgres_url, wait_s=1), asyncio.timeout(30):
-                # It waits its turn, so that it has the lock at the moment in which the connection is cut.
-                await asyncio.gather(
-                    other.execute("SELECT pg_advisory_lock(%s)", [SERVING]),
-                    _cut_off_once_queued(postgres, postgres_url),
-                )
-                await asyncio.sleep(300)
-
-
-def _cut_off(postgres: Postgres, url: str) -> None:
-    """End the connection that holds the database."""
-    postgres.execute(f"SELECT pg_terminate_backend(pid) {HOLDERS} AND datname = '{url.rpartition('/')[2]}'")
-
-
-async def _cut_off_once_queued(postgres: Postgres, url: str) -> None:
-    queued = f"SELECT {HOLDERS} AND datname = current_database()".replace("AND granted", "AND NOT granted")
-    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
-        while await (await connection.execute(queued)).fetchone() is None:
-            await asyncio.sleep(0.01)
-    _cut_off(postgres, url)
-
-
-async def _until_held(url: str) -> None:
-    async with asyncio.timeout(20), await psycopg.AsyncConnection.connect(url) as connection:
-        while await (await connection.execute(f"SELECT {HOLDERS} AND datname = current_database()")).fetchone() is None:
-            await asyncio.sleep(0.1)
