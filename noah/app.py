@@ -124,6 +124,7 @@ async def gateway(settings: Settings, file: Path | None = None) -> AsyncIterator
                 holders=holders,
                 lease=lease,
                 store=store,
+                hints=hints,
                 feed=feed,
                 settings=settings,
                 clock=clock,

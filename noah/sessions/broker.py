@@ -22,13 +22,14 @@ from noah.core.session.session import EndReason, Session, Share, Status
 from noah.core.session.target import PodTarget, Target, Wanted
 from noah.duration import format_duration
 from noah.errors import AlreadyDebugged, BadInput, Conflict, NeedsRestart, NotFound, Unavailable
-from noah.keep_running import repeat
+from noah.keep_running import keep_running
 from noah.kube.clusters import Cluster
 from noah.sessions.audits import keeping_audits
 from noah.sessions.live_session import SETTLED, LiveSession, Traffic
 from noah.sessions.ownership import REFRESH_EVERY_S, Ownership, asked
 from noah.settings import Settings
 from noah.store.feed import Feed
+from noah.store.hints import Hints
 from noah.store.lease import Lease
 from noah.store.sessions import FIRST, SessionStore
 from noah.store.store import Store
@@ -85,6 +86,10 @@ class Broker:
         if before is not None and now is not None:
             there = [t for t in self._holders.targets if isinstance(t, PodTarget) and t.cluster == now.name]
             self._ownership.reconfigure(there)
+
+    async def refresh(self) -> None:
+        """See now what has changed of sessions."""
+        await self._ownership.refresh()
 
     def traffic(self) -> Traffic:
         return self._ownership.traffic()
@@ -346,6 +351,7 @@ async def open_broker(
     holders: Holders,
     lease: Lease,
     store: Store,
+    hints: Hints,
     feed: Feed,
     settings: Settings,
     clock: Callable[[], datetime],
@@ -374,8 +380,10 @@ async def open_broker(
                 trail=trail,
             )
             await ownership.refresh()
-            name = "see what has changed of sessions"
-            refreshing = group.create_task(repeat(ownership.refresh, name=name, every_s=refresh_every_s), name=name)
+            name, refresh = "see what has changed of sessions", ownership.refresh_for_ever
+            refreshing = group.create_task(
+                keep_running(lambda: refresh(hints, every_s=refresh_every_s), name), name=name
+            )
             try:
                 yield Broker(
                     ownership,

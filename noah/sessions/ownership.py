@@ -13,6 +13,7 @@ from datetime import datetime
 
 from noah.access.permissions import Permissions
 from noah.access.trail import Trail
+from noah.backoff import Backoff
 from noah.catalog.holders import Holders
 from noah.core.lease import fair_share
 from noah.core.session.audit import left_behind
@@ -27,6 +28,7 @@ from noah.sessions.live_state import LiveState, Step, steps_of
 from noah.sessions.task import SessionTask
 from noah.settings import GatewaySettings
 from noah.store.feed import Feed
+from noah.store.hints import Channel, Hints, heard_within
 from noah.store.lease import Lease
 from noah.store.sessions import Head, SessionRow, SessionStore
 from noah.store.wishes import Wish, WishKind, WishStore
@@ -35,6 +37,9 @@ from noah.targets.base import Kind
 log = logging.getLogger(__name__)
 
 REFRESH_EVERY_S = 1.0  # so old is what is shown of another gateway's session, and as long again until it is written
+BREATH_S = 0.25  # between two refreshes, however much happens
+LONGEST_PAUSE_S = 4.0  # while the database is away; sessions of a gateway that came back first must not wait long
+SAVE_EVERY_S = 0.9  # what is true of a session is written so often at most
 SAVED_AT_ONCE = 100  # states of sessions in one statement
 ASK_BACK_EVERY_S = 5.0  # for a session whose debugger this gateway still has
 LAST_S = 2.0  # a gateway that stops does not wait longer for its database
@@ -77,6 +82,8 @@ class Ownership:
         self._versions: dict[str, int] = {}  # of the rows as they were last read
         self._asked_back_at: dict[str, float] = {}  # by the loop's clock
         self._past_traffic = Traffic()
+        self._refreshing = asyncio.Lock()
+        self._saved_at = 0.0  # by the loop's clock
 
     # -- what is there
 
@@ -198,6 +205,28 @@ class Ownership:
 
     async def refresh(self) -> None:
         """See what has changed, take what is free, and write what is true of this gateway's sessions."""
+        async with self._refreshing:
+            await self._refresh()
+
+    async def refresh_for_ever(self, hints: Hints, *, every_s: float) -> None:
+        """Refresh at hints, but not all the time, and at intervals."""
+        backoff = Backoff(first_s=every_s, longest_s=LONGEST_PAUSE_S)
+        async with hints.to(Channel.SESSIONS) as heard:
+            while True:
+                try:
+                    await self.refresh()
+                    if backoff.failures:
+                        log.info("sessions are seen again")
+                    backoff.reset()
+                except NoahError as e:
+                    if not backoff.failures:
+                        log.warning("sessions are seen as they were last: %s", e.sentence)
+                    await asyncio.sleep(backoff.next_s())
+                    continue
+                await asyncio.sleep(min(BREATH_S, every_s))
+                await heard_within(heard, every_s)
+
+    async def _refresh(self) -> None:
         await self._save_live()
         heads = {head.id: head for head in await self._store.heads()}
         changed = [id for id, head in heads.items() if self._versions.get(id) != head.version]
@@ -350,6 +379,10 @@ class Ownership:
     # -- what is written of this gateway's
 
     async def _save_live(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now < self._saved_at + SAVE_EVERY_S:
+            return
+        self._saved_at = now
         unsaved = [live for live in self.own() if live.is_unsaved and live.fence is not None]
         for first in range(0, len(unsaved), SAVED_AT_ONCE):
             await self._save(unsaved[first : first + SAVED_AT_ONCE])
@@ -378,6 +411,7 @@ class Ownership:
         """Write what is known of the sessions for the gateway that goes on with them."""
         try:
             async with asyncio.timeout(LAST_S):
+                self._saved_at = 0.0
                 await self._save_live()
         except (TimeoutError, NoahError):
             log.warning("what was true of the sessions last is not kept: the database does not answer")

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Select, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from noah.backoff import Backoff
 from noah.keep_running import keep_running
@@ -29,11 +30,18 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 10.0  # before it is connected again
 
 class Channel(StrEnum):
     FEED = "noah_feed"
+    SESSIONS = "noah_sessions"
 
 
 def hint(channel: Channel) -> Select[Any]:
     """Return the statement that sends a hint, once its transaction is committed."""
     return select(func.pg_notify(channel.value, ""))
+
+
+async def send(connection: AsyncConnection, channel: Channel) -> None:
+    """Send a hint when the transaction of *connection* is committed."""
+    if connection.dialect.name == "postgresql":
+        await connection.execute(hint(channel))
 
 
 class Hints:

@@ -33,6 +33,7 @@ from noah.core.session.target import Target
 from noah.core.session.trail import Entry, TrailCode
 from noah.errors import AlreadyDebugged, BadInput, Conflict, LostSession, NotFound, Unavailable
 from noah.store.database import Database, violated
+from noah.store.hints import Channel, send
 from noah.store.ports import choose_port, give_up_port, keep_port, place_of, touch_port
 from noah.store.tables import ONE_PER_PORT, ONE_PER_TARGET, gateways, is_live, row_of, session_of, sessions
 from noah.store.trail import append
@@ -114,6 +115,7 @@ class SessionStore:
                         insert(sessions).values({**row_of(session), "gateway": gateway, "fence": FIRST, "version": 1})
                     )
                     await keep_port(connection, port, owner.id, app, now)
+                    await send(connection, Channel.SESSIONS)
                     return session
             except IntegrityError as e:
                 if violated(e) not in (ONE_PER_TARGET, ONE_PER_PORT):
@@ -278,7 +280,9 @@ class SessionStore:
             .returning(sessions.c.id, sessions.c.version)
         )
         async with self._database.writing() as connection:
-            return {row.id: row.version for row in await connection.execute(statement)}
+            versions = {row.id: row.version for row in await connection.execute(statement)}
+            await send(connection, Channel.SESSIONS)
+            return versions
 
     # -- which gateway has it
 
@@ -320,6 +324,7 @@ class SessionStore:
             changed = {"gateway": to, "fence": fence.number + 1, "version": sessions.c.version + 1}
             seen = {"live": live, "audit": audit}
             await connection.execute(update(sessions).where(sessions.c.id == id).values({**changed, **seen}))
+            await send(connection, Channel.SESSIONS)
 
     async def move(self, id: str, *, target: Target, fence: Fence) -> Session:
         """Change the session's target. AlreadyDebugged if another session is on it."""
@@ -380,6 +385,7 @@ async def _there(connection: AsyncConnection, id: str, fence: Fence | None = Non
 async def _change(connection: AsyncConnection, session: Session) -> Session:
     values = {**row_of(session), "version": sessions.c.version + 1}
     await connection.execute(update(sessions).where(sessions.c.id == session.id).values(values))
+    await send(connection, Channel.SESSIONS)
     return session
 
 

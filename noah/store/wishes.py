@@ -8,6 +8,7 @@ from sqlalchemy import delete, insert, update
 
 from noah.core.session.principal import Principal
 from noah.store.database import Database
+from noah.store.hints import Channel, send
 from noah.store.tables import sessions, wishes
 
 
@@ -40,6 +41,7 @@ class WishStore:
             await connection.execute(insert(wishes).values(values))
             row = update(sessions).where(sessions.c.id == wish.session)
             await connection.execute(row.values(version=sessions.c.version + 1))
+            await send(connection, Channel.SESSIONS)
 
     async def take(self, sessions_: Iterable[str]) -> Sequence[Wish]:
         """Delete the wishes that are about these sessions; return them in their order."""

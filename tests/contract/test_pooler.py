@@ -14,7 +14,7 @@ import pytest
 from noah.clock import machine_clock
 from noah.core.session.event_kind import EventKind
 from noah.store import Store, upgrade
-from tests.contract.asking import add
+from tests.contract.asking import add, live
 from tests.gateway import free_port
 from tests.postgres import COMES_UP_WITHIN, Postgres, unprivileged
 
@@ -69,7 +69,7 @@ async def test_a_pooler_in_transaction_mode_is_enough(
         # More at once, and more often, than there are sessions of the server: each statement meets each of them.
         for n in range(12):
             await asyncio.gather(*(add(pooled, f"s{n}-{m}", ports=range(20000, 20200)) for m in range(8)))
-        assert len(await direct.sessions.live()) == 96
+        assert len(await live(direct)) == 96
         begin, both = one.last_id, (one, other)
         for n in range(100):
             both[n % 2].publish(EventKind.STEP, "local/x", {"n": n})

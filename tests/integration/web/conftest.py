@@ -134,6 +134,7 @@ async def serving(
         stack.push_async_callback(store.close)
         lease = await stack.enter_async_context(store.lease(AboutGateway(name="test", version="0")))
         trail = await stack.enter_async_context(open_trail(store.trail, clock=_now))
+        hints = await stack.enter_async_context(store.hints())
         feed = Feed(epoch="e", clock=_now)
         clusters = {c.name: await stack.enter_async_context(Cluster(c)) for c in settings.clusters}
         permissions = open_permissions(settings, clusters)
@@ -147,6 +148,7 @@ async def serving(
                 holders=holders,
                 lease=lease,
                 store=store,
+                hints=hints,
                 feed=feed,
                 settings=settings,
                 clock=_now,
