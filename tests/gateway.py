@@ -101,19 +101,29 @@ class Process:
     """`noah serve`, which a test may kill and start again on the same database and port."""
 
     def __init__(
-        self, folder: Path, config: str, *, env: Mapping[str, str] | None = None, port: int | None = None
+        self,
+        folder: Path,
+        config: str,
+        *,
+        env: Mapping[str, str] | None = None,
+        port: int | None = None,
+        host: str = "127.0.0.1",
+        database: str | None = None,
+        debug_ports: str | None = None,
+        tokens: Path | None = None,
     ) -> None:
+        """*database*: a URL; a file in *folder* unless given. *host*: one of loopback, also of the debug ports."""
         self.port = port or free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.host = host
+        self.url = f"http://{host}:{self.port}"
         self.log = folder / "gateway.log"
         self.database = folder / "noah.db"
         self.file = folder / "noah.toml"
-        self.tokens = folder / "tokens.json"
+        self.tokens = tokens or folder / "tokens.json"
         self.env = {**os.environ, **(env or {})}
-        first = free_ports(40)
         head = (
-            f'[gateway]\nlisten = "127.0.0.1:{self.port}"\ndebug_ports = "{first}-{first + 39}"\n'
-            f'database = "sqlite:///{self.database}"\n'
+            f'[gateway]\nlisten = "{host}:{self.port}"\ndebug_ports = "{debug_ports or some_ports()}"\n'
+            f'database = "{database or f"sqlite:///{self.database}"}"\n'
         )
         access = f'[access]\ntokens = "{self.tokens}"\n'
         has_access = "[access]\n" in config
@@ -193,6 +203,12 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def some_ports() -> str:
+    """A range for debug_ports."""
+    first = free_ports(40)
+    return f"{first}-{first + 39}"
 
 
 def free_ports(count: int) -> int:

@@ -16,9 +16,7 @@ import pytest
 from noah.demo.debugger import Jdb, jdb
 from noah.demo.sample_app import compile_sample, free_port
 from noah.inpod import script
-from noah.store.lease import exclusive_lease
 from tests.gateway import Api, Process, Refused, serving
-from tests.postgres import Postgres
 
 pytestmark = pytest.mark.jvm
 
@@ -291,30 +289,6 @@ async def test_a_second_gateway_is_refused_and_touches_no_session(gateway: tuple
     code, said = await process.noah("db", "upgrade", "--config", str(second))
     assert code == 0, said
     assert (await api.show(session))["status"] == "ready"
-
-
-@pytest.mark.postgres
-async def test_a_gateway_outlives_its_database_but_not_another_that_takes_it(
-    tmp_path: Path, postgres: Postgres, postgres_url: str
-) -> None:
-    process = Process(tmp_path, "")
-    process.file.write_text(process.file.read_text().replace(f"sqlite:///{process.database}", postgres_url))
-    await process.noah("db", "upgrade", "--config", str(process.file))
-    await process.start()
-    await asyncio.to_thread(postgres.kill)
-    await asyncio.to_thread(postgres.start)
-    async with asyncio.timeout(20):
-        while "held for this gateway again" not in process.log.read_text():
-            await asyncio.sleep(0.05)
-    postgres.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_database ON oid = database"
-        f" WHERE locktype = 'advisory' AND datname = '{postgres_url.rpartition('/')[2]}'"
-    )
-    async with exclusive_lease(postgres_url), asyncio.timeout(30):
-        assert process.process is not None
-        assert await process.process.wait() == 2
-    assert "another gateway took over the database" in process.log.read_text()
-    assert "Traceback" not in process.log.read_text()
 
 
 async def test_a_gateway_that_cannot_listen_says_so(gateway: tuple[Process, Api], tmp_path: Path) -> None:
