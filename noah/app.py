@@ -93,8 +93,7 @@ async def gateway(settings: Settings, file: Path | None = None) -> AsyncIterator
         store = Store.open(settings.gateway.database)
         stack.push_async_callback(store.close)
         await store.check()
-        about = AboutGateway(name=socket.gethostname()[:300], version=__version__)
-        lease = await stack.enter_async_context(store.lease(about))
+        lease = await stack.enter_async_context(store.lease(_about()))
         await clock.set_by(store)
         providers = {
             one.name: await stack.enter_async_context(OidcProvider.open(one, clock=clock))
@@ -186,6 +185,10 @@ async def gateway(settings: Settings, file: Path | None = None) -> AsyncIterator
             stopping = True
             log.info("noah stops; sessions stay")
             feed.close()
+
+
+def _about() -> AboutGateway:
+    return AboutGateway(name=socket.gethostname()[:300], version=__version__)
 
 
 async def _begin_webhook(stack: contextlib.AsyncExitStack, settings: Settings) -> Awaitable[None]:
