@@ -84,6 +84,7 @@ class Ownership:
         self._past_traffic = Traffic()
         self._refreshing = asyncio.Lock()
         self._saved_at = 0.0  # by the loop's clock
+        self._left: list[LiveSession] = []  # to the next gateway, when this one stops
 
     # -- what is there
 
@@ -161,7 +162,6 @@ class Ownership:
     def forget(self, session_id: str) -> None:
         if task := self._tasks.pop(session_id, None):
             self._past_traffic += task.live.traffic
-            self._audits.forget(task.live)
             if session_id not in self._elsewhere:
                 self._holders.remove(session_id)
 
@@ -383,7 +383,10 @@ class Ownership:
         if now < self._saved_at + SAVE_EVERY_S:
             return
         self._saved_at = now
-        unsaved = [live for live in self.own() if live.is_unsaved and live.fence is not None]
+        await self._save_unsaved(self.own())
+
+    async def _save_unsaved(self, lives: Iterable[LiveSession]) -> None:
+        unsaved = [live for live in lives if live.is_unsaved and live.fence is not None]
         for first in range(0, len(unsaved), SAVED_AT_ONCE):
             await self._save(unsaved[first : first + SAVED_AT_ONCE])
 
@@ -411,12 +414,12 @@ class Ownership:
         """Write what is known of the sessions for the gateway that goes on with them."""
         try:
             async with asyncio.timeout(LAST_S):
-                self._saved_at = 0.0
-                await self._save_live()
+                await self._save_unsaved(self._left)
         except (TimeoutError, NoahError):
             log.warning("what was true of the sessions last is not kept: the database does not answer")
 
     def stop(self) -> None:
+        self._left = [live for live in self.own() if live.session.ended_at is None]
         for running in self._running.values():
             running.cancel()
 
