@@ -32,7 +32,7 @@ NO_CONTACT = "The gateway has no contact with its database at this moment: try a
 
 
 class AnotherGateway(Conflict):
-    """Another gateway serves this database: stop it, or give this one a database of its own, or PostgreSQL for both."""
+    """Another gateway serves this database: stop it, or give this one a database of its own."""
 
 
 class Lease:
