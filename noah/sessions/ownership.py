@@ -196,7 +196,7 @@ class Ownership:
         self._lose(task)
 
     def _lose(self, task: SessionTask) -> None:
-        """Let go of a session that another gateway has."""
+        """Leave a session to the gateway that has it now."""
         self._audits.forget(task.live)
         self._versions.pop(task.live.session.id, None)
         task.lose()
