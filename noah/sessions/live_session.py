@@ -5,7 +5,7 @@ A session of another gateway is seen as that one last wrote it (SessionElsewhere
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -100,12 +100,12 @@ class LiveSession:
         """Return the line that *who* sees: their own; the owner's if they may not attach."""
         if who is None or not self.may_attach(who.id):
             who = self.session.owner
-        tunnel = self.tunnels.get(who.id)
-        return tunnel.info if tunnel else None
+        return self.lines.get(who.id)
 
     @property
-    def lines(self) -> tuple[LineInfo | None, ...]:
-        return tuple(tunnel.info for tunnel in self.tunnels.values())
+    def lines(self) -> Mapping[str, LineInfo]:
+        """Return the lines of those who came by one, by their IDs."""
+        return {who: tunnel.info for who, tunnel in self.tunnels.items() if tunnel.info is not None}
 
     @property
     def facts(self) -> Facts:
@@ -158,7 +158,7 @@ class LiveSession:
             reason=self.reason,
             attached=facts.attached,
             vm=facts.vm,
-            line=self.line,
+            lines=self.lines,
             is_open=self.is_open,
             steps=list(self.steps),
         )
@@ -213,8 +213,8 @@ class SessionElsewhere(LiveSession):
         return self._state.attached if self._state else None
 
     @property
-    def line(self) -> LineInfo | None:
-        return self._state.line if self._state else None
+    def lines(self) -> Mapping[str, LineInfo]:
+        return self._state.lines if self._state else {}
 
     @property
     def facts(self) -> Facts:

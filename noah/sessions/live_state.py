@@ -26,12 +26,12 @@ class LiveState:
     reason: str | None
     attached: Attachment | None
     vm: VmState | None
-    line: LineInfo | None
+    lines: Mapping[str, LineInfo]  # by the IDs of those who came by them
     is_open: bool  # debuggers can come in
     steps: Sequence[Step]
 
     def to_json(self) -> dict[str, Any]:
-        attached, vm, line = self.attached, self.vm, self.line
+        attached, vm = self.attached, self.vm
         return {
             "status": str(self.status),
             "reason": self.reason and _text(self.reason),
@@ -49,12 +49,14 @@ class LiveState:
                 "thread": vm.thread and _text(vm.thread),
                 "location": vm.location and _text(vm.location),
             },
-            "line": line
-            and {
-                "address": line.address,
-                "port": line.port,
-                "since": line.since.isoformat(),
-                "is_lost": line.is_lost,
+            "lines": {
+                who: {
+                    "address": line.address,
+                    "port": line.port,
+                    "since": line.since.isoformat(),
+                    "is_lost": line.is_lost,
+                }
+                for who, line in self.lines.items()
             },
             "is_open": self.is_open,
             "steps": _newest([[one.at.isoformat(), _text(one.text)] for one in self.steps]),
@@ -62,13 +64,16 @@ class LiveState:
 
     @classmethod
     def from_json(cls, state: Mapping[str, Any]) -> "LiveState":
-        attached, vm, line = state["attached"], state["vm"], state["line"]
+        attached, vm = state["attached"], state["vm"]
         return cls(
             status=Status(state["status"]),
             reason=state["reason"],
             attached=attached and Attachment(**{**attached, "since": datetime.fromisoformat(attached["since"])}),
             vm=vm and VmState(**{**vm, "vm": Vm(vm["vm"]), "since": datetime.fromisoformat(vm["since"])}),
-            line=line and LineInfo(**{**line, "since": datetime.fromisoformat(line["since"])}),
+            lines={
+                who: LineInfo(**{**line, "since": datetime.fromisoformat(line["since"])})
+                for who, line in state["lines"].items()
+            },
             is_open=state["is_open"],
             steps=steps_of(state),
         )
