@@ -187,7 +187,8 @@ def api() -> str:
     described: dict[str, Any] = document(ROUTES)
     parts = [
         "# HTTP API\n",
-        "The gateway describes it at `/openapi.json`. Errors are problems as in RFC 9457, `detail` is a sentence.\n",
+        "The gateway describes it at `/openapi.json`. Errors are problems as in RFC 9457: `detail` is a sentence,",
+        "`type` a link to what [its code](../troubleshooting.md) means.\n",
         "| call | |",
         "| --- | --- |",
     ]

@@ -16,12 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from scripts.manifests import CHART
 from tests.cluster.conftest import Kubectl, java_app, until
 from tests.helm import helm
 from tests.jdwp import VERSION, Debugger
+from tests.postgres import Postgres
 
 pytestmark = [pytest.mark.cluster, pytest.mark.soak, pytest.mark.timeout(900)]
 
@@ -29,6 +31,7 @@ ROOT = Path(__file__).parents[2]
 REPOSITORY, TAG = "noah.test/gateway", "test"
 FIRST_PORT = 20000
 UID = 10001
+PASSWORD = "of the database"
 
 
 @dataclass
@@ -204,6 +207,43 @@ def test_a_rollback_brings_back_the_configuration(installed: Installed) -> None:
     assert installed.kubectl.get("configmap", "noah")["data"] == before
     assert installed.kubectl.get("secret", "noah-webhook")["data"] == authority
     assert "other.example.com" not in installed.exec("cat", "/etc/noah/noah.toml")
+
+
+def test_sessions_are_kept_in_postgresql(installed: Installed, postgres: Postgres) -> None:
+    """A database of this machine, by a password from a Secret."""
+    installed.apps.run("orders")
+    installed.kubectl("create", "secret", "generic", "database", f"--from-literal=password={PASSWORD}")
+    with reached_from_pods(installed.kubectl, postgres) as url:
+        installed.install_or_upgrade("--set", f"database.url={url}", "--set", "database.passwordSecret.name=database")
+        with asking(installed) as ask:
+
+            def orders() -> list[str]:
+                return [one["target"] for one in ask("GET", "targets")["items"] if "/orders/" in one["target"]]
+
+            until(orders, within=60)
+            session = ask("POST", "sessions?wait=60", {"target": orders()[0], "allow": ["10.0.0.0/8"]})
+            assert session["status"] == "ready", session
+            with psycopg.connect(postgres.url("gateway")) as connection:
+                rows = connection.execute("SELECT id FROM sessions WHERE ended_at IS NULL").fetchall()
+            assert rows == [(session["id"],)]
+        installed.install_or_upgrade()
+
+
+@contextmanager
+def reached_from_pods(kubectl: Kubectl, postgres: Postgres) -> Iterator[str]:
+    """The address of a database of the server, at the node's address, where a password is asked for."""
+    postgres.execute(f"CREATE ROLE gateway LOGIN PASSWORD '{PASSWORD}'", "CREATE DATABASE gateway OWNER gateway")
+    rules = postgres.folder / "data/pg_hba.conf"
+    rules.write_text("host all gateway 127.0.0.1/32 scram-sha-256\n" + rules.read_text())
+    postgres.execute("SELECT pg_reload_conf()")
+    nodes = json.loads(kubectl("get", "nodes", "-o", "json"))["items"]
+    (node,) = (one["address"] for one in nodes[0]["status"]["addresses"] if one["type"] == "InternalIP")
+    listen, to = f"TCP-LISTEN:{postgres.port},bind={node},fork,reuseaddr", f"TCP:127.0.0.1:{postgres.port}"
+    with subprocess.Popen(["socat", listen, to]) as forwarder:
+        try:
+            yield f"postgresql://gateway@{node}:{postgres.port}/gateway"
+        finally:
+            forwarder.terminate()
 
 
 def test_the_gateway_may_do_nothing_outside_of_the_namespaces_that_are_named(installed: Installed) -> None:
