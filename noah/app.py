@@ -35,7 +35,7 @@ from noah.errors import BadSettings, NoahError, Unavailable
 from noah.http_limits import LIMITS, LimitedSite
 from noah.inventory import following, make_inventory
 from noah.keep_running import keep_running, repeat
-from noah.kube.clusters import open_clusters
+from noah.kube.cluster_sources import open_all_clusters
 from noah.loop_lag import measure_lag
 from noah.process_log import log_to_stderr
 from noah.releases.releases import open_releases
@@ -45,7 +45,7 @@ from noah.store import Store, upgrade
 from noah.store.gateways import AboutGateway
 from noah.targets.base import Kind
 from noah.targets.host.hosts import open_hosts
-from noah.targets.host.inventory import all_hosts
+from noah.targets.host.inventory import HostSources
 from noah.targets.local import open_locals
 from noah.targets.pod.doctor import Doctor
 from noah.targets.pod.pods import Pods
@@ -106,15 +106,22 @@ async def gateway(settings: Settings, file: Path | None = None) -> AsyncIterator
         await trail.note_grants(settings.grants)
         hints = await stack.enter_async_context(store.hints())
         feed = await stack.enter_async_context(store.feed(hints, clock=clock))
-        clusters = await stack.enter_async_context(open_clusters(settings.clusters, clock=clock))
+        clusters, cluster_sources = await stack.enter_async_context(open_all_clusters(settings, clock=clock))
         kubernetes = KubernetesTokens(settings.access.kubernetes, clusters)
         authenticator = Authenticator(settings, store, providers=providers, kubernetes=kubernetes, clock=clock)
         permissions = open_permissions(settings, clusters)
-        metrics = Metrics()
-        catalog, holders = Catalog(), Holders()
-        pods = Pods(clusters, catalog=catalog, holders=holders)
-        known = await all_hosts(settings)
-        hosts = await stack.enter_async_context(open_hosts(known, store.edits, catalog=catalog, holders=holders))
+        catalog, holders, metrics = Catalog(), Holders(), Metrics()
+        pods = Pods(clusters, catalog=catalog, holders=holders, is_complete=lambda: cluster_sources.is_complete)
+        host_sources = await HostSources.of(settings)
+        hosts = await stack.enter_async_context(
+            open_hosts(
+                host_sources.hosts,
+                store.edits,
+                catalog=catalog,
+                holders=holders,
+                is_complete=lambda: host_sources.is_complete,
+            )
+        )
         local = await stack.enter_async_context(open_locals(settings.local, catalog=catalog))
         kinds: Mapping[str, Kind] = {"pod": pods, "host": hosts, "local": local}
         broker = await stack.enter_async_context(
@@ -135,14 +142,14 @@ async def gateway(settings: Settings, file: Path | None = None) -> AsyncIterator
         releases = await stack.enter_async_context(
             open_releases(clusters=clusters, store=store, feed=feed, live=broker.live, clock=clock)
         )
-        for follow in (pods.follow, releases.follow, broker.follow):
-            clusters.follow(follow)
+        clusters.follow(pods.follow, releases.follow, broker.follow)
         inventory = make_inventory(
             file,
             settings,
-            known,
             clusters=clusters,
+            cluster_sources=cluster_sources,
             hosts=hosts,
+            host_sources=host_sources,
             local=local,
             permissions=permissions,
             trail=trail,
@@ -170,6 +177,7 @@ async def gateway(settings: Settings, file: Path | None = None) -> AsyncIterator
             clock=clock,
             stopping=lambda: stopping,
             not_followed=lambda: inventory.trouble,
+            inventory=inventory,
         )
         url = await stack.enter_async_context(_listening(site, listener, settings))
         log.info("noah %s serves %s", __version__, url)

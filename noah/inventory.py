@@ -20,15 +20,18 @@ from noah.access.trail import Trail
 from noah.core.session.target import Target
 from noah.errors import NoahError
 from noah.keep_running import keep_running
+from noah.kube.cluster_sources import ClusterSources
 from noah.kube.clusters import Clusters
-from noah.settings import Host, Settings, read_settings
+from noah.settings import Settings, read_settings
 from noah.targets.host.hosts import Hosts
-from noah.targets.host.inventory import all_hosts
+from noah.targets.host.inventory import HostSources
 from noah.targets.local import Locals
 
 log = logging.getLogger(__name__)
 
 LOOK_INTERVAL_S = 2.0  # at the configuration's file; a look costs some microseconds
+CLUSTERS_EVERY_S = 5.0  # their folders and Secrets; one GET each of some KiB
+AGAIN_AFTER_S = 30.0  # what could not be read is read again, if it is not due before
 FEW = 3  # of what there are not more, any number may go at once
 READ_AT_START = ("gateway", "sessions", "access", "webhook", "trail")
 LIMITS = ("sessions_per_person", "requests_per_minute", "allow_at_most", "system_namespaces")  # of [access]; followed
@@ -46,7 +49,8 @@ class Part:
     what: str  # "hosts"
     one: str  # "host"
     have: Sequence[Named]
-    read: Callable[[Settings], Awaitable[Sequence[Named]]]
+    # Returns what there is, and a sentence for each thing that is as it was before, since it cannot be read.
+    read: Callable[[Settings], Awaitable[tuple[Sequence[Named], Sequence[str]]]]
     apply: Callable[[Any], Awaitable[None]]
     every_s: Callable[[Settings], float | None] = field(default=lambda _: None)  # None: it is in the file
     read_at: float = field(default=0.0, init=False)  # by the loop's clock
@@ -56,7 +60,9 @@ class Part:
 
     def is_due(self, settings: Settings, now: float) -> bool:
         every_s = self.every_s(settings)
-        return every_s is not None and now >= self.read_at + every_s
+        if every_s is None:
+            return False
+        return now >= self.read_at + (min(every_s, AGAIN_AFTER_S) if self.trouble else every_s)
 
 
 class Inventory:
@@ -96,6 +102,12 @@ class Inventory:
         self._is_confirmed = True
         self._asked.set()
 
+    async def confirm(self) -> None:
+        """Believe that those are gone which were refused, and no others."""
+        for part in self.parts:
+            if part.refused:
+                await self._read(part, confirmed=part.refused)
+
     async def run(self) -> None:
         """Runs until it is cancelled."""
         if self._file is None:
@@ -117,7 +129,7 @@ class Inventory:
                 await self._read_all(self._file, is_confirmed=is_confirmed)
             for part in self.parts:
                 if part.is_due(self._settings, loop.time()):
-                    await self._read(part, is_confirmed=False)
+                    await self._read(part)
 
     async def _read_all(self, file: Path, *, is_confirmed: bool) -> None:
         try:
@@ -140,21 +152,23 @@ class Inventory:
             log.warning("what has changed in %s counts from the gateway's next start on", " and ".join(sorted(waiting)))
         self._settings = settings
         for part in self.parts:
-            await self._read(part, is_confirmed=is_confirmed)
+            await self._read(part, confirmed=None if is_confirmed else frozenset())
 
-    async def _read(self, part: Part, *, is_confirmed: bool) -> None:
+    async def _read(self, part: Part, *, confirmed: frozenset[str] | None = frozenset()) -> None:
+        """*confirmed*: the names of those that are meant to be gone; None: whichever are."""
         part.read_at = asyncio.get_running_loop().time()
-        sentence = None
         async with self._reading:
             try:
-                found = await part.read(self._settings)
+                found, troubles = await part.read(self._settings)
+                sentence = " ".join(troubles) or None
                 gone = _gone(part.have, found)
-                is_refused = not is_confirmed and len(part.have) > FEW and 2 * len(gone) > len(part.have)
+                is_meant = confirmed is None or gone <= confirmed
+                is_refused = not is_meant and len(part.have) > FEW and 2 * len(gone) > len(part.have)
                 part.refused = gone if is_refused else frozenset()
                 if is_refused:
                     sentence = (
                         f"{len(gone)} of {len(part.have)} {part.what} are gone from the configuration at once, so the "
-                        "gateway keeps them: send SIGHUP to it if that is meant."
+                        "gateway keeps them: `noah inventory confirm`, or SIGHUP, if that is meant."
                     )
                 elif found != part.have:
                     await self._apply(part, found)
@@ -174,22 +188,20 @@ class Inventory:
 def make_inventory(
     file: Path | None,
     settings: Settings,
-    known: Sequence[Host],
     *,
     clusters: Clusters,
+    cluster_sources: ClusterSources,
     hosts: Hosts,
+    host_sources: HostSources,
     local: Locals,
     permissions: Permissions,
     trail: Trail,
     reconfigured: Callable[[Collection[Target]], None],
 ) -> Inventory:
-    """*known*: the hosts that there are; *reconfigured* is called with targets that are gone or reached otherwise."""
+    """*reconfigured* is called with targets that are new, gone or reached otherwise."""
 
-    async def all_clusters(settings: Settings) -> Sequence[Named]:
-        return settings.clusters
-
-    async def all_local(settings: Settings) -> Sequence[Named]:
-        return settings.local
+    async def all_local(settings: Settings) -> tuple[Sequence[Named], Sequence[str]]:
+        return settings.local, ()
 
     def applied_by(configure: Callable[[Any], Collection[Target]]) -> Callable[[Any], Awaitable[None]]:
         async def apply(found: Any) -> None:
@@ -202,15 +214,32 @@ def make_inventory(
         permissions.configure(settings)
         await trail.note_grants(settings.grants)
 
-    def every_s(settings: Settings) -> float | None:
-        return settings.hosts_command_every.total_seconds() if settings.hosts_command else None
+    def clusters_every_s(settings: Settings) -> float | None:
+        return CLUSTERS_EVERY_S if settings.cluster_folders or settings.cluster_secrets else None
 
+    def hosts_every_s(settings: Settings) -> float | None:
+        every = [one.every for one in settings.inventory]
+        every += [settings.hosts_command_every] if settings.hosts_command else []
+        return min(every).total_seconds() if every else None
+
+    hosts_part = Part(
+        "hosts", "host", host_sources.hosts, host_sources.read, applied_by(hosts.configure), hosts_every_s
+    )
+    if not host_sources.is_complete:
+        hosts_part.trouble = "Not all hosts could be read when the gateway started; they are asked for again."
     return Inventory(
         file,
         settings,
         [
-            Part("clusters", "cluster", settings.clusters, all_clusters, clusters.configure),
-            Part("hosts", "host", known, all_hosts, applied_by(hosts.configure), every_s),
+            Part(
+                "clusters",
+                "cluster",
+                tuple(one.settings for one in clusters.values()),
+                cluster_sources.read,
+                clusters.configure,
+                clusters_every_s,
+            ),
+            hosts_part,
             Part("JVMs of this machine", "local", settings.local, all_local, applied_by(local.configure)),
         ],
         permit=permit,

@@ -242,16 +242,9 @@ class SessionSettings(_Part):
         return self
 
 
-class ClusterSettings(_Part):
-    """One Kubernetes API: a kubeconfig's context, the pod that the gateway runs in, or a URL with a token."""
+class ClusterOptions(_Part):
+    """What is to be known of a cluster beside the way to its API."""
 
-    name: Name
-    kubeconfig: Path | None = None
-    context: str | None = None
-    in_cluster: bool = False
-    url: str | None = None  # may have a path, as the proxies of Rancher and KubeSphere have
-    token_file: Path | None = None
-    ca_file: Path | None = None
     # pod: the gateway reaches pod addresses. api-server: it does not; each connection is an exec stream.
     reach: Literal["pod", "api-server"] = "pod"
     namespaces: tuple[str, ...] = ()  # none: all
@@ -274,6 +267,18 @@ class ClusterSettings(_Part):
     # the cluster's audit log and its admission see them. Whom the cluster cannot know is always served as the gateway.
     exec_as: Literal["gateway", "user"] = "gateway"
 
+
+class ClusterSettings(ClusterOptions):
+    """One Kubernetes API: a kubeconfig's context, the pod that the gateway runs in, or a URL with a token."""
+
+    name: Name
+    kubeconfig: Path | None = None
+    context: str | None = None
+    in_cluster: bool = False
+    url: str | None = None  # may have a path, as the proxies of Rancher and KubeSphere have
+    token_file: Path | None = None
+    ca_file: Path | None = None
+
     @model_validator(mode="after")
     def _one_way_in(self) -> Self:
         ways = [self.kubeconfig is not None, self.in_cluster, self.url is not None]
@@ -286,6 +291,30 @@ class ClusterSettings(_Part):
         if self.context is not None and self.kubeconfig is None:
             raise ValueError(f"cluster {self.name!r}: context goes with kubeconfig")
         return self
+
+
+class GivenCluster(ClusterSettings):
+    """A cluster whose kubeconfig is not in a file: a Secret has it. It stands in no configuration."""
+
+    kubeconfig_text: Annotated[str, Field(repr=False)]  # with credentials
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> Self:
+        return self
+
+
+class ClusterFolder(ClusterOptions):
+    """A folder of kubeconfigs, each of one cluster: its current context, called as the file is without its ending."""
+
+    folder: Path
+
+
+class ClusterSecrets(ClusterOptions):
+    """Secrets that declare clusters, as those of Argo CD do."""
+
+    cluster: Name  # one of [[clusters]], which has the Secrets
+    namespace: Annotated[str, Field(min_length=1)]
+    label: Annotated[str, Field(min_length=1)] = "debug.noah/cluster=true"  # a label selector
 
 
 class Local(_Part):
@@ -525,10 +554,31 @@ class AccessSettings(_Part):
     system_namespaces: tuple[str, ...] = ()
 
 
+class InventorySettings(_Part):
+    """Hosts from an HTTP API, as hosts_command prints them: a list, or {"hosts": [...], "next": URL}."""
+
+    url: str
+    token_file: Path | None = None  # sent as a bearer token; read each time
+    ca_file: Path | None = None
+    every: Length = timedelta(minutes=10)
+    most_hosts: Annotated[int, Field(ge=1)] = 10_000
+
+    @model_validator(mode="after")
+    def _is_reached_by_tls(self) -> Self:
+        url = urlsplit(self.url)
+        if not url.hostname or (url.scheme != "https" and not (url.scheme == "http" and _is_loopback(url.hostname))):
+            raise ValueError("inventory: url begins with https://")
+        if self.every < timedelta(seconds=1):
+            raise ValueError("inventory: every is at least 1s")
+        return self
+
+
 class Settings(_Part):
     gateway: GatewaySettings = GatewaySettings()
     sessions: SessionSettings = SessionSettings()
     clusters: tuple[ClusterSettings, ...] = ()
+    cluster_folders: tuple[ClusterFolder, ...] = ()
+    cluster_secrets: tuple[ClusterSecrets, ...] = ()
     webhook: WebhookSettings | None = None
     access: AccessSettings = AccessSettings()
     grants: tuple[GrantSettings, ...] = ()
@@ -539,6 +589,7 @@ class Settings(_Part):
     # hosts_command_every.
     hosts_command: tuple[str, ...] = ()
     hosts_command_every: Length = timedelta(minutes=10)
+    inventory: tuple[InventorySettings, ...] = ()
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
@@ -565,9 +616,12 @@ class Settings(_Part):
                 raise ValueError(f"access.portals: {portal.name!r} has people_of a provider that is not there")
         if self.access.proxy and self.access.proxy.client_ca and not self.gateway.tls_certificate:
             raise ValueError("access.proxy: client_ca needs the gateway's own TLS: set tls_certificate and tls_key")
+        for secrets in self.cluster_secrets:
+            if secrets.cluster not in known:
+                raise ValueError(f"cluster_secrets: there is no cluster {secrets.cluster!r} in [[clusters]]")
         vouching = [one.cluster for one in self.access.kubernetes]
         for name in vouching:
-            if name not in known:
+            if name not in known and not (self.cluster_folders or self.cluster_secrets):
                 raise ValueError(f"access.kubernetes: there is no cluster {name!r} in [[clusters]]")
             if vouching.count(name) > 1:
                 raise ValueError(f"access.kubernetes: the cluster {name!r} stands there twice")

@@ -38,6 +38,7 @@ COMMANDS = {
     "ide": "ide",
     "doctor": "doctor",
     "drift": "drift",
+    "inventory": "inventory",
     "trail": "trail",
     "probe-spec": "probe_spec",
     "release": "release",

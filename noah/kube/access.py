@@ -24,7 +24,7 @@ from noah.errors import Unavailable
 from noah.kube.credential_plugin import NoCredentials, PluginRunner
 from noah.kube.kubeconfig import KubeconfigCluster, KubeconfigUser, Pem, choose, files_of
 from noah.kube.proxies import proxy_from
-from noah.settings import ClusterSettings
+from noah.settings import ClusterSettings, GivenCluster
 
 FRESH_S = 60.0  # the kubelet renews a token when a fifth of its life is left, which is minutes at least
 LOAD_TIMEOUT_S = 30.0  # for an exec plugin; the clouds' need 1 to 5
@@ -163,6 +163,8 @@ Reader = Callable[[], Awaitable[tuple[KubeconfigCluster, KubeconfigUser]]]
 def _reader(cluster: ClusterSettings) -> Reader:
     if cluster.kubeconfig is not None:
         return _KubeconfigReader(cluster.kubeconfig, cluster.context).read
+    if isinstance(cluster, GivenCluster):
+        return lambda: _given(cluster)
     return _in_cluster if cluster.in_cluster else lambda: _from_settings(cluster)
 
 
@@ -183,11 +185,12 @@ class _KubeconfigReader:
             raise FileNotFoundError(f"none of the files {self._kubeconfig} exists")
         texts = [(file, file.read_text()) for file in files]
         if self._parsed is None or self._parsed[0] != texts:
-            self._parsed = texts, choose([(file, _tree(text)) for file, text in texts], self._context)
+            self._parsed = texts, choose([(file, tree_of(text)) for file, text in texts], self._context)
         return self._parsed[1]
 
 
-def _tree(text: str) -> Any:
+def tree_of(text: str) -> Any:
+    """Return what a kubeconfig holds. Raises yaml.YAMLError."""
     if text.lstrip().startswith("{"):
         # JSON may be indented by tabs, which PyYAML does not take.
         with contextlib.suppress(ValueError):
@@ -209,6 +212,10 @@ def in_cluster(environment: Mapping[str, str], folder: Path) -> tuple[Kubeconfig
 
 async def _in_cluster() -> tuple[KubeconfigCluster, KubeconfigUser]:
     return in_cluster(os.environ, POD_FILES)
+
+
+async def _given(cluster: GivenCluster) -> tuple[KubeconfigCluster, KubeconfigUser]:
+    return choose([(Path(cluster.name), tree_of(cluster.kubeconfig_text))], None)
 
 
 async def _from_settings(cluster: ClusterSettings) -> tuple[KubeconfigCluster, KubeconfigUser]:

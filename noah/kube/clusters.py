@@ -261,9 +261,9 @@ class Clusters(Mapping[str, Cluster]):
     def __len__(self) -> int:
         return len(self._known)
 
-    def follow(self, changed: Follow) -> None:
-        """Have *changed* awaited with each change from now on, after those who followed before."""
-        self._followers.append(changed)
+    def follow(self, *changed: Follow) -> None:
+        """Have each of *changed* awaited, one after the other, with each change from now on."""
+        self._followers.extend(changed)
 
     async def configure(self, wanted: Iterable[ClusterSettings]) -> None:
         """Have these clusters from now on; one whose settings have changed is replaced. One call at a time."""

@@ -82,8 +82,8 @@ class Broker:
         self._ownership.reconfigure(targets)
 
     async def follow(self, before: Cluster | None, now: Cluster | None) -> None:
-        """Have the sessions in a cluster that was replaced be reached by the new one."""
-        if before is not None and now is not None:
+        """Have the sessions in a cluster that is new, or was replaced, be reached by that one."""
+        if now is not None:
             there = [t for t in self._holders.targets if isinstance(t, PodTarget) and t.cluster == now.name]
             self._ownership.reconfigure(there)
 

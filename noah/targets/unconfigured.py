@@ -20,10 +20,15 @@ class Unconfigured:
     beat_s = 60.0
     idle_beat_s = None
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, *, is_certain: Callable[[], bool] = lambda: True) -> None:
+        """*is_certain* says False as long as a source of the configuration was not read yet, which may have it."""
+        self._target = target
+        self._is_certain = is_certain
         self._sentence = f"The configuration does not have {target} any more."
 
     async def look(self, session: Session) -> Observation:
+        if not self._is_certain():
+            raise Unavailable(f"Whether there is {self._target} is not known before all of the inventory was read.")
         return Observation(presence=Presence.REMOVED, reason=self._sentence)
 
     async def is_taken(self, session: Session) -> bool:

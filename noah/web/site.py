@@ -36,6 +36,7 @@ from noah.targets.host.hosts import Hosts
 from noah.targets.pod.doctor import Doctor
 from noah.traces import span
 from noah.web.api import health
+from noah.web.api.inventory import INVENTORY, InventoryView
 from noah.web.api.logins import DEVICE_LASTS_S, DEVICES, MOST_DEVICES, MOST_DEVICES_EACH
 from noah.web.api.metrics import METRICS, Metrics
 from noah.web.api.route import AnyRoute, Raw
@@ -122,6 +123,7 @@ def make_site(
     clock: Callable[[], datetime],
     stopping: Callable[[], bool],
     not_followed: Callable[[], str | None],
+    inventory: InventoryView,
 ) -> web.Application:
     site = web.Application(client_max_size=LONGEST_BODY, middlewares=[within_limits, _log, _explain, _guard])
     site[LIMITS] = _limits(settings)
@@ -134,7 +136,8 @@ def make_site(
     site[METRICS], site[STREAMS] = metrics, Streams()
     site[BUDGET] = Budget()
     site[TRAIL], site[TRAIL_ROWS] = trail, store.trail
-    metrics.read_from(broker=broker, clusters=clusters, health=site[health.HEALTH], clock=clock)
+    site[INVENTORY] = inventory
+    metrics.read_from(broker=broker, clusters=clusters, health=site[health.HEALTH], inventory=inventory, clock=clock)
     prepare_templates(site)
     prepare_logins(site)
     site[DEVICES] = Pending(lasts_s=DEVICE_LASTS_S, most=MOST_DEVICES, most_each=MOST_DEVICES_EACH)

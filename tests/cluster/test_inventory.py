@@ -1,11 +1,14 @@
 """Clusters come, go and change with the configuration, while debuggers are attached in them."""
 
 import asyncio
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from noah.demo.debugger import jdb
 from tests.cluster.conftest import Kubectl
@@ -75,3 +78,58 @@ async def test_no_debugger_is_cut_when_its_cluster_changes_or_another_one_goes(
         for session in (first, second_session):
             assert (await api.end(session))["end_reason"] == "closed"
         assert await socats(kubectl, "near") == await socats(kubectl, "far") == []
+
+
+def declared_as_in_argo_cd(name: str, kubeconfig: Path) -> dict[str, Any]:
+    """A Secret that says the same as *kubeconfig*."""
+    tree = yaml.safe_load(kubeconfig.read_text())
+    there, user = tree["clusters"][0]["cluster"], tree["users"][0]["user"]
+    tls = {"caData": there.get("certificate-authority-data"), "serverName": there.get("tls-server-name")}
+    tls |= {"certData": user.get("client-certificate-data"), "keyData": user.get("client-key-data")}
+    config = {"bearerToken": user.get("token"), "tlsClientConfig": {key: one for key, one in tls.items() if one}}
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "labels": {"argocd.argoproj.io/secret-type": "cluster"}},
+        "stringData": {"name": name, "server": there["server"], "config": json.dumps(config)},
+    }
+
+
+async def test_clusters_of_a_folder_and_of_secrets_come_and_go(
+    tmp_path: Path, kubeconfig: Path, second_kubeconfig: Path, kubectl: Kubectl
+) -> None:
+    folder = tmp_path / "clusters"
+    folder.mkdir()
+    config = (
+        cluster("own", kubeconfig)
+        + f'[[cluster_folders]]\nfolder = "{folder}"\n'
+        + f'[[cluster_secrets]]\ncluster = "own"\nnamespace = "{kubectl.namespace}"\n'
+        + 'label = "argocd.argoproj.io/secret-type=cluster"\n'
+    )
+    async with serving(tmp_path, config) as (process, api):
+        following = Following(process, api)
+
+        async def clusters(*names: str) -> None:
+            async with asyncio.timeout(60):
+                while True:
+                    items = (await api.ask("GET", "clusters"))["items"]
+                    if sorted(one["name"] for one in items if one["reachable"]) == sorted(names):
+                        break
+                    await asyncio.sleep(0.2)
+
+        await clusters("own")
+        shutil.copy(second_kubeconfig, folder / "filed.conf")
+        await asyncio.to_thread(kubectl.apply, declared_as_in_argo_cd("declared", second_kubeconfig))
+        await clusters("own", "filed", "declared")
+        broken = {**declared_as_in_argo_cd("declared", second_kubeconfig), "stringData": {"config": "{"}}
+        await asyncio.to_thread(kubectl.apply, broken)
+        (folder / "half.conf").write_text("clusters: [")
+        await following.until_configuration(lambda check: not check["ok"])
+        await following.until_log(f"Secret {kubectl.namespace}/declared cannot be used: its config is not JSON.")
+        await following.until_log(f"The kubeconfig {folder}/half.conf cannot be used:")
+        await clusters("own", "filed", "declared")
+        await asyncio.to_thread(kubectl, "delete", "secret", "declared")
+        (folder / "half.conf").unlink()
+        (folder / "filed.conf").unlink()
+        await clusters("own")
+        await following.until_configuration(lambda check: check["ok"])

@@ -1,14 +1,18 @@
 """The gateway follows its configuration while it runs: what is new appears, what is gone ends its sessions."""
 
 import asyncio
+import hashlib
+import json
 import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import asyncssh
 import pytest
+from aiohttp import web
 
 from noah.demo.sample_app import compile_sample
 from tests.following import SECONDS, Following
@@ -137,3 +141,86 @@ async def test_hosts_of_a_command_come_and_go(tmp_path: Path) -> None:
         assert await following.names() == {"host/kvm-1/shop", "host/kvm-2/shop"}
         known.write_text(f"[{host % 'kvm-2'}]")
         await following.until({"host/kvm-2/shop"})
+
+
+class Cmdb:
+    """An HTTP API that lists hosts on pages of two, to those who have the token."""
+
+    def __init__(self) -> None:
+        self.hosts: list[Any] = []
+        self.answers: list[int] = []
+        self.says: str | None = None  # in place of hosts
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[str]:
+        app = web.Application()
+        app.router.add_get("/hosts", self._serve)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", port := free_port())
+        await site.start()
+        try:
+            yield f"http://127.0.0.1:{port}/hosts"
+        finally:
+            await runner.cleanup()
+
+    async def _serve(self, request: web.Request) -> web.Response:
+        answer = self._answer(request)
+        self.answers.append(answer.status)
+        return answer
+
+    def _answer(self, request: web.Request) -> web.Response:
+        if request.headers.get("Authorization") != "Bearer s3cret":
+            return web.Response(status=401)
+        if self.says is not None:
+            return web.Response(text=self.says)
+        begins = int(request.query.get("from", "0"))
+        page = {"hosts": self.hosts[begins : begins + 2]}
+        if begins + 2 < len(self.hosts):
+            page["next"] = f"hosts?from={begins + 2}"  # type: ignore[assignment]
+        etag = f'"{hashlib.sha256(json.dumps(page).encode()).hexdigest()}"'
+        if request.headers.get("If-None-Match") == etag:
+            return web.Response(status=304)
+        return web.json_response(page, headers={"ETag": etag})
+
+
+async def test_hosts_of_an_http_api_come_and_go_and_not_most_of_them_at_once(tmp_path: Path) -> None:
+    pinned = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode().strip()
+
+    def host(name: str) -> dict[str, Any]:
+        known = {"address": "127.0.0.1", "user": "noah", "key": "key", "host_key": pinned}
+        return {"name": name, **known, "apps": [{"name": "shop"}]}
+
+    def targets(*names: str) -> set[str]:
+        return {f"host/{name}/shop" for name in names}
+
+    cmdb = Cmdb()
+    (tmp_path / "token").write_text("s3cret\n")
+    async with cmdb.open() as url:
+        cmdb.hosts = [host(name) for name in "abcde"]
+        config = f'[[inventory]]\nurl = "{url}"\ntoken_file = "{tmp_path / "token"}"\nevery = "1s"\n'
+        async with serving(tmp_path, config) as (process, api):
+            following = Following(process, api)
+            await following.until(targets(*"abcde"))
+            assert cmdb.answers[:3] == [200, 200, 200]
+            async with asyncio.timeout(SECONDS):
+                while cmdb.answers[-3:] != [304, 304, 304]:
+                    await asyncio.sleep(0.1)
+            cmdb.says = "<html>maintenance</html>"
+            await following.until_configuration(lambda check: not check["ok"])
+            assert await following.names() == targets(*"abcde")
+            cmdb.says, cmdb.hosts = None, [host(name) for name in "ax"]
+            await following.until_configuration(lambda check: "has to confirm" in (check["message"] or ""))
+            assert await following.names() == targets(*"abcde")
+            [shown] = [one for one in (await api.ask("GET", "inventory"))["items"] if one["part"] == "hosts"]
+            assert (shown["removals"], shown["removed"]) == (4, ["b", "c", "d", "e"])
+            env = {"NOAH_URL": api.url, "NOAH_TOKEN": api.token("ada")}
+            process.env |= env
+            code, said = await process.noah("inventory", "confirm")
+            assert code == 0, said
+            assert await following.names() == targets(*"ax")
+            await following.until_configuration(lambda check: check["ok"])
+            code, said = await process.noah("inventory", "confirm")
+            assert "Nothing waits to be confirmed" in said
+            rows = (await api.ask("GET", "trail?code=inventory.removal_confirmed"))["items"]
+            assert [row["who"]["name"] for row in rows] == ["ada"]

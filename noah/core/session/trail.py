@@ -40,6 +40,7 @@ class TrailCode(StrEnum):
     REFUSED = "debugger.refused"
     HOST_EDITED = "host.edited"  # the options file of an app
     EXAMINED = "doctor.examined"
+    REMOVAL_CONFIRMED = "inventory.removal_confirmed"  # more than half of a list of the configuration, at once
     RIGHTS_CHANGED = "rights.changed"  # the grants of the configuration
     LOST = "trail.lost"  # so many rows could not be kept
     FORGOTTEN = "trail.forgotten"  # rows that were older than the retention

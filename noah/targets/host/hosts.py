@@ -151,7 +151,17 @@ class _Attempts:
 class Hosts:
     """The apps on all hosts."""
 
-    def __init__(self, hosts: Iterable[Host], edits: EditStore, *, catalog: Catalog, holders: Holders) -> None:
+    def __init__(
+        self,
+        hosts: Iterable[Host],
+        edits: EditStore,
+        *,
+        catalog: Catalog,
+        holders: Holders,
+        is_complete: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """*is_complete* says False as long as there may be hosts that nobody has named yet."""
+        self._is_complete = is_complete
         self._edits = edits
         self._attempts: dict[str, _Attempts] = {}  # at edits that could not be taken back, by their ids
         self._catalog = catalog
@@ -162,7 +172,7 @@ class Hosts:
         self.configure(hosts)
 
     def configure(self, hosts: Iterable[Host]) -> Collection[Target]:
-        """Have these hosts from now on. Return the targets that are gone, or that are reached or restarted otherwise.
+        """Have these hosts from now on. Return the targets that are new, gone, or reached or restarted otherwise.
 
         What has not changed keeps its connection, and so its debuggers. Edits of what is gone stay owed. Raises
         BadSettings, and changes nothing, if one of the hosts cannot be used.
@@ -184,6 +194,7 @@ class Hosts:
             for app in host.apps:
                 if (target := HostTarget(name, app.name)) not in self._apps:
                     self._apps[target] = HostedApp(self._ssh[name], app)
+                    affected.add(target)
             self._list(name)
         return affected
 
@@ -213,7 +224,7 @@ class Hosts:
     def link(self, session: Session, *, changed: Callable[[], None], step: Callable[[str], None]) -> Link:
         assert isinstance(session.target, HostTarget)
         if session.target not in self._apps:
-            return Unconfigured(session.target)
+            return Unconfigured(session.target, is_certain=self._is_complete)
         return HostLink(self._find(session.target), self._edits, changed=changed, step=step)
 
     async def drift(self) -> Sequence[Drift]:
@@ -270,9 +281,10 @@ async def open_hosts(
     *,
     catalog: Catalog,
     holders: Holders,
+    is_complete: Callable[[], bool] = lambda: True,
     every_s: float = TAKE_BACK_EVERY_S,
 ) -> AsyncIterator[Hosts]:
-    kind = Hosts(hosts, edits, catalog=catalog, holders=holders)
+    kind = Hosts(hosts, edits, catalog=catalog, holders=holders, is_complete=is_complete)
     try:
         async with asyncio.TaskGroup() as group:
             taking_back = repeat(kind.take_back_left_over, name="take edits back", every_s=every_s)

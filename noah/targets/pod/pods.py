@@ -28,7 +28,16 @@ FIRST_LIST_TAKES = 3.0  # seconds; 500 pods a page, and a page is a tenth of a s
 class Pods:
     """The kind: the pods of all clusters."""
 
-    def __init__(self, clusters: Mapping[str, Cluster], *, catalog: Catalog, holders: Holders) -> None:
+    def __init__(
+        self,
+        clusters: Mapping[str, Cluster],
+        *,
+        catalog: Catalog,
+        holders: Holders,
+        is_complete: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """*is_complete* says False as long as there may be clusters that nobody has named yet."""
+        self._is_complete = is_complete
         self._clusters = clusters
         self._catalog = catalog
         self._holders = holders
@@ -97,7 +106,7 @@ class Pods:
         assert isinstance(target, PodTarget)
         cluster = self._clusters.get(target.cluster)
         if cluster is None:
-            return Unconfigured(target)
+            return Unconfigured(target, is_certain=self._is_complete)
         key = (target.cluster, target.namespace)
         link = PodLink(
             cluster,

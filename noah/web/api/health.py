@@ -12,6 +12,7 @@ from typing_extensions import TypedDict
 from noah.core.session.rights import Right
 from noah.errors import NoahError, Unavailable
 from noah.store import Store
+from noah.web.api.inventory import INVENTORY
 from noah.web.api.route import Call, Reply, Routes
 from noah.web.wire import Nothing
 
@@ -106,5 +107,8 @@ async def readyz(call: Call[Nothing, Nothing]) -> Reply[HealthJson]:
     # A gateway with an inventory of yesterday serves all the same.
     behind = health.not_followed()
     message = None if behind is None else "The gateway goes by an earlier configuration: its log says why."
+    if waiting := [part.what for part in call.request.app[INVENTORY].parts if part.refused]:
+        what = " and of the ".join(waiting)
+        message = f"More than half of the {what} would be gone at once: an operator has to confirm that."
     checks.append({"check": "configuration", "ok": behind is None, "message": message})
     return Reply({"status": "ok" if ok else "failing", "checks": checks}, 200 if ok else 503)

@@ -16,6 +16,7 @@ from noah.kube.clusters import Cluster
 from noah.sessions.broker import Broker
 from noah.sessions.live_session import LiveSession, Traffic
 from noah.web.api.health import HEALTH, Health
+from noah.web.api.inventory import InventoryView
 from noah.web.api.route import Call, Routes
 from noah.web.wire import Nothing
 
@@ -51,9 +52,15 @@ class Metrics:
         self._lag.observe(seconds)
 
     def read_from(
-        self, *, broker: Broker, clusters: Mapping[str, Cluster], health: Health, clock: Callable[[], datetime]
+        self,
+        *,
+        broker: Broker,
+        clusters: Mapping[str, Cluster],
+        health: Health,
+        inventory: InventoryView,
+        clock: Callable[[], datetime],
     ) -> None:
-        self._registry.register(_Reader(broker, clusters, health, clock))
+        self._registry.register(_Reader(broker, clusters, health, inventory, clock))
 
     def text(self) -> bytes:
         return generate_latest(self._registry)
@@ -71,8 +78,14 @@ async def scrape(call: Call[Nothing, Nothing]) -> web.Response:
 
 class _Reader(Collector):
     def __init__(
-        self, broker: Broker, clusters: Mapping[str, Cluster], health: Health, clock: Callable[[], datetime]
+        self,
+        broker: Broker,
+        clusters: Mapping[str, Cluster],
+        health: Health,
+        inventory: InventoryView,
+        clock: Callable[[], datetime],
     ) -> None:
+        self._inventory = inventory
         self._clock = clock
         self._broker = broker
         self._clusters = clusters
@@ -92,8 +105,12 @@ class _Reader(Collector):
         yield from _traffic(self._broker.traffic())
         yield from _clusters(self._clusters)
         yield GaugeMetricFamily("noah_database_up", "Whether the database answers.", self._health.database is None)
-        about = "Whether the hosts and JVMs are those of the configuration as it is now."
+        about = "Whether clusters, hosts, JVMs and rights are those of the configuration as it is now."
         yield GaugeMetricFamily("noah_configuration_current", about, self._health.not_followed() is None)
+
+        about = "What would be gone, of more than half at once, if somebody confirmed it."
+        waiting = {part.what: float(len(part.refused)) for part in self._inventory.parts}
+        yield _family("noah_inventory_removals_waiting", about, "part", waiting)
 
     def _longest(self, live: Iterable[LiveSession]) -> float:
         since = [one.facts.vm.since for one in live if one.facts.vm is not None and one.facts.vm.stands]

@@ -12,6 +12,7 @@ from noah.web.api import (
     events,
     export,
     health,
+    inventory,
     line,
     logins,
     metrics,
@@ -26,7 +27,22 @@ from noah.web.api.route import AnyRoute, Call, Routes
 from noah.web.permission import demand
 from noah.web.wire import Nothing
 
-RESOURCES = (clusters, drift, targets, sessions, line, export, events, releases, logins, token, trail, health, metrics)
+RESOURCES = (
+    clusters,
+    inventory,
+    drift,
+    targets,
+    sessions,
+    line,
+    export,
+    events,
+    releases,
+    logins,
+    token,
+    trail,
+    health,
+    metrics,
+)
 _own = Routes()
 
 

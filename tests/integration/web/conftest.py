@@ -22,6 +22,7 @@ from noah.access.permissions import open_permissions
 from noah.access.trail import open_trail
 from noah.catalog.catalog import Catalog
 from noah.catalog.holders import Holders
+from noah.inventory import Inventory
 from noah.kube.clusters import Cluster
 from noah.releases.releases import open_releases
 from noah.sessions.broker import Broker, open_broker
@@ -189,6 +190,7 @@ async def serving(
             clock=_now,
             stopping=lambda: served.is_stopping,
             not_followed=lambda: served.not_followed,
+            inventory=Inventory(None, settings, [], permit=_permit),
         )
         for route in more_routes:
             site.router.add_route(route.method, route.path, route.serve)
@@ -224,3 +226,7 @@ async def _end_all(gateway: Gateway) -> None:
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+async def _permit(_: Settings) -> None:
+    """Do nothing: the settings of these tests stay as they are."""
