@@ -22,6 +22,13 @@ COLUMNS = (
     Column("CHECK", lambda f: f.get("check")),
     Column("MESSAGE", lambda f: f.get("message")),
 )
+ALL_COLUMNS = (
+    Column("WHAT", lambda line: line["what"]),
+    Column("LEVEL", lambda line: line["level"], _COLOURS),
+    Column("TOOK", lambda line: f"{line['took_seconds']:.1f}s"),
+    Column("MESSAGE", lambda line: line.get("message")),
+)
+ALL_TAKES_S = 120
 
 
 def _complete(ctx: click.Context, param: click.Parameter, typed: str) -> list[CompletionItem[str]]:
@@ -35,7 +42,8 @@ def _complete(ctx: click.Context, param: click.Parameter, typed: str) -> list[Co
 def doctor(what: str | None, cluster: str | None, namespace: str | None, output: str | None) -> int:
     """Say what stands in the way of debugging.
 
-    In all clusters, in one, or for one pod.
+    In all of the inventory, with a line for each cluster, host and JVM of the gateway's machine; in one cluster; or for
+    one pod.
 
     Exits with 6 when there is an error among the findings.
     """
@@ -45,12 +53,18 @@ def doctor(what: str | None, cluster: str | None, namespace: str | None, output:
     elif what or cluster:
         findings = _ask(gateway, str(what or cluster))
     else:
-        findings = [f for c in gateway.clusters()["items"] for f in _ask(gateway, str(c["name"]))]
+        return _of_all(gateway, output)
     if output is None:
         _print(findings)
     else:
         print_list({"items": findings}, output, COLUMNS, name=_name, nothing="The gateway knows no clusters.")
     return ExitCode.CANNOT_DEBUG if any(finding["level"] == "error" for finding in findings) else 0
+
+
+def _of_all(gateway: GatewayClient, output: str | None) -> int:
+    _, found = gateway.post("/doctor", wait_s=ALL_TAKES_S)
+    print_list(found, output, ALL_COLUMNS, name=lambda line: str(line["what"]), nothing="The gateway knows nothing.")
+    return ExitCode.CANNOT_DEBUG if any(line["level"] == "error" for line in found["items"]) else 0
 
 
 def _of_pod(gateway: GatewayClient, name: str) -> list[Json]:

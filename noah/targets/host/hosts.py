@@ -235,6 +235,28 @@ class Hosts:
             asked = [group.create_task(drift.of(app, held=app.target in held)) for app in self._apps.values()]
         return [*(found for task in asked if (found := task.result()) is not None), *forgotten]
 
+    def names(self) -> Collection[str]:
+        return list(self._ssh)
+
+    async def examine(self, host: str) -> tuple[list[str], list[str]]:
+        """Look at the apps of a host. Return what is well and what is not, in sentences. Raises Unavailable."""
+        apps = [app for target, app in self._apps.items() if target.host == host]
+        good, bad = [], []
+        for app in apps:
+            name = app.target.app
+            answer = await app.forwarder("look", "doctor")
+            try:
+                verdict.check(answer, where=app.where)
+                if answer.java is None:
+                    bad.append(f"No Java process of {name} runs.")
+                elif sleeps(answer):
+                    good.append(f"{name}: {_what_it_takes(app, answer)}")
+                else:
+                    good.append(f"{name} can be debugged.")
+            except CannotDebug as e:
+                bad.append(f"{name}: {e.sentence}")
+        return good, bad
+
     async def take_back_left_over(self) -> None:
         """Take back what sessions that are over left on hosts that were not reached then."""
         left = await self._edits.left_over()

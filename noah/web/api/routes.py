@@ -8,6 +8,7 @@ from aiohttp import web
 from noah.core.session.rights import Right
 from noah.web.api import (
     clusters,
+    doctor,
     drift,
     events,
     export,
@@ -29,6 +30,7 @@ from noah.web.wire import Nothing
 
 RESOURCES = (
     clusters,
+    doctor,
     inventory,
     drift,
     targets,

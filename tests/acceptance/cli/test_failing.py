@@ -120,6 +120,14 @@ NASTY = "a\x1b[31m\x1b[2J\x1b]0;title\x07\x9b31m\u202eb\u2066\r\x08"
         (["enable", "local/shop"], {"POST /sessions": refuses(422, NASTY)}),
         (["release", "watch", "r-1"], {"GET /releases/r-1/events": refuses(404, NASTY)}),
         (["doctor", "dev"], {"POST /clusters/dev/doctor": says({"findings": [{"level": NASTY, "message": NASTY}]})}),
+        (
+            ["doctor"],
+            {"POST /doctor": says({"items": [{"what": NASTY, "level": NASTY, "message": NASTY, "took_seconds": 1}]})},
+        ),
+        (
+            ["inventory"],
+            {"GET /inventory": says({"items": [{"part": NASTY, "count": 1, "current": False, "message": NASTY}]})},
+        ),
         (["drift"], {"POST /drift": says({"items": [{"target": "a", "finding": NASTY, "detail": NASTY}], "total": 1})}),
         (["ide", "s-1", "--format", "jdb"], {"GET /sessions/s-1/ide/jdb": says(NASTY)}),
         (["extend", "s-1"], {"POST /sessions/s-1/extend": says({**SESSION, "target": NASTY})}),

@@ -33,21 +33,35 @@ async def test_events_go_on_over_a_cut_without_gaps_and_doubles(gateway: Scripte
 
 
 async def test_the_doctors_errors_are_an_exit_code(gateway: ScriptedGateway) -> None:
-    gateway.on("GET /clusters", says({"items": [{"name": "dev"}, {"name": "test"}], "continue": None, "total": 2}))
     fine = {"level": "ok", "check": "reachable", "message": "The API answers."}
     missing = {"level": "error", "check": "exec", "message": "The right create on pods/exec is missing."}
     gateway.on("POST /clusters/dev/doctor", says({"findings": [fine]}))
     gateway.on("POST /clusters/test/doctor", says({"findings": [fine, missing]}))
-    said = await noah(gateway.url, "doctor")
+    said = await noah(gateway.url, "doctor", "test")
     assert said.code == 6
     assert said.out.splitlines() == [
-        "dev",
-        "  ok       The API answers.",
         "test",
         "  ok       The API answers.",
         "  error    The right create on pods/exec is missing.",
     ]
     assert (await noah(gateway.url, "doctor", "dev")).code == 0
+
+
+async def test_the_doctor_of_all_is_a_table_with_a_line_for_each(gateway: ScriptedGateway) -> None:
+    lines = [
+        {"what": "cluster/dev", "level": "ok", "message": "The gateway reaches pods.", "took_seconds": 0.04},
+        {"what": "host/kvm-1", "level": "error", "message": "Host kvm-1 does not answer.", "took_seconds": 5.0},
+    ]
+    gateway.on("POST /doctor", says({"items": lines}))
+    said = await noah(gateway.url, "doctor")
+    assert said.code == 6
+    assert [line.split(maxsplit=3) for line in said.out.splitlines()] == [
+        ["WHAT", "LEVEL", "TOOK", "MESSAGE"],
+        ["cluster/dev", "ok", "0.0s", "The gateway reaches pods."],
+        ["host/kvm-1", "error", "5.0s", "Host kvm-1 does not answer."],
+    ]
+    gateway.on("POST /doctor", says({"items": lines}))
+    assert json.loads((await noah(gateway.url, "doctor", "-o", "json")).out)["items"] == lines
 
 
 async def test_the_doctor_looks_at_a_pod_that_is_named_by_its_deployment(gateway: ScriptedGateway) -> None:

@@ -149,3 +149,14 @@ async def test_clusters_say_whether_they_answer_and_what_is_in_them(running: Gat
 async def test_the_doctor_says_that_a_cluster_is_away(running: Gateway) -> None:
     [finding] = (await running.api.ask("POST", "clusters/away/doctor", {}))["findings"]
     assert (finding["level"], finding["check"]) == ("error", "reachable")
+
+
+async def test_the_doctor_has_a_line_for_each_cluster_and_each_jvm_of_this_machine(running: Gateway) -> None:
+    lines = {line["what"]: line for line in (await running.api.ask("POST", "doctor", {}))["items"]}
+    levels = {what: line["level"] for what, line in lines.items()}
+    assert {what: levels[what] for what in ("cluster/away", "local/shop", "local/nobody")} == {
+        "cluster/away": "error",
+        "local/shop": "ok",
+        "local/nobody": "error",
+    }
+    assert lines["cluster/away"]["message"] == (await running.api.ask("GET", "clusters"))["items"][0]["reason"]

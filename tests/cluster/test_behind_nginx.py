@@ -1,0 +1,107 @@
+"""A cluster behind a reverse proxy with a base path, as behind Rancher and KubeSphere: nginx and a real API server.
+
+The proxy takes a token of its own, and is somebody else at the API server, as Rancher is.
+"""
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from noah.demo.debugger import jdb
+from noah.kube.clusters import Cluster
+from noah.kube.exec.commands import Container
+from noah.settings import ClusterSettings
+from tests.cluster.conftest import Kubectl
+from tests.cluster.test_exec import Receiver
+from tests.gateway import free_port, serving
+from tests.reverse_proxies import nginx
+
+pytestmark = [pytest.mark.cluster, pytest.mark.jvm]
+
+BASE, TOKEN = "/k8s/clusters/c-abc", "kubeconfig-u-abc:s3cret"
+
+
+def _location(folder: Path, kubeconfig: Path) -> str:
+    tree = yaml.safe_load(kubeconfig.read_text())
+    there, user = tree["clusters"][0]["cluster"], tree["users"][0]["user"]
+    for name, data in (
+        ("ca", there["certificate-authority-data"]),
+        ("client", user["client-certificate-data"]),
+        ("key", user["client-key-data"]),
+    ):
+        (folder / f"{name}.pem").write_bytes(base64.b64decode(data))
+    (folder / "token").write_text(TOKEN)
+    return f"""
+      location {BASE}/ {{
+        if ($http_authorization != "Bearer {TOKEN}") {{ return 401; }}
+        set $connection "";
+        if ($http_upgrade) {{ set $connection upgrade; }}
+        proxy_pass {there["server"]}/;
+        proxy_ssl_certificate {folder}/client.pem;
+        proxy_ssl_certificate_key {folder}/key.pem;
+        proxy_ssl_trusted_certificate {folder}/ca.pem;
+        proxy_ssl_verify on;
+        proxy_ssl_name {there.get("tls-server-name") or "kubernetes"};
+        proxy_http_version 1.1;
+        proxy_set_header Authorization "";
+        proxy_set_header Upgrade $http_upgrade;
+        proxy_set_header Connection $connection;
+        proxy_buffering off;
+        proxy_read_timeout 1h;
+      }}"""
+
+
+@asynccontextmanager
+async def behind_nginx(folder: Path, kubeconfig: Path) -> AsyncIterator[ClusterSettings]:
+    port, location = free_port(), _location(folder, kubeconfig)
+    async with nginx(folder, location, port=port, name="localhost"):
+        yield ClusterSettings(
+            name="rancher",
+            url=f"https://localhost:{port}{BASE}",
+            token_file=folder / "token",
+            ca_file=folder / "proxy.crt",
+            reach="api-server",
+        )
+
+
+async def test_pods_are_watched_and_debugged_through_the_proxy(
+    tmp_path: Path, kubeconfig: Path, kubectl: Kubectl
+) -> None:
+    await asyncio.to_thread(kubectl.run, "orders")
+    async with behind_nginx(tmp_path, kubeconfig) as settings:
+        await listed_watched_and_reached(settings, kubectl)
+        config = "".join(f'{key} = "{value}"\n' for key, value in _given(settings).items())
+        async with serving(tmp_path, f"[[clusters]]\n{config}") as (_, api):
+            session = await api.ready(f"pod/rancher/{kubectl.namespace}/orders/app")
+            async with jdb(session["host"], session["port"]) as debugger:
+                await api.until(session, "attached")
+                debugger.type("threads")
+                await debugger.says("main")
+            assert (await api.end(session))["end_reason"] == "closed"
+
+
+async def listed_watched_and_reached(settings: ClusterSettings, kubectl: Kubectl) -> None:
+    async with Cluster(settings) as cluster, asyncio.timeout(60):
+        assert await cluster.informer.wait_synced(30)
+        changed = asyncio.Event()
+        cluster.informer.subscribe(lambda pod, _: changed.set() if pod["metadata"]["name"] == "orders" else None)
+        await asyncio.to_thread(kubectl, "label", "pod", "orders", "seen=yes")
+        await changed.wait()
+        pod = Container(kubectl.namespace, "orders", "app")
+        assert (await cluster.exec.run(pod, ["cat"], stdin=b"hi\n", timeout=20)).stdout == b"hi\n"
+        receiver = Receiver()
+        transport = await cluster.port_forward.connect(pod, 8080, lambda: receiver, on_behalf=None)
+        transport.write(b"GET /checkurl HTTP/1.0\r\n\r\n")
+        await receiver.lost.wait()
+        assert receiver.first.startswith(b"HTTP/1.")
+        assert b" 200 " in receiver.first.partition(b"\r\n")[0]
+
+
+def _given(settings: ClusterSettings) -> dict[str, Any]:
+    return {key: getattr(settings, key) for key in ("name", "url", "token_file", "ca_file", "reach")}
