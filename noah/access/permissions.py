@@ -1,12 +1,15 @@
 """What a principal may do now: decide() with what the configuration grants and what the clusters answer."""
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from noah.access.reviews import ClusterReviews
+from noah.access.reviews import KEPT_S, ClusterReviews
 from noah.core.session.principal import Principal
 from noah.core.session.rights import (
     Allowed,
+    Denied,
     Grant,
     Grants,
     Right,
@@ -19,6 +22,7 @@ from noah.kube.clusters import Cluster
 from noah.settings import AccessSettings, GrantSettings, Settings
 
 AT_ONCE = 100  # areas; a few milliseconds
+MOST_KEPT = 500_000  # areas that are remembered for all who ask; 100 bytes each, and most share them
 
 
 class Permissions:
@@ -31,6 +35,7 @@ class Permissions:
     ) -> None:
         """*reviews*: those of the cluster of a name, if there is one."""
         self.limits = AccessSettings()  # those of a person
+        self._kept: dict[object, _Kept] = {}  # by who asks and for what
         self._reviews = reviews
         self._grants = grants
         self._system_namespaces = system_namespaces
@@ -39,6 +44,7 @@ class Permissions:
         """Go by its grants and limits from now on. A session asks again every few seconds, and ends if it has to."""
         self._grants, self._system_namespaces = _grants(settings.grants), settings.access.system_namespaces
         self.limits = settings.access
+        self._kept.clear()
 
     async def decide(self, right: Right, area: str | None, principal: Principal) -> Verdict:
         reviewed: Mapping[Right, bool | None] = {}
@@ -53,14 +59,71 @@ class Permissions:
     async def among(self, areas: Iterable[str], principal: Principal, right: Right = Right.SEE) -> frozenset[str]:
         """Return those of *areas* in which *principal* has the right; the clusters are asked in parallel.
 
-        There may be tens of thousands: between each hundred of them everybody else has a turn.
+        There may be tens of thousands: between each hundred of them everybody else has a turn, and the same areas are
+        not decided about again before the first answer of a cluster has to be asked for again.
         """
-        listed, allowed = list(frozenset(areas)), set[str]()
+        wanted, now = frozenset(areas), asyncio.get_running_loop().time()
+        key = principal.id, principal.groups, principal.at_most, right
+        kept = self._kept.get(key)
+        if kept is not None and kept.areas is wanted and now < kept.until:
+            return kept.allowed
+        allowed, until, listed = set[str](), now + KEPT_S, list(wanted)  # by grants alone it holds until these change
         for start in range(0, len(listed), AT_ONCE):
             part = listed[start : start + AT_ONCE]
-            verdicts = await asyncio.gather(*(self.decide(right, area, principal) for area in part))
-            allowed.update(area for area, verdict in zip(part, verdicts, strict=True) if isinstance(verdict, Allowed))
-        return frozenset(allowed)
+            verdicts, soonest = self._decided(right, part, principal)
+            asked = [area for area in part if area not in verdicts]
+            answers = await asyncio.gather(*(self.decide(right, area, principal) for area in asked))
+            if asked:
+                soonest = min(soonest, self._decided(right, asked, principal)[1])
+            if any(isinstance(one, Denied) and not one.is_certain for one in answers):
+                soonest = now  # a cluster that was silent may answer the next time
+            verdicts.update(zip(asked, answers, strict=True))
+            allowed.update(area for area, verdict in verdicts.items() if isinstance(verdict, Allowed))
+            until = min(until, soonest)
+            await asyncio.sleep(0)
+        made = _Kept(wanted, frozenset(allowed), until)
+        self._keep(key, made)
+        return made.allowed
+
+    def _keep(self, key: object, made: "_Kept") -> None:
+        self._kept.pop(key, None)
+        while self._kept and sum(len(one.areas) for one in self._kept.values()) + len(made.areas) > MOST_KEPT:
+            del self._kept[next(iter(self._kept))]
+        self._kept[key] = made
+
+    def _decided(self, right: Right, areas: Iterable[str], principal: Principal) -> tuple[dict[str, Verdict], float]:
+        """Return the verdicts that need no cluster to be asked, and until when these hold, by the loop's clock.
+
+        It takes an eighth of the time of asking one by one.
+        """
+        users: dict[str, tuple[ClusterReviews, tuple[str, tuple[str, ...]]] | None] = {}
+        theirs = [grant for grant in self._grants if grant.covers(right, None, principal)]
+        found, soonest = dict[str, Verdict](), math.inf
+        for area in areas:
+            reviewed: Mapping[Right, bool | None] = {}
+            place = place_in_cluster(area)
+            if place is not None and not may_do_everything(principal):
+                cluster, namespace = place
+                if cluster not in users:
+                    reviews = self._reviews(cluster)
+                    user = None if reviews is None else reviews.user_of(principal)
+                    users[cluster] = None if reviews is None or user is None else (reviews, user)
+                if (known := users[cluster]) is not None:
+                    answer, until = known[0].remembered(known[1], right, namespace)
+                    if answer is None:
+                        continue
+                    reviewed, soonest = {right: answer}, min(soonest, until)
+            found[area] = decide(right, area, principal, Grants(theirs, reviewed, self._system_namespaces))
+        return found, soonest
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """In which of *areas* somebody has a right; these are compared by identity."""
+
+    areas: frozenset[str]
+    allowed: frozenset[str]
+    until: float  # by the loop's clock
 
 
 def open_permissions(settings: Settings, clusters: Mapping[str, Cluster]) -> Permissions:

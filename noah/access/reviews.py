@@ -5,6 +5,7 @@ A cluster that does not answer has said nothing: that is never taken for a yes, 
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
@@ -52,6 +53,26 @@ class ClusterReviews:
             return False
         everywhere = await self._all_of(user, right, EVERYWHERE)
         return everywhere if everywhere in (True, None) else await self._all_of(user, right, namespace)
+
+    def remembered(self, user: tuple[str, tuple[str, ...]], right: Right, namespace: str) -> tuple[bool | None, float]:
+        """Return what may() would return without asking, and until when by the loop's clock.
+
+        None if it has to ask, or if there is no answer.
+        """
+        everywhere, until = self._kept(user, right, EVERYWHERE)
+        if everywhere is not False:
+            return everywhere, until
+        answer, then = self._kept(user, right, namespace)
+        return answer, min(until, then)
+
+    def _kept(self, user: tuple[str, tuple[str, ...]], right: Right, namespace: str) -> tuple[bool | None, float]:
+        now, found, soonest = asyncio.get_running_loop().time(), True, math.inf
+        for what in NEEDED.get(right, ()):
+            until, answer = self._answers.get((user, what, namespace), (0.0, False))
+            if until <= now:
+                return None, now
+            found, soonest = found and answer, min(soonest, until)
+        return found and right in NEEDED, soonest
 
     async def _all_of(self, user: tuple[str, tuple[str, ...]], right: Right, namespace: str) -> bool | None:
         answers = await asyncio.gather(*(self._one(user, what, namespace) for what in NEEDED[right]))
