@@ -307,19 +307,24 @@ async def run(options: argparse.Namespace, folder: Path) -> Mapping[str, float]:
             idle_trips = sorted([await bench.trip() for _ in range(5)])
             figures["idle gateway: relay p99, ms"] = idle_trips[2]
         count = options.namespaces * options.each
+        if options.only == "bad":
+            assert bench.api is not None
+            await _misbehave(bench, bench.api, count * options.clusters, figures)
+            return figures
         async with AsyncExitStack() as steady:
             gateway = bench.start_gateway(steady, options.clusters)
             await bench.until_listed(count * options.clusters, figures, "list")
             figures["all listed, MiB"] = gateway.memory_mib()
             figures["all listed, peak MiB"] = gateway.memory_mib("VmHWM")
-            await bench.requests(figures, "request")
-            cpu = gateway.cpu_s
-            await asyncio.sleep(10)
-            figures["at rest: CPU, % of a core"] = (gateway.cpu_s - cpu) * 10
+            if options.only != "churn":
+                await bench.requests(figures, "request")
+                cpu = gateway.cpu_s
+                await asyncio.sleep(10)
+                figures["at rest: CPU, % of a core"] = (gateway.cpu_s - cpu) * 10
             if bench.api is not None:
                 await bench.churn(figures, 200, options.churn_s)
                 figures["in the end, MiB"] = gateway.memory_mib()
-        if bench.api is not None and options.bad:
+        if bench.api is not None and options.bad and options.only != "churn":
             await _misbehave(bench, bench.api, count * options.clusters, figures)
     return figures
 
@@ -327,13 +332,19 @@ async def run(options: argparse.Namespace, folder: Path) -> Mapping[str, float]:
 async def _misbehave(bench: Bench, api: FakeApi, count: int, figures: Figures) -> None:
     """List from an API that refuses a fifth with 429 and drops each watch after 5 s; in the end none can be resumed."""
     async with AsyncExitStack() as stack:
-        before = api.counts()["requests"]
+        before, began = api.counts()["requests"], time.monotonic()
         api.say("busy 0.2")
         api.say("drop 5")
         bench.start_gateway(stack, bench._options.clusters)
         await bench.until_listed(count, figures, "429 and drops")
-        listed = api.counts()["requests"]
-        figures["429 and drops: requests of the list"] = sum(listed.values()) - sum(before.values())
+        figures["429 and drops: all listed, MiB"] = bench.gateway.memory_mib()
+        listed, minutes = api.counts()["requests"], (time.monotonic() - began) / 60
+        asked = sum(listed.values()) - sum(before.values()) - listed.get("refused", 0) + before.get("refused", 0)
+        figures["429 and drops: requests of the list"] = asked
+        figures["429 and drops: requests per minute and cluster while listing"] = (
+            asked / minutes / bench._options.clusters
+        )
+        figures["429 and drops: of which refused"] = listed["refused"] - before.get("refused", 0)
         await asyncio.sleep(30)
         after = api.counts()["requests"]
         figures["429 and drops: watches per minute and cluster"] = (
@@ -354,6 +365,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("namespaces", 10_000), ("each", 3), ("clusters", 3), ("requests", 100)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--only", choices=["churn", "bad"], help="changes of pods, or the API that misbehaves")
     parser.add_argument("--churn-s", type=float, default=30)
     parser.add_argument("--no-bad", dest="bad", action="store_false", help="leave out the API that misbehaves")
     parser.add_argument("--kubeconfig")

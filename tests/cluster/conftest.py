@@ -88,6 +88,24 @@ def _kubeconfig(variable: str) -> Path:
     return Path(given)
 
 
+def flattened(kubeconfig: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The cluster and the user of *kubeconfig*, with the contents of the files that it names."""
+    argv = [
+        "kubectl",
+        "--kubeconfig",
+        str(kubeconfig),
+        "config",
+        "view",
+        "--minify",
+        "--flatten",
+        "--raw",
+        "-o",
+        "json",
+    ]
+    tree = json.loads(subprocess.run(argv, capture_output=True, text=True, timeout=30, check=True).stdout)
+    return tree["clusters"][0]["cluster"], tree["users"][0]["user"]
+
+
 @pytest.fixture(scope="session")
 def kubeconfig() -> Path:
     return _kubeconfig("NOAH_TEST_KUBECONFIG")

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from noah.demo.debugger import jdb
 from noah.kube.clusters import Cluster
 from noah.kube.exec.commands import Container
 from noah.settings import ClusterSettings
-from tests.cluster.conftest import Kubectl
+from tests.cluster.conftest import Kubectl, flattened
 from tests.cluster.test_exec import Receiver
 from tests.gateway import free_port, serving
 from tests.reverse_proxies import nginx
@@ -28,8 +27,7 @@ BASE, TOKEN = "/k8s/clusters/c-abc", "kubeconfig-u-abc:s3cret"
 
 
 def _location(folder: Path, kubeconfig: Path) -> str:
-    tree = yaml.safe_load(kubeconfig.read_text())
-    there, user = tree["clusters"][0]["cluster"], tree["users"][0]["user"]
+    there, user = flattened(kubeconfig)
     for name, data in (
         ("ca", there["certificate-authority-data"]),
         ("client", user["client-certificate-data"]),
@@ -40,18 +38,18 @@ def _location(folder: Path, kubeconfig: Path) -> str:
     return f"""
       location {BASE}/ {{
         if ($http_authorization != "Bearer {TOKEN}") {{ return 401; }}
-        set $connection "";
-        if ($http_upgrade) {{ set $connection upgrade; }}
+        set $upgrading "";
+        if ($http_upgrade) {{ set $upgrading upgrade; }}
         proxy_pass {there["server"]}/;
         proxy_ssl_certificate {folder}/client.pem;
         proxy_ssl_certificate_key {folder}/key.pem;
         proxy_ssl_trusted_certificate {folder}/ca.pem;
         proxy_ssl_verify on;
-        proxy_ssl_name {there.get("tls-server-name") or "kubernetes"};
+        proxy_ssl_name kubernetes.default.svc;
         proxy_http_version 1.1;
         proxy_set_header Authorization "";
         proxy_set_header Upgrade $http_upgrade;
-        proxy_set_header Connection $connection;
+        proxy_set_header Connection $upgrading;
         proxy_buffering off;
         proxy_read_timeout 1h;
       }}"""

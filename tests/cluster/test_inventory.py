@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from noah.demo.debugger import jdb
-from tests.cluster.conftest import Kubectl
+from tests.cluster.conftest import Kubectl, flattened
 from tests.following import Following
 from tests.gateway import serving
 
@@ -82,8 +81,7 @@ async def test_no_debugger_is_cut_when_its_cluster_changes_or_another_one_goes(
 
 def declared_as_in_argo_cd(name: str, kubeconfig: Path) -> dict[str, Any]:
     """A Secret that says the same as *kubeconfig*."""
-    tree = yaml.safe_load(kubeconfig.read_text())
-    there, user = tree["clusters"][0]["cluster"], tree["users"][0]["user"]
+    there, user = flattened(kubeconfig)
     tls = {"caData": there.get("certificate-authority-data"), "serverName": there.get("tls-server-name")}
     tls |= {"certData": user.get("client-certificate-data"), "keyData": user.get("client-key-data")}
     config = {"bearerToken": user.get("token"), "tlsClientConfig": {key: one for key, one in tls.items() if one}}
