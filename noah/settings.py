@@ -243,7 +243,7 @@ class SessionSettings(_Part):
 
 
 class ClusterOptions(_Part):
-    """What is to be known of a cluster beside the way to its API."""
+    """The settings of a cluster beside the way to its API."""
 
     # pod: the gateway reaches pod addresses. api-server: it does not; each connection is an exec stream.
     reach: Literal["pod", "api-server"] = "pod"

@@ -119,7 +119,7 @@ class Permissions:
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """In which of *areas* somebody has a right; these are compared by identity."""
+    """The answer to in which of *areas* somebody has a right; these are compared by identity."""
 
     areas: frozenset[str]
     allowed: frozenset[str]

@@ -109,7 +109,7 @@ async def open_all_clusters(
 def _together(
     configured: Sequence[ClusterSettings], sources: Sequence[Mapping[str, _Source]], troubles: list[str]
 ) -> tuple[Sequence[ClusterSettings], Sequence[str]]:
-    """Of two clusters of one name the first counts: those of the configuration come first."""
+    """Return all of them. The first of one name counts, and those of the configuration come first."""
     found = {one.name: one for one in configured}
     for one in (one for source in sources for one in source.values()):
         if one.trouble is not None:
