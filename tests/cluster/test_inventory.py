@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from noah.demo.debugger import jdb
-from tests.cluster.conftest import Kubectl, flattened
+from tests.cluster.conftest import Kubectl, flattened, until
+from tests.cluster.proxies import path_proxy
 from tests.following import Following
 from tests.gateway import serving
 
@@ -131,3 +132,62 @@ async def test_clusters_of_a_folder_and_of_secrets_come_and_go(
         (folder / "filed.conf").unlink()
         await clusters("own")
         await following.until_configuration(lambda check: check["ok"])
+
+
+async def test_a_name_that_means_another_cluster_from_now_on_ends_its_sessions(
+    tmp_path: Path, kubeconfig: Path, second_kubeconfig: Path, kubectl: Kubectl
+) -> None:
+    """The other cluster has a pod of the same name, which is not the one that is debugged."""
+    twin = Kubectl(second_kubeconfig, kubectl.namespace)
+    await asyncio.to_thread(twin, "create", "namespace", twin.namespace)
+    try:
+        await asyncio.to_thread(until, lambda: "default" in twin("get", "serviceaccounts", "-o", "name"))
+        for where in (kubectl, twin):
+            await asyncio.to_thread(where.run, "twin")
+        async with serving(tmp_path, "") as (process, api):
+            following = Following(process, api)
+            following.write(cluster("it", kubeconfig))
+            target = f"pod/it/{kubectl.namespace}/twin/app"
+            await following.until_names(lambda names: target in names)
+            session = await api.ready(target)
+            async with jdb(session["host"], session["port"]) as debugger:
+                await api.until(session, "attached")
+                following.write(cluster("it", second_kubeconfig))
+                ended = await api.until(session, "ended")
+                assert ended["end_detail"] == "By the configuration, it is another cluster than before."
+                async with asyncio.timeout(30):
+                    await debugger.ended()
+            assert (await api.ready(target))["id"] != session["id"]
+    finally:
+        await asyncio.to_thread(twin, "delete", "namespace", twin.namespace, "--wait=false")
+
+
+async def test_a_cluster_that_is_gone_and_does_not_answer_holds_no_session_up(
+    tmp_path: Path, kubeconfig: Path, kubectl: Kubectl
+) -> None:
+    await asyncio.to_thread(kubectl.run, "left")
+    async with serving(tmp_path, "") as (process, api):
+        following = Following(process, api)
+        server = flattened(kubeconfig)[0]["server"]
+        token = await asyncio.to_thread(token_of, kubectl)
+        (tmp_path / "token").write_text(token)
+        async with path_proxy("/way", to=server) as url:
+            following.write(
+                f'[[clusters]]\nname = "it"\nurl = "{url}"\ntoken_file = "{tmp_path / "token"}"\n'
+                f'namespaces = ["{kubectl.namespace}"]\n'
+            )
+            target = f"pod/it/{kubectl.namespace}/left/app"
+            await following.until_names(lambda names: target in names)
+            session = await api.ready(target)
+        following.write("")
+        ended = await api.until(session, "ended")
+        assert ended["end_reason"] == "target_gone"
+        assert await following.names() == set()
+
+
+def token_of(kubectl: Kubectl) -> str:
+    """A token of a ServiceAccount that may do everything in the namespace."""
+    kubectl("create", "serviceaccount", "gateway")
+    subject = f"{kubectl.namespace}:gateway"
+    kubectl("create", "rolebinding", "gateway", "--clusterrole=admin", f"--serviceaccount={subject}")
+    return kubectl("create", "token", "gateway").strip()
