@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 LOOK_INTERVAL_S = 2.0  # at the configuration's file; a look costs some microseconds
 CLUSTERS_EVERY_S = 5.0  # their folders and Secrets; one GET each of some KiB
 AGAIN_AFTER_S = 30.0  # what could not be read is read again, if it is not due before
+MOST_SAID = 5  # things that cannot be read, each in a sentence: pages show them
 FEW = 3  # of what there are not more, any number may go at once
 READ_AT_START = ("gateway", "sessions", "access", "webhook", "trail")
 LIMITS = ("sessions_per_person", "requests_per_minute", "allow_at_most", "system_namespaces")  # of [access]; followed
@@ -160,7 +161,7 @@ class Inventory:
         async with self._reading:
             try:
                 found, troubles = await part.read(self._settings)
-                sentence = " ".join(troubles) or None
+                sentence = _together(troubles)
                 gone = _gone(part.have, found)
                 is_meant = confirmed is None or gone <= confirmed
                 is_refused = not is_meant and len(part.have) > FEW and 2 * len(gone) > len(part.have)
@@ -269,6 +270,11 @@ def _waiting(at_start: Settings, now: Settings) -> set[str]:
     limits = {one: getattr(now.access, one) for one in LIMITS}
     settled = at_start.model_copy(update={"access": at_start.access.model_copy(update=limits)})
     return {f"[{one}]" for one in READ_AT_START if getattr(settled, one) != getattr(now, one)}
+
+
+def _together(troubles: Sequence[str]) -> str | None:
+    rest = [f"{len(troubles) - MOST_SAID} more cannot be used."] if len(troubles) > MOST_SAID else []
+    return " ".join((*troubles[:MOST_SAID], *rest)) or None
 
 
 def _gone(before: Sequence[Named], now: Sequence[Named]) -> frozenset[str]:
