@@ -32,6 +32,9 @@ TABLES = {
     "[gateway]": "GatewaySettings",
     "[sessions]": "SessionSettings",
     "[[clusters]]": "ClusterSettings",
+    "[[cluster_folders]]": "ClusterFolder",
+    "[[cluster_secrets]]": "ClusterSecrets",
+    "[[inventory]]": "InventorySettings",
     "[access]": "AccessSettings",
     "[[access.oidc]]": "OidcSettings",
     "[[access.kubernetes]]": "KubernetesLoginSettings",
@@ -80,11 +83,10 @@ def settings() -> str:
 def _keys(classes: dict[str, ast.ClassDef], name: str, source: str) -> Iterator[tuple[str, str, str]]:
     lines = source.splitlines()
     own = classes[name].body
-    inherited = (
-        classes["_Listener"].body if any(ast.unparse(base) == "_Listener" for base in classes[name].bases) else []
-    )
+    bases = [ast.unparse(base) for base in classes[name].bases]
+    inherited = [node for base in bases if base in classes for node in classes[base].body]
     seen = {node.target.id for node in own if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)}
-    for node in [*inherited, *own]:
+    for node in [*own, *inherited]:
         if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)):
             continue
         key = node.target.id
