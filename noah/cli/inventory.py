@@ -11,7 +11,7 @@ COLUMNS = (
     Column("PART", lambda p: p["part"]),
     Column("COUNT", lambda p: p.get("count")),
     Column("CURRENT", lambda p: "yes" if p.get("current") else "no", {"yes": GOOD, "no": CARE}),
-    Column("GONE", lambda p: p.get("removals") or None),
+    Column("GONE", lambda p: p.get("gone") or None),
     Column("MESSAGE", lambda p: p.get("message")),
 )
 

@@ -213,7 +213,7 @@ async def test_hosts_of_an_http_api_come_and_go_and_not_most_of_them_at_once(tmp
             await following.until_configuration(lambda check: "has to confirm" in (check["message"] or ""))
             assert await following.names() == targets(*"abcde")
             [shown] = [one for one in (await api.ask("GET", "inventory"))["items"] if one["part"] == "hosts"]
-            assert (shown["removals"], shown["removed"]) == (4, ["b", "c", "d", "e"])
+            assert (shown["gone"], shown["removed"]) == (4, ["b", "c", "d", "e"])
             env = {"NOAH_URL": api.url, "NOAH_TOKEN": api.token("ada")}
             process.env |= env
             code, said = await process.noah("inventory", "confirm")

@@ -48,7 +48,7 @@ class PartJson(TypedDict):
     count: int
     current: bool
     message: str | None
-    removals: int  # how many would be gone, if somebody confirmed that
+    gone: int  # how many would be gone, if somebody confirmed that
     removed: list[str]  # some of their names
 
 
@@ -89,7 +89,7 @@ def _json(inventory: InventoryView) -> InventoryJson:
                 "count": len(part.have),
                 "current": part.trouble is None,
                 "message": part.trouble,
-                "removals": len(part.refused),
+                "gone": len(part.refused),
                 "removed": sorted(part.refused)[:MOST_NAMED],
             }
             for part in inventory.parts
