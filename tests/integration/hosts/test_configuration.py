@@ -23,7 +23,7 @@ async def restarted_with(process: Process, before: str, after: str) -> None:
 
 
 async def drift(api: Api) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = (await api.ask("GET", "drift"))["items"]
+    found: list[dict[str, Any]] = (await api.ask("POST", "drift"))["items"]
     return found
 
 

@@ -123,11 +123,11 @@ async def test_a_host_that_was_away_at_the_end_is_put_back_when_it_answers(
         assert b"jdwp" in orders.file.read_bytes()
         await process.stop(signal.SIGKILL)  # what it knew is in the database
         await process.start()
-        [drift] = (await api.ask("GET", "drift"))["items"]
+        [drift] = (await api.ask("POST", "drift"))["items"]
         assert drift["finding"] == "unknown"
         await machine.start()
         await until(lambda: orders.state() == before)
-        assert (await api.ask("GET", "drift"))["items"] == []
+        assert (await api.ask("POST", "drift"))["items"] == []
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root mounts a tmpfs")

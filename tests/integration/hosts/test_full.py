@@ -42,7 +42,7 @@ async def test_an_sshd_with_one_session_at_a_time_serves_everybody_one_by_one(
     twins = [orders.settings(), orders.settings().replace('"orders"', '"twin"', 1)]
     async with serving(tmp_path, machine.settings(*twins)) as (_, api):
         targets = [orders.target, f"host/{machine.name}/twin"]
-        await asyncio.gather(*map(api.ready, targets), *(api.ask("GET", "drift") for _ in range(3)))
+        await asyncio.gather(*map(api.ready, targets), *(api.ask("POST", "drift") for _ in range(3)))
 
 
 async def test_an_sshd_that_allows_no_session_is_said_to_be_full(

@@ -182,11 +182,13 @@ async def test_flags_that_are_kept_are_drift_and_save_the_next_restart(
     async with serving(tmp_path, machine.settings(orders.settings(), ends="keep")) as (_, api):
         await orders.has_settled()
         session = await api.ready(orders.target, confirm_restart=True)
-        assert (await api.ask("GET", "drift"))["items"] == []
+        assert (await api.ask("POST", "drift"))["items"] == []
         edited = orders.state()
         await api.end(session)
         assert orders.state() == edited
-        [drift] = (await api.ask("GET", "drift"))["items"]
+        [examined] = [one for one in (await api.ask("POST", "doctor"))["items"] if one["what"].startswith("host/")]
+        assert (examined["level"], examined["message"]) == ("ok", "orders can be debugged.")
+        [drift] = (await api.ask("POST", "drift"))["items"]
         assert (drift["target"], drift["finding"]) == (orders.target, "flags-without-session")
         pid = orders.pid
         await api.ready(orders.target)
@@ -194,5 +196,5 @@ async def test_flags_that_are_kept_are_drift_and_save_the_next_restart(
         await orders.restart()
         assert orders.pid != pid
         await orders.has_settled()
-        [drift] = (await api.ask("GET", "drift"))["items"]
+        [drift] = (await api.ask("POST", "drift"))["items"]
         assert drift["finding"] == "session-without-flags"

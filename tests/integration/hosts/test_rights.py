@@ -96,7 +96,7 @@ async def test_what_the_user_may_not_touch_is_done_by_sudo(
         with pytest.raises(Refused, match=r"cannot run commands by `sudo -n`.*password is required") as refused:
             await api.enable(orders.target)
         assert refused.value.status == 422
-        [drift] = (await api.ask("GET", "drift"))["items"]
+        [drift] = (await api.ask("POST", "drift"))["items"]
         assert (drift["finding"], "password is required" in drift["detail"]) == ("unknown", True)
         give(sudo, "ALL")
         session = await api.ready(orders.target, confirm_restart=True)
