@@ -98,7 +98,7 @@ async def serve(config: str, relay_port: int, jvm_port: int) -> None:
         await listener.open()
         stack.push_async_callback(slot.close, "the benchmark is over")
         stack.callback(listener.close)
-        url = await stack.enter_async_context(gateway(read_settings(Path(config))))
+        url = (await stack.enter_async_context(gateway(read_settings(Path(config))))).url
         print(json.dumps(url), flush=True)
         while await lines.readline():
             print(json.dumps([longest * 1000, busiest * 1000]), flush=True)

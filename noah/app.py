@@ -1,7 +1,7 @@
 """Wiring: settings -> store, clusters, kinds of target, broker, site; and the order in which they start and stop.
 
 Stopping: readyz says so first, then event streams end, then the site, the ports, the clusters. Sessions stay: the next
-gateway goes on with them.
+gateway goes on with them. If there are other gateways, they get the sessions before, each when its debugger has gone.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ import os
 import resource
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
@@ -37,11 +38,13 @@ from noah.inventory import following, make_inventory
 from noah.keep_running import keep_running, repeat
 from noah.kube.cluster_sources import open_all_clusters
 from noah.loop_lag import measure_lag
+from noah.peers.identity import Identity
 from noah.process_log import log_to_stderr
 from noah.releases.releases import open_releases
-from noah.sessions.broker import open_broker
-from noah.settings import Settings, read_settings, settings_file
+from noah.sessions.broker import Broker, PeerPort, open_broker
+from noah.settings import GatewaySettings, Settings, read_settings, settings_file
 from noah.store import Store, upgrade
+from noah.store.feed import Feed
 from noah.store.gateways import AboutGateway
 from noah.targets.base import Kind
 from noah.targets.host.hosts import open_hosts
@@ -54,6 +57,7 @@ from noah.web.api.metrics import Metrics
 from noah.web.site import LONGEST_LINE, make_site
 from noah.web.tls import LOOK_EVERY_S, Tls
 from noah.web.unix_socket import listening_at
+from noah.web.until_shutdown import UNTIL_SHUTDOWN, UntilShutdown
 from noah.webhook.process import webhook_process
 
 log = logging.getLogger(__name__)
@@ -82,18 +86,19 @@ class Clock:
 
 
 @contextlib.asynccontextmanager
-async def gateway(settings: Settings, file: Path | None = None) -> AsyncIterator[str]:
-    """Serve as long as the context lasts; yield the URL. BadSettings or Unavailable if that is not possible.
+async def gateway(settings: Settings, file: Path | None = None) -> AsyncIterator["RunningGateway"]:
+    """Serve as long as the context lasts. BadSettings or Unavailable if that is not possible.
 
     *file*: where the settings are from; what inventory.py names follows it while the gateway runs.
     """
     clock = Clock()
-    stopping = False
     async with contextlib.AsyncExitStack() as stack:
         store = Store.open(settings.gateway.database)
         stack.push_async_callback(store.close)
         await store.check()
-        lease = await stack.enter_async_context(store.lease(_about()))
+        peers = PeerPort(Identity(), stack.enter_context(_bound_for_peers(settings)) if store.is_shared else None)
+        about = await _about(settings.gateway, store, peers)
+        lease = await stack.enter_async_context(store.lease(about))
         await clock.set_by(store)
         providers = {
             one.name: await stack.enter_async_context(OidcProvider.open(one, clock=clock))
@@ -129,6 +134,7 @@ async def gateway(settings: Settings, file: Path | None = None) -> AsyncIterator
                 kinds=kinds,
                 holders=holders,
                 lease=lease,
+                peers=peers,
                 store=store,
                 hints=hints,
                 feed=feed,
@@ -175,28 +181,79 @@ async def gateway(settings: Settings, file: Path | None = None) -> AsyncIterator
             trail=trail,
             metrics=metrics,
             clock=clock,
-            stopping=lambda: stopping,
+            stopping=lambda: serving.is_stopping,
             not_followed=lambda: inventory.trouble,
             inventory=inventory,
         )
+        serving = RunningGateway(broker, feed, site[UNTIL_SHUTDOWN])
         url = await stack.enter_async_context(_listening(site, listener, settings))
         log.info("noah %s serves %s", __version__, url)
         _spare_the_collector()
-        if token := authenticator.first_token():
-            # Behind "#": browsers send that part of an address to nobody, and no proxy logs it.
-            here = url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
-            link = f"{settings.gateway.public_url or here}".rstrip("/") + f"/login#token={token}"
-            print(f"Nobody can log in yet. This link is for the first one, and is shown once:\n  {link}", flush=True)
+        _show_first_login(authenticator, settings.gateway, url)
+        serving.url = url
         try:
-            yield url
+            yield serving
         finally:
-            stopping = True
+            serving.stop()
             log.info("noah stops; sessions stay")
-            feed.close()
 
 
-def _about() -> AboutGateway:
-    return AboutGateway(name=socket.gethostname()[:300], version=__version__)
+class RunningGateway:
+    """A gateway that serves, or is about to."""
+
+    def __init__(self, broker: Broker, feed: Feed, until_shutdown: UntilShutdown) -> None:
+        self.url = ""
+        self.is_stopping = False  # so that load balancers send nothing more
+        self._broker = broker
+        self._feed = feed
+        self._until_shutdown = until_shutdown
+
+    def stop(self) -> None:
+        """End event streams and whatever else waits: clients begin again, with another gateway if there is one."""
+        self.is_stopping = True
+        self._feed.close()
+        self._until_shutdown.end()
+
+    async def drain(self) -> None:
+        """Give the sessions to other gateways; return when nobody needs this one any more."""
+        self.stop()
+        await self._broker.drain()
+
+
+def _show_first_login(authenticator: Authenticator, gateway: GatewaySettings, url: str) -> None:
+    if token := authenticator.first_token():
+        # Behind "#": browsers send that part of an address to nobody, and no proxy logs it.
+        here = url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+        link = f"{gateway.public_url or here}".rstrip("/") + f"/login#token={token}"
+        print(f"Nobody can log in yet. This link is for the first one, and is shown once:\n  {link}", flush=True)
+
+
+async def _about(gateway: GatewaySettings, store: Store, peers: PeerPort) -> AboutGateway:
+    """Return what the other gateways learn of this one."""
+    name = socket.gethostname()[:300]
+    if peers.listener is None:
+        return AboutGateway(name=name, version=__version__)
+    host, port = peers.listener.getsockname()[:2]
+    if gateway.peer_address is not None:
+        host = gateway.peer_address
+    elif host in ("0.0.0.0", "::"):
+        host = await asyncio.to_thread(_own_address_towards, store.server_host)
+    certificate = ssl.DER_cert_to_PEM_cert(peers.identity.certificate)
+    return AboutGateway(name=name, version=__version__, peer_host=host, peer_port=port, certificate=certificate)
+
+
+def _own_address_towards(host: str) -> str:
+    """Return the address of this machine from which *host* is reached. BadSettings if there is none."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, 1, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect(address)  # which sends nothing
+            return str(probe.getsockname()[0])
+    except OSError as e:
+        raise BadSettings(
+            f"The address at which other gateways reach this one is not known ({host}: {e.strerror}): set peer_address "
+            "of [gateway]."
+        ) from None
 
 
 async def _begin_webhook(stack: contextlib.AsyncExitStack, settings: Settings) -> Awaitable[None]:
@@ -210,9 +267,18 @@ async def _begin_webhook(stack: contextlib.AsyncExitStack, settings: Settings) -
 
 def _bound(settings: Settings) -> contextlib.AbstractContextManager[socket.socket]:
     """Return a listening socket; clients wait until they are served. BadSettings if another program has the address."""
-    if settings.gateway.socket_path is not None:
-        return listening_at(settings.gateway.socket_path)
-    host, port = settings.gateway.host, settings.gateway.port
+    gateway = settings.gateway
+    if gateway.socket_path is not None:
+        return listening_at(gateway.socket_path)
+    return _bound_at(gateway.host, gateway.port, gateway.listen)
+
+
+def _bound_for_peers(settings: Settings) -> socket.socket:
+    host, port = settings.gateway.peer_host_and_port
+    return _bound_at(host, port, settings.gateway.peer_listen or host)
+
+
+def _bound_at(host: str, port: int, name: str) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         bound = socket.socket(family, kind, protocol)
@@ -224,7 +290,7 @@ def _bound(settings: Settings) -> contextlib.AbstractContextManager[socket.socke
             bound.close()
             raise
     except OSError as e:
-        raise BadSettings(f"The gateway cannot listen on {settings.gateway.listen}: {e.strerror}.") from None
+        raise BadSettings(f"The gateway cannot listen on {name}: {e.strerror}.") from None
     return bound
 
 
@@ -287,15 +353,35 @@ async def _measuring_lag(observe: Callable[[float], None]) -> AsyncIterator[None
 
 
 async def _serve(settings: Settings, file: Path) -> None:
-    stop = asyncio.Event()
+    drain, stop = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    async with tracing(), gateway(settings, file) as url:
-        print(f"The gateway serves {url}", flush=True)
+    # What wants it to end waits for the debuggers that it has; a second one, or Ctrl-C, does not.
+    loop.add_signal_handler(signal.SIGTERM, lambda: stop.set() if drain.is_set() else drain.set())
+    loop.add_signal_handler(signal.SIGINT, stop.set)
+    async with tracing(), gateway(settings, file) as serving:
+        print(f"The gateway serves {serving.url}", flush=True)
         _tell_systemd("READY=1")
-        await stop.wait()
+        await _until_it_may_end(serving, drain, stop, drain_for=settings.gateway.drain_for)
         _tell_systemd("STOPPING=1")
+
+
+async def _until_it_may_end(
+    serving: RunningGateway, drain: asyncio.Event, stop: asyncio.Event, *, drain_for: timedelta
+) -> None:
+    """Return at *stop*, or after *drain* when nobody needs the gateway any more, at most for that time."""
+
+    async def drained() -> None:
+        await drain.wait()
+        log.info("noah is to stop: its sessions go to other gateways, if there are any")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(drain_for.total_seconds()):
+                await keep_running(serving.drain, "drain")
+        stop.set()
+
+    async with asyncio.TaskGroup() as group:
+        draining = group.create_task(drained(), name="drain")
+        await stop.wait()
+        draining.cancel()
 
 
 def _tell_systemd(state: str) -> None:

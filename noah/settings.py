@@ -139,6 +139,14 @@ class GatewaySettings(_Listener):
     line_held: Length = timedelta(seconds=45)
     line_held_suspended: Length = timedelta(minutes=10)
     database: str = "sqlite:///noah.db"
+    # With PostgreSQL, several gateways may serve the database. Where the others reach this one; none: at the host of
+    # listen and any free port.
+    peer_listen: Address | None = None
+    # The host that they connect to; none: that of peer_listen or, where that is all addresses, the one from which this
+    # machine reaches the database.
+    peer_address: str | None = None
+    # How long a gateway that is to stop, by SIGTERM, stays for the debuggers that it has, if there is another one.
+    drain_for: Length = timedelta(hours=12)
     # Where browsers find the gateway behind a reverse proxy: SCHEME://HOST[:PORT]/PATH/; none: at listen.
     public_url: PublicUrl | None = None
     # Users of the gateway's machine, by name, whose programs may connect to debug ports from it, as an sshd does that
@@ -185,6 +193,14 @@ class GatewaySettings(_Listener):
     def shown_debug_host(self) -> str:
         """Return the host in what people copy into their IDE."""
         return "127.0.0.1" if self.are_debug_ports_near and not self.is_on_loopback else self.advertised_host
+
+    @property
+    def peer_host_and_port(self) -> tuple[str, int]:
+        """Return where other gateways are listened for; port 0: any that is free."""
+        if self.peer_listen is None:
+            return self.host, 0
+        host, _, port = self.peer_listen.rpartition(":")
+        return host.strip("[]"), int(port)
 
     @property
     def ports(self) -> range:

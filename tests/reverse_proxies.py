@@ -2,7 +2,7 @@
 
 import asyncio
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -38,6 +38,28 @@ async def haproxy(folder: Path, rest: str, *, port: int, name: str) -> AsyncIter
     file.write_text(
         f"defaults\n  mode http\n  timeout connect 5s\nlisten noah\n  bind 127.0.0.1:{port} ssl crt {both}\n{rest}"
     )
+    log.touch()
+    async with _running(["haproxy", "-db", "-f", str(file)], port=port, log=log):
+        yield
+
+
+@asynccontextmanager
+async def load_balancer(
+    folder: Path, servers: Sequence[tuple[str, int]], *, port: int, debug_ports: str
+) -> AsyncIterator[None]:
+    """Run HAProxy before gateways at these hosts and HTTP ports: for HTTP at *port*, and for all debug ports."""
+    file, log = folder / "balancer.cfg", folder / "balancer.log"
+    checked = "  option httpchk GET /readyz\n  default-server inter 250ms fall 1 rise 1\n"
+    lines = [
+        "defaults\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n",
+        "  retries 3\n  option redispatch 1\n",
+        f"listen http\n  mode http\n  retry-on conn-failure empty-response\n  bind 127.0.0.1:{port}\n{checked}",
+        *(f"  server g{n} {host}:{number} check\n" for n, (host, number) in enumerate(servers)),
+        f"listen debug\n  mode tcp\n  bind 127.0.0.1:{debug_ports}\n{checked}",
+        # Without a port: the one that the debugger came to.
+        *(f"  server g{n} {host} check port {number}\n" for n, (host, number) in enumerate(servers)),
+    ]
+    file.write_text("".join(lines))
     log.touch()
     async with _running(["haproxy", "-db", "-f", str(file)], port=port, log=log):
         yield

@@ -32,7 +32,7 @@ class Fence:
 
 @dataclass(frozen=True, slots=True)
 class Belief:
-    """The knowledge of a gateway about its lease, in seconds of its own clock."""
+    """What a gateway knows of its lease, in seconds of its own clock."""
 
     until: float = -inf
     since: float = inf  # it has been held without a gap

@@ -37,11 +37,11 @@ async def run_on_cluster(folder: Path, *, classes: Mapping[str, bytes], context:
         clusters=(known,),
     )
     await asyncio.to_thread(upgrade, tree.gateway.database)
-    async with gateway(tree) as url, Cluster(known) as cluster, _namespace(cluster) as namespace:
+    async with gateway(tree) as serving, Cluster(known) as cluster, _namespace(cluster) as namespace:
         say(f"Two pods in namespace {namespace} ...")
         await _create(cluster, namespace, classes, image)
         await _healthy(cluster, namespace)
-        await _show(cluster, namespace, GatewayClient(url))
+        await _show(cluster, namespace, GatewayClient(serving.url))
 
 
 def _kubeconfig() -> Path:

@@ -67,10 +67,10 @@ async def _on_this_machine(folder: Path, *, once: bool) -> None:
         origin="the demo",
     )
     await asyncio.to_thread(upgrade, settings.gateway.database)
-    async with gateway(settings) as url, supervised(plain.app, wise.app):
-        await run_on_this_machine(plain, wise, GatewayClient(url))
+    async with gateway(settings) as serving, supervised(plain.app, wise.app):
+        await run_on_this_machine(plain, wise, GatewayClient(serving.url))
         if not once:
-            await _serve_until_stopped(url, wise)
+            await _serve_until_stopped(serving.url, wise)
 
 
 async def _serve_until_stopped(url: str, sample: Sample) -> None:

@@ -8,7 +8,7 @@ up on and counted, the moment that it shows.
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from typing import Final, cast
+from typing import Final, Protocol, cast
 from weakref import WeakKeyDictionary
 
 from noah.proxy.handshake import Handshake
@@ -23,7 +23,16 @@ MOST_OF_ADDRESS: Final = 32
 # By event loop, as descriptors are one for all ports; in the order in which they came.
 _waiting: WeakKeyDictionary[asyncio.AbstractEventLoop, dict["Caller", None]] = WeakKeyDictionary()
 
-Admitted = Callable[[asyncio.Transport, str], None]  # a paused transport and the client's address
+
+class Admitting(Protocol):
+    """A slot, or the way to one at another gateway: debuggers are admitted to it."""
+
+    refused: Counter[str]  # connections that were turned away, by reason
+
+    def admit(self, transport: asyncio.Transport, address: str) -> None:
+        """Take a debugger that has sent its handshake; *transport* is paused."""
+
+    def turned_away(self, host: str, reason: str) -> None: ...
 
 
 class Admission:
@@ -32,15 +41,11 @@ class Admission:
         *,
         admits: Callable[[str], bool],
         admits_user: Callable[[int], bool],
-        refused: Counter[str],
-        admitted: Admitted,
-        turned_away: Callable[[str, str], None],
+        slot: Admitting,
     ) -> None:
+        self.slot = slot  # may be replaced at any time: the session got another gateway
         self._admits = admits
         self._admits_user = admits_user
-        self._refused = refused
-        self._admitted = admitted
-        self._turned_away = turned_away
         self._waiting = _waiting.setdefault(asyncio.get_running_loop(), {})
 
     def caller(self) -> "Caller":
@@ -68,7 +73,7 @@ class Admission:
         finally:  # also when nobody can tell
             if not admitted:
                 self._refuse(caller, why)
-                self._turned_away(caller.host, why)
+                self.slot.turned_away(caller.host, why)
         return admitted
 
     def give_up(self, caller: "Caller") -> None:
@@ -78,14 +83,14 @@ class Admission:
 
     def greeted(self, caller: "Caller") -> None:
         del self._waiting[caller]
-        self._admitted(caller.leave(), caller.address)
+        self.slot.admit(caller.leave(), caller.address)
 
     def close(self) -> None:
         for caller in [one for one in self._waiting if one.admission is self]:
             self.give_up(caller)
 
     def _refuse(self, caller: "Caller", reason: str) -> None:
-        self._refused[reason] += 1
+        self.slot.refused[reason] += 1
         caller.leave().abort()
 
 

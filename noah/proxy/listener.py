@@ -4,9 +4,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from noah.proxy.admission import Admission
+from noah.proxy.admission import Admission, Admitting
 from noah.proxy.keepalive import set_keepalive
-from noah.proxy.slot import Slot
 
 BACKLOG: Final = 1024  # connections that the kernel holds for us; a scanner opens hundreds at once
 
@@ -14,7 +13,7 @@ BACKLOG: Final = 1024  # connections that the kernel holds for us; a scanner ope
 class Listener:
     def __init__(
         self,
-        slot: Slot,
+        slot: Admitting,
         *,
         host: str,
         port: int,
@@ -27,18 +26,16 @@ class Listener:
         """
         self.host = host
         self.port = port
-        self._admission = Admission(
-            admits=admits,
-            admits_user=admits_user,
-            refused=slot.refused,
-            admitted=slot.admit,
-            turned_away=slot.turned_away,
-        )
+        self._admission = Admission(admits=admits, admits_user=admits_user, slot=slot)
         self._server: asyncio.Server | None = None
 
     @property
     def is_open(self) -> bool:
         return self._server is not None
+
+    def admit_to(self, slot: Admitting) -> None:
+        """Let debuggers come to *slot* from now on; whom another one has stays there."""
+        self._admission.slot = slot
 
     async def open(self) -> None:
         """Raises OSError when the address is taken."""

@@ -41,6 +41,7 @@ class Relay:
         self._observer = observer
         self._changed = changed
         self._is_observed = True
+        self.is_joined = False  # the JVM has greeted
         self.why: str | None = None  # it has ended or is about to
         self.over: asyncio.Future[None] = self._loop.create_future()
         self.buffer = shared_buffer(self._loop)
@@ -52,6 +53,7 @@ class Relay:
 
     def join(self) -> None:
         """The JVM has greeted: from here on bytes pass."""
+        self.is_joined = True
         if self._transport.is_closing():
             self.end("the debugger closed the connection")
             return
@@ -129,12 +131,16 @@ class Relay:
     def observer_failed(self, error: Exception) -> None:
         """Go on as a plain pipe; the VM's state is unknown from here on."""
         if self._is_observed:
-            self._is_observed = False
             where = self._transport.get_extra_info("peername")
             log.error("debugger %s: its traffic cannot be observed any more, but passes", where, exc_info=error)
-            self.debugger.observe_no_more()
-            self.jvm.observe_no_more()
+            self.observe_no_more()
             self._changed()
+
+    def observe_no_more(self) -> None:
+        """Go on as a plain pipe."""
+        self._is_observed = False
+        self.debugger.observe_no_more()
+        self.jvm.observe_no_more()
 
     def _ask(self, said: int = -1, times: int = 0) -> None:
         """Ask the JVM what the gateway does not know of a stop, after the debugger."""

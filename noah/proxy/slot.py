@@ -107,11 +107,7 @@ class Slot:
         """Announce, once for each host and reason, that a connection came from where none may come from."""
         if (host, reason) not in self._strangers and len(self._strangers) < REMEMBERED:
             self._strangers.add((host, reason))
-            why = "this session's port is not for that address"
-            if reason == "other_user":
-                why = "it is another user's of the gateway's machine, whom debug_port_users of [gateway] does not name"
-            text = f"A connection from {host} was refused: {why}."
-            self._notice(EventKind.REFUSED, text, address=host, reason=reason)
+            self._notice(EventKind.REFUSED, why_turned_away(host, reason), address=host, reason=reason)
 
     async def detach(self, why: str) -> None:
         """Close the debugger's way to the JVM, which resumes the VM as a whole; return when that is done."""
@@ -130,6 +126,11 @@ class Slot:
             commands, foreseen = commands + holder.commands(), foreseen + holder.foreseen()
             connections.append(holder.summary())
         return {"commands": dict(commands), "foreseen": dict(foreseen), "connections": connections}
+
+    @property
+    def is_serving(self) -> bool:
+        """Return whether there is a debugger: attached, or held."""
+        return self._serving > 0
 
     @property
     def is_silent(self) -> bool:
@@ -287,3 +288,10 @@ class Slot:
     def _tell_change(self) -> None:
         self._change_is_due = False
         self._changed()
+
+
+def why_turned_away(host: str, reason: str) -> str:
+    why = "this session's port is not for that address"
+    if reason == "other_user":
+        why = "it is another user's of the gateway's machine, whom debug_port_users of [gateway] does not name"
+    return f"A connection from {host} was refused: {why}."

@@ -14,7 +14,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from noah.core.jdwp.far import Far
 from noah.core.jdwp.frames import ACCELERATOR_VERSION, Parts
@@ -22,7 +22,7 @@ from noah.core.jdwp.wire import HANDSHAKE
 from noah.core.line.frame import BadMessage, Data
 from noah.core.line.line import Came, Event, Finished, HasRoom, Line, LineState, Opened, WasReset
 from noah.errors import Conflict
-from noah.line_socket import Ending, LineSocket
+from noah.line_socket import Ending, Said
 from noah.pushed_transport import PushedTransport
 
 log = logging.getLogger(__name__)
@@ -38,6 +38,18 @@ class LineInfo:
     port: int  # that its debuggers are pointed at, on the laptop
     since: datetime  # when it was connected, or lost
     is_lost: bool
+
+
+class LineConnection(Protocol):
+    """One connection to the laptop: a LineSocket, or what stands for one that is at another gateway."""
+
+    over: asyncio.Future[Ending]
+    heard_at_s: float
+
+    def carry(self, line: Line, take: Callable[[list[Event]], None]) -> None: ...
+    def pump(self) -> None: ...
+    def say(self, said: Said) -> None: ...
+    def end(self, ending: Ending) -> None: ...
 
 
 class Tunnel:
@@ -68,7 +80,7 @@ class Tunnel:
         self._token: str | None = None
         self._line = Line(opens=False)
         self._ends: dict[int, LineTransport] = {}
-        self._socket: LineSocket | None = None  # that carries the line now
+        self._socket: LineConnection | None = None  # that carries the line now
         self._absent: asyncio.TimerHandle | None = None
 
     def check(self, token: str | None, *, take_over: bool) -> None:
@@ -80,7 +92,9 @@ class Tunnel:
             "`noah connect` there, or take it over with --take-over."
         )
 
-    async def serve(self, socket: LineSocket, *, token: str | None, state: LineState, address: str, port: int) -> str:
+    async def serve(
+        self, socket: LineConnection, *, token: str | None, state: LineState, address: str, port: int
+    ) -> str:
         """Let *socket* have the line from now on; return why that ended, in one sentence.
 
         An unknown token begins a new line, and frees what there was of another.
@@ -107,7 +121,7 @@ class Tunnel:
 
     # One connection
 
-    def _begin(self, socket: LineSocket, token: str | None, state: LineState, info: LineInfo) -> None:
+    def _begin(self, socket: LineConnection, token: str | None, state: LineState, info: LineInfo) -> None:
         self.interrupt("The line goes on over another connection.")
         self._socket = socket
         if not self._knows(token):
@@ -149,7 +163,7 @@ class Tunnel:
                 case WasReset(stream):
                     self._ends.pop(stream).lost(ConnectionResetError())
 
-    def _ended(self, socket: LineSocket, ending: Ending) -> None:
+    def _ended(self, socket: LineConnection, ending: Ending) -> None:
         if self._socket is not socket:
             return  # another connection carries the line on
         self._socket = None

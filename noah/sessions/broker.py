@@ -6,8 +6,10 @@ any request: if another one has the session, that one sees the row change, and d
 
 import asyncio
 import secrets
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -24,9 +26,15 @@ from noah.duration import format_duration
 from noah.errors import AlreadyDebugged, BadInput, Conflict, NeedsRestart, NotFound, Unavailable
 from noah.keep_running import keep_running
 from noah.kube.clusters import Cluster
+from noah.peers.client import PeerClient
+from noah.peers.identity import Identity
+from noah.peers.line import PassedLine
+from noah.peers.server import PeerServer
+from noah.proxy.tunnel import Tunnel
 from noah.sessions.audits import keeping_audits
 from noah.sessions.live_session import SETTLED, LiveSession, Traffic
 from noah.sessions.ownership import REFRESH_EVERY_S, Ownership, asked
+from noah.sessions.passing import Passing
 from noah.settings import Settings
 from noah.store.feed import Feed
 from noah.store.hints import Hints
@@ -91,6 +99,12 @@ class Broker:
         """See now what has changed of sessions."""
         await self._ownership.refresh()
 
+    async def drain(self) -> None:
+        """Give all sessions to other gateways, until nobody needs this one any more."""
+        with suppress(Unavailable):
+            await self._lease.publish(is_draining=True)
+        await self._ownership.drain()
+
     def traffic(self) -> Traffic:
         return self._ownership.traffic()
 
@@ -150,6 +164,23 @@ class Broker:
         audits = await self._store.audits(ended) if ended else {}
         return [live_of(session.id) or LiveSession(session, audit=audits.get(session.id)) for session in sessions]
 
+    async def line(
+        self, live: LiveSession, who: Principal, *, token: str | None, take_over: bool
+    ) -> Tunnel | PassedLine:
+        """Return what serves a line of *who* to the session, here or at its gateway.
+
+        Raises Conflict if another `noah connect` of theirs has it; *take_over* lets it go to the newcomer.
+        """
+        id = live.session.id
+        task = self._ownership.task_of(id)
+        if task is None:
+            return await self._ownership.passing.line(id, who, token=token, take_over=take_over)
+        tunnel = task.live.tunnel_of(who)
+        if tunnel is None:
+            raise Unavailable(f"Session {id} is still starting: try again in a moment.")
+        tunnel.check(token, take_over=take_over)
+        return tunnel
+
     # -- what people ask for
 
     async def enable(
@@ -175,7 +206,7 @@ class Broker:
             raise NeedsRestart(info.needs_restart)
         while True:
             self._lease.check()
-            gateway = self._lease.gateway_id
+            gateway = self._gateway_for_new()
             try:
                 session = await self._store.add(
                     id=f"s-{secrets.token_hex(4)}",
@@ -203,8 +234,15 @@ class Broker:
                 if take_over:
                     await self._take_over(live)
                 return live, False
+            if gateway != self._lease.gateway_id:
+                return await self.get(session.id), True
             live = LiveSession(session, fence=Fence(gateway, FIRST))
             return self._ownership.start(live).live, True
+
+    def _gateway_for_new(self) -> str:
+        """Return this gateway or, when it is to stop, another one."""
+        other = self._ownership.least_busy_other() if self._lease.about.is_draining else None
+        return other or self._lease.gateway_id
 
     async def _take_over(self, live: LiveSession) -> None:
         if live.slot is not None:
@@ -344,6 +382,14 @@ def no_such_session(session_id: str) -> NotFound:
     return NotFound(f"There is no session {session_id[:40]!r}: `noah sessions --all` lists them.")
 
 
+@dataclass(frozen=True, slots=True)
+class PeerPort:
+    """The port at which other gateways reach this one, and the certificate by which they recognize it."""
+
+    identity: Identity
+    listener: socket.socket | None  # that listens; None: there are no others
+
+
 @asynccontextmanager
 async def open_broker(
     *,
@@ -358,9 +404,13 @@ async def open_broker(
     took: Callable[[Target, float], None],
     permissions: Permissions,
     trail: Trail,
+    peers: PeerPort,
     refresh_every_s: float = REFRESH_EVERY_S,
 ) -> AsyncIterator[Broker]:
-    """Sessions live as long as this context; leaving it closes ports and leaves the targets as they are."""
+    """Sessions live as long as this context; leaving it closes ports and leaves the targets as they are.
+
+    *peers*: where other gateways reach this one.
+    """
     ownership: Ownership | None = None
     try:
         async with keeping_audits(store.sessions) as audits, asyncio.TaskGroup() as group:
@@ -369,6 +419,7 @@ async def open_broker(
                 kinds=kinds,
                 holders=holders,
                 lease=lease,
+                peers=PeerClient(peers.identity),
                 store=store.sessions,
                 wishes=store.wishes,
                 audits=audits,
@@ -384,6 +435,7 @@ async def open_broker(
             refreshing = group.create_task(
                 keep_running(lambda: refresh(hints, every_s=refresh_every_s), name), name=name
             )
+            serving = group.create_task(_serve_peers(peers, ownership.passing), name="what other gateways pass on")
             try:
                 yield Broker(
                     ownership,
@@ -398,7 +450,14 @@ async def open_broker(
                 )
             finally:
                 refreshing.cancel()
+                serving.cancel()
                 ownership.stop()
     finally:
         if ownership is not None:
             await ownership.save_last()
+
+
+async def _serve_peers(port: PeerPort, passing: Passing) -> None:
+    if (listener := port.listener) is not None:
+        server = PeerServer(port.identity, peers=passing.peers, handle=passing.take)
+        await keep_running(lambda: server.serve(listener), "what other gateways pass on")

@@ -8,6 +8,7 @@ never learned that its commit had been done, what people asked of its sessions e
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime
 
@@ -15,16 +16,19 @@ from noah.access.permissions import Permissions
 from noah.access.trail import Trail
 from noah.backoff import Backoff
 from noah.catalog.holders import Holders
-from noah.core.lease import fair_share
+from noah.core.lease import Fence, fair_share
 from noah.core.session.audit import left_behind
 from noah.core.session.event_kind import EventKind
 from noah.core.session.principal import Principal
 from noah.core.session.target import Target
 from noah.errors import Conflict, LostSession, NoahError, Unavailable
+from noah.peers.client import PeerClient
 from noah.sessions.announce import about_session
 from noah.sessions.audits import Audits
 from noah.sessions.live_session import LiveSession, SessionElsewhere, Traffic
 from noah.sessions.live_state import LiveState, Step, steps_of
+from noah.sessions.passing import Passing
+from noah.sessions.ports import Ports
 from noah.sessions.task import SessionTask
 from noah.settings import GatewaySettings
 from noah.store.feed import Feed
@@ -42,6 +46,10 @@ LONGEST_PAUSE_S = 4.0  # while the database is away; sessions of a gateway that 
 SAVE_EVERY_S = 0.9  # what is true of a session is written so often at most
 SAVED_AT_ONCE = 100  # states of sessions in one statement
 ASK_BACK_EVERY_S = 5.0  # for a session whose debugger this gateway still has
+# A gateway that is to stop answers for so long at least: load balancers have not noticed before. HAProxy asks every
+# 2 s, and believes the third answer.
+NOTICED_WITHIN_S = 8.0
+DRAIN_EVERY_S = 0.5  # a gateway that is to stop looks whether debuggers have gone
 LAST_S = 2.0  # a gateway that stops does not wait longer for its database
 
 
@@ -53,6 +61,7 @@ class Ownership:
         kinds: Mapping[str, Kind],
         holders: Holders,
         lease: Lease,
+        peers: PeerClient,
         store: SessionStore,
         wishes: WishStore,
         audits: Audits,
@@ -67,6 +76,10 @@ class Ownership:
         self._kinds = kinds
         self._holders = holders
         self._lease = lease
+        self.passing = Passing(peers, lease=lease, live_of=self.live_of, task_of=self.task_of)
+        self._ports = Ports(
+            group, gateway=gateway, live_of=self.live_of, dial=self.passing.debugger, feed=feed, trail=trail
+        )
         self._store = store
         self._wishes = wishes
         self._audits = audits
@@ -128,6 +141,7 @@ class Ownership:
             kinds=self._kinds,
             holders=self._holders,
             lease=self._lease,
+            ports=self._ports,
             store=self._store,
             audits=self._audits,
             feed=self._feed,
@@ -182,10 +196,11 @@ class Ownership:
         if task.live.attached is not None:
             raise Conflict(f"A debugger is attached through session {session_id}.")
         task.is_leaving = True  # no debugger attaches, and nothing is done, until it is decided
+        self._ports.pass_on(session_id)  # which holds debuggers until then, wherever the session goes
         live = task.live
         try:
-            state = live.state.to_json()
-            await self._store.hand_over(session_id, to=to_gateway, fence=fence, live=state, audit=live.audit)
+            kept = live.state.to_json()
+            await self._store.hand_over(session_id, to=to_gateway, fence=fence, live=kept, audit=live.audit)
         except Unavailable:
             self._versions.pop(session_id, None)  # done or not: the next look at the row decides
             raise
@@ -193,10 +208,44 @@ class Ownership:
             task.is_leaving = False
             raise
         log.info("%s %s is handed over to gateway %s", live.session.target, session_id, to_gateway)
+        there = self._elsewhere[session_id] = SessionElsewhere(live.session)
+        state = live.state
         self._lose(task)
+        there.update(live.session, state=state, audit=live.audit, fence=Fence(to_gateway, fence.number + 1))
+
+    async def drain(self) -> None:
+        """Give all sessions to other gateways; return when nobody needs this one any more, or when there is no other.
+
+        A session goes when no debugger is attached. Debuggers that are passed on from here are waited for as well.
+        """
+        loop = asyncio.get_running_loop()
+        noticed_at = loop.time() + NOTICED_WITHIN_S
+        while self._others() and (self._tasks or self._ports.passing or loop.time() < noticed_at):
+            for task in list(self._tasks.values()):
+                slot = task.live.slot
+                if not (task.is_lost or task.is_leaving or (slot is not None and slot.is_serving)):
+                    await self._give_away(task.live)
+            await asyncio.sleep(DRAIN_EVERY_S)
+
+    async def _give_away(self, live: LiveSession) -> None:
+        to = self.least_busy_other()
+        if to is not None:
+            try:
+                await self.hand_over(live.session.id, to)
+            except NoahError as e:
+                log.info("%s stays for the moment: %s", live.session.id, e.sentence)
+
+    def least_busy_other(self) -> str | None:
+        """Return the other gateway with the fewest sessions, of those that take any."""
+        has = Counter(live.fence.gateway for live in self._elsewhere.values() if live.fence is not None)
+        return min(self._others(), key=lambda id: has[id], default=None)
+
+    def _others(self) -> list[str]:
+        lease = self._lease
+        return [id for id, one in lease.peers.items() if id != lease.gateway_id and not one.about.is_draining]
 
     def _lose(self, task: SessionTask) -> None:
-        """Leave a session to the gateway that has it now."""
+        """Let go of a session that another gateway has."""
         self._audits.forget(task.live)
         self._versions.pop(task.live.session.id, None)
         task.lose()
@@ -235,6 +284,7 @@ class Ownership:
         for row in rows:
             await self._see(row)
         self._forget_missing(gone, {row.head.id for row in rows})
+        await self._ports.refresh(self._elsewhere.values(), own=self._tasks)
         taken = await self._take_over(heads.values())
         await self._fulfil_wishes([*changed, *taken])
         await self._ask_back(heads)

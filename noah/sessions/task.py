@@ -10,10 +10,8 @@ leaves the target alone, and goes on with two things: the bytes of a debugger th
 import asyncio
 import errno
 import functools
-import ipaddress
 import logging
 import os
-import pwd
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -43,20 +41,19 @@ from noah.core.session.lifecycle import (
     passes_by,
     word_on,
 )
-from noah.core.session.principal import Principal, PrincipalKind
 from noah.core.session.rights import Allowed, Denied, Right, Verdict, area_of
 from noah.core.session.session import EndReason, Presence, Session
 from noah.core.session.target import Target
 from noah.core.session.trail import Outcome, TrailCode
 from noah.errors import AlreadyDebugged, CannotDebug, Forbidden, LostSession, NoahError, RolledBack, Unavailable
 from noah.keep_running import repeat
-from noah.proxy.listener import Listener
-from noah.proxy.local_peer import NOBODY, user_that_listens
+from noah.proxy.local_peer import user_that_listens
 from noah.proxy.slot import Slot
 from noah.proxy.tunnel import Tunnel
 from noah.sessions.announce import Announcer
 from noah.sessions.audits import Audits
 from noah.sessions.live_session import LiveSession
+from noah.sessions.ports import Ports
 from noah.sessions.reporter import Reporter
 from noah.settings import GatewaySettings
 from noah.store.feed import Feed
@@ -96,6 +93,7 @@ class SessionTask:
         kinds: Mapping[str, Kind],
         holders: Holders,
         lease: Lease,
+        ports: Ports,
         store: SessionStore,
         audits: Audits,
         feed: Feed,
@@ -113,6 +111,7 @@ class SessionTask:
         self.is_lost = False  # another gateway has the session
         self.is_leaving = False  # it is being handed over
         self._lease = lease
+        self._ports = ports
         self._is_taken_over = is_taken_over
         self._kinds = kinds
         self._holders = holders
@@ -210,8 +209,10 @@ class SessionTask:
 
     async def _close(self, why: str) -> None:
         self.live.is_open = False
-        if self.live.listener is not None:
-            self.live.listener.close()
+        if self.is_lost and not self.live.session.is_over:
+            self._ports.pass_on(self.live.session.id)
+        else:
+            self._ports.close(self.live.session.id)
         for tunnel in self.live.tunnels.values():
             tunnel.close(f"Session {self.live.session.id} takes no debuggers any more: {why}.")
         if self.live.slot is not None:
@@ -397,18 +398,8 @@ class SessionTask:
                 held_running=gateway.line_held,
                 held_suspended=gateway.line_held_suspended,
             )
-        if not gateway.plain_ports:
-            self.live.is_open = True
-            return
-        listener = Listener(
-            slot,
-            host=gateway.debug_host,
-            port=session.port,
-            admits=self._admits,
-            admits_user=lambda uid: _may_attach(uid, self.live.session.owner, gateway.debug_port_users),
-        )
         try:
-            await listener.open()
+            self.live.listener = await self._ports.open(self.live, slot)
         except OSError as e:
             if e.errno not in (errno.EADDRINUSE, errno.EACCES):
                 raise Unavailable(f"Port {session.port} of the gateway cannot be opened: {e.strerror}.") from e
@@ -422,13 +413,7 @@ class SessionTask:
                 lambda: self._store.move_port(session.id, ports=gateway.ports, avoid={session.port}, fence=self._fence)
             )
         else:
-            self.live.listener = listener
             self.live.is_open = True
-
-    def _admits(self, address: str) -> bool:
-        """Ask the session each time: who joins it brings an address."""
-        networks = (ipaddress.ip_network(one, strict=False) for one in self.live.session.allow)
-        return any(ipaddress.ip_address(address) in network for network in networks)
 
     def _slot_changed(self) -> None:
         self.live.note_vm()
@@ -548,15 +533,3 @@ class SessionTask:
         session = self.live.session
         by = f" by {session.ended_by.name}" if session.ended_by and session.ended_by != session.owner else ""
         return f"the session was {str(session.end_reason).replace('_', ' ')}{by}"
-
-
-@functools.cache  # the machine's list of users may be a server's
-def _may_attach(uid: int, owner: Principal, users: tuple[str, ...]) -> bool:
-    """True if that user of the gateway's machine may debug in a session of *owner*."""
-    if uid in (0, os.getuid()) or ("*" in users and uid != NOBODY):
-        return True
-    try:
-        name = pwd.getpwuid(uid).pw_name
-    except (KeyError, OverflowError):
-        return False
-    return name in users or (owner.kind is PrincipalKind.LOCAL and owner.subject == name)

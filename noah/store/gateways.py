@@ -15,7 +15,7 @@ from noah.store.tables import gateways
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AboutGateway:
-    """The description that a gateway gives of itself."""
+    """What a gateway says of itself."""
 
     name: str  # of its machine or pod
     version: str

@@ -10,7 +10,7 @@ from sqlalchemy import delete, select
 
 from noah.store import revisions
 from noah.store.claims import ClaimStore
-from noah.store.database import Database
+from noah.store.database import Database, parse_url
 from noah.store.edits import EditStore
 from noah.store.feed import Feed
 from noah.store.feed_rows import FeedRows
@@ -62,6 +62,19 @@ class Store:
             return
         async with open_shared_feed(FeedRows(self._database), hints, clock=clock) as feed:
             yield feed
+
+    @property
+    def is_shared(self) -> bool:
+        """Return whether several gateways may serve the database."""
+        return not self._database.is_sqlite
+
+    @property
+    def server_host(self) -> str:
+        """Return the host of the database's server; of several, the first."""
+        url = parse_url(self._database.url)
+        hosts = url.host or url.query.get("host") or "127.0.0.1"
+        first = (hosts if isinstance(hosts, str) else hosts[0]).split(",")[0].partition(":")[0]
+        return "127.0.0.1" if first.startswith("/") else first  # a socket of this machine
 
     def lease(self, about: AboutGateway) -> AbstractAsyncContextManager[Lease]:
         """Return a context in which this gateway has a lease (lease.py)."""

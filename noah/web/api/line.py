@@ -16,12 +16,14 @@ from noah.core.session.rights import Right, area_of
 from noah.core.session.trail import TrailCode
 from noah.errors import Conflict, Forbidden, NotFound, Unauthenticated, Unavailable
 from noah.line_socket import LineSocket, Said
+from noah.peers.line import PassedLine
 from noah.proxy.tunnel import Tunnel
 from noah.sessions.live_session import LiveSession
 from noah.web.api.route import Call, Routes
 from noah.web.api.sessions import json_of, visible_session
 from noah.web.forwarded import remote_for_log
 from noah.web.identity import authenticate, principal_of
+from noah.web.keys import BROKER
 from noah.web.permission import demand, record
 from noah.web.until_shutdown import UNTIL_SHUTDOWN
 from noah.web.upgrade import upgrade
@@ -76,11 +78,9 @@ async def line(call: Call[LineQuery, Nothing]) -> web.StreamResponse:
     await demand(request, Right.DEBUG, area_of(session.target))
     if session.is_over:
         raise Conflict(f"Session {session.id} is over: enable debugging again.")
-    tunnel = live.tunnel_of(who)
-    if tunnel is None:
-        raise Unavailable(f"Session {session.id} is still starting: try again in a moment.")
-    tunnel.check(request.headers.get(TOKEN), take_over=query.take_over)
-    if who != session.owner and tunnel.info is None:
+    token, is_first = request.headers.get(TOKEN), live.line_of(who) is None
+    way = await request.app[BROKER].line(live, who, token=token, take_over=query.take_over)
+    if who != session.owner and is_first:
         target = str(session.target)
         record(request, TrailCode.JOINED, target=target, session=session.id, sentence="By a line of their own.")
 
@@ -89,7 +89,7 @@ async def line(call: Call[LineQuery, Nothing]) -> web.StreamResponse:
             async with asyncio.TaskGroup() as group:
                 tasks = [
                     group.create_task(_report(socket, request, live), name=f"{session.id}: status to the laptop"),
-                    group.create_task(_check_login(request, tunnel), name=f"{session.id}: login of the laptop"),
+                    group.create_task(_check_login(request, way), name=f"{session.id}: login of the laptop"),
                 ]
                 why = await serve()
                 for task in tasks:
@@ -98,17 +98,24 @@ async def line(call: Call[LineQuery, Nothing]) -> web.StreamResponse:
 
         return await request.app[UNTIL_SHUTDOWN].result_of(both) or "The gateway is stopping."
 
-    return await carry(request, tunnel, address=remote_for_log(request), beside=beside)
+    try:
+        return await carry(request, way, address=remote_for_log(request), beside=beside)
+    finally:
+        if isinstance(way, PassedLine):
+            way.close()
 
 
 async def carry(
     request: web.Request,
-    tunnel: Tunnel,
+    way: Tunnel | PassedLine,
     *,
     address: str,
     beside: Callable[[LineSocket, Callable[[], Awaitable[str]]], Awaitable[str]] = lambda _, serve: serve(),
 ) -> web.StreamResponse:
-    """Make *request* a connection of the tunnel's line. *beside* awaits its end, and returns why it is over."""
+    """Make *request* a connection of the line, which may be at another gateway.
+
+    *beside* awaits its end, and returns why it is over.
+    """
     greeting: asyncio.Future[Said] = asyncio.get_running_loop().create_future()
 
     def said(text: Said) -> None:
@@ -117,7 +124,8 @@ async def carry(
         greeting.set_result(text)
 
     upgraded, response = await upgrade(request)
-    socket = LineSocket(upgraded, silent_after_s=SILENT_AFTER_S, said=said)
+    make = way.socket if isinstance(way, PassedLine) else LineSocket
+    socket = make(upgraded, silent_after_s=SILENT_AFTER_S, said=said)
 
     async def serve() -> str:
         await asyncio.wait((greeting, socket.over), timeout=HELLO_WITHIN_S, return_when=asyncio.FIRST_COMPLETED)
@@ -125,8 +133,10 @@ async def carry(
             hello = Hello.model_validate(greeting.result())
         except (asyncio.InvalidStateError, ValidationError):
             return "What came is not the protocol of `noah connect`: are both of one version?"
+        if isinstance(way, PassedLine):
+            return await way.serve(hello.state, address=address, port=hello.port)
         token = request.headers.get(TOKEN)
-        return await tunnel.serve(socket, token=token, state=hello.state, address=address, port=hello.port)
+        return await way.serve(socket, token=token, state=hello.state, address=address, port=hello.port)
 
     try:
         socket.close(GOING_AWAY, await beside(socket, serve))
@@ -144,7 +154,7 @@ async def _report(socket: LineSocket, request: web.Request, live: LiveSession) -
         await live.change()
 
 
-async def _check_login(request: web.Request, tunnel: Tunnel) -> None:
+async def _check_login(request: web.Request, way: Tunnel | PassedLine) -> None:
     """End the connection once its login is over. The line goes on when the same person comes with another."""
     while True:
         await asyncio.sleep(CHECK_LOGIN_EVERY_S)
@@ -155,5 +165,5 @@ async def _check_login(request: web.Request, tunnel: Tunnel) -> None:
         except Unavailable:
             continue  # nobody is cut because a provider does not answer
         if not is_known:
-            tunnel.interrupt("The login has expired.")
+            way.interrupt("The login has expired.")
             return

@@ -24,8 +24,9 @@ from noah.catalog.catalog import Catalog
 from noah.catalog.holders import Holders
 from noah.inventory import Inventory
 from noah.kube.clusters import Cluster
+from noah.peers.identity import Identity
 from noah.releases.releases import open_releases
-from noah.sessions.broker import Broker, open_broker
+from noah.sessions.broker import Broker, PeerPort, open_broker
 from noah.settings import (
     AccessSettings,
     ClusterSettings,
@@ -148,6 +149,7 @@ async def serving(
                 kinds={"pod": pods, "host": hosts, "local": local},
                 holders=holders,
                 lease=lease,
+                peers=PeerPort(Identity(), None),
                 store=store,
                 hints=hints,
                 feed=feed,

@@ -19,8 +19,10 @@ from noah.core.session.principal import Principal
 from noah.core.session.session import EndReason, Presence, Session, Word
 from noah.core.session.target import PodTarget, Target, Wanted
 from noah.errors import LostSession, NoahError, Unavailable
+from noah.peers.connection import PeerConnection
 from noah.sessions.audits import Audits
 from noah.sessions.live_session import LiveSession
+from noah.sessions.ports import Ports
 from noah.sessions.task import SessionTask
 from noah.settings import GatewaySettings
 from noah.store.feed import Feed
@@ -252,22 +254,30 @@ async def telling(
     )
     kind, store, live = FakeKind(jvm), FakeStore(session), LiveSession(session, fence=FENCE)
     lease = FakeLease()
-    task = SessionTask(
-        live,
-        kinds=cast(Mapping[str, Kind], {"pod": kind}),
-        holders=Holders(),
-        lease=cast(Lease, lease),
-        store=cast(SessionStore, store),
-        audits=Audits(cast(SessionStore, store)),
-        feed=Feed(epoch="e", clock=now),
-        gateway=GatewaySettings(),
-        clock=now,
-        took=lambda _target, _seconds: None,
-        permissions=Permissions(reviews={TARGET.cluster: reviews}.get),
-        trail=trail,
-        check_right_every_s=0.05,
-    )
     async with asyncio.TaskGroup() as group:
+        feed = Feed(epoch="e", clock=now)
+        task = SessionTask(
+            live,
+            kinds=cast(Mapping[str, Kind], {"pod": kind}),
+            holders=Holders(),
+            lease=cast(Lease, lease),
+            store=cast(SessionStore, store),
+            audits=Audits(cast(SessionStore, store)),
+            ports=Ports(
+                group, gateway=GatewaySettings(), live_of=lambda _: live, dial=_passed_on, feed=feed, trail=trail
+            ),
+            feed=feed,
+            gateway=GatewaySettings(),
+            clock=now,
+            took=lambda _target, _seconds: None,
+            permissions=Permissions(reviews={TARGET.cluster: reviews}.get),
+            trail=trail,
+            check_right_every_s=0.05,
+        )
         running = group.create_task(task.run(), name="the session")
         yield Story(task, kind, store, lease)
         running.cancel()
+
+
+async def _passed_on(session_id: str, address: str) -> PeerConnection:
+    raise Unavailable("There is no other gateway.")
