@@ -29,7 +29,9 @@ metadata:
   labels: {app.kubernetes.io/name: noah, pod-security.kubernetes.io/enforce: restricted}
 """
 GATEWAY_HEADER = """\
-# The gateway in Kubernetes; rights.yaml comes first, which has the namespace too. Set the image and the addresses.
+# Three gateways in Kubernetes; rights.yaml comes first, which has the namespace too. Set the image, the addresses and
+# the database, which is PostgreSQL. Their volume (tokens, the webhook's authority) is one that all nodes mount.
+#   kubectl -n noah create secret generic noah-database --from-literal=password=WORD
 #   kubectl -n noah create secret tls noah-tls --cert=tls.crt --key=tls.key     or let cert-manager make it
 #   kubectl apply -f rights.yaml -f gateway.yaml
 #   kubectl -n noah logs deploy/noah                                            has the link of the first login

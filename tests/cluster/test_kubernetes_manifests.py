@@ -25,4 +25,5 @@ def test_the_api_server_accepts_the_manifests(kubectl: Kubectl) -> None:
         "clusterrolebinding.rbac.authorization.k8s.io": 1,
         "service": 2,
         "networkpolicy.networking.k8s.io": 1,
+        "poddisruptionbudget.policy": 1,
     }

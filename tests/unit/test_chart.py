@@ -15,6 +15,9 @@ from scripts import manifests
 from tests.helm import helm
 
 CHART = manifests.CHART
+SEVERAL = (
+    "namespaces={a},tls.secretName=t,replicas=3,database.url=postgresql://noah@db/noah,database.passwordSecret.name=p"
+)
 VALUES = [*sorted(manifests.EXPECTED.glob("*.values.yaml")), manifests.VALUES]
 
 
@@ -61,6 +64,28 @@ def test_every_container_is_restricted(values: Path) -> None:
         assert context["capabilities"] == {"drop": ["ALL"]}
 
 
+@pytest.mark.parametrize("values", VALUES, ids=lambda file: file.name)
+def test_several_gateways_are_replaced_one_by_one_and_given_the_time_to_drain(values: Path) -> None:
+    objects = documents(values)
+    (deployment,) = (one["spec"] for one in objects if one["kind"] == "Deployment")
+    (config,) = (one for one in objects if "noah.toml" in one.get("data", {}))
+    gateway = parse_settings(tomllib.loads(config["data"]["noah.toml"]), origin="noah.toml").gateway
+    budgets = [one["spec"] for one in objects if one["kind"] == "PodDisruptionBudget"]
+    pod = deployment["template"]["spec"]
+    if deployment["replicas"] == 1:
+        assert deployment["strategy"] == {"type": "Recreate"}
+        assert "terminationGracePeriodSeconds" not in pod
+        return
+    assert deployment["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+    assert pod["terminationGracePeriodSeconds"] > gateway.drain_for.total_seconds()
+    assert [budget["maxUnavailable"] for budget in budgets] == [1]
+    ports = {port["name"]: port["containerPort"] for port in pod["containers"][0]["ports"]}
+    assert gateway.peer_host_and_port == ("0.0.0.0", ports["peers"])
+    (policy,) = (one["spec"] for one in objects if one["kind"] == "NetworkPolicy")
+    (peers,) = (rule for rule in policy["ingress"] if rule["ports"] == [{"port": "peers"}])
+    assert peers["from"] == [{"podSelector": deployment["selector"]}]
+
+
 def test_nothing_is_granted_outside_of_the_namespaces_that_are_named() -> None:
     objects = documents(manifests.EXPECTED / "most.values.yaml")
     rules = {one["metadata"]["name"]: one["rules"] for one in objects if one["kind"] == "ClusterRole"}
@@ -82,6 +107,9 @@ def test_nothing_is_granted_outside_of_the_namespaces_that_are_named() -> None:
         ("namespaces={a},tls.secretName=t,database.url=postgresql://noah@db/noah", "passwordSecret.name is missing"),
         ("namespaces={a},tls.secretName=t,database.url=postgresql://noah:word@db/noah", "does not match pattern"),
         ("namespaces={a},tls.secretname=t", "secretname"),
+        ("namespaces={a},tls.secretName=t,replicas=3", "Several gateways agree by PostgreSQL"),
+        (SEVERAL, "Several gateways cannot share a volume of one node"),
+        (f"{SEVERAL},persistence.enabled=false,webhook.enabled=true,webhook.certificates=gateway", "one authority"),
         ("namespaces={A_B},tls.secretName=t", "does not match pattern"),
         ("namespaces={a},tls.secretName=t,debug.ports=0", "minimum"),
         ("namespaces={a},tls.secretName=t,webhook.certificates=own", "webhook"),

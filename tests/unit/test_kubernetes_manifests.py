@@ -40,15 +40,19 @@ def test_the_ports_that_the_configuration_names_are_those_of_the_pod_and_its_ser
     assert [port["port"] for port in debug["spec"]["ports"]] == list(configured.gateway.ports)
     ports = {p["name"]: p["containerPort"] for p in deployment["spec"]["template"]["spec"]["containers"][0]["ports"]}
     assert configured.webhook is not None
-    assert ports == {"http": configured.gateway.port, "webhook": configured.webhook.port}
+    _, peer_port = configured.gateway.peer_host_and_port
+    assert ports == {"http": configured.gateway.port, "webhook": configured.webhook.port, "peers": peer_port}
     metadata = service["metadata"]
     assert configured.webhook.names == (f"{metadata['name']}.{metadata['namespace']}.svc",)
-    assert {p["targetPort"] for p in service["spec"]["ports"]} == set(ports)
+    assert {p["targetPort"] for p in service["spec"]["ports"]} == {*ports} - {"peers"}  # which is the gateways' own
 
 
-def test_what_has_to_outlive_the_pod_is_on_its_volume(configured: Settings) -> None:
+def test_what_has_to_outlive_the_pods_is_in_the_database_or_on_their_common_volume(configured: Settings) -> None:
     assert configured.webhook is not None
-    assert configured.gateway.database.startswith("sqlite:////data/")
+    assert configured.gateway.database.startswith("postgresql://")
+    (claim,), (deployment,) = objects("PersistentVolumeClaim"), objects("Deployment")
+    assert deployment["spec"]["replicas"] > 1
+    assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
     assert configured.webhook.folder.is_relative_to("/data")
     assert configured.access.tokens.is_relative_to("/data")
 

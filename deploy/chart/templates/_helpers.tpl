@@ -27,6 +27,17 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- if and .Values.database.url (not .Values.database.passwordSecret.name) -}}
 {{- fail "database.passwordSecret.name is missing: the Secret with the database's password." -}}
 {{- end -}}
+{{- if gt (int .Values.replicas) 1 -}}
+{{- if not .Values.database.url -}}
+{{- fail "Several gateways agree by PostgreSQL: set database.url, or replicas=1." -}}
+{{- end -}}
+{{- if and .Values.persistence.enabled (ne .Values.persistence.accessMode "ReadWriteMany") -}}
+{{- fail "Several gateways cannot share a volume of one node: set persistence.enabled=false, or persistence.accessMode=ReadWriteMany." -}}
+{{- end -}}
+{{- if and .Values.webhook.enabled (eq .Values.webhook.certificates "gateway") (not .Values.persistence.enabled) -}}
+{{- fail "Several gateways need one authority for the webhook: set webhook.certificates to chart or cert-manager." -}}
+{{- end -}}
+{{- end -}}
 {{- end }}
 
 {{- define "noah.configuration" -}}
@@ -41,6 +52,10 @@ debug_ports_beyond_loopback = true
 plain_ports = false
 {{- end }}
 database = {{ .Values.database.url | default "sqlite:////data/noah.db" | quote }}
+{{- if .Values.database.url }}
+peer_listen = "0.0.0.0:7071"
+drain_for = "{{ .Values.drainSeconds }}s"
+{{- end }}
 {{- with .Values.publicUrl }}
 public_url = {{ . | quote }}
 {{- end }}
@@ -55,7 +70,7 @@ trusted_proxies = {{ toJson . }}
 plain_http_from = {{ toJson . }}
 {{- end }}
 [access]
-tokens = "/data/tokens.json"
+tokens = {{ ternary "/etc/noah-tokens/tokens.json" "/data/tokens.json" (ne .Values.tokens.secretName "") | quote }}
 {{- if .Values.webhook.enabled }}
 [webhook]
 listen = "0.0.0.0:7443"
@@ -97,6 +112,9 @@ volumeMounts:
 - {name: tmp, mountPath: /tmp}
 {{- if .Values.tls.secretName }}
 - {name: tls, mountPath: /etc/noah-tls}
+{{- end }}
+{{- if .Values.tokens.secretName }}
+- {name: tokens, mountPath: /etc/noah-tokens}
 {{- end }}
 {{- range .Values.secrets }}
 - {name: {{ .name }}, mountPath: {{ .mountPath }}}
