@@ -123,6 +123,6 @@ async def test_a_database_that_is_away_cuts_no_debugger_and_moves_no_session(
         await until(lambda: three.app.answers("/orders", within=5))
         await asyncio.to_thread(postgres.start)
         await b.api.until(session, "attached")
-        await asyncio.sleep(LEASE_S / 2)  # another gateway would have taken it over by now
+        await asyncio.sleep(LEASE_S / 2)  # whoever took it over would have by now
         assert await three.row(session) == before
     assert (await b.api.end(session))["status"] == "ended"

@@ -1,0 +1,185 @@
+"""Gateways are replaced one after another behind HAProxy: no debugger is cut, no request fails, no port changes."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from noah.demo.debugger import Jdb
+from noah.demo.sample_app import free_port
+from tests.gateway import Api, Process, some_ports
+from tests.integration.replicas.conftest import App, until
+from tests.reverse_proxies import load_balancer
+
+pytestmark = [pytest.mark.jvm, pytest.mark.postgres]
+
+WITHIN_S = 60.0  # on a busy machine
+
+
+class Deployment:
+    """Three gateways, and the places of three more: a new one comes before an old one goes."""
+
+    def __init__(self, folder: Path, url: str, apps: list[App], http: aiohttp.ClientSession) -> None:
+        self.folder = folder
+        self.ports = some_ports()
+        self.port = free_port()
+        self.apps = apps
+        self.gateways: list[Process] = []
+        for n in range(6):
+            own = folder / f"gateway-{n}"
+            own.mkdir()
+            config = "".join(app.config for app in apps)
+            process = Process(
+                own,
+                config,
+                host=f"127.0.0.{n + 2}",
+                database=url,
+                debug_ports=self.ports,
+                tokens=folder / "tokens.json",
+            )
+            self.gateways.append(process)
+        self.api = Api(http, f"http://127.0.0.1:{self.port}", folder / "tokens.json")
+
+    @property
+    def running(self) -> list[Process]:
+        return [one for one in self.gateways if one.process is not None and one.process.returncode is None]
+
+
+@asynccontextmanager
+async def deployed(folder: Path, url: str, classes: Path, *, sessions: int) -> AsyncIterator[Deployment]:
+    async with AsyncExitStack() as stack:
+        apps = [App(classes, f"orders-{n}") for n in range(sessions)]
+        http = await stack.enter_async_context(aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=180)))
+        all_ = Deployment(folder, url, apps, http)
+        code, said = await all_.gateways[0].noah("db", "upgrade", "--config", str(all_.gateways[0].file))
+        assert code == 0, said
+        for app in apps:
+            stack.push_async_callback(app.kill)
+            await app.start()
+        for one in all_.gateways[:3]:
+            await one.start()
+        stack.push_async_callback(_end_all, all_)
+        servers = [(one.host, one.port) for one in all_.gateways]
+        await stack.enter_async_context(load_balancer(folder, servers, port=all_.port, debug_ports=all_.ports))
+        yield all_
+
+
+async def _end_all(deployment: Deployment) -> None:
+    for one in deployment.running:
+        await one.stop(signal.SIGINT)
+
+
+class Requests:
+    """Requests that go on all the time, and what failed of them."""
+
+    def __init__(self, api: Api) -> None:
+        self.answered = 0
+        self.failed: list[str] = []
+        self._api = api
+
+    async def ask_for_ever(self, sessions: list[dict[str, Any]]) -> None:
+        ids = {session["id"] for session in sessions}
+        while True:
+            try:
+                items = (await self._api.ask("GET", "sessions"))["items"]
+                assert {item["id"] for item in items} == ids
+                self.answered += 1
+            except Exception as e:  # noqa: BLE001 - whatever it is, it is counted
+                self.failed.append(f"{type(e).__name__}: {e}")
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("sessions", "breakpoints"), [(3, 2), pytest.param(30, 10, marks=[pytest.mark.soak, pytest.mark.timeout(1200)])]
+)
+async def test_replacing_every_gateway_cuts_no_debugger(
+    tmp_path: Path, postgres_url: str, classes: Path, sessions: int, breakpoints: int
+) -> None:
+    async with (
+        deployed(tmp_path, postgres_url, classes, sessions=sessions) as deployment,
+        AsyncExitStack() as debuggers,
+        asyncio.TaskGroup() as group,
+    ):
+        api = deployment.api
+        enabled = [await api.ready(f"local/{app.name}") for app in deployment.apps]
+        requests = Requests(api)
+        asking = group.create_task(requests.ask_for_ever(enabled), name="requests")
+        debugged, idle = enabled[:breakpoints], enabled[breakpoints:]
+        attached = await _attach(deployment, debugged, debuggers)
+        async with asyncio.TaskGroup() as ending:
+            ends = []
+            for n in range(3):
+                await deployment.gateways[3 + n].start()
+                ends.append(ending.create_task(deployment.gateways[n].stop(), name=f"end {n}"))
+                # Sessions without a debugger move at once.
+                left = deployment.gateways[n + 1 :]
+                for session in idle:
+                    await until(lambda: _is_at_one_of(deployment, session, left))  # noqa: B023
+            for session in debugged:
+                assert (await api.show(session))["status"] == "suspended"
+            assert not all(end.done() for end in ends)
+            for debugger in attached:
+                debugger.type("where")
+                await debugger.says("OrderService.price")
+                debugger.type("clear OrderService.price")
+                debugger.type("cont")
+            await debuggers.aclose()
+            for session in debugged:
+                audit = (await api.until(session, "ready"))["audit"]
+                assert len(audit["connections"]) == 1, audit  # nobody had to attach again
+            for end in ends:
+                assert await asyncio.wait_for(end, 120) == 0
+        for session in enabled:
+            assert (await api.until(session, "ready"))["port"] == session["port"]
+        async with deployment.apps[0].at_a_breakpoint("127.0.0.1", enabled[0]["port"]):
+            await api.until(enabled[0], "suspended")
+        asking.cancel()
+    assert requests.failed == []
+    assert requests.answered > 20
+
+
+async def _attach(deployment: Deployment, sessions: list[dict[str, Any]], stack: AsyncExitStack) -> list[Jdb]:
+    """Attach the first by a line, the second at another gateway than its session's, the others through HAProxy."""
+    other = next(one for one in deployment.running if sessions[1]["id"] not in one.log.read_text())
+    by_line = await stack.enter_async_context(_connected(deployment, sessions[0]))
+    ways = [("127.0.0.1", by_line), (other.host, sessions[1]["port"])]
+    ways += [("127.0.0.1", session["port"]) for session in sessions[2:]]
+    attached = []
+    for app, (host, port) in zip(deployment.apps, ways, strict=False):
+        attached.append(await stack.enter_async_context(app.at_a_breakpoint(host, port)))
+    assert f"{sessions[1]['id']}: the debugger of 127.0.0.1:" in other.log.read_text()
+    return attached
+
+
+@asynccontextmanager
+async def _connected(deployment: Deployment, session: dict[str, Any]) -> AsyncIterator[int]:
+    """Run `noah connect` through the load balancer; yield its local port."""
+    api = deployment.api
+    told = {"NOAH_URL": api.url, "NOAH_TOKEN": api.token("ada"), "XDG_STATE_HOME": str(deployment.folder)}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "noah", "connect", session["id"], env={**os.environ, **told}
+    )
+    try:
+        async with asyncio.timeout(WITHIN_S):
+            while (shown := await api.show(session))["line"] is None or shown["line"]["state"] != "connected":
+                await asyncio.sleep(0.05)
+        yield int(shown["port"])
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def _is_at_one_of(deployment: Deployment, session: dict[str, Any], gateways: list[Process]) -> bool:
+    """True if the session can be used, and one of these says that it took it."""
+    with suppress(aiohttp.ClientError):
+        shown = await deployment.api.show(session)
+        logs = [one.log.read_text() for one in gateways if one.log.exists()]
+        return shown["status"] == "ready" and any(session["id"] in log for log in logs)
+    return False
