@@ -46,6 +46,7 @@ from noah.settings import GatewaySettings, Settings, read_settings, settings_fil
 from noah.store import Store, upgrade
 from noah.store.feed import Feed
 from noah.store.gateways import AboutGateway
+from noah.store.lease import Lease
 from noah.targets.base import Kind
 from noah.targets.host.hosts import open_hosts
 from noah.targets.host.inventory import HostSources
@@ -125,6 +126,8 @@ async def gateway(settings: Settings, file: Path | None = None) -> AsyncIterator
                 catalog=catalog,
                 holders=holders,
                 is_complete=lambda: host_sources.is_complete,
+                lease=lease,
+                claims=store.claims,
             )
         )
         local = await stack.enter_async_context(open_locals(settings.local, catalog=catalog))
@@ -146,7 +149,9 @@ async def gateway(settings: Settings, file: Path | None = None) -> AsyncIterator
             )
         )
         releases = await stack.enter_async_context(
-            open_releases(clusters=clusters, store=store, feed=feed, live=broker.live, clock=clock)
+            open_releases(
+                clusters=clusters, store=store, lease=lease, hints=hints, feed=feed, live=broker.live, clock=clock
+            )
         )
         clusters.follow(pods.follow, releases.follow, broker.follow)
         inventory = make_inventory(
@@ -162,7 +167,7 @@ async def gateway(settings: Settings, file: Path | None = None) -> AsyncIterator
             reconfigured=broker.reconfigure,
         )
         await stack.enter_async_context(following(inventory))
-        await stack.enter_async_context(tidying(store, clock, keep_trail=settings.trail.keep))
+        await stack.enter_async_context(tidying(store, lease, clock, keep_trail=settings.trail.keep))
         await stack.enter_async_context(_measuring_lag(metrics.lagged))
         await webhook_served
         site = make_site(
@@ -324,11 +329,13 @@ def _tls(settings: Settings) -> Tls | None:
 
 @contextlib.asynccontextmanager
 async def tidying(
-    store: Store, clock: Clock, *, keep_trail: timedelta, every_s: float = TIDY_EVERY_S
+    store: Store, lease: Lease, clock: Clock, *, keep_trail: timedelta, every_s: float = TIDY_EVERY_S
 ) -> AsyncIterator[None]:
     async def tidy() -> None:
         await clock.set_by(store)
-        await store.forget_before(KEPT, trail=keep_trail)
+        # One of several gateways does it, for as long as it is there.
+        if await store.claims.take("tidy", "", gateway=lease.gateway_id):
+            await store.forget_before(KEPT, trail=keep_trail)
 
     async with asyncio.TaskGroup() as group:
         name = "tidy the store"

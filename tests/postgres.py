@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -46,6 +47,33 @@ class Postgres:
             assert self._process.poll() is None, self._log.read_text()
             assert time.monotonic() < deadline, self._log.read_text()
             time.sleep(0.05)
+
+    def like(self, folder: Path) -> "Postgres":
+        """Another server of the same kind, which is neither created nor started."""
+        return Postgres(self._binaries, folder)
+
+    def standby(self, folder: Path) -> "Postgres":
+        """Start a server that repeats what this one does; from now on no commit is answered before it has it."""
+        other = Postgres(self._binaries, folder)
+        self._run(
+            *("pg_basebackup", "-D", str(other._data), "-h", "127.0.0.1", "-p", str(self.port), "-U", "noah"),
+            *("-R", "-c", "fast", "--no-sync"),
+        )
+        other.start()
+        self.execute("ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()")
+        deadline = time.monotonic() + COMES_UP_WITHIN
+        while not self.ask("SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'"):
+            assert time.monotonic() < deadline, self._log.read_text()
+            time.sleep(0.05)
+        return other
+
+    def forget_standby(self) -> None:
+        """Answer commits without the standby, which is gone."""
+        self.execute("ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
+
+    def promote(self) -> None:
+        """Make a standby the server that writes are for."""
+        self._run("pg_ctl", "promote", "-D", str(self._data), "-w")
 
     def stop(self) -> None:
         if self._process is not None:
@@ -84,10 +112,27 @@ class Postgres:
                 os.kill(pid, number)
         return family
 
+    def start_again(self) -> None:
+        """Start it if it has ended by itself."""
+        assert self._process is not None
+        if self._process.poll() is not None:
+            (self._data / "postmaster.pid").unlink(missing_ok=True)
+            self.start()
+
+    def execute_if_possible(self, statement: str) -> None:
+        with suppress(psycopg.Error):
+            self.execute(statement)
+
     def execute(self, *statements: str) -> None:
         with psycopg.connect(self.url(), autocommit=True) as connection:
             for statement in statements:
                 connection.execute(statement.encode())
+
+    def ask(self, statement: str, *, url: str | None = None) -> list[tuple[Any, ...]]:
+        """Run a statement; return its rows, if it has any."""
+        with psycopg.connect(url or self.url(), autocommit=True) as connection:
+            found = connection.execute(statement.encode())
+            return found.fetchall() if found.description else []
 
     def _answers(self) -> bool:
         try:
@@ -105,14 +150,20 @@ def unprivileged() -> int | None:
     return None if os.getuid() else pwd.getpwnam("nobody").pw_uid
 
 
+def new_folder() -> Path:
+    """A folder for a server, which the caller removes."""
+    folder = Path(tempfile.mkdtemp(prefix="noah-postgres-"))
+    if (user := unprivileged()) is not None:
+        os.chown(folder, user, -1)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not found:
         pytest.skip("PostgreSQL's server is not installed (Debian: postgresql)")
-    folder = Path(tempfile.mkdtemp(prefix="noah-postgres-"))
-    if (user := unprivileged()) is not None:
-        os.chown(folder, user, -1)
+    folder = new_folder()
     server = Postgres(found[-1].parent, folder)
     try:
         server.create()

@@ -14,6 +14,7 @@ from noah.core.release.release_event import ReleaseEvent, ReleaseEventKind
 from noah.errors import NoahError, Unavailable
 from noah.releases.stream import Stream, end_of
 from noah.store import Store
+from noah.store.claims import LostClaim
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ class Persistence:
         await self._until_saved(release, partial(self._save_end, release, progress))
 
     async def _save(self, stream: Stream) -> None:
-        await self._store.releases.save(stream.release, stream.journal.kept())
+        await self._store.releases.save(stream.release, stream.journal.kept(), by=stream.claim)
 
     async def _save_end(self, release: Release, progress: Progress) -> None:
         now, events = self._clock(), await self._store.releases.events(release.id)
@@ -86,6 +87,8 @@ class Persistence:
         except Unavailable as e:
             log.warning("release %s is not kept yet: %s", release.id, e.sentence)
             return False
+        except LostClaim:
+            pass  # the gateway that follows it keeps it
         except Exception:  # the release has to be followed to its end all the same
             log.exception("release %s is not kept", release.id)
         return True

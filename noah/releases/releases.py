@@ -7,7 +7,7 @@ others are followed while somebody has asked for them.
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -15,21 +15,25 @@ from typing import Any
 
 from noah.backoff import Backoff
 from noah.core.release.journal import JOURNAL_BYTES, Journal
+from noah.core.release.published import Published
 from noah.core.release.release import Progress, Release, Result, Revision
 from noah.core.release.release_event import ReleaseEvent
 from noah.core.workload import WorkloadKind, WorkloadRef
 from noah.errors import NoahError, NotFound, Unavailable
-from noah.keep_running import keep_running
+from noah.keep_running import keep_running, repeat
 from noah.kube.clusters import Cluster
 from noah.releases.follow import Backlog, Follower, recovery_of
 from noah.releases.notice import Noticed, Noticing
 from noah.releases.persist import Persistence
 from noah.releases.revision import YOUNG, asked_for
-from noah.releases.stream import Stream
+from noah.releases.stream import SharedStream, Stream
 from noah.releases.warn import Warnings
 from noah.sessions.live_session import LiveSession
 from noah.store import Store
+from noah.store.claims import Claim, LostClaim
 from noah.store.feed import Feed
+from noah.store.hints import Channel, Hints, heard_within
+from noah.store.lease import Lease
 from noah.traces import span
 
 log = logging.getLogger(__name__)
@@ -40,6 +44,10 @@ AT_ONCE = 100  # releases in a cluster that are followed without being asked for
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 60.0  # before a cluster that is away is asked again
 NO_RIGHT_PAUSE_S = 600.0  # before events are asked for again that the gateway may not read
 FORGET_INTERVAL_S = 3600.0  # between two looks which noticed workloads were deleted
+CLAIM = "release"
+CLAIM_INTERVAL_S = 3.0  # between two attempts to follow what another gateway follows
+READ_INTERVAL_S = 1.0  # of what another gateway follows, if no hint comes
+RESUME_INTERVAL_S = 60.0  # between two looks for releases that nobody follows any more
 RECOVERY_S = 3600.0  # that a failed release is looked at, in case that it comes online after all
 
 
@@ -50,6 +58,8 @@ class Releases:
         *,
         clusters: Mapping[str, Cluster],
         store: Store,
+        lease: Lease,
+        hints: Hints,
         feed: Feed,
         live: Callable[[], list[LiveSession]],
         clock: Callable[[], datetime],
@@ -59,6 +69,8 @@ class Releases:
         self._group = group
         self._clusters = clusters
         self._store = store
+        self._lease = lease
+        self._hints = hints
         self._feed = feed
         self._live = live
         self._clock = clock
@@ -70,6 +82,7 @@ class Releases:
         self._following: set[WorkloadRef] = set()  # without being asked for
         self._at_once = at_once
         self._turns: dict[str, asyncio.Semaphore] = {}
+        self._resuming: set[str] = set()  # releases that an earlier gateway followed
         self._tasks: set[asyncio.Task[None]] = set()
         self._noticing: dict[str, list[asyncio.Task[None]]] = {}  # by cluster
         self._followers: dict[asyncio.Task[None], str] = {}  # of releases, with the cluster of each
@@ -94,7 +107,26 @@ class Releases:
         release = await self._store.releases.get(id)
         if release is None:
             raise no_such_release(id)
+        if self._store.is_shared and (stream := await self._shared(release)):
+            return stream
         return Stream(release, Journal(await self._store.releases.events(id)), is_over=True)
+
+    async def _shared(self, release: Release) -> Stream | None:
+        """Return the stream of a release that another gateway follows, or has followed until just now."""
+        if release.ended_at is None:
+            with suppress(NoahError):  # a cluster or a workload that is gone
+                stream = await self.current(release.cluster, release.namespace, release.kind, release.workload)
+                return stream if stream.release.id == release.id else None
+            return None
+        ended = SharedStream(release, self._store.releases)
+        await ended.read()
+        # If it failed and came online after all, what is kept says more.
+        if not ended.is_over or ended.release.progress.result is not release.progress.result:
+            return None
+        ended.is_saved = True
+        self._streams[release.id] = ended
+        self._spawn(self._forget_after_a_while(ended), f"forget release {release.id}")
+        return ended
 
     async def find(
         self, *, cluster: str | None, namespace: str | None, workload: str | None, result: Result | None
@@ -168,28 +200,92 @@ class Releases:
             )
             # An end that is kept is not written over by another look at it, which sees less.
             looks_again = kept is not None and kept.ended_at is not None
-            stream = self._streams[release.id] = Stream(release, Journal(), looks_again=looks_again)
-            stream.begin(self._clock())
-            task = self._spawn(self._follow(workload, stream, revision, kept), f"release {release.id}")
+            work: Coroutine[Any, Any, None]
+            if self._store.is_shared:
+                stream = SharedStream(release, self._store.releases, looks_again=looks_again)
+                in_turn = partial(self._follow_in_turn, workload, stream, revision, kept)
+                work = keep_running(in_turn, f"release {release.id}")
+            else:
+                stream = Stream(release, Journal(), looks_again=looks_again)
+                stream.begin(self._clock())
+                work = self._follow(workload, stream, revision, kept)
+            self._streams[release.id] = stream
+            task = self._spawn(work, f"release {release.id}")
             self._followers[task] = release.cluster
             task.add_done_callback(self._followers.pop)
         if is_rollout:
             stream.mark_as_rollout()
         return stream
 
+    async def _follow_in_turn(
+        self, workload: WorkloadRef, stream: SharedStream, revision: Revision, kept: Release | None
+    ) -> None:
+        """Follow a release, or read what the gateway writes that follows it, and follow it when that one is gone."""
+        backoff = Backoff(first_s=FIRST_PAUSE_S, longest_s=LONGEST_PAUSE_S)
+        has_begun = False
+        async with self._hints.to(Channel.RELEASES) as heard:
+            while not stream.is_over:
+                try:
+                    if not has_begun:
+                        await stream.begin_reading()
+                        has_begun = True
+                    if claim := await self._take_claim(stream.release):
+                        await self._follow_by(claim, workload, stream, revision, kept)
+                    else:
+                        await self._read_for_a_while(stream, heard)
+                    backoff.reset()
+                except LostClaim:
+                    log.warning("release %s is followed by another gateway from now on", stream.release.id)
+                except Unavailable as e:
+                    log.info("release %s waits for the database: %s", stream.release.id, e.sentence)
+                    await asyncio.sleep(backoff.next_s())
+        self._spawn(self._forget_after_a_while(stream), f"forget release {stream.release.id}")
+        if stream.release.progress.result is Result.REPLACED:
+            self._begin(Noticed(workload, is_certain=True, at=self._clock()))
+
+    async def _read_for_a_while(self, stream: SharedStream, heard: asyncio.Event) -> None:
+        until = asyncio.get_running_loop().time() + CLAIM_INTERVAL_S
+        while not stream.is_over and asyncio.get_running_loop().time() < until:
+            await stream.read()
+            if not stream.is_over:
+                await heard_within(heard, READ_INTERVAL_S)
+
+    async def _follow_by(
+        self, claim: Claim, workload: WorkloadRef, stream: SharedStream, revision: Revision, kept: Release | None
+    ) -> None:
+        try:
+            await stream.begin_writing(claim)
+            if stream.is_over:
+                return
+            if not stream.journal.count:
+                stream.begin(self._clock())
+            elif (now := await self._store.releases.get(claim.key)) is not None and now.ended_at is None:
+                stream.mark_as_rollout()  # the gateway before has seen that it is one
+            async with asyncio.TaskGroup() as group:
+                writing = group.create_task(stream.write_for_ever(), name=f"write {stream.release.id}")
+                await self._follow(workload, stream, revision, kept)
+                writing.cancel()
+        except* LostClaim:
+            raise LostClaim from None
+        finally:
+            stream.claim = None
+            with suppress(NoahError):
+                await self._store.claims.release(claim)
+
     async def _follow(self, workload: WorkloadRef, stream: Stream, revision: Revision, kept: Release | None) -> None:
         try:
             async with self._persistence.while_running(stream):
                 progress = await self._publish(stream, revision)
             stream.end(progress, self._clock())
+            await stream.written()
             await self._settle(stream, revision, kept)
-            if progress.result is Result.REPLACED:
+            if progress.result is Result.REPLACED and not stream.is_shared:
                 self._begin(Noticed(workload, is_certain=True, at=self._clock()))
         finally:
             if self._is_stopping:
                 if stream.is_to_be_kept and not stream.is_saved:
                     await self._persistence.save_unfinished(stream)
-            else:
+            elif not stream.is_shared:
                 if not stream.is_over:
                     self._give_up(stream)
                 self._spawn(self._forget_after_a_while(stream), f"forget release {stream.release.id}")
@@ -201,24 +297,26 @@ class Releases:
         warnings = Warnings(release, feed=self._feed, live=self._live, clock=self._clock)
         cluster = self._clusters[release.cluster]
         follower = Follower(cluster, release, revision, backlog=self._backlog, clock=self._clock)
+        before = Published(stream.journal.held())
         try:
             with cluster.used(), span("release", release=release.id):
                 async with follower, aclosing(follower.found()) as found:
                     async for one in found:
                         if isinstance(one, ReleaseEvent):
-                            stream.publish(one)
+                            if before.is_new(one):
+                                stream.publish(one)
                             continue
                         progress = one.progress
                         if one.is_rollout:
                             stream.mark_as_rollout()
-                        for warning in warnings.publish(one.replaced):
+                        for warning in filter(before.is_new, warnings.publish(one.replaced)):
                             stream.publish(warning)
                         self._make_room()
         except Exception:  # a release that cannot be followed has ended all the same
             log.exception("release %s: following it failed", release.id)
             progress = self._lost(release)
         finally:
-            for event in follower.rest():
+            for event in filter(before.is_new, follower.rest()):
                 stream.publish(event)
         return progress
 
@@ -272,6 +370,9 @@ class Releases:
         await asyncio.sleep(LINGER_S)
         if self._streams.get(stream.release.id) is stream:
             del self._streams[stream.release.id]
+        if stream.is_shared and (claim := await self._take_claim(stream.release)):
+            await self._store.releases.forget_chunks(stream.release.id, by=claim)
+            await self._store.claims.forget(claim)
 
     def _make_room(self) -> None:
         """Keep the bound on memory: forget releases that have ended, the oldest first, then lines of the largest."""
@@ -300,9 +401,17 @@ class Releases:
         """Notice releases, and resume those that an earlier gateway followed."""
         for cluster in self._clusters.values():
             self._notice(cluster)
+        await self._resume_all()
+        if self._store.is_shared:
+            name = "resume releases that nobody follows"
+            self._spawn(repeat(self._resume_all, name=name, every_s=RESUME_INTERVAL_S), name)
+
+    async def _resume_all(self) -> None:
         for release in await self.find(cluster=None, namespace=None, workload=None, result=Result.RUNNING):
-            name = f"resume release {release.id}"
-            self._spawn(keep_running(partial(self._resume, release), name), name)
+            if release.id not in self._resuming and release.id not in self._streams:
+                self._resuming.add(release.id)
+                name = f"resume release {release.id}"
+                self._spawn(keep_running(partial(self._resume, release), name), name)
 
     def _notice(self, cluster: Cluster) -> None:
         noticing = Noticing(cluster, live=self._live, clock=self._clock)
@@ -348,11 +457,18 @@ class Releases:
     async def _resume(self, release: Release) -> None:
         workload = WorkloadRef(release.cluster, release.namespace, release.kind, release.workload)
         why = await self._why_lost(workload, release)
-        if why is not None:
-            lost = replace(release.progress, result=Result.LOST, sentence=why)
-            await self._persistence.save_end(release, lost)
+        if why is not None and (claim := await self._take_claim(release)):
+            now = await self._store.releases.get(release.id)
+            if now is not None and now.ended_at is None:  # else another gateway has seen the end
+                lost = replace(release.progress, result=Result.LOST, sentence=why)
+                await self._persistence.save_end(release, lost)
+            await self._store.claims.release(claim)
+        self._resuming.discard(release.id)
         if workload.cluster in self._clusters:
             self._begin(Noticed(workload, is_certain=True, at=self._clock()))
+
+    async def _take_claim(self, release: Release) -> Claim | None:
+        return await self._store.claims.take(CLAIM, release.id, gateway=self._lease.gateway_id)
 
     async def _why_lost(self, workload: WorkloadRef, release: Release) -> str | None:
         """Return one sentence if nobody will see the end of *release*."""
@@ -405,13 +521,17 @@ async def open_releases(
     *,
     clusters: Mapping[str, Cluster],
     store: Store,
+    lease: Lease,
+    hints: Hints,
     feed: Feed,
     live: Callable[[], list[LiveSession]],
     clock: Callable[[], datetime],
 ) -> AsyncIterator[Releases]:
     """Follow releases as long as this context lasts; the next gateway resumes them."""
     async with asyncio.TaskGroup() as group:
-        releases = Releases(group, clusters=clusters, store=store, feed=feed, live=live, clock=clock)
+        releases = Releases(
+            group, clusters=clusters, store=store, lease=lease, hints=hints, feed=feed, live=live, clock=clock
+        )
         await releases.start()
         try:
             yield releases

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, and_, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from noah.core.lease import Fence
+from noah.errors import Conflict
 from noah.store.database import Database
 from noah.store.tables import claims, gateways
 
@@ -18,6 +20,18 @@ class Claim:
     kind: str
     key: str
     fence: Fence
+
+
+class LostClaim(Conflict):
+    """Another gateway has taken over what this one did for all of them."""
+
+
+async def check(connection: AsyncConnection, claim: Claim | None) -> None:
+    """Raise LostClaim unless the claim, if one is given, is held until the end of the transaction."""
+    if claim is not None:
+        is_held = select(claims.c.fence).where(_is(claim)).with_for_update(read=True)
+        if (await connection.execute(is_held)).first() is None:
+            raise LostClaim
 
 
 class ClaimStore:

@@ -31,6 +31,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 10.0  # before it is connected again
 class Channel(StrEnum):
     FEED = "noah_feed"
     SESSIONS = "noah_sessions"
+    RELEASES = "noah_releases"
 
 
 def hint(channel: Channel) -> Select[Any]:

@@ -3,7 +3,8 @@
 import asyncio
 import json
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, RowMapping, delete, insert, select, update
@@ -11,23 +12,38 @@ from sqlalchemy import ColumnElement, RowMapping, delete, insert, select, update
 from noah.core.release.release import Progress, Release, Result
 from noah.core.release.release_event import Numbered, ReleaseEvent, ReleaseEventKind
 from noah.core.workload import WorkloadKind
+from noah.store.claims import Claim, check
 from noah.store.database import Database
-from noah.store.tables import releases
+from noah.store.hints import Channel, hint
+from noah.store.tables import release_chunks, releases
 
 KEPT = 500  # releases
 
 _ALL_BUT_EVENTS = [column for column in releases.c if column.name != "events"]
 
 
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Some events of a release, as the gateway that follows it has written them."""
+
+    run: str  # in which they are numbered
+    is_over: bool  # the last one is the end
+    events: Sequence[Numbered]
+
+
 class ReleaseStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def save(self, release: Release, events: Iterable[Numbered]) -> None:
-        """Keep it as it is now, in place of what was kept of it; forget the oldest ones beyond KEPT."""
+    async def save(self, release: Release, events: Iterable[Numbered], *, by: Claim | None = None) -> None:
+        """Keep it as it is now, in place of what was kept of it; forget the oldest ones beyond KEPT.
+
+        Raises LostClaim, and keeps nothing, if another gateway follows the release.
+        """
         # Thousands of lines: the event loop has others to serve meanwhile.
         values = {**_row_of(release), "events": await asyncio.to_thread(_packed, events)}
         async with self._database.writing() as connection:
+            await check(connection, by)
             known = update(releases).where(releases.c.id == release.id).values(values)
             if (await connection.execute(known)).rowcount:
                 return
@@ -46,6 +62,36 @@ class ReleaseStore:
         async with self._database.reading() as connection:
             packed = await connection.scalar(select(releases.c.events).where(releases.c.id == id))
         return await asyncio.to_thread(_unpacked, packed) if packed else []
+
+    async def append_chunk(
+        self, release: str, run: str, events: Sequence[Numbered], *, is_over: bool, by: Claim
+    ) -> None:
+        """Let other gateways read *events*. Done again, it changes nothing. Raises LostClaim."""
+        packed = await asyncio.to_thread(_packed, events)
+        async with self._database.writing() as connection:
+            await check(connection, by)
+            key = {"release": release, "last": events[-1][0]}
+            is_there = select(release_chunks.c.run).filter_by(**key)
+            if (await connection.execute(is_there)).first() is None:
+                now = await self._database.now(connection)
+                values = {**key, "run": run, "is_over": is_over, "at": now, "events": packed}
+                await connection.execute(insert(release_chunks).values(values))
+                await connection.execute(hint(Channel.RELEASES))
+
+    async def chunks(self, release: str, *, after: int) -> Sequence[Chunk]:
+        """Return what the gateway that follows the release has written since the event of that number, in order."""
+        columns = release_chunks.c
+        wanted = select(columns.run, columns.is_over, columns.events).filter_by(release=release)
+        async with self._database.reading() as connection:
+            found = await connection.execute(wanted.where(columns.last > after).order_by(columns.last))
+            rows = found.all()
+        return [Chunk(run, is_over, await asyncio.to_thread(_unpacked, packed)) for run, is_over, packed in rows]
+
+    async def forget_chunks(self, release: str, *, by: Claim) -> None:
+        """Forget what was written; the release itself stays kept. Raises LostClaim."""
+        async with self._database.writing() as connection:
+            await check(connection, by)
+            await connection.execute(delete(release_chunks).filter_by(release=release))
 
     async def find(
         self,

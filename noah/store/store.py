@@ -21,9 +21,11 @@ from noah.store.logins import LoginStore
 from noah.store.releases import ReleaseStore
 from noah.store.sessions import SessionStore
 from noah.store.shared_feed import open_shared_feed
-from noah.store.tables import host_edits, is_live, is_open, logins, sessions
+from noah.store.tables import host_edits, is_live, is_open, logins, release_chunks, sessions
 from noah.store.trail import TrailStore
 from noah.store.wishes import WishStore
+
+UNFINISHED_FOR = timedelta(days=7)  # that what a release has published is there for a gateway that goes on with it
 
 
 class Store:
@@ -50,6 +52,11 @@ class Store:
         await self._database.check_file()
         async with self._database.reading() as connection:
             await connection.run_sync(revisions.check)
+
+    @property
+    def is_shared(self) -> bool:
+        """Return whether several gateways may serve the database."""
+        return not self._database.is_sqlite
 
     def hints(self) -> AbstractAsyncContextManager[Hints]:
         return open_hints(self._database)
@@ -98,5 +105,6 @@ class Store:
             is_read = host_edits.c.session.in_(select(sessions.c.id).where(is_live))
             edits = await connection.execute(delete(host_edits).where(is_old, ~is_open, ~is_read))
             over = await connection.execute(delete(logins).where(logins.c.expires_at <= before + age))
+            await connection.execute(delete(release_chunks).where(release_chunks.c.at < before + age - UNFINISHED_FOR))
             ended = await connection.execute(delete(sessions).where(sessions.c.ended_at < before))
             return edits.rowcount + over.rowcount + ended.rowcount

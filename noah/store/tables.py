@@ -231,7 +231,7 @@ feed_counter = Table(
 
 
 # What a release that is followed has published, for the gateways that do not follow it (store/releases.py).
-Table(
+release_chunks = Table(
     "release_chunks",
     metadata,
     Column("release", String(40), primary_key=True),

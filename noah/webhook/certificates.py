@@ -78,8 +78,9 @@ class Certificates:
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
             .sign(self._signer(), hashes.SHA256())
         )
-        self._write("webhook.pem", _pem(key) + certificate.public_bytes(serialization.Encoding.PEM))
-        context.load_cert_chain(self._folder / "webhook.pem")
+        with self._alone():  # several gateways of one folder have a certificate each, by the same authority
+            self._write("webhook.pem", _pem(key) + certificate.public_bytes(serialization.Encoding.PEM))
+            context.load_cert_chain(self._folder / "webhook.pem")
         self._ends, self._authority = now + LASTS, issuer
         return replaced or self._warning(issuer.not_valid_after_utc, now)
 
@@ -119,7 +120,7 @@ class Certificates:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        """Hold the folder's lock: a gateway and `noah webhook` that start together must not mix two authorities."""
+        """Hold the folder's lock: gateways and `noah webhook` that start together must not mix two authorities."""
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)

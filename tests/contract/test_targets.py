@@ -21,6 +21,7 @@ from noah.errors import NotFound
 from noah.kube.clusters import Cluster
 from noah.settings import parse_settings
 from noah.store import Store, upgrade
+from noah.store.gateways import AboutGateway
 from noah.targets.base import Kind, Link, Observation
 from noah.targets.host.hosts import Hosts
 from noah.targets.local import open_locals
@@ -120,11 +121,16 @@ async def host(tmp_path: Path) -> AsyncIterator[Way]:
     await asyncio.to_thread(upgrade, f"sqlite:///{tmp_path}/noah.db")
     store = Store.open(f"sqlite:///{tmp_path}/noah.db")
     catalog = Catalog()
-    hosts = Hosts(settings.hosts, store.edits, catalog=catalog, holders=Holders())
     try:
-        yield await way_of(hosts, catalog, orders.target, "host/kvm-2/nobody")
+        async with store.lease(AboutGateway(name="test", version="0")) as lease:
+            hosts = Hosts(
+                settings.hosts, store.edits, catalog=catalog, holders=Holders(), lease=lease, claims=store.claims
+            )
+            try:
+                yield await way_of(hosts, catalog, orders.target, "host/kvm-2/nobody")
+            finally:
+                await hosts.close()
     finally:
-        await hosts.close()
         await store.close()
         orders.kill()
         await machine.kill()

@@ -45,6 +45,14 @@ class Journal:
         if self._lines_count > 2 * MOST_KEPT:
             self._forget_runs()
 
+    def add_as(self, number: int, event: ReleaseEvent) -> None:
+        """Add an event that has its number already: those between it and the one before are missing."""
+        self.count = number - 1
+        self.add(event)
+
+    def held(self) -> list[Numbered]:
+        return list(self._events)
+
     def drop_older_half(self) -> None:
         """Drop the lines of the older half of what is held, and most of its other events.
 

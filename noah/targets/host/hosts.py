@@ -24,7 +24,9 @@ from noah.errors import CannotDebug, NoahError, NotFound, Unavailable
 from noah.keep_running import repeat
 from noah.proxy.relay import Dial
 from noah.settings import Host
+from noah.store.claims import ClaimStore
 from noah.store.edits import EditStore
+from noah.store.lease import Lease
 from noah.targets import verdict
 from noah.targets.base import Link, Observation
 from noah.targets.host import drift
@@ -40,6 +42,7 @@ log = logging.getLogger(__name__)
 
 LOOK_AGAIN = 5.0  # seconds; a look costs a shell on the host, and nothing tells us of a JVM that ends
 TAKE_BACK_EVERY_S = 3.0
+CLAIM = "host-edit"  # that is taken back by one gateway of several
 BEAT_S = 2.0  # each is a shell on the host, for as long as a debugger is attached
 SETTLES_WITHIN = 10.0  # seconds; three times AGENT_COMES_WITHIN, for a host whose looks are slow
 SETTLING_LOOK = 0.5  # seconds between looks at a JVM that was started just now
@@ -158,11 +161,15 @@ class Hosts:
         *,
         catalog: Catalog,
         holders: Holders,
+        lease: Lease,
+        claims: ClaimStore,
         is_complete: Callable[[], bool] = lambda: True,
     ) -> None:
         """*is_complete* says False as long as there may be hosts that nobody has named yet."""
         self._is_complete = is_complete
         self._edits = edits
+        self._lease = lease
+        self._claims = claims
         self._attempts: dict[str, _Attempts] = {}  # at edits that could not be taken back, by their ids
         self._catalog = catalog
         self._holders = holders
@@ -259,6 +266,8 @@ class Hosts:
 
     async def take_back_left_over(self) -> None:
         """Take back what sessions that are over left on hosts that were not reached then."""
+        if not self._apps:
+            return
         left = await self._edits.left_over()
         self._attempts = {edit.id: self._attempts.get(edit.id) or _Attempts() for edit in left}
         async with asyncio.TaskGroup() as group:
@@ -273,10 +282,14 @@ class Hosts:
         try:
             if app is None or app.changing.locked() or clock() < attempts.not_before:
                 return
-            async with app.changing:
+            async with app.changing, self._lease.acting():
+                claim = await self._claims.take(CLAIM, edit.id, gateway=self._lease.gateway_id)
+                if claim is None:
+                    return  # another gateway does it
                 now = await self._edits.open_of(edit.target)
                 if now is not None and now.session == edit.session:
                     await Restarts(app, self._edits).take_back(now, lambda text: log.info("%s %s", edit.target, text))
+                await self._claims.forget(claim)
                 return
         except NoahError as e:
             log.info("%s is put back later: %s", edit.target, e.sentence)
@@ -303,10 +316,20 @@ async def open_hosts(
     *,
     catalog: Catalog,
     holders: Holders,
+    lease: Lease,
+    claims: ClaimStore,
     is_complete: Callable[[], bool] = lambda: True,
     every_s: float = TAKE_BACK_EVERY_S,
 ) -> AsyncIterator[Hosts]:
-    kind = Hosts(hosts, edits, catalog=catalog, holders=holders, is_complete=is_complete)
+    kind = Hosts(
+        hosts,
+        edits,
+        catalog=catalog,
+        holders=holders,
+        lease=lease,
+        claims=claims,
+        is_complete=is_complete,
+    )
     try:
         async with asyncio.TaskGroup() as group:
             taking_back = repeat(kind.take_back_left_over, name="take edits back", every_s=every_s)

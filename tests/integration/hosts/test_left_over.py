@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from noah.core.host.edits import EditState, HostEdit
 from noah.core.session.target import HostTarget
 from noah.settings import parse_settings
 from noah.store import Store, upgrade
+from noah.store.gateways import AboutGateway
 from noah.targets.host.hosts import Hosts
 from tests.gateway import free_port
 
@@ -33,8 +35,10 @@ async def test_a_host_that_cannot_be_reached_is_not_asked_again_at_each_look(
     await asyncio.to_thread(upgrade, url)
     store = Store.open(url)
     caplog.set_level(logging.INFO, "noah.targets.host.hosts")
-    try:
-        inventory = Hosts(hosts, store.edits, catalog=Catalog(), holders=Holders())
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(store.close)
+        lease = await stack.enter_async_context(store.lease(AboutGateway(name="test", version="0")))
+        inventory = Hosts(hosts, store.edits, catalog=Catalog(), holders=Holders(), lease=lease, claims=store.claims)
         left = {"session": "s-ended", "file": app["options_file"], "mode": "644", "owner": "0:0"}
         edit = HostEdit(id="e-1", target=TARGET, before=b"", after=b"A=1\n", state=EditState.UNDOING, **left)
         await store.edits.record(edit)
@@ -55,5 +59,3 @@ async def test_a_host_that_cannot_be_reached_is_not_asked_again_at_each_look(
                 await asyncio.sleep(0.1)
         assert len(await store.edits.left_over()) == 1
         await inventory.close()
-    finally:
-        await store.close()

@@ -39,6 +39,8 @@ from noah.settings import (
 from noah.store import Store, upgrade
 from noah.store.feed import Feed
 from noah.store.gateways import AboutGateway
+from noah.store.hints import Hints
+from noah.store.lease import Lease
 from noah.targets.host.hosts import Hosts
 from noah.targets.local import open_locals
 from noah.targets.pod.doctor import Doctor
@@ -75,6 +77,7 @@ class Gateway:
     url: str
     feed: Feed
     store: Store
+    lease: Lease
     broker: Broker
     clusters: Mapping[str, Cluster]
     server: TestServer
@@ -142,7 +145,7 @@ async def serving(
         permissions = open_permissions(settings, clusters)
         catalog, holders, metrics = Catalog(), Holders(), Metrics()
         pods = Pods(clusters, catalog=catalog, holders=holders)
-        hosts = Hosts((), store.edits, catalog=catalog, holders=holders)
+        hosts = Hosts((), store.edits, catalog=catalog, holders=holders, lease=lease, claims=store.claims)
         local = await stack.enter_async_context(open_locals(settings.local, catalog=catalog))
         broker = await stack.enter_async_context(
             open_broker(
@@ -162,7 +165,9 @@ async def serving(
             )
         )
         releases = await stack.enter_async_context(
-            open_releases(clusters=clusters, store=store, feed=feed, live=broker.live, clock=_now)
+            open_releases(
+                clusters=clusters, store=store, lease=lease, hints=Hints(), feed=feed, live=broker.live, clock=_now
+            )
         )
         providers = {
             one.name: await stack.enter_async_context(OidcProvider.open(one, clock=_now)) for one in come_in.oidc
@@ -207,6 +212,7 @@ async def serving(
             url,
             feed,
             store,
+            lease,
             broker,
             clusters,
             server,

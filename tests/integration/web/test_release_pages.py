@@ -11,6 +11,7 @@ import pytest
 from noah.core.release.release import Progress, Release, Result
 from noah.core.workload import WorkloadKind
 from noah.releases.releases import open_releases
+from noah.store.hints import Hints
 from tests.integration.web.conftest import Gateway
 
 pytestmark = pytest.mark.jvm
@@ -65,8 +66,15 @@ async def test_an_unknown_release_is_a_page_that_says_so(gateway: Gateway) -> No
 
 async def test_the_stream_of_a_release_that_was_lost_has_an_end(gateway: Gateway) -> None:
     await gateway.store.releases.save(RUNNING, ())
-    feed, clock = gateway.feed, lambda: datetime.now(UTC)
-    async with open_releases(clusters={}, store=gateway.store, feed=feed, live=list, clock=clock):
+    async with open_releases(
+        clusters={},
+        store=gateway.store,
+        lease=gateway.lease,
+        hints=Hints(),
+        feed=gateway.feed,
+        live=list,
+        clock=lambda: datetime.now(UTC),
+    ):
         async with asyncio.timeout(10):
             while not (found := await gateway.store.releases.events("r-1")):
                 await asyncio.sleep(0.02)

@@ -16,6 +16,8 @@ from noah.releases.notice import Noticed, Noticing
 from noah.releases.releases import Releases
 from noah.store import Store, upgrade
 from noah.store.feed import Feed
+from noah.store.gateways import AboutGateway
+from noah.store.hints import Hints
 from tests.unit.releases.fake_cluster import LONG_AGO, FakeCluster, fake_cluster
 
 
@@ -34,9 +36,19 @@ async def following(cluster: Cluster, folder: Path, **limits: Any) -> AsyncItera
     url = f"sqlite:///{folder}/noah.db"
     await asyncio.to_thread(upgrade, url)
     store = Store.open(url)
-    async with asyncio.TaskGroup() as group:
+    async with store.lease(AboutGateway(name="test", version="0")) as lease, asyncio.TaskGroup() as group:
         feed = Feed(epoch="e", clock=now)
-        releases = Releases(group, clusters={"c": cluster}, store=store, feed=feed, live=list, clock=now, **limits)
+        releases = Releases(
+            group,
+            clusters={"c": cluster},
+            store=store,
+            lease=lease,
+            hints=Hints(),
+            feed=feed,
+            live=list,
+            clock=now,
+            **limits,
+        )
         await releases.start()
         try:
             yield releases, store

@@ -75,7 +75,14 @@ def test_an_app_that_cannot_be_restarted_is_refused(app: dict[str, Any], sentenc
 
 def test_a_host_key_that_is_none_is_refused_with_where_it_stands() -> None:
     with pytest.raises(BadSettings, match=r"kvm-1.*ssh_host_ed25519_key\.pub"):
-        Hosts(settings(host("kvm-1", host_key="SHA256:abc")).hosts, None, catalog=Catalog(), holders=Holders())  # type: ignore[arg-type]
+        Hosts(
+            settings(host("kvm-1", host_key="SHA256:abc")).hosts,
+            None,  # type: ignore[arg-type]
+            catalog=Catalog(),
+            holders=Holders(),
+            lease=None,  # type: ignore[arg-type]
+            claims=None,  # type: ignore[arg-type]
+        )
 
 
 def test_a_stop_that_fails_does_not_keep_the_start_from_running() -> None:
