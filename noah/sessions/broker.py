@@ -112,7 +112,12 @@ class Broker:
         session_id = self._holders.session_on(target)
         return self._ownership.live_of(session_id) if session_id is not None else None
 
+    async def catch_up(self) -> None:
+        """Return once what any gateway has done before is seen here."""
+        await self._ownership.catch_up()
+
     async def get(self, session_id: str) -> LiveSession:
+        await self.catch_up()
         live = self._ownership.live_of(session_id) or await self._ownership.look_up(session_id)
         if live is None:
             raise no_such_session(session_id)
@@ -135,6 +140,7 @@ class Broker:
 
         *seen_by*: an owner's ID and areas; only the sessions of that owner, or in one of those areas.
         """
+        await self.catch_up()
         ids: list[str] | None = None
         if status is Status.ENDED:
             state = "ended"
@@ -431,6 +437,7 @@ async def open_broker(
                 trail=trail,
             )
             await ownership.refresh()
+            feed.synchronize(ownership.catch_up)
             name, refresh = "see what has changed of sessions", ownership.refresh_for_ever
             refreshing = group.create_task(
                 keep_running(lambda: refresh(hints, every_s=refresh_every_s), name), name=name

@@ -45,6 +45,7 @@ BREATH_S = 0.25  # between two refreshes, however much happens
 LONGEST_PAUSE_S = 4.0  # while the database is away; sessions of a gateway that came back first must not wait long
 SAVE_EVERY_S = 0.9  # what is true of a session is written so often at most
 SAVED_AT_ONCE = 100  # states of sessions in one statement
+CATCH_UP_TAKES_S = 5.0  # at most, for a request that wants to see what is true now
 ASK_BACK_EVERY_S = 5.0  # for a session whose debugger this gateway still has
 # A gateway that is to stop answers for so long at least: load balancers have not noticed before. HAProxy asks every
 # 2 s, and believes the third answer.
@@ -73,6 +74,7 @@ class Ownership:
         trail: Trail,
     ) -> None:
         self._group = group
+        self._coming: asyncio.Task[None] | None = None  # a refresh that has not begun
         self._kinds = kinds
         self._holders = holders
         self._lease = lease
@@ -251,6 +253,27 @@ class Ownership:
         task.lose()
 
     # -- what all have
+
+    async def catch_up(self) -> None:
+        """Return once what any gateway has written before is seen here; all who ask meanwhile share one refresh.
+
+        While the database is away it is what was seen last.
+        """
+        if self._lease.is_alone:
+            return
+        if self._coming is None:
+            self._coming = self._group.create_task(self._catch_up(), name="catch up with the other gateways")
+        await asyncio.wait({self._coming}, timeout=CATCH_UP_TAKES_S)
+
+    async def _catch_up(self) -> None:
+        try:
+            async with self._refreshing:
+                self._coming = None  # who asks from now on is shown what comes later
+                await self._refresh()
+        except NoahError:
+            pass  # refresh_for_ever() says so
+        except Exception:  # the task's outermost block
+            log.exception("catching up with the other gateways failed")
 
     async def refresh(self) -> None:
         """See what has changed, take what is free, and write what is true of this gateway's sessions."""

@@ -6,7 +6,7 @@ process's, and its epoch with it; the feed that several gateways share is in sha
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -39,6 +39,12 @@ class Feed:
     def last_id(self) -> str:
         """Return the ID to watch from, so that everything published from now on is seen."""
         return f"{self._epoch}-{self._count}"
+
+    def synchronize(self, catch_up: Callable[[], Awaitable[object]]) -> None:
+        """Have gateways catch up before they append events and before they deliver them.
+
+        So who looks because of an event sees what it is about, at whichever gateway. This feed is one gateway's.
+        """
 
     def publish(self, kind: EventKind, subject: str, data: Mapping[str, Any]) -> None:
         self._add(self._clock(), kind, subject, data)

@@ -39,12 +39,10 @@ class SharedFeed(Feed):
         read: Read,
         *,
         clock: Callable[[], datetime],
-        before_delivery: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
-        """*before_delivery* is awaited between reading events and handing them on."""
         super().__init__(epoch=read.epoch, clock=clock)
         self._rows = rows
-        self._before_delivery = before_delivery
+        self._catch_up_first: Callable[[], Awaitable[object]] | None = None
         self._source = secrets.token_hex(8)
         self._published = 0
         self._waiting: deque[Unnumbered] = deque()
@@ -52,6 +50,9 @@ class SharedFeed(Feed):
         self._is_in_doubt = False  # an append of the first ones has had no answer
         self._reading = asyncio.Lock()
         self._begin_at(read)
+
+    def synchronize(self, catch_up: Callable[[], Awaitable[object]]) -> None:
+        self._catch_up_first = catch_up
 
     def publish(self, kind: EventKind, subject: str, data: Mapping[str, Any]) -> None:
         if len(self._waiting) >= MOST_WAITING:
@@ -80,6 +81,8 @@ class SharedFeed(Feed):
         while True:
             await self._has_waiting.wait()
             try:
+                if self._catch_up_first is not None:
+                    await self._catch_up_first()
                 await self.append_waiting()
                 backoff.reset()
                 await self.read()
@@ -132,9 +135,8 @@ class SharedFeed(Feed):
                     return
 
     async def _hand_on(self, read: Read) -> None:
-        if self._before_delivery is not None:
-            with suppress(NoahError):
-                await self._before_delivery()
+        if self._catch_up_first is not None:
+            await self._catch_up_first()
         if read.epoch != self._epoch or read.rows[0].number != self._count + 1:
             self._begin_at(read)
             return
@@ -171,9 +173,8 @@ async def open_shared_feed(
     hints: Hints,
     *,
     clock: Callable[[], datetime],
-    before_delivery: Callable[[], Awaitable[object]] | None = None,
 ) -> AsyncIterator[SharedFeed]:
-    feed = SharedFeed(rows, await rows.after(0, epoch=""), clock=clock, before_delivery=before_delivery)
+    feed = SharedFeed(rows, await rows.after(0, epoch=""), clock=clock)
     async with asyncio.TaskGroup() as group:
         works = {"append to the feed": feed.append_for_ever, "read the feed": lambda: feed.read_for_ever(hints)}
         tasks = [group.create_task(keep_running(work, name), name=name) for name, work in works.items()]
