@@ -4,9 +4,12 @@ import asyncio
 import random
 import socket
 import struct
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+
+RECOVERED_AFTER_S = 5.0  # what uses a link has noticed by then that it flows again
 
 
 @dataclass(frozen=True)
@@ -62,11 +65,14 @@ def _reset(writer: asyncio.StreamWriter) -> None:
 class Link:
     """A relay to the port *to* that can be cut: its connections are reset, and new ones refused, until it is mended.
 
-    Or frozen: connections stay and new ones are taken, and no byte passes, until it is thawed.
+    Or frozen: connections stay and new ones are taken, and no byte passes, until it is thawed. Or slow: each piece
+    takes *delay_s* in each direction.
     """
 
     def __init__(self, to: int) -> None:
-        self._to = to
+        self.to = to
+        self.delay_s = 0.0
+        self._mended_at = 0.0
         self._open: set[asyncio.StreamWriter] = set()
         self._flows = asyncio.Event()
         self._flows.set()
@@ -74,6 +80,7 @@ class Link:
         self._server: asyncio.Server | None = None
 
     async def mend(self) -> None:
+        self._mended_at = time.monotonic()
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
@@ -84,14 +91,25 @@ class Link:
             _reset(writer)
         self.thaw()  # for tasks that would wait here for ever
 
+    @property
+    def is_whole(self) -> bool:
+        """True if bytes pass, and have passed for some seconds."""
+        flows = self._server is not None and self._server.is_serving() and self._flows.is_set() and not self.delay_s
+        return flows and time.monotonic() - self._mended_at > RECOVERED_AFTER_S
+
+    @property
+    def is_open(self) -> bool:
+        return bool(self._open)
+
     def freeze(self) -> None:
         self._flows.clear()
 
     def thaw(self) -> None:
+        self._mended_at = time.monotonic()
         self._flows.set()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._to)
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.to)
         both = (writer, far_writer)
         self._open.update(both)
         try:
@@ -104,6 +122,7 @@ class Link:
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while piece := await reader.read(65536):
+            await asyncio.sleep(self.delay_s)
             await self._flows.wait()
             writer.write(piece)
             await writer.drain()
@@ -119,3 +138,6 @@ async def link(*, to: int) -> AsyncIterator[Link]:
         yield one
     finally:
         await one.cut()
+        async with asyncio.timeout(20):
+            while one.is_open:
+                await asyncio.sleep(0.01)

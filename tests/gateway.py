@@ -50,6 +50,10 @@ class Api:
         """Make a token for *user*, who is not an operator."""
         self._tokens[user] = self._file.create(user, groups=[], now=datetime.now(UTC), expires_at=None)
 
+    def share_tokens_of(self, other: "Api") -> None:
+        """Use the tokens that *other* has made, for another gateway with the same file."""
+        self._tokens = other._tokens
+
     def revoke(self, user: str) -> None:
         """Make the token of *user* invalid; the next that is asked for is a new one."""
         self._file.revoke(user)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import sqlite3
 import stat
 from collections.abc import AsyncIterator, Iterator
@@ -38,7 +39,7 @@ def parse_url(text: str) -> URL:
     scheme, separator, rest = text.partition("://")
     drivers = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
     try:
-        url = make_url(drivers[scheme] + separator + rest)
+        url = make_url(drivers[scheme] + separator + _with_hosts_apart(rest))
         # SQLite's in-memory database would be another one for each connection, and for `noah db upgrade`.
         if scheme == "sqlite" and (url.host or url.database in {None, "", ":memory:"}):
             raise ArgumentError("no file")
@@ -48,6 +49,15 @@ def parse_url(text: str) -> URL:
             f"database = {shown!r} is neither sqlite:///FILE nor postgresql://USER:PASSWORD@HOST/DATABASE."
         ) from None
     return url
+
+
+def _with_hosts_apart(rest: str) -> str:
+    """Write several servers, as in libpq's USER@HOST:PORT,HOST:PORT/DATABASE, in the way that SQLAlchemy reads."""
+    found = re.fullmatch(r"((?:[^@/?]*@)?)([^@/?]*,[^@/?]*)(/[^?]*)?(?:\?(.*))?", rest)
+    if found is None:
+        return rest
+    user, hosts, database, query = found.groups(default="")
+    return f"{user}{database or '/'}?" + "&".join([*(f"host={one}" for one in hosts.split(",")), query]).rstrip("&")
 
 
 def open_engine(text: str) -> AsyncEngine:

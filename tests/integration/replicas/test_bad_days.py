@@ -1,0 +1,155 @@
+"""PostgreSQL's bad days: an attached debugger notices none of them, and afterwards everything goes on."""
+
+import asyncio
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from noah.errors import Unavailable
+from noah.store import upgrade
+from tests.gateway import Refused
+from tests.jdwp import CLASSES_BY_SIGNATURE, Debugger, string
+from tests.postgres import Postgres, new_folder
+from tests.replicas import Replica, Replicas, as_config, jvms, replicas
+
+pytestmark = pytest.mark.postgres
+WITHIN_S = 90  # on a busy machine: a lease, a grace, and what is tried again meanwhile
+TMPFS_MIB = 120  # an empty server needs 40, and 16 for each further piece of its log
+
+
+@pytest.fixture(scope="module")
+def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
+    with jvms(tmp_path_factory.mktemp("classes"), "Orders") as ports:
+        yield ports
+
+
+async def debugs(debugger: Debugger) -> None:
+    """The debugger's connection still leads to its JVM."""
+    found = await asyncio.to_thread(debugger.ask, CLASSES_BY_SIGNATURE, string("LOrders;"))
+    assert found[:4] == b"\0\0\0\1"
+
+
+async def attach(replicas: Replicas, session: dict[str, Any]) -> tuple[Debugger, Replica]:
+    """Attach at the gateway that runs the session."""
+    owner = await replicas.owner_of(session["id"])
+    return await asyncio.to_thread(Debugger, session["port"], host=owner.host), owner
+
+
+async def works_again(replicas: Replicas, session: dict[str, Any]) -> None:
+    """Each gateway takes a request for the session, and all show the same then."""
+    async with asyncio.timeout(WITHIN_S):
+        for gateway in replicas.gateways:
+            while True:
+                try:
+                    await replicas.api(gateway).ask("POST", f"sessions/{session['id']}/extend", {"for": "2h"})
+                    break
+                except Refused as e:
+                    if e.status != 503:
+                        raise
+                    await asyncio.sleep(0.2)
+        shown = {(await replicas.api(gateway).show(session))["expires_at"] for gateway in replicas.gateways}
+    assert len(shown) == 1
+
+
+async def test_a_debugger_outlives_restarts_latency_and_a_failover(
+    postgres: Postgres, postgres_url: str, targets: dict[str, int], tmp_path: Path
+) -> None:
+    async with replicas(postgres, postgres_url, tmp_path, config=as_config(targets)) as three:
+        session = await three.api(three.gateways[0]).ready("local/orders")
+        debugger, owner = await attach(three, session)
+        with debugger:
+            await asyncio.to_thread(postgres.kill)
+            await asyncio.sleep(12)  # all leases end
+            await debugs(debugger)
+            await asyncio.to_thread(postgres.start)
+            await works_again(three, session)
+            await debugs(debugger)
+
+            for gateway in three.gateways:  # 2 s for a statement
+                gateway.database.delay_s = 1.0
+            await asyncio.sleep(10)
+            await debugs(debugger)
+            for gateway in three.gateways:
+                gateway.database.delay_s = 0.0
+            await works_again(three, session)
+
+            folder = new_folder()
+            standby = await asyncio.to_thread(postgres.standby, folder)
+            try:
+                await asyncio.to_thread(postgres.kill)
+                await asyncio.to_thread(standby.promote)
+                for gateway in three.gateways:
+                    gateway.database.to = standby.port
+                three.move_to(standby)
+                await works_again(three, session)
+                await debugs(debugger)
+                assert await three.owner_of(session["id"]) is owner
+            finally:
+                await asyncio.to_thread(standby.stop)
+                shutil.rmtree(folder, ignore_errors=True)
+                await asyncio.to_thread(postgres.start)
+                await asyncio.to_thread(postgres.forget_standby)
+
+
+async def test_the_server_that_writes_are_for_is_found_among_several(postgres: Postgres, postgres_url: str) -> None:
+    folder, name = new_folder(), postgres_url.rpartition("/")[2]
+    await asyncio.to_thread(upgrade, postgres_url)
+    standby = await asyncio.to_thread(postgres.standby, folder)
+    try:
+        both = f"127.0.0.1:{standby.port},127.0.0.1:{postgres.port}"
+        url = f"postgresql://noah@{both}/{name}?target_session_attrs=read-write"
+        await asyncio.to_thread(upgrade, url)  # the standby refuses it
+        with pytest.raises(Unavailable):
+            await asyncio.to_thread(upgrade, f"postgresql://noah@127.0.0.1:{standby.port}/{name}", "0007")
+    finally:
+        await asyncio.to_thread(standby.stop)
+        await asyncio.to_thread(postgres.forget_standby)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def small_disk() -> Iterator[Path]:
+    folder = new_folder()
+    owner = folder.stat().st_uid
+    mounted = ["mount", "-t", "tmpfs", "-o", f"size={TMPFS_MIB}m,mode=700,uid={owner}", "tmpfs", str(folder)]
+    if subprocess.run(mounted, check=False, capture_output=True).returncode:
+        pytest.skip("only root may mount a small disk")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+        folder.rmdir()
+
+
+@pytest.fixture
+async def small(postgres: Postgres) -> AsyncIterator[Postgres]:
+    with small_disk() as folder:
+        server = postgres.like(folder)
+        await asyncio.to_thread(server.create)
+        await asyncio.to_thread(server.start)
+        yield server
+        await asyncio.to_thread(server.stop)
+
+
+async def test_a_full_disk_of_the_database_ends_nothing(
+    small: Postgres, targets: dict[str, int], tmp_path: Path
+) -> None:
+    async with replicas(small, small.url(), tmp_path, count=2, config=as_config(targets)) as two:
+        session = await two.api(two.gateways[0]).ready("local/orders")
+        debugger, _ = await attach(two, session)
+        with debugger:
+            filler = small.folder / "filler"
+            with suppress(OSError):  # no space is left
+                filler.write_bytes(bytes(TMPFS_MIB << 20))
+            small.execute_if_possible("CREATE TABLE big AS SELECT repeat('x', 1000) FROM generate_series(1, 50000)")
+            await asyncio.sleep(15)
+            await debugs(debugger)
+            filler.unlink()
+            await asyncio.to_thread(small.start_again)
+            await works_again(two, session)
+            await debugs(debugger)
