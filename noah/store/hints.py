@@ -1,7 +1,7 @@
 """Hints that something in the database has changed, by LISTEN and NOTIFY: with them it is read at once.
 
 Nothing depends on them. A hint may be lost, late or without reason, and with SQLite or behind a pooler there are none:
-whoever waits for one looks at intervals as well.
+who waits for one looks at intervals as well.
 """
 
 import asyncio

@@ -155,7 +155,7 @@ class SharedFeed(Feed):
                 await self.read()
 
     def _begin_at(self, read: Read) -> None:
-        """Have the history that was read, and nothing else; whoever watches reloads."""
+        """Have the history that was read, and nothing else; all who watch reload."""
         self._epoch = read.epoch
         self._events.clear()
         self._count = read.rows[0].number - 1 if read.rows else read.last
