@@ -71,11 +71,6 @@ class Store:
             yield feed
 
     @property
-    def is_shared(self) -> bool:
-        """Return whether several gateways may serve the database."""
-        return not self._database.is_sqlite
-
-    @property
     def server_host(self) -> str:
         """Return the host of the database's server; of several, the first."""
         url = parse_url(self._database.url)
