@@ -243,11 +243,13 @@ class Ownership:
         return min(self._others(), key=lambda id: has[id], default=None)
 
     def _others(self) -> list[str]:
-        lease = self._lease
-        return [id for id, one in lease.peers.items() if id != lease.gateway_id and not one.about.is_draining]
+        """Return the other gateways that take sessions."""
+        peers = self._lease.peers.values()
+        usable = [one.id for one in peers if not (one.about.is_draining or one.has_expired)]
+        return [id for id in usable if id != self._lease.gateway_id]
 
     def _lose(self, task: SessionTask) -> None:
-        """Let go of a session that another gateway has."""
+        """Leave a session to the gateway that has it."""
         self._audits.forget(task.live)
         self._versions.pop(task.live.session.id, None)
         task.lose()

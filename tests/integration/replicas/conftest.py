@@ -178,4 +178,4 @@ async def serving_three(folder: Path, url: str, classes: Path) -> AsyncIterator[
 async def _end(replica: Replica) -> None:
     if replica.is_running:
         replica.send(signal.SIGCONT)
-        await replica.process.stop()
+        await replica.process.stop(signal.SIGINT)  # at once, whether or not there are others

@@ -162,9 +162,9 @@ async def _attach(deployment: Deployment, sessions: list[dict[str, Any]], stack:
 async def _connected(deployment: Deployment, session: dict[str, Any]) -> AsyncIterator[int]:
     """Run `noah connect` through the load balancer; yield its local port."""
     api = deployment.api
-    told = {"NOAH_URL": api.url, "NOAH_TOKEN": api.token("ada"), "XDG_STATE_HOME": str(deployment.folder)}
+    own = {"NOAH_URL": api.url, "NOAH_TOKEN": api.token("ada"), "XDG_STATE_HOME": str(deployment.folder)}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "noah", "connect", session["id"], env={**os.environ, **told}
+        sys.executable, "-m", "noah", "connect", session["id"], env={**os.environ, **own}
     )
     try:
         async with asyncio.timeout(WITHIN_S):
