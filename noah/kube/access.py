@@ -120,7 +120,8 @@ class Way:
         except ValueError as e:
             raise Unavailable(f'Cluster "{self._name}": its configuration cannot be used: {_say(e)}.') from None
         except yaml.YAMLError as e:
-            raise Unavailable(f'Cluster "{self._name}": its kubeconfig is not YAML: {_say(e)}.') from None
+            # Half of a file that is being written, most likely: it says nothing about rights.
+            error = Unavailable(f'Cluster "{self._name}": its kubeconfig is not YAML: {_say(e)}.')
         if before is None:
             raise error
         return before

@@ -136,7 +136,9 @@ async def test_a_file_that_comes_to_be_refused_ends_the_rights_that_it_gave(
         await client.ask("GET", "/version")
         kubeconfig.path.unlink()  # as for a moment, when it is replaced
         await client.ask("GET", "/version")
-    assert [call.headers.get("impersonate-user") for call in tls_api.calls] == [None, "jane", "jane"]
+        kubeconfig.path.write_text("clusters: [")  # as for a moment, while it is written
+        await client.ask("GET", "/version")
+    assert [call.headers.get("impersonate-user") for call in tls_api.calls] == [None, "jane", "jane", "jane"]
 
 
 async def test_a_tokens_file_counts_more_than_the_token_while_it_can_be_read(
