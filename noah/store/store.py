@@ -75,7 +75,9 @@ class Store:
         """Return the host of the database's server; of several, the first."""
         url = parse_url(self._database.url)
         hosts = url.host or url.query.get("host") or "127.0.0.1"
-        first = (hosts if isinstance(hosts, str) else hosts[0]).split(",")[0].partition(":")[0]
+        first = (hosts if isinstance(hosts, str) else hosts[0]).split(",")[0]
+        if first.count(":") == 1:  # with a port; more of them are an IPv6 address
+            first = first.partition(":")[0]
         return "127.0.0.1" if first.startswith("/") else first  # a socket of this machine
 
     def lease(self, about: AboutGateway) -> AbstractAsyncContextManager[Lease]:
