@@ -114,9 +114,10 @@ class FakeLink:
 
 
 class FakeKind:
-    def __init__(self, jvm: Jvm) -> None:
+    def __init__(self, jvm: Jvm, *, is_taken_elsewhere: bool = False) -> None:
         self._jvm = jvm
         self.links: list[FakeLink] = []
+        self.is_taken_elsewhere = is_taken_elsewhere
 
     def list(self) -> Iterable[Any]:
         return []
@@ -125,7 +126,7 @@ class FakeKind:
         raise NotImplementedError
 
     def link(self, session: Session, *, changed: Callable[[], None], step: Callable[[str], None]) -> FakeLink:
-        self.links.append(FakeLink(self._jvm, session.target, changed))
+        self.links.append(FakeLink(self._jvm, session.target, changed, is_taken_elsewhere=self.is_taken_elsewhere))
         return self.links[-1]
 
 
@@ -231,7 +232,11 @@ async def story(jvm: Jvm) -> AsyncIterator[Story]:
 
 @asynccontextmanager
 async def telling(
-    jvm: Jvm, *, owner: Principal, answer: Callable[[], Awaitable[Mapping[str, Any]]] | None = None
+    jvm: Jvm,
+    *,
+    owner: Principal,
+    answer: Callable[[], Awaitable[Mapping[str, Any]]] | None = None,
+    is_taken_over: bool = False,
 ) -> AsyncIterator[Story]:
     """*answer*: what the target's cluster says to a review of the owner's rights."""
 
@@ -252,7 +257,11 @@ async def telling(
         expires_at=now() + timedelta(hours=1),
         allow=("127.0.0.0/8",),
     )
-    kind, store, live = FakeKind(jvm), FakeStore(session), LiveSession(session, fence=FENCE)
+    kind, store, live = (
+        FakeKind(jvm, is_taken_elsewhere=is_taken_over),
+        FakeStore(session),
+        LiveSession(session, fence=FENCE),
+    )
     lease = FakeLease()
     async with asyncio.TaskGroup() as group:
         feed = Feed(epoch="e", clock=now)
@@ -272,6 +281,7 @@ async def telling(
             took=lambda _target, _seconds: None,
             permissions=Permissions(reviews={TARGET.cluster: reviews}.get),
             trail=trail,
+            is_taken_over=is_taken_over,
             check_right_every_s=0.05,
         )
         running = group.create_task(task.run(), name="the session")
