@@ -265,6 +265,7 @@ async def telling(
     lease = FakeLease()
     async with asyncio.TaskGroup() as group:
         feed = Feed(epoch="e", clock=now)
+        ports = Ports(group, gateway=GatewaySettings(), live_of=lambda _: live, dial=_passed_on, feed=feed, trail=trail)
         task = SessionTask(
             live,
             kinds=cast(Mapping[str, Kind], {"pod": kind}),
@@ -272,9 +273,7 @@ async def telling(
             lease=cast(Lease, lease),
             store=cast(SessionStore, store),
             audits=Audits(cast(SessionStore, store)),
-            ports=Ports(
-                group, gateway=GatewaySettings(), live_of=lambda _: live, dial=_passed_on, feed=feed, trail=trail
-            ),
+            ports=ports,
             feed=feed,
             gateway=GatewaySettings(),
             clock=now,
@@ -287,6 +286,7 @@ async def telling(
         running = group.create_task(task.run(), name="the session")
         yield Story(task, kind, store, lease)
         running.cancel()
+        ports.close(session.id)  # which passes debuggers on when another gateway has the session
 
 
 async def _passed_on(session_id: str, address: str) -> PeerConnection:
