@@ -44,8 +44,8 @@ RELEASE = Release(
     ended_at=datetime(2026, 1, 1, 8, tzinfo=UTC),
     progress=Progress(Result.DONE, 3, 3, "3 of 3 online"),
 )
-# What cannot be had here: nobody is attached, no provider of logins is there, no session is shared with its own owner, the
-# cluster does not answer, and nothing of the inventory waits to be confirmed.
+# What cannot be had here: nobody is attached, no provider of logins is there, no session is shared with its own owner,
+# the cluster does not answer, and nothing of the inventory waits to be confirmed.
 REFUSED = {
     "POST /api/v1/sessions/{id}/resume": 409,
     "POST /api/v1/sessions/{id}/join": 403,
