@@ -197,10 +197,13 @@ async def test_hosts_of_an_http_api_come_and_go_and_not_most_of_them_at_once(tmp
     cmdb = Cmdb()
     (tmp_path / "token").write_text("s3cret\n")
     async with cmdb.open() as url:
-        cmdb.hosts = [host(name) for name in "abcde"]
+        cmdb.hosts, cmdb.says = [host(name) for name in "abcde"], "<html>maintenance</html>"
         config = f'[[inventory]]\nurl = "{url}"\ntoken_file = "{tmp_path / "token"}"\nevery = "1s"\n'
         async with serving(tmp_path, config) as (process, api):
             following = Following(process, api)
+            await following.until_configuration(lambda check: not check["ok"])  # at the start, too
+            assert await following.names() == set()
+            cmdb.answers, cmdb.says = [], None
             await following.until(targets(*"abcde"))
             assert cmdb.answers[:3] == [200, 200, 200]
             async with asyncio.timeout(SECONDS):

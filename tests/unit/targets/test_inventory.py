@@ -3,13 +3,17 @@
 import json
 import re
 import sys
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from noah.catalog.catalog import Catalog
 from noah.catalog.holders import Holders
-from noah.errors import BadSettings
+from noah.core.session.principal import Principal, PrincipalKind
+from noah.core.session.session import Presence, Session
+from noah.core.session.target import HostTarget
+from noah.errors import BadSettings, Unavailable
 from noah.settings import Settings, parse_settings
 from noah.targets.host.hosts import Hosts
 from noah.targets.host.inventory import HostSources
@@ -88,3 +92,37 @@ def test_a_host_key_that_is_none_is_refused_with_where_it_stands() -> None:
 def test_a_stop_that_fails_does_not_keep_the_start_from_running() -> None:
     [one] = settings(host("kvm-1", apps=[{"name": "orders", "stop": "a", "start": "b"}])).hosts
     assert one.apps[0].restart_command == "a\nb"
+
+
+async def test_a_host_that_nobody_has_named_yet_may_still_come() -> None:
+    """A CMDB that is away when the gateway starts ends no session."""
+    is_complete = False
+    hosts = Hosts(
+        (),
+        None,  # type: ignore[arg-type]
+        catalog=Catalog(),
+        holders=Holders(),
+        lease=None,  # type: ignore[arg-type]
+        claims=None,  # type: ignore[arg-type]
+        is_complete=lambda: is_complete,
+    )
+    now = datetime.now(UTC)
+    session = Session(
+        id="s-1",
+        target=HostTarget("kvm-1", "orders"),
+        workload=None,
+        app="orders",
+        owner=Principal(kind=PrincipalKind.TOKEN, issuer="", subject="ada", name="ada"),
+        port=20000,
+        created_at=now,
+        expires_at=now,
+        allow=(),
+    )
+    link = hosts.link(session, changed=lambda: None, step=lambda _: None)
+    with pytest.raises(Unavailable, match="not known before all of the inventory was read"):
+        await link.look(session)
+    assert session.target in hosts.configure(settings(host("kvm-1")).hosts)
+    hosts.configure(())
+    is_complete = True
+    assert (await link.look(session)).presence is Presence.REMOVED
+    await hosts.close()
