@@ -32,7 +32,6 @@ class Announcer:
         self, live: LiveSession, *, feed: Feed, clock: Callable[[], datetime], took: Callable[[Target, float], None]
     ) -> None:
         """*took* is given the seconds from enable to ready, once."""
-        self.was_ready = False  # since this gateway's start
         self._live = live
         self._feed = feed
         self._clock = clock
@@ -75,8 +74,8 @@ class Announcer:
             return
         before, self._published = self._published[:1], now
         live.changed()
-        if live.status is Status.READY and not self.was_ready:
-            self.was_ready = True
+        if live.status is Status.READY and not live.was_ready:
+            live.was_ready = True
             self._took(live.session.target, (self._clock() - live.session.created_at).total_seconds())
         if before != (live.status,):
             self._log_status(str(before[0]) if before else "new")

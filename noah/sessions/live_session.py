@@ -65,6 +65,7 @@ class LiveSession:
         self.tunnels: dict[str, Tunnel] = {}  # of those who came by a line, by their IDs (Principal.id)
         self.is_open = False  # debuggers can come in
         self.steps: deque[Step] = deque(maxlen=STEPS_KEPT)
+        self.was_ready = False  # here, or at a gateway that had it before
         self.is_unsaved = True  # it may differ from what the database has of it
         self._earlier = audit
         self._vm: VmState | None = None
@@ -160,6 +161,7 @@ class LiveSession:
             vm=facts.vm,
             lines=self.lines,
             is_open=self.is_open,
+            was_ready=self.was_ready,
             steps=list(self.steps),
         )
 

@@ -28,6 +28,7 @@ class LiveState:
     vm: VmState | None
     lines: Mapping[str, LineInfo]  # by the IDs of those who came by them
     is_open: bool  # debuggers can come in
+    was_ready: bool  # at some time: what is in the way since then passes by
     steps: Sequence[Step]
 
     def to_json(self) -> dict[str, Any]:
@@ -59,6 +60,7 @@ class LiveState:
                 for who, line in self.lines.items()
             },
             "is_open": self.is_open,
+            "was_ready": self.was_ready,
             "steps": _newest([[one.at.isoformat(), _text(one.text)] for one in self.steps]),
         }
 
@@ -75,6 +77,7 @@ class LiveState:
                 for who, line in state["lines"].items()
             },
             is_open=state["is_open"],
+            was_ready=state.get("was_ready", False),
             steps=steps_of(state),
         )
 

@@ -361,6 +361,7 @@ class Ownership:
         audit = row.audit and left_behind(row.audit)
         live = LiveSession(row.session, audit=audit, fence=row.head.fence)
         live.steps.extend(steps_of(row.live))
+        live.was_ready = row.live is not None and bool(row.live.get("was_ready"))
         self.start(live, is_taken_over=not self._lease.is_alone)
 
     def _see_elsewhere(self, row: SessionRow) -> None:

@@ -467,7 +467,7 @@ class SessionTask:
             await self._recover(error.sentence)
             return
         age = (self._clock() - self.live.session.created_at).total_seconds()
-        if (self._announcer.was_ready or age > FAILS_WITHIN) and not isinstance(error, RolledBack):
+        if (self.live.was_ready or age > FAILS_WITHIN) and not isinstance(error, RolledBack):
             # It worked once: somebody is restarting or replacing it.
             self._observed(Observation(presence=Presence.NOT_READY, reason=error.sentence))
             self._look_at = asyncio.get_running_loop().time() + self._backoff.next_s()

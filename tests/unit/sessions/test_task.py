@@ -3,12 +3,14 @@
 import asyncio
 from dataclasses import replace
 
+import pytest
+
 from noah.core.session.session import EndReason, Presence, Status, Word
 from noah.errors import CannotDebug, Unavailable
 from tests import jdwp
 from tests.principals import ADA
 from tests.unit.proxy.conftest import Jvm
-from tests.unit.sessions.conftest import TARGET, Story
+from tests.unit.sessions.conftest import TARGET, Story, telling
 
 SUCCESSOR = replace(TARGET, pod="shop-2")
 FULL = CannotDebug("The report for the liveness probe cannot be written: is its /dev/shm full?")
@@ -37,6 +39,15 @@ async def test_what_fails_beside_a_debugger_is_paused_grows_and_is_said_once(sto
         assert story.live.attached is not None
         story.link.start_fails = None
         await story.until(lambda: story.link.is_held)
+
+
+@pytest.mark.parametrize("was_ready", [True, False])
+async def test_what_fails_at_the_next_gateway_ends_a_session_only_if_it_never_worked(jvm: Jvm, was_ready: bool) -> None:
+    async with telling(jvm, owner=ADA) as story:
+        story.live.was_ready = was_ready  # at the gateway that had it before
+        story.link.start_fails = FULL
+        await story.until(lambda: story.live.reason == FULL.sentence or story.live.session.is_over)
+        assert story.live.session.is_over is not was_ready
 
 
 async def test_a_forwarder_that_is_lost_at_once_is_not_held_again_without_a_pause(story: Story) -> None:
