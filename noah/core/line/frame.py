@@ -12,7 +12,8 @@ from typing import Final, NamedTuple
 Data = bytes | bytearray | memoryview
 Message = list[Data]  # in parts, so that long data is sent without a copy
 
-LONGEST_DATA: Final = 256 * 1024  # bytes in one message, so that others get their turn on a slow network
+# Bytes in one message, so that others get their turn on a slow network: a read of 256 KiB and what is added to it.
+LONGEST_DATA: Final = 288 * 1024
 _HEAD: Final = struct.Struct(">BIQQ")
 # The code with which a laptop closes the WebSocket when it does not come back; with any other the line was lost. Codes
 # from 4000 on are an application's own (RFC 6455, section 7.4.2).
