@@ -72,7 +72,7 @@ async def test_who_is_connected_to_is_shown_the_secret_before_anything_else() ->
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             transport.write(b"JDWP-Handshake")  # type: ignore[attr-defined]
 
-    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+    async with asyncio.timeout(60), await asyncio.start_server(answer, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         transport = await connect(Debugger, "127.0.0.1", port, token="c0ffee")
         assert await got.get() == b"c0ffee\n"
