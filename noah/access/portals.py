@@ -1,5 +1,7 @@
 """A portal acts for the people who use it: it signs who that is, and the gateway treats the call as that person's.
 
+For a portal that has the tokens of people instead, there is token_exchange.py.
+
 The assertion is a JWT that the portal has signed with its own key a moment ago, much as in RFC 7523: `iss` is the
 portal's name, `sub` the person as their provider calls them, `aud` this gateway. What the portal may have done at most
 is configured, and the person's own rights are the limit in any case.

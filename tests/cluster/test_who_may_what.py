@@ -329,6 +329,7 @@ async def test_what_one_may_not_see_is_answered_like_what_is_not_there(world: Wo
         (f"/api/v1/targets/{pod}", "dev", "no-such-cluster"),
         ("/api/v1/targets/deploy/shop", "shop", "no-such-app"),
         (f"/api/v1/releases/{world.release}", world.release, "r-none"),
+        (f"/api/v1/events?target={pod}", world.namespace, "no-such-namespace"),
     ):
         async with world.ask("stranger", "GET", path) as answer:
             assert answer.status == 404

@@ -221,6 +221,25 @@ async def test_it_answers_over_tls_that_its_authority_vouches_for(tmp_path: Path
     assert (wanted.folder / "webhook.pem").stat().st_mode & 0o77 == 0
 
 
+async def test_it_answers_at_no_other_path_than_the_one_that_was_printed_last(tmp_path: Path) -> None:
+    port = free_port()
+    wanted = WebhookSettings(listen=f"127.0.0.1:{port}", names=("127.0.0.1",), folder=tmp_path / "webhook")
+    async with serving(wanted, lambda: datetime.now(UTC)), aiohttp.ClientSession() as http:
+        certificates = Certificates(wanted.folder, wanted.names)
+        context = ssl.create_default_context(cadata=certificates.authority(datetime.now(UTC)))
+        token = await asyncio.to_thread(certificates.path_token)
+        for path, status in (
+            (f"{PATH}/{token}", 200),
+            (PATH, 404),
+            (f"{PATH}/", 404),
+            (f"{PATH}/{token}x", 404),
+            (f"{PATH}/{token[:-1]}", 404),
+            (f"{PATH}/%00", 404),
+        ):
+            async with http.post(f"https://127.0.0.1:{port}{path}", json=asked(POD), ssl=context) as answer:
+                assert (path, answer.status) == (path, status)
+
+
 def test_a_certificate_is_renewed_long_before_its_end_by_the_same_authority(tmp_path: Path) -> None:
     certificates, now = Certificates(tmp_path / "w", ["noah.dev.svc"]), datetime(2026, 1, 1, tzinfo=UTC)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
