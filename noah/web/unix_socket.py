@@ -61,7 +61,8 @@ def is_by_unix_socket(request: web.Request) -> bool:
 
 
 def _socket_of(request: web.Request) -> socket.socket | None:
-    found: socket.socket | None = request.get_extra_info("socket")
+    transport = request.transport
+    found: socket.socket | None = transport.get_extra_info("socket") if transport is not None else None
     return found if found is not None and found.family == socket.AF_UNIX else None
 
 

@@ -60,6 +60,10 @@ EXPECTED: Mapping[str, tuple[int, int, int, int, int, int]] = {
     "GET /api/v1/clusters": LOGGED_IN,
     "POST /api/v1/clusters/{name}/doctor": OPERATORS_ONLY,
     "POST /api/v1/drift": OPERATORS_ONLY,
+    "POST /api/v1/doctor": OPERATORS_ONLY,
+    "GET /api/v1/inventory": OPERATORS_ONLY,
+    # Nothing is to be confirmed.
+    "POST /api/v1/inventory/confirm": (NOT_LOGGED_IN, REFUSED, REFUSED, REFUSED, 409, REFUSED),
     "GET /api/v1/targets": LOGGED_IN,
     "GET /api/v1/targets/{target}": WHO_SEES,
     "GET /api/v1/apps": LOGGED_IN,
