@@ -21,8 +21,9 @@ COMES_UP_WITHIN = 30.0  # seconds
 
 
 class Postgres:
-    def __init__(self, binaries: Path, folder: Path) -> None:
+    def __init__(self, binaries: Path, folder: Path, **settings: str) -> None:
         self._binaries = binaries
+        self._settings = settings
         self.folder = folder
         self._data = folder / "data"
         self._log = folder / "log"
@@ -36,7 +37,12 @@ class Postgres:
         self._run("initdb", "-D", str(self._data), "-U", "noah", "-A", "trust", "-E", "UTF8", "--no-sync")
 
     def start(self) -> None:
-        options = {"port": self.port, "listen_addresses": "127.0.0.1", "unix_socket_directories": "", "fsync": "off"}
+        options = {
+            "port": self.port,
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": "",
+            "fsync": "off",
+        } | self._settings
         argv = [str(self._binaries / "postgres"), "-D", str(self._data)]
         for name, value in options.items():
             argv += ["-c", f"{name}={value}"]

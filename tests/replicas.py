@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ ANSWERED_WITHIN_S = 20.0  # by one gateway; then another one is asked
 class Replica:
     """One gateway. Its way to the database is a link of its own, which a test cuts, freezes or slows down."""
 
-    def __init__(self, folder: Path, number: int, *, first_port: int, database: Link, url: str, config: str) -> None:
+    def __init__(self, folder: Path, number: int, *, ports: range, database: Link, url: str, config: str) -> None:
         self.host = f"127.0.0.{number + 2}"
         self.name = f"gateway {number}"
         self.database = database
@@ -34,7 +35,7 @@ class Replica:
         self.process: asyncio.subprocess.Process | None = None
         self.env = {**os.environ, "NOAH_REPORTS": str(folder / "reports")}
         self.file.write_text(
-            f'[gateway]\nlisten = "{self.host}:{port}"\ndebug_ports = "{first_port}-{first_port + PORTS - 1}"\n'
+            f'[gateway]\nlisten = "{self.host}:{port}"\ndebug_ports = "{ports[0]}-{ports[-1]}"\n'
             f'database = "{url}"\n[access]\ntokens = "{folder / "tokens.json"}"\n{config}'
         )
 
@@ -76,10 +77,11 @@ class Replica:
 
 
 class Replicas:
-    def __init__(self, postgres: Postgres, url: str, folder: Path, http: aiohttp.ClientSession) -> None:
+    def __init__(self, postgres: Postgres, url: str, folder: Path, http: aiohttp.ClientSession, ports: range) -> None:
         self.postgres = postgres
         self.url = url
         self.folder = folder
+        self.ports = ports
         self.is_without_database = False
         self.gateways: list[Replica] = []
         self.apis: dict[str, Api] = {}  # by the name of the gateway that is asked
@@ -120,6 +122,14 @@ class Replicas:
                     return owner
                 await asyncio.sleep(0.1)
 
+    def ids_of(self, gateway: Replica) -> set[str]:
+        """The IDs that a gateway has had."""
+        return set(re.findall(r"gateway (g-[0-9a-f]+) has a lease", gateway.log.read_text(errors="replace")))
+
+    async def owned_by(self, gateway: Replica) -> list[str]:
+        ids = self.ids_of(gateway)
+        return [id for id, owner, _ in await asyncio.to_thread(self.sessions) if owner in ids]
+
     def named(self, id: str) -> Replica | None:
         """The gateway that logged that it is *id*."""
         return next(
@@ -143,18 +153,35 @@ class Replicas:
 
 @asynccontextmanager
 async def replicas(
-    postgres: Postgres, url: str, folder: Path, *, count: int = 3, config: str = "", start: bool = True
+    postgres: Postgres,
+    url: str,
+    folder: Path,
+    *,
+    count: int = 3,
+    config: str = "",
+    start: bool = True,
+    ports: int = PORTS,
 ) -> AsyncIterator[Replicas]:
     """*count* gateways that serve. Whatever a test did to them, they are gone afterwards."""
     (folder / "reports").mkdir(exist_ok=True)
     await asyncio.to_thread(upgrade, url)
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)))
-        all_of_them, first_port = Replicas(postgres, url, folder, http), free_ports(PORTS)
+        first_port = free_ports(ports)
+        all_of_them = Replicas(postgres, url, folder, http, range(first_port, first_port + ports))
         for number in range(count):
             database = await stack.enter_async_context(link(to=postgres.port))
             seen = url.replace(f":{postgres.port}/", f":{database.port}/")
-            all_of_them.add(Replica(folder, number, first_port=first_port, database=database, url=seen, config=config))
+            all_of_them.add(
+                Replica(
+                    folder,
+                    number,
+                    ports=all_of_them.ports,
+                    database=database,
+                    url=seen,
+                    config=config,
+                )
+            )
         try:
             if start:
                 for gateway in all_of_them.gateways:

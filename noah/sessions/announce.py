@@ -44,6 +44,8 @@ class Announcer:
         self.notice(EventKind.STEP, {"text": text})
 
     def notice(self, kind: EventKind, data: Mapping[str, Any]) -> None:
+        if kind is EventKind.ATTACHED:
+            self._works()  # a debugger may come before the forwarder has answered
         if kind in KEPT_AS_STEPS:
             self._keep(data)
         session = self._live.session
@@ -74,14 +76,19 @@ class Announcer:
             return
         before, self._published = self._published[:1], now
         live.changed()
-        if live.status is Status.READY and not live.was_ready:
-            live.was_ready = True
-            self._took(live.session.target, (self._clock() - live.session.created_at).total_seconds())
+        if live.status is Status.READY:
+            self._works()
         if before != (live.status,):
             self._log_status(str(before[0]) if before else "new")
             if said := _said(live, Status.SUSPENDED in before):
                 self.step(said)
         self.notice(EventKind.SESSION, {"status": live.status, "reason": live.reason})
+
+    def _works(self) -> None:
+        live = self._live
+        if not live.was_ready:
+            live.was_ready = True
+            self._took(live.session.target, (self._clock() - live.session.created_at).total_seconds())
 
     def _log_status(self, before: str) -> None:
         live, session = self._live, self._live.session

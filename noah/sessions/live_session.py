@@ -65,7 +65,7 @@ class LiveSession:
         self.tunnels: dict[str, Tunnel] = {}  # of those who came by a line, by their IDs (Principal.id)
         self.is_open = False  # debuggers can come in
         self.steps: deque[Step] = deque(maxlen=STEPS_KEPT)
-        self.was_ready = False  # here, or at a gateway that had it before
+        self.was_ready = False  # or had a debugger: here, or at a gateway that had it before
         self.is_unsaved = True  # it may differ from what the database has of it
         self._earlier = audit
         self._vm: VmState | None = None

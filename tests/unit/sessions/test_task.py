@@ -5,12 +5,16 @@ from dataclasses import replace
 
 import pytest
 
+from noah.core.session.event_kind import EventKind
 from noah.core.session.session import EndReason, Presence, Status, Word
 from noah.errors import CannotDebug, Unavailable
+from noah.sessions.announce import Announcer
+from noah.sessions.live_session import LiveSession
+from noah.store.feed import Feed
 from tests import jdwp
 from tests.principals import ADA
 from tests.unit.proxy.conftest import Jvm
-from tests.unit.sessions.conftest import TARGET, Story, telling
+from tests.unit.sessions.conftest import TARGET, Story, now, telling
 
 SUCCESSOR = replace(TARGET, pod="shop-2")
 FULL = CannotDebug("The report for the liveness probe cannot be written: is its /dev/shm full?")
@@ -48,6 +52,14 @@ async def test_what_fails_at_the_next_gateway_ends_a_session_only_if_it_never_wo
         story.link.start_fails = FULL
         await story.until(lambda: story.live.reason == FULL.sentence or story.live.session.is_over)
         assert story.live.session.is_over is not was_ready
+
+
+async def test_a_debugger_that_came_before_the_start_had_an_answer_shows_that_the_session_works(story: Story) -> None:
+    live, took = LiveSession(story.live.session), list[float]()
+    feed = Feed(epoch="e", clock=now)
+    announcer = Announcer(live, feed=feed, clock=now, took=lambda _target, seconds: took.append(seconds))
+    announcer.notice(EventKind.ATTACHED, {"text": "A debugger attached from 127.0.0.1:1."})
+    assert (live.was_ready, len(took)) == (True, 1)
 
 
 async def test_a_forwarder_that_is_lost_at_once_is_not_held_again_without_a_pause(story: Story) -> None:
