@@ -21,7 +21,9 @@ async def test_from_a_click_to_a_breakpoint_and_back(gateway: tuple[Process, Api
     process, api = gateway
     page = await opened(f"{process.url}/?q={app.name}")
     await page.get_by_role("link", name=f"local/{app.name}").click()
-    await page.get_by_role("button", name="Enable debug").click()
+    async with page.expect_request("**/api/v1/sessions") as asked:
+        await page.get_by_role("button", name="Enable debug").click()
+    assert re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-01", (await asked.value).headers["traceparent"])
     await expect(page.locator("#address")).to_have_text(re.compile(r":\d+$"), timeout=SOON)
     await expect(page.get_by_label("Steps")).to_contain_text("Ready", timeout=SOON)
     [session] = (await api.ask("GET", "sessions"))["items"]
