@@ -55,6 +55,7 @@ async def test_what_fails_at_the_next_gateway_ends_a_session_only_if_it_never_wo
 
 
 async def test_a_debugger_that_came_before_the_start_had_an_answer_shows_that_the_session_works(story: Story) -> None:
+    await ready(story)
     live, took = LiveSession(story.live.session), list[float]()
     feed = Feed(epoch="e", clock=now)
     announcer = Announcer(live, feed=feed, clock=now, took=lambda _target, seconds: took.append(seconds))
