@@ -75,6 +75,7 @@ class Ownership:
     ) -> None:
         self._group = group
         self._coming: asyncio.Task[None] | None = None  # a refresh that has not begun
+        self._is_stopping = False
         self._kinds = kinds
         self._holders = holders
         self._lease = lease
@@ -160,6 +161,8 @@ class Ownership:
         self._audits.keep(live)
         running = self._group.create_task(task.run(), name=f"session {session.id} {session.target}")
         self._running[session.id] = running
+        if self._is_stopping:  # what was being read before makes no task that would outlive the others
+            running.cancel()
         running.add_done_callback(lambda _: self._running.pop(session.id))
         running.add_done_callback(lambda _: self._ended(session.id, task))
         return task
@@ -218,16 +221,24 @@ class Ownership:
     async def drain(self) -> None:
         """Give all sessions to other gateways; return when nobody needs this one any more, or when there is no other.
 
-        A session goes when no debugger is attached. Debuggers that are passed on from here are waited for as well.
+        A session goes when no debugger is attached. Debuggers that are passed on from here are waited for as well, also
+        while all leases end because the database is away.
         """
         loop = asyncio.get_running_loop()
         noticed_at = loop.time() + NOTICED_WITHIN_S
-        while self._others() and (self._tasks or self._ports.passing or loop.time() < noticed_at):
+        if all(one.about.is_draining for id, one in self._lease.peers.items() if id != self._lease.gateway_id):
+            return
+        while self._has_debuggers or (self._others() and (self._tasks or loop.time() < noticed_at)):
             for task in list(self._tasks.values()):
                 slot = task.live.slot
                 if not (task.is_lost or task.is_leaving or (slot is not None and slot.is_serving)):
                     await self._give_away(task.live)
             await asyncio.sleep(DRAIN_EVERY_S)
+
+    @property
+    def _has_debuggers(self) -> bool:
+        slots = [task.live.slot for task in self._tasks.values()]
+        return self._ports.passing > 0 or any(slot is not None and slot.is_serving for slot in slots)
 
     async def _give_away(self, live: LiveSession) -> None:
         to = self.least_busy_other()
@@ -261,7 +272,7 @@ class Ownership:
 
         While the database is away it is what was seen last.
         """
-        if self._lease.is_alone:
+        if self._lease.is_alone or self._is_stopping:
             return
         if self._coming is None:
             self._coming = self._group.create_task(self._catch_up(), name="catch up with the other gateways")
@@ -495,6 +506,9 @@ class Ownership:
             log.warning("what was true of the sessions last is not kept: the database does not answer")
 
     def stop(self) -> None:
+        self._is_stopping = True
+        if self._coming is not None:
+            self._coming.cancel()
         self._left = [live for live in self.own() if live.session.ended_at is None]
         for running in self._running.values():
             running.cancel()
