@@ -199,6 +199,7 @@ class SessionElsewhere(LiveSession):
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
+        self.notes: list[str] = []  # steps that its gateway does not know of
         self._state: LiveState | None = None
         self._kept: Audit | None = None
 
@@ -213,6 +214,10 @@ class SessionElsewhere(LiveSession):
     @property
     def attached(self) -> Attachment | None:
         return self._state.attached if self._state else None
+
+    def add_step(self, step: Step) -> None:
+        super().add_step(step)
+        self.notes.append(step.text)
 
     @property
     def lines(self) -> Mapping[str, LineInfo]:

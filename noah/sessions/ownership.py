@@ -324,6 +324,7 @@ class Ownership:
         taken = await self._take_over(heads.values())
         await self._fulfil_wishes([*changed, *taken])
         await self._ask_back(heads)
+        await self._pass_on_notes()
 
     async def _see(self, row: SessionRow) -> None:
         """Take over what is new in the row."""
@@ -423,6 +424,12 @@ class Ownership:
                 self._asked_back_at[id] = now
                 wish = Wish(session=id, kind=WishKind.HAND_OVER, text=self._lease.gateway_id)
                 await self._wishes.put(wish)
+
+    async def _pass_on_notes(self) -> None:
+        for live in list(self._elsewhere.values()):
+            while live.notes:
+                await self._wishes.put(Wish(session=live.session.id, kind=WishKind.NOTE, text=live.notes[0]))
+                live.notes.pop(0)
 
     # -- what is asked for at other gateways
 

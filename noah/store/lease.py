@@ -168,7 +168,7 @@ class Lease:
             log.warning("gateway %s was declared dead: this process goes on as %s", lost, self.gateway_id)
         await self._store.register(self.gateway_id, self._about)
         self._is_registered = True
-        log.info("gateway %s has a lease", self.gateway_id)
+        log.info("this is gateway %s by its lease", self.gateway_id)
 
 
 def _new_id() -> str:

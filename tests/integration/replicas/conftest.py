@@ -112,7 +112,7 @@ class Replicas:
     async def owner_of(self, session: Any) -> Replica | None:
         """The gateway that has the session, as its row says."""
         gateway, _ = await self.row(session)
-        return next((one for one in self.all if f"gateway {gateway} " in one.log), None)
+        return next((one for one in self.all if f"this is gateway {gateway} " in one.log), None)
 
     async def new_owner_of(self, session: Any, *, after: Replica) -> Replica:
         async def is_another() -> bool:

@@ -2,12 +2,16 @@
 
 import asyncio
 import secrets
+import sqlite3
+from contextlib import closing
 from typing import Any
 
 import pytest
 
 from noah.core.session.target import LocalTarget
 from noah.errors import AlreadyDebugged
+from noah.sessions.live_state import Step
+from noah.store.wishes import Wish, WishKind
 from tests.contract.asking import add
 from tests.integration.web.conftest import REFRESH_EVERY_S, Gateway
 from tests.principals import BOB
@@ -56,3 +60,19 @@ async def test_sessions_that_come_and_go_are_not_adopted_twice(gateway: Gateway)
         await gateway.api.end(session)
     await asyncio.sleep(3 * REFRESH_EVERY_S)
     assert gateway.broker.live() == []
+
+
+async def test_a_step_of_another_gateway_s_session_is_passed_on_to_that_gateway(gateway: Gateway) -> None:
+    with closing(sqlite3.connect(gateway.database, isolation_level=None)) as connection:
+        connection.execute(
+            "INSERT INTO gateways (id, name, version, started_at, lease_until)"
+            " VALUES ('g-1', 'other', '1', '2026-01-01 10:00:00', '2999-01-01 10:00:00')"
+        )
+    session = await committed(gateway)
+    live = await gateway.broker.get(session["id"])
+    assert gateway.broker.own() == []
+    live.add_step(Step(live.session.created_at, "A release is about to replace this pod."))
+    async with asyncio.timeout(ADOPTED_WITHIN_S):
+        while not (wishes := await gateway.store.wishes.take([session["id"]])):
+            await asyncio.sleep(0.05)
+    assert wishes == [Wish(session=session["id"], kind=WishKind.NOTE, text="A release is about to replace this pod.")]
