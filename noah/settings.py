@@ -32,6 +32,20 @@ def _name(text: str) -> str:
     return text
 
 
+def _environment(text: str) -> str:
+    if not (text.isprintable() and text == text.strip() and 0 < len(text) <= 63):
+        raise ValueError("an environment's name is 1 to 63 characters that can be printed")
+    return text
+
+
+def _environment_rule(text: str) -> str:
+    whose, _, key = text.partition(":")
+    prefixes = ("label", "annotation", "namespace-label", "namespace-annotation")
+    if text != "namespace" and not (whose in prefixes and key.isprintable() and 0 < len(key) <= 317):
+        raise ValueError(f"{text[:80]!r} is not 'namespace' or one of {', '.join(f'{one}:KEY' for one in prefixes)}")
+    return text
+
+
 def _duration(value: object) -> object:
     return parse_duration(str(value)) if isinstance(value, str | int | float) else value
 
@@ -97,6 +111,7 @@ def _is_loopback(host: str) -> bool:
 
 
 Name = Annotated[str, AfterValidator(_name)]
+EnvironmentName = Annotated[str, AfterValidator(_environment)]
 Length = Annotated[timedelta, BeforeValidator(_duration)]
 Address = Annotated[str, AfterValidator(_address)]
 GatewayAddress = Annotated[str, AfterValidator(_gateway_address)]
@@ -266,6 +281,10 @@ class ClusterOptions(_Part):
     namespaces: tuple[str, ...] = ()  # none: all
     selector: str = ""  # a label selector: pods that it leaves out do not exist for the gateway
     app_label: str = "app"
+    # What the environment of a pod is called: by its namespace ("namespace"), by the value of a label or an annotation
+    # of the pod ("label:KEY", "annotation:KEY") or of its namespace ("namespace-label:KEY", "namespace-annotation:KEY",
+    # for which namespaces are watched, their metadata only). Pods without that value are in their namespace's.
+    environment: Annotated[str, AfterValidator(_environment_rule)] = "namespace"
     jdwp_port: TcpPort = 50005  # where a JVM is expected to listen unless its options or annotations say otherwise
     # Networks of the pods' addresses, for reach = "pod"; none: any that a pod can have, but none of this machine.
     # "nodes": those that Kubernetes gave to each pod's node (spec.podCIDRs), where the network plugin goes by these.
@@ -337,6 +356,7 @@ class Local(_Part):
     """Any JVM of this machine."""
 
     name: Name
+    environment: EnvironmentName = "local"
     jdwp_port: TcpPort
     checkurl: str | None = None
 
@@ -380,6 +400,7 @@ class Host(_Part):
     """A machine with apps outside of Kubernetes, reached by SSH."""
 
     name: Name
+    environment: EnvironmentName = "hosts"  # of its apps; one that pods have too joins them
     address: str
     port: TcpPort = 22
     user: str

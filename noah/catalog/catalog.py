@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from noah.catalog.environments import Environment, EnvironmentSummary, Environments, summary_of
 from noah.catalog.sorted_keys import SortedKeys, Span
 from noah.catalog.tally import Tally, count_down
 from noah.catalog.target_info import END, AppPlace, TargetInfo, area_of_name, label_text
@@ -19,6 +20,7 @@ from noah.core.session.target import Target
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetFilter:
+    environment: str | None = None
     kind: str | None = None
     cluster: str | None = None
     namespace: str | None = None
@@ -35,6 +37,7 @@ class TargetFilter:
         return (
             all(word in info.key.lower() for word in self.words)
             and (self.areas is None or info.area in self.areas)
+            and self.environment in (None, info.environment)
             and self.kind in (None, info.kind)
             and self.app in (None, info.app)
             and (self.cluster is None or self.cluster == info.place.cluster)
@@ -112,6 +115,7 @@ class Catalog:
         self._all = Scope()
         self._apps: Counter[str] = Counter()  # targets of each
         self._groups: dict[tuple[str, str | None], Group] = {}  # by kind and cluster
+        self._environments = Environments()
         self._areas: Collection[str] | None = None  # None: to be looked for again
 
     # -- for the kinds of target
@@ -119,9 +123,10 @@ class Catalog:
     def put(self, info: TargetInfo) -> None:
         name = info.name
         before = self._infos.get(name)
-        if before is not None and before.app == info.app:
+        if before is not None and (before.app, before.environment) == (info.app, info.environment):
             if before != info:
                 self._infos[name] = info
+                self._environments.change(before, info)
                 group = self._group(info)
                 group.count(info, before=before)
                 for scope in (self._all, group):
@@ -137,6 +142,7 @@ class Catalog:
         key, place, group = info.key, info.place, self._group(info)
         self._forget_areas(place, group)
         self._by_name.add(name, text=_lower(key), labels=info.label_text)
+        self._environments.add(info, key)
         self._apps[info.app] += 1
         group.count(info)
         place_key = place.key
@@ -150,6 +156,7 @@ class Catalog:
             return
         key, place, group = info.key, info.place, self._group(info)
         self._by_name.remove(name)
+        self._environments.remove(info, key)
         count_down(self._apps, info.app)
         group.forget(info)
         for scope in (self._all, group):
@@ -217,7 +224,10 @@ class Catalog:
             whole = span.within(app + END)
             tally = self._tally_of(whole.listed()) if groups is None else _tally_in(groups, app)
             sections.append(AppSection(app, infos, max(0, first - whole.start), tally))
-        if groups is None:
+        environment = self._environments.get(wanted.environment or "")
+        if environment is not None and len(span) == len(environment.keys):
+            apps = environment.apps
+        elif groups is None:
             apps = len(self._apps) if len(span) == self._all.targets else _apps_in(span)
         elif wanted.app is not None:
             apps = len(sections)
@@ -231,13 +241,15 @@ class Catalog:
         cluster: str | None,
         namespace: str | None,
         part: str,
+        environment: str | None = None,
         areas: Collection[str] | None = None,
         after: str | None,
         limit: int,
     ) -> Page[tuple[AppPlace, Tally]]:
         """Return a page of apps, each once per place. *part*: of the app's name, in lower case."""
-        if namespace is not None or areas is not None:
-            names = self._names(TargetFilter(cluster=cluster, namespace=namespace, areas=areas)).listed()
+        wanted = TargetFilter(environment=environment, cluster=cluster, namespace=namespace, areas=areas)
+        if namespace is not None or areas is not None or environment is not None:
+            names = self._names(wanted).listed()
             places = {self._infos[name].place for name in names}
             span = Span.whole(sorted(place.key for place in places if part in place.app.lower()))
         else:
@@ -246,8 +258,47 @@ class Catalog:
             if part:
                 span = self._found(scope.places, span, TargetFilter(words=[part]))
         keys, following, before = _cut(span, after, limit)
-        shown = [(place, self._tally_at(place, areas)) for place in map(AppPlace.of_key, keys)]
+        shown = [(place, self._tally_at(place, wanted)) for place in map(AppPlace.of_key, keys)]
         return Page(shown, following, len(span), before)
+
+    def has_environment(self, name: str) -> bool:
+        return self._environments.get(name) is not None
+
+    def environment(self, name: str, areas: Collection[str] | None = None) -> EnvironmentSummary | None:
+        """Return what there is in an environment, or what of it is in *areas*; None if that is nothing."""
+        found = self._environments.get(name)
+        if found is None:
+            return None
+        if areas is None:
+            return found.summary
+        infos = [info for info in map(self._info, found.keys) if info.area in areas]
+        return summary_of(name, infos) if infos else None
+
+    def find_environments(
+        self,
+        *,
+        words: Sequence[str] = (),
+        areas: Collection[str] | None = None,
+        gone: Collection[str] = (),
+        after: str | None,
+        limit: int,
+    ) -> Page[EnvironmentSummary]:
+        """Return a page of environments in the order of their names.
+
+        *words*: parts of the name, in lower case; *gone*: names of more, of which nothing is there any more.
+        """
+        names = self._environments.names
+        span = names.span("")
+        if areas is not None:
+            span = Span.whole(sorted(self._environments_in(areas)))
+        if gone:
+            span = Span.whole(sorted({*span.listed(), *gone}))
+        if words:
+            listed = span.listed()
+            span = Span.whole([name for name in listed if all(word in name.lower() for word in words)])
+        shown, following, before = _cut(span, after, limit)
+        items = [self.environment(name, areas) or summary_of(name, ()) for name in shown]
+        return Page(items, following, len(span), before)
 
     # -- inside
 
@@ -271,9 +322,28 @@ class Catalog:
         start = self._by_name.first_from(area)
         return Span(self._by_name, start, start + (area in self._infos))
 
+    def _environments_in(self, areas: Collection[str]) -> Collection[str]:
+        if self._are_few(areas):
+            return {self._infos[name].environment for area in areas for name in self._in_area(area).listed()}
+        return {one.name for one in self._environments if any(self._info(key).area in areas for key in one.keys)}
+
+    def _keys_in(self, environment: Environment, wanted: TargetFilter) -> Span:
+        """Return the keys, in the order by app, of what is *wanted* in an environment."""
+        narrowed = (wanted.kind, wanted.cluster, wanted.namespace, wanted.app, wanted.areas)
+        if narrowed == (None,) * len(narrowed) and not wanted.labels and not wanted.words:
+            return Span.whole(environment.keys)
+        if 8 * len(environment.keys) < self._all.targets:
+            return Span.whole([key for key in environment.keys if wanted.admits(self._info(key))])
+        found, _ = self._by_app(replace(wanted, environment=None))
+        return Span.whole([key for key in found.listed() if self._info(key).environment == environment.name])
+
     def _names(self, wanted: TargetFilter) -> Span:
         """Return the names of what is *wanted*, whatever its app."""
         kind = wanted.kind
+        if wanted.environment is not None:
+            environment = self._environments.get(wanted.environment)
+            keys = self._keys_in(environment, replace(wanted, app=None)).listed() if environment else []
+            return Span.whole(sorted(key.rpartition(END)[2] for key in keys))
         if wanted.areas is not None and self._are_few(wanted.areas):
             # The names of an area lie together, and "/" after it sorts as it does in them.
             spans = [self._in_area(area) for area in sorted(wanted.areas, key=lambda area: f"{area}/")]
@@ -293,6 +363,9 @@ class Catalog:
 
     def _by_app(self, wanted: TargetFilter) -> tuple[Span, Sequence[Group] | None]:
         """Return the keys of what is *wanted* in the order by app; and the groups that these are all of, if any."""
+        if wanted.environment is not None:
+            environment = self._environments.get(wanted.environment)
+            return self._keys_in(environment, wanted) if environment else Span.whole([]), None
         if wanted.namespace is not None or (wanted.areas is not None and self._are_few(wanted.areas)):
             infos = (self._infos[name] for name in self._names(wanted).listed())
             return Span.whole(sorted(info.key for info in infos if wanted.app in (None, info.app))), None
@@ -340,10 +413,12 @@ class Catalog:
         """*key*: a name, or an app's name and that."""
         return self._infos[key.rpartition(END)[2]]
 
-    def _tally_at(self, place: AppPlace, areas: Collection[str] | None) -> Tally:
+    def _tally_at(self, place: AppPlace, wanted: TargetFilter) -> Tally:
+        """Count an app at a place: on hosts that is many hosts, of which not all may be seen or *wanted*."""
         keys = self._all.by_app.span(place.prefix).listed()
-        # An app's place on hosts is one of many hosts, of which not all may be seen.
-        return self._tally_of(key for key in keys if areas is None or area_of_name(key.rpartition(END)[2]) in areas)
+        if wanted.areas is None and wanted.environment is None:
+            return self._tally_of(keys)
+        return self._tally_of(key for key in keys if wanted.admits(self._info(key)))
 
     def _tally_of(self, keys: Iterable[str]) -> Tally:
         tally = Tally()

@@ -50,6 +50,7 @@ class AppPlace(NamedTuple):
 class TargetInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     name: str  # str() of its target
     app: str
+    environment: str
     workload: str | None = None
     label_text: str = END  # see label_text()
     ready: bool

@@ -91,12 +91,14 @@ class Client:
         params: Mapping[str, str] | None = None,
         body: Any = None,
         content_type: str = "application/json",
+        accept: str | None = None,
         timeout: float = DEADLINE,
     ) -> bytes:
         """Return the answer as it came. Raises TooLarge for more than what is read at once."""
         asked = Asked.by(self.name, method, path, params)
         data = None if body is None else json.dumps(body).encode()
         headers = {} if body is None else {"Content-Type": content_type}
+        headers |= {} if accept is None else {"Accept": accept}
         async with self._within(timeout):
             answer = await self._send(REQUESTS, _Request(method, path, params or {}, headers, data))
             async with answer:
@@ -111,11 +113,13 @@ class Client:
         return TooLarge(f'Cluster "{self.name}" answers {asked} with too much. {error.sentence}', beginning)
 
     @contextlib.asynccontextmanager
-    async def stream(self, path: str, params: Mapping[str, str]) -> AsyncIterator[aiohttp.StreamReader]:
+    async def stream(
+        self, path: str, params: Mapping[str, str], *, accept: str | None = None
+    ) -> AsyncIterator[aiohttp.StreamReader]:
         """A GET whose answer comes over minutes. Only its beginning has a deadline; reading is the caller's to time."""
         asked = Asked.by(self.name, "GET", path, params)
         async with self._within(DEADLINE):
-            answer = await self._send(STREAMS, _Request("GET", path, params))
+            answer = await self._send(STREAMS, _Request("GET", path, params, {"Accept": accept} if accept else {}))
         try:
             if answer.status >= 400:
                 async with self._within(DEADLINE):

@@ -14,12 +14,14 @@ from typing import Any, Self
 from urllib.parse import quote
 
 from noah.clock import machine_clock
+from noah.core.environment import Metadata, environment_of, parse_rule
 from noah.errors import CannotDebug, NoahError, Unavailable
 from noah.kube.client import DEADLINE, Client
 from noah.kube.event_log import EventLog
 from noah.kube.exec.commands import Exec
 from noah.kube.informer import Informer
 from noah.kube.logs import Logs
+from noah.kube.namespaces import Namespaces
 from noah.kube.portforward import PortForward
 from noah.settings import ClusterSettings
 
@@ -55,6 +57,8 @@ WANTED = (
     *(("get", "apps", kind, "") for kind in ("deployments", "statefulsets", "daemonsets")),
     *(("list", "apps", kind, "") for kind in ("replicasets", "controllerrevisions")),
 )
+# Where environments are named by a label or an annotation of namespaces.
+TO_READ_NAMESPACES = (("list", "", "namespaces", ""), ("watch", "", "namespaces", ""))
 # Where the cluster has a tools_image.
 TO_PUT_BESIDE = ("patch", "", "pods", "ephemeralcontainers")
 
@@ -88,7 +92,14 @@ class Cluster:
         self._client = Client(cluster)
         self._networks: dict[str, tuple[float, Sequence[Network]]] = {}  # of nodes' pods, and when they were asked for
         self._stack = contextlib.AsyncExitStack()
-        self.informer = Informer(self._client, namespaces=cluster.namespaces, selector=cluster.selector)
+        self._rule = parse_rule(cluster.environment)
+        self.informer = Informer(
+            self._client,
+            namespaces=cluster.namespaces,
+            selector=cluster.selector,
+            annotation=self._rule.annotation_of_pods if self._rule else None,
+        )
+        self.namespaces = Namespaces(self._client, self._rule, namespaces=cluster.namespaces)
         self.exec = Exec(self._client)
         self.port_forward = PortForward(self._client)
         self.logs = Logs(self._client)
@@ -100,7 +111,12 @@ class Cluster:
     async def __aenter__(self) -> Self:
         await self._stack.enter_async_context(self._client)
         group = await self._stack.enter_async_context(asyncio.TaskGroup())
-        runs = ((self.informer.run(), "informer"), (self.event_log.run(), "events"), (self._look(), "look"))
+        runs = (
+            (self.informer.run(), "informer"),
+            (self.namespaces.run(), "namespaces"),
+            (self.event_log.run(), "events"),
+            (self._look(), "look"),
+        )
         for work, name in runs:
             self._stack.callback(group.create_task(work, name=f"{self.name} {name}").cancel)
         return self
@@ -111,7 +127,7 @@ class Cluster:
     @property
     def reason(self) -> str | None:
         """One sentence, when something is wrong: it does not answer, or its pods cannot be watched."""
-        return self._unreachable or self.informer.trouble
+        return self._unreachable or self.informer.trouble or self.namespaces.trouble
 
     @property
     def watch_age(self) -> float | None:
@@ -130,6 +146,10 @@ class Cluster:
     def is_used(self) -> bool:
         """True while it is in use, or a stream is open in it, which may be a debugger's."""
         return self._users > 0 or self.exec.counts.in_flight > 0 or self.port_forward.counts.in_flight > 0
+
+    def environment_of(self, namespace: str, pod: Metadata) -> str:
+        """Return the environment of a pod, by its metadata and what is known of its namespace."""
+        return environment_of(self._rule, namespace=namespace, pod=pod, in_namespace=self.namespaces.metadata(namespace))
 
     async def get(
         self, path: str, *, params: Mapping[str, str] | None = None, timeout: float = DEADLINE
@@ -169,6 +189,8 @@ class Cluster:
         scopes: tuple[str | None, ...] = (namespace,) if namespace else self.settings.namespaces or (None,)
         missing: list[str] = []
         wanted = (*WANTED, TO_PUT_BESIDE) if self.settings.tools_image else WANTED
+        if self._rule is not None and self._rule.whose == "namespace":
+            missing += [_named(right) for right in TO_READ_NAMESPACES if not await self._may(right, None)]
         for scope in scopes:
             inside = f" in namespace {scope}" if scope else ""
             missing += [_named(right) + inside for right in self._needed if not await self._may(right, scope)]

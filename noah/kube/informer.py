@@ -6,6 +6,7 @@ What changed while a watch was away is published as if it had been seen.
 import asyncio
 import gc
 from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import partial
 from urllib.parse import quote
 
 from noah.kube.client import Client
@@ -20,8 +21,15 @@ class Informer:
     """Holds pods while run() runs. The pods that subscribers get are shared: read them, never change them."""
 
     def __init__(
-        self, client: Client, *, namespaces: Iterable[str] = (), selector: str = "", pace: Pace = PACE
+        self,
+        client: Client,
+        *,
+        namespaces: Iterable[str] = (),
+        selector: str = "",
+        annotation: str | None = None,
+        pace: Pace = PACE,
     ) -> None:
+        """*annotation*: the key of one that is kept of each pod, beside those that pods are always read for."""
         self._pods = PodIndex()
         self._watches: dict[str | None, Watch] = {}
         self._listed: dict[str | None, asyncio.Event] = {}
@@ -34,7 +42,7 @@ class Informer:
                 page_size=PAGE,
                 selected={"labelSelector": selector} if selector else {},
                 pace=pace,
-                read=read_pod,
+                read=partial(read_pod, annotation=annotation),
             )
 
     async def run(self) -> None:

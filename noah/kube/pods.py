@@ -242,14 +242,21 @@ def key_of(pod: Pod) -> tuple[str, str]:
     return pod["metadata"]["namespace"], pod["metadata"]["name"]
 
 
-def read_pod(text: bytes | msgspec.Raw) -> Pod:
-    """Return what is kept of a pod in JSON. Raises ValueError if it is not one."""
+def read_pod(text: bytes | msgspec.Raw, *, annotation: str | None = None) -> Pod:
+    """Return what is kept of a pod in JSON. Raises ValueError if it is not one.
+
+    *annotation*: the key of one that is kept beside those of _ANNOTATIONS.
+    """
     try:
         pod: Any = _DECODER.decode(text)
         metadata, spec, status = pod["metadata"], pod.setdefault("spec", {}), pod.setdefault("status", {})
         spec.setdefault("containers", [])
         if annotations := metadata.get("annotations"):
-            metadata["annotations"] = {k: text for k, text in annotations.items() if k.startswith(_ANNOTATIONS)}
+            metadata["annotations"] = {
+                key: value
+                for key, value in annotations.items()
+                if key.startswith(_ANNOTATIONS) or key == annotation
+            }
         for kind in ("containers", "initContainers", "ephemeralContainers"):
             if spec.get(kind):
                 spec[kind] = spec[kind][:MOST_CONTAINERS]

@@ -102,9 +102,12 @@ class Watch:
         pace: Pace,
         read: Callable[[bytes | msgspec.Raw], Object],
         waits_for: type[NoahError] = NoahError,
+        accept: str = "application/json",
     ) -> None:
         """*selected* holds the query's selectors; *read* returns what is handed on of an object in JSON, or raises
         ValueError.
+
+        *accept*: the media types to ask for, with {kind} where metadata alone is asked for.
 
         run() waits until an error of type *waits_for* is over, and raises any other NoahError.
         """
@@ -118,6 +121,7 @@ class Watch:
         self._pace = pace
         self._read = read
         self._waits_for = waits_for
+        self._accept = accept
         self._backoff = Backoff(first_s=pace.first_wait, longest_s=pace.longest_wait)
         # A page that comes must not shorten the pause after a watch that fails at once.
         self._page_backoff = Backoff(first_s=pace.first_wait, longest_s=pace.longest_wait)
@@ -189,7 +193,11 @@ class Watch:
         while True:
             limited = {"limit": str(self._page_size), **params}
             try:
-                page = _PAGE.decode(await self._client.read("GET", self._path, params=limited, timeout=LIST_TIMEOUT_S))
+                accept = self._accept.format(kind="PartialObjectMetadataList")
+                got = await self._client.read(
+                    "GET", self._path, params=limited, accept=accept, timeout=LIST_TIMEOUT_S
+                )
+                page = _PAGE.decode(got)
             except msgspec.MsgspecError:
                 raise Unavailable(f'Cluster "{self._client.name}" answers with something that is not a list.') from None
             except TooLarge as e:
@@ -214,7 +222,8 @@ class Watch:
             **self._selected,
         }
         late = f'Cluster "{self._client.name}" does not answer: it neither feeds nor ends a watch.'
-        async with self._client.stream(self._path, params) as stream, within(lasts + self._pace.margin, late):
+        streaming = self._client.stream(self._path, params, accept=self._accept.format(kind="PartialObjectMetadata"))
+        async with streaming as stream, within(lasts + self._pace.margin, late):
             self._heard()
             began = breath = _now()
             async for line in lines_of(stream):

@@ -96,7 +96,7 @@ class Locals:
         for name in before.keys() - self._locals.keys():
             self._catalog.remove(LocalTarget(name))
         self._list()
-        return {LocalTarget(name) for name, local in before.items() if self._locals.get(name) != local}
+        return {LocalTarget(name) for name, local in before.items() if not _is_alike(local, self._locals.get(name))}
 
     async def list_again(self) -> None:
         self._list()
@@ -134,12 +134,18 @@ async def open_locals(locals_: Iterable[Local], *, catalog: Catalog) -> AsyncIte
             listing.cancel()
 
 
+def _is_alike(one: Local, other: Local | None) -> bool:
+    """Return whether they differ at most in their environment."""
+    return other is not None and one == other.model_copy(update={"environment": one.environment})
+
+
 def _info(local: Local, ports: set[int] | None) -> TargetInfo:
     """*ports*: None when this machine does not tell, and then nothing is held against the JVM."""
     there = ports is None or local.jdwp_port in ports
     return TargetInfo(
         name=str(LocalTarget(local.name)),
         app=local.name,
+        environment=local.environment,
         ready=there,
         phase="Running" if there else "Down",
         checkurl=local.checkurl,

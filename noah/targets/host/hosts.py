@@ -209,6 +209,7 @@ class Hosts:
         """Return the connection to a host: the one that there is, if the host is reached as before."""
         ssh = self._ssh.get(host.name)
         if ssh is not None and _is_reached_alike(ssh.host, host):
+            ssh.host = host
             return ssh
         return _ssh(host, changed=partial(self._list, host.name))
 
@@ -341,8 +342,9 @@ async def open_hosts(
 
 
 def _is_reached_alike(one: Host, other: Host) -> bool:
-    """Return whether they differ in their apps only."""
-    return one.model_copy(update={"apps": ()}) == other.model_copy(update={"apps": ()})
+    """Return whether they differ at most in their apps, and in the environment that these are in."""
+    alike = {"apps": (), "environment": ""}
+    return one.model_copy(update=alike) == other.model_copy(update=alike)
 
 
 def _ssh(host: Host, *, changed: Callable[[], None]) -> "Ssh":
@@ -384,6 +386,7 @@ def _info(app: HostedApp, *, needs_restart: str | None = None) -> TargetInfo:
     return TargetInfo(
         name=str(app.target),
         app=app.app.name,
+        environment=app.ssh.host.environment,
         ready=not app.ssh.is_away,
         # What the host would say is not asked for a list; a session's own looks say more.
         phase="Unreachable" if app.ssh.is_away else "Running" if app.ssh.is_connected else UNKNOWN,

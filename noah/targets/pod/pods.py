@@ -70,7 +70,14 @@ class Pods:
             self._unlist(before, pod, now)
 
     def _subscribe(self, cluster: Cluster) -> None:
-        self._unsubscribe[cluster.name] = cluster.informer.subscribe(partial(self._pod_changed, cluster))
+        from_pods = cluster.informer.subscribe(partial(self._pod_changed, cluster))
+        from_namespaces = cluster.namespaces.subscribe(partial(self._namespace_changed, cluster))
+
+        def unsubscribe() -> None:
+            from_pods()
+            from_namespaces()
+
+        self._unsubscribe[cluster.name] = unsubscribe
 
     def _unlist(self, before: Cluster, pod: Pod, now: Cluster | None) -> None:
         """Remove the targets of a pod of *before* from the catalog, but for those that *now* has too."""
@@ -133,6 +140,11 @@ class Pods:
         for link in self._links.get((cluster.name, pod["metadata"]["namespace"]), ()):
             if link.concerns(pod):
                 link.changed()
+
+    def _namespace_changed(self, cluster: Cluster, namespace: str) -> None:
+        """List its pods again: they may be in another environment now."""
+        for pod in cluster.informer.in_namespace(namespace):
+            self._list(cluster, pod, is_there=pods.is_there(pod))
 
     def cluster(self, name: str) -> Cluster:
         if name not in self._clusters:
@@ -238,6 +250,7 @@ def _info(cluster: Cluster, pod: Pod, container: str) -> TargetInfo:
     return TargetInfo(
         name=str(PodTarget(cluster.name, namespace, meta["name"], container)),
         app=intern(pods.app_of(pod, cluster.settings.app_label).replace(END, "")),
+        environment=intern(cluster.environment_of(namespace, meta)),
         workload=pods.workload_of(pod),
         label_text=label_text(pods.labels_of(pod)),
         ready=pods.is_ready(pod),

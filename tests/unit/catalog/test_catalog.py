@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from noah.catalog.catalog import AppSection, Catalog, TargetFilter
+from noah.catalog.environments import EnvironmentSummary
 from noah.catalog.sorted_keys import LONGEST
 from noah.catalog.target_info import UNKNOWN, TargetInfo, label_text
 from noah.core.session.rights import area_of
@@ -23,6 +24,7 @@ INFOS = st.builds(
     TargetInfo,
     name=TARGETS.map(str),
     app=NAMES,
+    environment=st.sampled_from(["a", "b"]),
     workload=st.none() | st.sampled_from(["Deployment/a", "Deployment/b"]),
     label_text=st.dictionaries(NAMES, NAMES, max_size=2).map(label_text),
     ready=st.booleans(),
@@ -32,6 +34,7 @@ INFOS = st.builds(
 MAYBE = st.none() | NAMES
 FILTERS = st.builds(
     TargetFilter,
+    environment=MAYBE,
     kind=st.sampled_from([None, None, "pod", "host", "local"]),
     cluster=MAYBE,
     namespace=MAYBE,
@@ -68,6 +71,13 @@ def test_every_listing_is_what_a_walk_over_all_targets_gives(
     assert set(catalog.of_workload("Deployment/a")) == {
         info.target for info in there.values() if info.workload == "Deployment/a"
     }
+    seen = [info for info in there.values() if TargetFilter(areas=wanted.areas).admits(info)]
+    named = catalog.find_environments(areas=wanted.areas, after=None, limit=9)
+    assert [one.name for one in named.items] == sorted({info.environment for info in seen})
+    for one in named.items:
+        of_it = [info for info in seen if info.environment == one.name]
+        assert one == environment_of(one.name, of_it)
+        assert one == catalog.environment(one.name, wanted.areas)
     for name in ("a", "a.b"):
         is_seen = TargetFilter(cluster=name, areas=wanted.areas).admits
         in_cluster = [info for info in there.values() if is_seen(info)]
@@ -75,6 +85,17 @@ def test_every_listing_is_what_a_walk_over_all_targets_gives(
         assert (scope.targets, scope.ready) == (len(in_cluster), sum(info.ready for info in in_cluster))
         assert {app: tally.targets for app, tally in scope.apps.items()} == Counter(info.app for info in in_cluster)
         assert scope.namespaces == Counter(info.place.namespace for info in in_cluster)
+
+
+def environment_of(name: str, infos: Sequence[TargetInfo]) -> EnvironmentSummary:
+    return EnvironmentSummary(
+        name,
+        apps=len({info.app for info in infos}),
+        targets=len(infos),
+        ready=sum(info.ready and info.phase != UNKNOWN for info in infos),
+        unknown=sum(info.phase == UNKNOWN for info in infos),
+        kinds={kind: sum(info.kind == kind for info in infos) for kind in ("pod", "host", "local")},
+    )
 
 
 def through(catalog: Catalog, wanted: TargetFilter, limit: int) -> list[TargetInfo]:
@@ -121,6 +142,7 @@ def through_apps(catalog: Catalog, wanted: TargetFilter, limit: int) -> Mapping[
         page = catalog.find_apps(
             cluster=wanted.cluster,
             namespace=wanted.namespace,
+            environment=wanted.environment,
             part="".join(wanted.words),
             areas=wanted.areas,
             after=after,
@@ -143,6 +165,20 @@ def rows_of(infos: Iterable[TargetInfo], wanted: TargetFilter) -> Mapping[str, t
     return rows
 
 
+def test_environments_are_found_by_parts_of_their_names_and_paged() -> None:
+    catalog = filled(1000)
+    first = catalog.find_environments(words=["n-", "5"], after=None, limit=10)
+    second = catalog.find_environments(words=["n-", "5"], after=first.after, limit=10)
+    assert [one.name for one in (*first.items, *second.items)] == [f"n-{n:05}" for n in range(100) if "5" in str(n)][:20]
+    assert (first.total, first.before, second.before) == (19, None, "")
+
+
+def test_an_environment_of_which_nothing_is_left_is_listed_where_it_was() -> None:
+    catalog = filled(20)
+    page = catalog.find_environments(gone=["n-00000-a"], after=None, limit=10)
+    assert [(one.name, one.targets) for one in page.items] == [("n-00000", 10), ("n-00000-a", 0), ("n-00001", 10)]
+
+
 def test_many_changes_at_once_are_found_like_few() -> None:
     catalog = Catalog()
     for n in range(3 * LONGEST):
@@ -154,7 +190,14 @@ def test_many_changes_at_once_are_found_like_few() -> None:
 
 
 @pytest.mark.parametrize(
-    "wanted", [TargetFilter(), TargetFilter(cluster="dev"), TargetFilter(kind="pod"), TargetFilter(namespace="n-00042")]
+    "wanted",
+    [
+        TargetFilter(),
+        TargetFilter(cluster="dev"),
+        TargetFilter(kind="pod"),
+        TargetFilter(namespace="n-00042"),
+        TargetFilter(environment="n-00042"),
+    ],
 )
 def test_a_page_of_very_many_targets_costs_what_is_on_it(wanted: TargetFilter) -> None:
     many, few = filled(30_000), filled(3_000)
@@ -178,7 +221,15 @@ def taken(catalog: Catalog, wanted: TargetFilter) -> float:
         catalog.find(wanted, after=after, limit=50)
         _, sections, _ = catalog.find_by_app(wanted, after=None, limit=50)
         assert sections
-        catalog.find_apps(cluster=wanted.cluster, namespace=wanted.namespace, part="", after=None, limit=50)
+        catalog.find_apps(
+            cluster=wanted.cluster,
+            namespace=wanted.namespace,
+            environment=wanted.environment,
+            part="",
+            after=None,
+            limit=50,
+        )
+        catalog.find_environments(after=None, limit=50)
         best = min(best, time.process_time() - began)
     return best
 
@@ -186,4 +237,4 @@ def taken(catalog: Catalog, wanted: TargetFilter) -> float:
 def pod(n: int) -> TargetInfo:
     """One of ten pods in each namespace, each of an app of its own."""
     namespace = f"n-{n // 10:05}"
-    return TargetInfo(name=f"pod/dev/{namespace}/shop-{n:06}/app", app=f"shop-{n:06}", ready=True, phase="Running")
+    return TargetInfo(name=f"pod/dev/{namespace}/shop-{n:06}/app", app=f"shop-{n:06}", environment=namespace, ready=True, phase="Running")

@@ -1,0 +1,126 @@
+"""A label or an annotation of a cluster's namespaces, kept up to date by a watch of their metadata and nothing else.
+
+For clusters whose settings name environments by it; elsewhere namespaces are not asked about.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from noah.core.environment import EnvironmentRule, Metadata
+from noah.kube.client import Client
+from noah.kube.watch import Change, Listed, Pace, Removed, Take, Updated, Watch
+
+log = logging.getLogger(__name__)
+
+PAGE = 500  # namespaces; half a KiB each
+PACE = Pace()
+# An API server sends the metadata only; what knows no such answer sends the whole, which is read alike.
+METADATA_ONLY = "application/json;as={kind};g=meta.k8s.io;v=v1,application/json"
+
+
+class _Metadata(msgspec.Struct):
+    name: str
+    resource_version: str = msgspec.field(name="resourceVersion", default="")
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+
+
+class _Namespace(msgspec.Struct):
+    metadata: _Metadata
+
+
+_DECODER = msgspec.json.Decoder(_Namespace)
+
+
+class Namespaces:
+    """Holds what the rule asks about while run() runs."""
+
+    def __init__(
+        self, client: Client, rule: EnvironmentRule | None, *, namespaces: Iterable[str] = (), pace: Pace = PACE
+    ) -> None:
+        """*namespaces*: the only ones; none: all of the cluster. Without a *rule* on namespaces nothing is watched."""
+        self._part: Literal["labels", "annotations"] = rule.part if rule else "labels"
+        self._key = rule.key if rule else ""
+        self._values: dict[str, str] = {}
+        self._callbacks: dict[object, Callable[[str], None]] = {}
+        self._watches: dict[str | None, Watch] = {}
+        for namespace in (tuple(namespaces) or (None,)) if rule and rule.whose == "namespace" else ():
+            self._watches[namespace] = Watch(
+                client,
+                "/api/v1/namespaces",
+                name=f"{client.name} namespaces" + (f" {namespace}" if namespace else ""),
+                page_size=PAGE,
+                selected={"fieldSelector": f"metadata.name={namespace}"} if namespace else {},
+                pace=pace,
+                read=self._read,
+                accept=METADATA_ONLY,
+            )
+
+    async def run(self) -> None:
+        """Runs until it is cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for namespace, watch in self._watches.items():
+                group.create_task(watch.run(self._taker(namespace)), name=f"watch {watch.name}")
+
+    @property
+    def trouble(self) -> str | None:
+        """The reason why namespaces are not watched at present."""
+        return next((watch.trouble for watch in self._watches.values() if watch.trouble), None)
+
+    def metadata(self, namespace: str) -> Metadata:
+        """Return what is known of a namespace: the value that the rule asks about, in its place."""
+        value = self._values.get(namespace)
+        return {} if value is None else {self._part: {self._key: value}}
+
+    def subscribe(self, callback: Callable[[str], None]) -> Callable[[], None]:
+        """Call *callback* with the name of each namespace whose value has changed, until the function that is returned
+        is called."""
+        key = object()
+        self._callbacks[key] = callback
+        return lambda: self._callbacks.pop(key, None) and None
+
+    def _read(self, text: bytes | msgspec.Raw) -> dict[str, Any]:
+        """Return what is kept of a namespace. Raises ValueError if it is not one."""
+        try:
+            metadata = _DECODER.decode(text).metadata
+        except msgspec.MsgspecError as e:
+            raise ValueError(f"it cannot be read as a namespace: {e}") from None
+        values: Mapping[str, str] = getattr(metadata, self._part) or {}
+        kept = {"name": metadata.name, "resourceVersion": metadata.resource_version}
+        return {"metadata": kept, "value": values.get(self._key)}
+
+    def _taker(self, only: str | None) -> Take:
+        def complete(names: Collection[str]) -> Iterator[None]:
+            for name in list(self._values) if only is None else [only]:
+                if name not in names:
+                    self._put(name, None)
+                    yield
+
+        def take(change: Change) -> Iterator[None] | None:
+            match change:
+                case Updated(namespace):
+                    self._put(namespace["metadata"]["name"], namespace["value"])
+                case Removed(namespace):
+                    self._put(namespace["metadata"]["name"], None)
+                case Listed(keys):
+                    return complete({name for _, name in keys})
+            return None
+
+        return take
+
+    def _put(self, name: str, value: str | None) -> None:
+        if self._values.get(name) == value:
+            return
+        if value is None:
+            del self._values[name]
+        else:
+            self._values[name] = value
+        for callback in list(self._callbacks.values()):
+            try:
+                callback(name)
+            except Exception:  # one listener's bug must not end the watch that all live from
+                log.exception("namespace %s: a listener failed", name)
