@@ -148,6 +148,7 @@ def _release() -> Release:
         id="r-bench",
         cluster="dev",
         namespace="orders",
+        environment="orders",
         kind=WorkloadKind.DEPLOYMENT,
         workload="shop",
         revision="7",

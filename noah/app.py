@@ -115,8 +115,8 @@ async def gateway(settings: Settings, file: Path | None = None) -> AsyncIterator
         clusters, cluster_sources = await stack.enter_async_context(open_all_clusters(settings, clock=clock))
         kubernetes = KubernetesTokens(settings.access.kubernetes, clusters)
         authenticator = Authenticator(settings, store, providers=providers, kubernetes=kubernetes, clock=clock)
-        permissions = open_permissions(settings, clusters)
         catalog, holders, metrics = Catalog(), Holders(), Metrics()
+        permissions = open_permissions(settings, clusters, catalog)
         pods = Pods(clusters, catalog=catalog, holders=holders, is_complete=lambda: cluster_sources.is_complete)
         host_sources = await HostSources.of(settings)
         hosts = await stack.enter_async_context(

@@ -516,11 +516,16 @@ class GrantSettings(_Part):
     groups: tuple[str, ...] = ()
     # Patterns, with * and ? in each part: pod/CLUSTER/NAMESPACE, host/HOST/APP, local/NAME; "*": everything.
     targets: tuple[Annotated[str, AfterValidator(_area_pattern)], ...] = ("*",)
+    # Patterns of names of environments, for what is not in a cluster: hosts and JVMs of the gateway's machine that are
+    # in one of these; pods are not in the grant then. None: whatever the environment.
+    environments: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _is_somebodys(self) -> Self:
         if not (self.users or self.groups):
             raise ValueError("a grant names users or groups")
+        if self.environments and {"operate", "read_trail"} & {*self.rights}:
+            raise ValueError("operate and read_trail are rights on the whole gateway: no environments go with them")
         return self
 
 

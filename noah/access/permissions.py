@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from noah.access.reviews import KEPT_S, ClusterReviews
+from noah.catalog.catalog import Catalog
 from noah.core.session.principal import Principal
 from noah.core.session.rights import (
     Allowed,
@@ -32,13 +33,15 @@ class Permissions:
         reviews: Callable[[str], ClusterReviews | None],
         grants: Sequence[Grant] = (),
         system_namespaces: Sequence[str] = (),
+        environment_of: Callable[[str], str | None] = lambda area: None,
     ) -> None:
-        """*reviews*: those of the cluster of a name, if there is one."""
+        """*reviews*: those of the cluster of a name, if there is one; *environment_of*: of an area in no cluster."""
         self.limits = AccessSettings()  # those of a person
         self._kept: dict[object, _Kept] = {}  # by who asks and for what
         self._reviews = reviews
         self._grants = grants
         self._system_namespaces = system_namespaces
+        self._environment_of = environment_of
 
     def configure(self, settings: Settings) -> None:
         """Go by its grants and limits from now on. A session asks again every few seconds, and ends if it has to."""
@@ -54,7 +57,8 @@ class Permissions:
             reviews = self._reviews(cluster)
             if reviews is not None and reviews.user_of(principal) is not None:
                 reviewed = {right: await reviews.may(principal, right, namespace)}
-        return decide(right, area, principal, Grants(self._grants, reviewed, self._system_namespaces))
+        environment = self._environment_of(area) if area is not None and place is None else None
+        return decide(right, area, principal, Grants(self._grants, reviewed, self._system_namespaces, environment))
 
     async def among(self, areas: Iterable[str], principal: Principal, right: Right = Right.SEE) -> frozenset[str]:
         """Return those of *areas* in which *principal* has the right; the clusters are asked in parallel.
@@ -113,7 +117,9 @@ class Permissions:
                     if answer is None:
                         continue
                     reviewed, soonest = {right: answer}, min(soonest, until)
-            found[area] = decide(right, area, principal, Grants(theirs, reviewed, self._system_namespaces))
+            environment = self._environment_of(area) if place is None else None
+            grants = Grants(theirs, reviewed, self._system_namespaces, environment)
+            found[area] = decide(right, area, principal, grants)
         return found, soonest
 
 
@@ -126,9 +132,9 @@ class _Kept:
     until: float  # by the loop's clock
 
 
-def open_permissions(settings: Settings, clusters: Mapping[str, Cluster]) -> Permissions:
+def open_permissions(settings: Settings, clusters: Mapping[str, Cluster], catalog: Catalog) -> Permissions:
     """*clusters* may come and go."""
-    made = Permissions(reviews=_Reviews(clusters))
+    made = Permissions(reviews=_Reviews(clusters), environment_of=catalog.environment_of)
     made.configure(settings)
     return made
 
@@ -161,6 +167,7 @@ def _grants(settings: Sequence[GrantSettings]) -> Sequence[Grant]:
             users=frozenset(one.users),
             groups=frozenset(one.groups),
             areas=one.targets,
+            environments=one.environments or None,
         )
         for one in settings
     ]

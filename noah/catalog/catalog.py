@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from noah.catalog.environments import Environment, EnvironmentSummary, Environments, summary_of
+from noah.catalog.environments import Environment, Environments, EnvironmentSummary, summary_of
 from noah.catalog.sorted_keys import SortedKeys, Span
 from noah.catalog.tally import Tally, count_down
 from noah.catalog.target_info import END, AppPlace, TargetInfo, area_of_name, label_text
@@ -261,8 +261,10 @@ class Catalog:
         shown = [(place, self._tally_at(place, wanted)) for place in map(AppPlace.of_key, keys)]
         return Page(shown, following, len(span), before)
 
-    def has_environment(self, name: str) -> bool:
-        return self._environments.get(name) is not None
+    def environment_of(self, area: str) -> str | None:
+        """Return the environment of an area that is one target: an app on a host, a JVM of this machine."""
+        info = self._infos.get(area)
+        return info.environment if info else None
 
     def environment(self, name: str, areas: Collection[str] | None = None) -> EnvironmentSummary | None:
         """Return what there is in an environment, or what of it is in *areas*; None if that is nothing."""

@@ -24,6 +24,7 @@ COMPLETION_VARIABLE = "_NOAH_COMPLETE"  # a shell sets it to ask for what it may
 # a prompt, or a key that completes a name, waits for nothing else.
 COMMANDS = {
     "enable": "enable",
+    "environments": "environments",
     "targets": "targets",
     "clusters": "clusters",
     "sessions": "sessions",

@@ -149,7 +149,9 @@ class Cluster:
 
     def environment_of(self, namespace: str, pod: Metadata) -> str:
         """Return the environment of a pod, by its metadata and what is known of its namespace."""
-        return environment_of(self._rule, namespace=namespace, pod=pod, in_namespace=self.namespaces.metadata(namespace))
+        return environment_of(
+            self._rule, namespace=namespace, pod=pod, in_namespace=self.namespaces.metadata(namespace)
+        )
 
     async def get(
         self, path: str, *, params: Mapping[str, str] | None = None, timeout: float = DEADLINE

@@ -253,9 +253,7 @@ def read_pod(text: bytes | msgspec.Raw, *, annotation: str | None = None) -> Pod
         spec.setdefault("containers", [])
         if annotations := metadata.get("annotations"):
             metadata["annotations"] = {
-                key: value
-                for key, value in annotations.items()
-                if key.startswith(_ANNOTATIONS) or key == annotation
+                key: value for key, value in annotations.items() if key.startswith(_ANNOTATIONS) or key == annotation
             }
         for kind in ("containers", "initContainers", "ephemeralContainers"):
             if spec.get(kind):

@@ -194,9 +194,7 @@ class Watch:
             limited = {"limit": str(self._page_size), **params}
             try:
                 accept = self._accept.format(kind="PartialObjectMetadataList")
-                got = await self._client.read(
-                    "GET", self._path, params=limited, accept=accept, timeout=LIST_TIMEOUT_S
-                )
+                got = await self._client.read("GET", self._path, params=limited, accept=accept, timeout=LIST_TIMEOUT_S)
                 page = _PAGE.decode(got)
             except msgspec.MsgspecError:
                 raise Unavailable(f'Cluster "{self._client.name}" answers with something that is not a list.') from None

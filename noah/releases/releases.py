@@ -129,10 +129,18 @@ class Releases:
         return ended
 
     async def find(
-        self, *, cluster: str | None, namespace: str | None, workload: str | None, result: Result | None
+        self,
+        *,
+        cluster: str | None = None,
+        namespace: str | None = None,
+        environment: str | None = None,
+        workload: str | None = None,
+        result: Result | None = None,
     ) -> list[Release]:
         """Return them with the newest first."""
-        found = await self._store.releases.find(cluster=cluster, namespace=namespace, workload=workload, result=result)
+        found = await self._store.releases.find(
+            cluster=cluster, namespace=namespace, environment=environment, workload=workload, result=result
+        )
         newer = {id: stream.release for id, stream in self._streams.items() if stream.release.ended_at is None}
         # One that has ended is what it was, also while somebody looks at its workload again.
         found = [newer.get(one.id, one) if one.ended_at is None else one for one in found]
@@ -193,6 +201,7 @@ class Releases:
                 id=revision.id,
                 cluster=workload.cluster,
                 namespace=workload.namespace,
+                environment=self._clusters[workload.cluster].environment_of(workload.namespace, revision.template),
                 kind=workload.kind,
                 workload=workload.name,
                 revision=revision.number,
@@ -407,7 +416,7 @@ class Releases:
             self._spawn(repeat(self._resume_all, name=name, every_s=RESUME_INTERVAL_S), name)
 
     async def _resume_all(self) -> None:
-        for release in await self.find(cluster=None, namespace=None, workload=None, result=Result.RUNNING):
+        for release in await self.find(result=Result.RUNNING):
             if release.id not in self._resuming and release.id not in self._streams:
                 self._resuming.add(release.id)
                 name = f"resume release {release.id}"

@@ -98,7 +98,12 @@ class Announcer:
 
 def about_session(session: Session) -> dict[str, Any]:
     """Return what each event about a session says of it."""
-    return {"session": session.id, "owner": session.owner.name, "owner_principal": session.owner.public()}
+    return {
+        "session": session.id,
+        "environment": session.environment,
+        "owner": session.owner.name,
+        "owner_principal": session.owner.public(),
+    }
 
 
 def _said(live: LiveSession, was_suspended: bool) -> str | None:

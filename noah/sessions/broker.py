@@ -128,6 +128,7 @@ class Broker:
         *,
         owner: str | None = None,
         owner_id: str | None = None,
+        environment: str | None = None,
         target: str | None = None,
         status: Status | None = None,
         end_reason: EndReason | None = None,
@@ -149,6 +150,7 @@ class Broker:
         page = await self._store.find(
             owner=owner,
             owner_id=owner_id,
+            environment=environment,
             target_prefix=target,
             state=state,
             end_reason=end_reason,
@@ -219,6 +221,7 @@ class Broker:
                     target=info.target,
                     workload=info.workload,
                     app=info.app,
+                    environment=info.environment,
                     owner=owner,
                     length=length,
                     allow=allow,

@@ -98,6 +98,7 @@ class ReleaseStore:
         *,
         cluster: str | None = None,
         namespace: str | None = None,
+        environment: str | None = None,
         workload: str | None = None,
         result: Result | None = None,
     ) -> list[Release]:
@@ -105,6 +106,7 @@ class ReleaseStore:
         given = (
             (releases.c.cluster, cluster),
             (releases.c.namespace, namespace),
+            (releases.c.environment, environment),
             (releases.c.workload, workload),
             (releases.c.result, result),
         )
@@ -133,6 +135,7 @@ def _row_of(release: Release) -> dict[str, Any]:
         "id": release.id,
         "cluster": release.cluster,
         "namespace": release.namespace,
+        "environment": release.environment,
         "kind": release.kind,
         "workload": release.workload,
         "revision": release.revision,
@@ -151,6 +154,7 @@ def _release_of(row: RowMapping) -> Release:
         id=row["id"],
         cluster=row["cluster"],
         namespace=row["namespace"],
+        environment=row["environment"],
         kind=WorkloadKind(row["kind"]),
         workload=row["workload"],
         revision=row["revision"],

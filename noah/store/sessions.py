@@ -77,6 +77,7 @@ class SessionStore:
         target: Target,
         workload: str | None,
         app: str,
+        environment: str,
         owner: Principal,
         length: timedelta,
         allow: tuple[str, ...],
@@ -102,6 +103,7 @@ class SessionStore:
                         target=target,
                         workload=workload,
                         app=app,
+                        environment=environment,
                         owner=owner,
                         port=port,
                         created_at=now,
@@ -162,6 +164,7 @@ class SessionStore:
         *,
         owner: str | None = None,
         owner_id: str | None = None,
+        environment: str | None = None,
         target_prefix: str | None = None,
         state: str = "live",
         end_reason: EndReason | None = None,
@@ -179,6 +182,8 @@ class SessionStore:
             wanted.append(sessions.c.owner_name == owner)
         if owner_id is not None:
             wanted.append(sessions.c.owner_id == owner_id)
+        if environment is not None:
+            wanted.append(sessions.c.environment == environment)
         if target_prefix is not None:
             wanted.append(sessions.c.target.startswith(target_prefix, autoescape=True))
         if state != "all":

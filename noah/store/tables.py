@@ -62,6 +62,7 @@ sessions = Table(
     Column("area", String(700), nullable=False),  # of the target: on what rights are given (core/session/rights.py)
     Column("workload", String(300)),
     Column("app", String(300), nullable=False),
+    Column("environment", String(300), nullable=False, server_default=""),
     Column("owner", JSON, nullable=False),  # the principal
     Column("owner_id", String(2000), nullable=False),  # by which it is compared
     Column("owner_name", String(200), nullable=False),  # by which people look for it
@@ -140,6 +141,7 @@ releases = Table(
     Column("id", String(40), primary_key=True),
     Column("cluster", String(300), nullable=False),
     Column("namespace", String(300), nullable=False),
+    Column("environment", String(300), nullable=False, server_default=""),
     Column("kind", String(40), nullable=False),
     Column("workload", String(300), nullable=False),
     Column("revision", String(300), nullable=False),
@@ -253,6 +255,7 @@ def row_of(session: Session) -> dict[str, Any]:
         "area": area_of(session.target),
         "workload": session.workload,
         "app": session.app,
+        "environment": session.environment,
         "owner": session.owner.to_json(),
         "owner_id": session.owner.id,
         "owner_name": session.owner.name,
@@ -277,6 +280,7 @@ def session_of(row: RowMapping) -> Session:
         target=parse_target(row["target"]),
         workload=row["workload"],
         app=row["app"],
+        environment=row["environment"],
         owner=Principal.from_json(row["owner"]),
         port=row["port"],
         created_at=row["created_at"],

@@ -237,6 +237,7 @@ async def world(deployed: Kubectl, kubeconfig: Path, tmp_path_factory: pytest.Te
         id=f"r-{deployed.namespace}",
         cluster="dev",
         namespace=deployed.namespace,
+        environment=deployed.namespace,
         kind=WorkloadKind.DEPLOYMENT,
         workload="shop",
         revision="1",

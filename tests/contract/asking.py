@@ -18,6 +18,7 @@ async def add(store: Store, id: str, target: Target | None = None, *, owner: str
     asked = {
         "workload": None,
         "app": "shop",
+        "environment": "local",
         "owner": person(owner),
         "length": HOUR,
         "allow": ("127.0.0.1/32",),

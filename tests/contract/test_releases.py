@@ -16,6 +16,7 @@ def release(id: str = "r-1", *, hours: int = 0, workload: str = "shop", namespac
         id=id,
         cluster="dev",
         namespace=namespace,
+        environment=namespace,
         kind=WorkloadKind.DEPLOYMENT,
         workload=workload,
         revision="3",

@@ -63,6 +63,7 @@ def session_on(target: Target) -> Session:
         target=target,
         workload=None,
         app="orders",
+        environment="test",
         owner=ADA,
         port=20000,
         created_at=now,

@@ -60,6 +60,7 @@ class Release:
     id: str  # the same for all who look at this rollout, now and after a restart
     cluster: str
     namespace: str
+    environment: str
     kind: WorkloadKind  # one of PATHS
     workload: str
     revision: str
@@ -80,6 +81,7 @@ class Revision:
     mark: str | None  # what a label of its pods says; None: it has no pods yet
     made_at: datetime | None  # long before its release when that is a rollback
     generation: int  # of the workload, when it was looked up
+    template: Json  # the metadata of the pods that it makes
 
 
 def revision_of(cluster: str, workload: Json, history: Iterable[Json]) -> Revision:
@@ -94,6 +96,7 @@ def revision_of(cluster: str, workload: Json, history: Iterable[Json]) -> Revisi
         mark=_mark_in(labels_of(newest), otherwise=newest["metadata"]["name"]) if newest else None,
         made_at=datetime.fromisoformat(newest["metadata"]["creationTimestamp"]) if newest else None,
         generation=meta.get("generation", 0),
+        template=workload["spec"].get("template", {}).get("metadata") or {},
     )
 
 

@@ -57,13 +57,19 @@ class Grant:
     users: frozenset[str] = frozenset()
     groups: frozenset[str] = frozenset()
     areas: tuple[str, ...] = ("*",)  # patterns: host/shop-*/*, local/*, pod/CLUSTER/NAMESPACE; "*" is everything
+    # Patterns of the environments that it is limited to, for what is not in a cluster. None: it is not limited.
+    environments: tuple[str, ...] | None = None
 
-    def covers(self, right: Right, area: str | None, principal: Principal) -> bool:
+    def covers(self, right: Right, area: str | None, principal: Principal, *, environment: str | None = None) -> bool:
         # A person who may do something to a target sees it.
         given = right in self.rights or (right is Right.SEE and bool(self.rights - OF_GATEWAY))
         prefix = f"{principal.issuer}:" if principal.kind is PrincipalKind.KUBERNETES else ""
         is_theirs = prefix + principal.subject in self.users or any(prefix + g in self.groups for g in principal.groups)
-        return given and is_theirs and (area is None or any(_matches(area, pattern) for pattern in self.areas))
+        if not (given and is_theirs and (area is None or any(_matches(area, pattern) for pattern in self.areas))):
+            return False
+        if self.environments is None or area is None:
+            return True
+        return environment is not None and any(fnmatchcase(environment, pattern) for pattern in self.environments)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +81,7 @@ class Grants:
     # was not asked about, since the cluster cannot know the principal.
     reviewed: Mapping[Right, bool | None] = field(default_factory=dict)
     system_namespaces: Sequence[str] = ()  # those in which something may be debugged all the same
+    environment: str | None = None  # of the area; None: in a cluster, whose RBAC knows no environments
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +125,7 @@ def decide(action: Right, area: str | None, principal: Principal, grants: Grants
         return Denied(f"You may not {_DOING[action]}: the gateway's configuration grants it, as {str(action)!r}.")
     if action is not Right.SEE and _is_closed(area, grants.system_namespaces):
         return Denied(f"Nothing is debugged in {named(area)}, a system namespace that the configuration does not list.")
-    if any(grant.covers(action, area, principal) for grant in grants.configured):
+    if any(grant.covers(action, area, principal, environment=grants.environment) for grant in grants.configured):
         return ALLOWED
     return _as_reviewed(action, area, grants.reviewed)
 

@@ -46,6 +46,7 @@ class Session:
     target: Target  # the JVM that it is on; changes when the session follows its workload to another pod
     workload: str | None  # "Deployment/shop": where a successor comes from; None: there will be none
     app: str
+    environment: str  # in which its target was when debugging was enabled
     owner: Principal
     port: int
     created_at: datetime

@@ -27,6 +27,7 @@ Concerns = Callable[[Event], bool]
 
 
 class EventsQuery(Model):
+    environment: Text | None = None
     target: Text | None = None
     session: Text | None = None
     last_event_id: Text | None = Field(None, description="where to continue, if Last-Event-ID cannot be sent")
@@ -44,7 +45,7 @@ async def events(call: Call[EventsQuery, Nothing]) -> web.StreamResponse:
     name = None if query.target is None else await _full_name(request, query.target)
     area = maybe(_area_named, name)
     await demand(request, Right.SEE, area, called=query.target or "")
-    concerns = _concerning(name, query.session)
+    concerns = _concerning(name, query.session, query.environment)
     feed = request.app[FEED]
 
     async def write(stream: EventWriter) -> None:
@@ -59,11 +60,12 @@ async def events(call: Call[EventsQuery, Nothing]) -> web.StreamResponse:
     return await streamed(request, last_id, write, right=(Right.SEE, area))
 
 
-def _concerning(name: str | None, session: str | None) -> Concerns:
+def _concerning(name: str | None, session: str | None, environment: str | None) -> Concerns:
     def concerns(event: Event) -> bool:
         # A pod's name without a container stands for all of them.
         about_target = name is None or f"{event.subject}/".startswith(f"{name}/")
-        return about_target and session in (None, event.data.get("session"))
+        is_there = environment in (None, event.data.get("environment"))
+        return is_there and about_target and session in (None, event.data.get("session"))
 
     return concerns
 

@@ -42,6 +42,7 @@ _FRAMES: WeakKeyDictionary[Stream, dict[int, bytes]] = WeakKeyDictionary()
 
 
 class ReleasesQuery(Paged):
+    environment: Text | None = None
     cluster: Text | None = None
     namespace: Text | None = None
     workload: Text | None = None
@@ -52,6 +53,7 @@ class ReleaseJson(TypedDict):
     id: str
     cluster: str
     namespace: str
+    environment: str
     kind: str
     workload: str
     revision: str
@@ -111,7 +113,11 @@ async def list_releases(call: Call[ReleasesQuery, Nothing]) -> Reply[ReleasesJso
 
 async def find_releases(request: web.Request, query: ReleasesQuery) -> Page[Release]:
     found = await request.app[RELEASES].find(
-        cluster=query.cluster, namespace=query.namespace, workload=query.workload, result=query.result
+        cluster=query.cluster,
+        namespace=query.namespace,
+        environment=query.environment,
+        workload=query.workload,
+        result=query.result,
     )
     areas = await seen(request, {_area_of(release) for release in found})
     if areas is not None:
@@ -192,6 +198,7 @@ def release_json(release: Release) -> ReleaseJson:
         "id": release.id,
         "cluster": release.cluster,
         "namespace": release.namespace,
+        "environment": release.environment,
         "kind": release.kind,
         "workload": release.workload,
         "revision": release.revision,

@@ -10,6 +10,7 @@ from noah.web.api import (
     clusters,
     doctor,
     drift,
+    environments,
     events,
     export,
     health,
@@ -29,6 +30,7 @@ from noah.web.permission import demand
 from noah.web.wire import Nothing
 
 RESOURCES = (
+    environments,
     clusters,
     doctor,
     inventory,

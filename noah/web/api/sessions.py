@@ -86,6 +86,7 @@ class AskBody(Model):
 class SessionsFilter(Model):
     owner: Text | None = Field(None, description="a person's name")
     mine: bool = Field(False, description="only those of the person who asks")
+    environment: Text | None = None
     target: Text | None = Field(None, description="a target, or the beginning of one")
     status: Status | None = None
     end_reason: EndReason | None = None
@@ -157,6 +158,7 @@ class SessionJson(TypedDict):
     owner_principal: PrincipalJson
     mine: bool
     app: str
+    environment: str  # in which its target was when debugging was enabled
     workload: str | None
     host: str
     port: int
@@ -257,6 +259,7 @@ async def find(request: web.Request, wanted: SessionsFilter, *, limit: int, afte
         seen_by=None if areas is None else (principal_of(request).id, areas),
         owner=wanted.owner,
         owner_id=principal_of(request).id if wanted.mine else None,
+        environment=wanted.environment,
         target=wanted.target,
         status=wanted.status,
         end_reason=wanted.end_reason,
@@ -467,6 +470,7 @@ def session_json(
         "owner_principal": principal_json(session.owner),
         "mine": session.owner == asked_by,
         "app": session.app,
+        "environment": session.environment,
         "workload": session.workload,
         "host": host,
         "port": port,

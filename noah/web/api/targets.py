@@ -27,6 +27,7 @@ ROUTES = Routes()
 
 
 class TargetsQuery(Paged):
+    environment: Text | None = None
     cluster: Text | None = None
     namespace: Text | None = None
     app: Text | None = None
@@ -36,6 +37,7 @@ class TargetsQuery(Paged):
 
 
 class AppsQuery(Paged):
+    environment: Text | None = None
     cluster: Text | None = None
     namespace: Text | None = None
     q: Text | None = Field(None, description="part of the app's name")
@@ -55,6 +57,7 @@ class TargetJson(TypedDict):
     target: str
     kind: str
     app: str
+    environment: str
     workload: str | None
     cluster: str | None
     namespace: str | None
@@ -75,6 +78,7 @@ class AppJson(TypedDict):
     kind: str
     targets: int
     ready: int
+    versions: dict[str, int]  # targets of each; none of what is known of without a version
     sessions: int
 
 
@@ -94,6 +98,7 @@ async def list_targets(call: Call[TargetsQuery, Nothing]) -> Reply[TargetsJson]:
 
 def filter_of(query: TargetsQuery, areas: Collection[str] | None) -> TargetFilter:
     return TargetFilter(
+        environment=query.environment,
         kind=query.kind,
         cluster=query.cluster,
         namespace=query.namespace,
@@ -163,15 +168,15 @@ async def list_apps(call: Call[AppsQuery, Nothing]) -> Reply[AppsJson]:
     shown = catalog.find_apps(
         cluster=query.cluster,
         namespace=query.namespace,
+        environment=query.environment,
         part=(query.q or "").lower(),
         areas=areas,
         after=cursor_of(query.after),
         limit=query.limit,
     )
     page = with_tokens(shown)
-    held = Counter(
-        info.place for info in catalog.infos(call.request.app[HOLDERS].targets) if areas is None or info.area in areas
-    )
+    shown_ones = TargetFilter(environment=query.environment, areas=areas)
+    held = Counter(info.place for info in catalog.infos(call.request.app[HOLDERS].targets) if shown_ones.admits(info))
     items = [_app_json(place, tally, held[place]) for place, tally in page.items]
     return Reply({"items": items, "continue": page.after, "total": page.total})
 
@@ -182,6 +187,7 @@ def target_json(info: TargetInfo, live: LiveSession | None) -> TargetJson:
         "target": str(info.target),
         "kind": info.target.kind,
         "app": info.app,
+        "environment": info.environment,
         "workload": info.workload,
         "cluster": cluster,
         "namespace": namespace,
@@ -192,11 +198,11 @@ def target_json(info: TargetInfo, live: LiveSession | None) -> TargetJson:
         "version": info.version,
         "started_at": maybe(moment, info.started_at),
         "checkurl": info.checkurl,
-        "session": maybe(_holding_json, live),
+        "session": maybe(holding_json, live),
     }
 
 
-def _holding_json(live: LiveSession) -> HoldingJson:
+def holding_json(live: LiveSession) -> HoldingJson:
     session, facts, status = live.session, live.facts, live.status
     since = session.created_at
     if status is Status.SUSPENDED and facts.vm is not None:
@@ -220,6 +226,7 @@ def _app_json(place: AppPlace, tally: Tally, sessions: int) -> AppJson:
         "kind": place.kind,
         "targets": tally.targets,
         "ready": tally.ready,
+        "versions": dict(tally.versions),
         "sessions": sessions,
     }
 

@@ -68,6 +68,7 @@ def _gone(live: LiveSession) -> targets.TargetJson:
         "target": str(session.target),
         "kind": session.target.kind,
         "app": session.app,
+        "environment": session.environment,
         "workload": session.workload,
         "cluster": None,
         "namespace": None,

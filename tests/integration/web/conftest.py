@@ -32,6 +32,7 @@ from noah.settings import (
     ClusterSettings,
     GatewaySettings,
     GrantSettings,
+    Host,
     Local,
     SessionSettings,
     Settings,
@@ -116,6 +117,7 @@ async def serving(
     port: int = 0,
     grants: tuple[GrantSettings, ...] = (),
     more_routes: tuple[AnyRoute, ...] = (),
+    hosts: tuple[Host, ...] = (),
     **more: Any,
 ) -> AsyncIterator[Gateway]:
     first = free_ports(PORTS)
@@ -142,14 +144,14 @@ async def serving(
         hints = await stack.enter_async_context(store.hints())
         feed = Feed(epoch="e", clock=_now)
         clusters = {c.name: await stack.enter_async_context(Cluster(c)) for c in settings.clusters}
-        permissions = open_permissions(settings, clusters)
         catalog, holders, metrics = Catalog(), Holders(), Metrics()
+        permissions = open_permissions(settings, clusters, catalog)
         pods = Pods(clusters, catalog=catalog, holders=holders)
-        hosts = Hosts((), store.edits, catalog=catalog, holders=holders, lease=lease, claims=store.claims)
+        on_hosts = Hosts(hosts, store.edits, catalog=catalog, holders=holders, lease=lease, claims=store.claims)
         local = await stack.enter_async_context(open_locals(settings.local, catalog=catalog))
         broker = await stack.enter_async_context(
             open_broker(
-                kinds={"pod": pods, "host": hosts, "local": local},
+                kinds={"pod": pods, "host": on_hosts, "local": local},
                 holders=holders,
                 lease=lease,
                 peers=PeerPort(Identity(), None),
@@ -189,7 +191,7 @@ async def serving(
             feed=feed,
             clusters=clusters,
             doctor=Doctor(pods),
-            hosts=hosts,
+            hosts=on_hosts,
             settings=settings,
             store=store,
             trail=trail,

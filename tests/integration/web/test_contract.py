@@ -37,6 +37,7 @@ RELEASE = Release(
     id="r-1",
     cluster="away",
     namespace="team-a",
+    environment="team-a",
     kind=WorkloadKind.DEPLOYMENT,
     workload="shop",
     revision="3",
@@ -91,7 +92,7 @@ async def _url(gateway: Gateway, route: AnyRoute) -> str:
     if "/sessions/{id}" in route.path:
         id = (await gateway.api.enable("local/shop", wait=20))["id"]
     values = {"id": id, "name": "away", "target": "local/shop", "format": "eclipse"}
-    values |= {"cluster": "away", "namespace": "team-a", "workload": "shop"}
+    values |= {"environment": "local", "cluster": "away", "namespace": "team-a", "workload": "shop"}
     return gateway.url + re.sub(r"{(\w+)(:.*)?}", lambda match: values[match[1]], route.path)
 
 

@@ -21,6 +21,7 @@ RUNNING = Release(
     id="r-1",
     cluster="gone",
     namespace="orders",
+    environment="orders",
     kind=WorkloadKind.DEPLOYMENT,
     workload="shop",
     revision="1",

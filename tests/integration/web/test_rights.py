@@ -63,6 +63,7 @@ async def test_a_stranger_gets_nothing_from_any_route(gateway: Gateway) -> None:
     session = (await gateway.api.enable("local/shop", wait=20))["id"]
     token = TokenFile(gateway.tokens).create("mallory", groups=[], now=datetime.now(UTC), expires_at=None)
     values = {"id": session, "name": "away", "target": "local/shop", "format": "jdb", "provider": "none"}
+    values |= {"environment": "local", "cluster": "away", "namespace": "team-a", "workload": "shop"}
     bodies = {
         "/api/v1/sessions": {"target": "local/shop"},
         "/api/v1/releases": {"cluster": "away", "namespace": "team-a", "workload": "shop"},

@@ -49,6 +49,7 @@ ASKED = Session(
     target=TARGET,
     workload="Deployment/shop",
     app="shop",
+    environment="test",
     owner=person("ada"),
     port=20000,
     created_at=NOW - HOUR,

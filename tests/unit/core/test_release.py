@@ -7,7 +7,7 @@ import pytest
 from noah.core.release.log_cursor import LogCursor
 from noah.core.release.release import Progress, Revision, is_of, judge, replaced_by, revision_of
 
-NEW = Revision(id="r-1", number="3", mark="new", made_at=None, generation=3)
+NEW = Revision(id="r-1", number="3", mark="new", made_at=None, generation=3, template={})
 
 
 def judged(

@@ -34,6 +34,7 @@ async def following(cluster: Cluster, *, backlog: Backlog | None = None) -> Asyn
         id=revision.id,
         cluster="c",
         namespace="n",
+        environment="n",
         kind=WorkloadKind.DEPLOYMENT,
         workload="shop",
         revision=revision.number,

@@ -251,6 +251,7 @@ async def telling(
         target=TARGET,
         workload="Deployment/shop",
         app="shop",
+        environment="test",
         owner=owner,
         port=free_port(),
         created_at=now(),

@@ -30,6 +30,7 @@ SESSION = Session(
     target=PodTarget("dev", "team-a", "shop", "app"),
     workload=None,
     app="shop",
+    environment="test",
     owner=ADA,
     port=20000,
     created_at=NOW - timedelta(hours=1),
