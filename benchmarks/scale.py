@@ -248,8 +248,8 @@ class Bench:
             "apps": "/api/v1/apps",
             "apps, q": "/api/v1/apps?q=app-1",
             "environment page": "/",
-            "environment page, q": "/?q=app-1",
-            "environment page, namespace": f"/?namespace={one['namespace']}",
+            "environment page, q": "/targets?q=app-1",
+            "environment page, namespace": f"/targets?namespace={one['namespace']}",
         }
         self.gateway.lag()
         for name, path in paths.items():

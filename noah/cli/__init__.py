@@ -82,12 +82,14 @@ Targets:
   deploy/NAME, app=NAME                   the oldest ready pod of that deployment or app;
                                           also sts/NAME, ds/NAME, job/NAME, rollout/NAME
   host/HOST/APP, local/NAME               an app on a host, a JVM on the gateway's machine
-  With --cluster and -n, pod/NAME, deploy/NAME, app=NAME and the like are looked for there.
+  With --cluster and -n, pod/NAME, deploy/NAME, app=NAME and the like are looked for there;
+  with --env in that environment, where app=NAME may be on a host too.
 
 \b
 Environment:
   NOAH_URL      where the gateway is (default http://127.0.0.1:7070)
   NOAH_TOKEN    a token, instead of `noah login`; a gateway on your own machine asks for neither
+  NOAH_ENV      the environment to look in, unless --env, -n or --cluster says otherwise
   NOAH_CONFIG   the gateway's configuration, for serve and db (default config/noah.toml)
   NO_COLOR      no colours, when set
 

@@ -43,20 +43,30 @@ def _asks_gateway(find: Callable[[GatewayClient, click.Context, str], Iterable[t
 
 @_asks_gateway
 def complete_targets(gateway: GatewayClient, ctx: click.Context, typed: str) -> Iterable[tuple[str, str]]:
-    cluster, namespace = ctx.params.get("cluster"), ctx.params.get("namespace")
+    cluster, namespace, environment = (ctx.params.get(key) for key in ("cluster", "namespace", "environment"))
     if namespace:
         return _short_names(gateway.items("/targets", {"cluster": cluster, "namespace": namespace})["items"])
     # The API looks for a substring, which what was typed of a full name is.
-    items = gateway.items("/targets", {"q": typed}, limit=MOST_TARGETS)["items"]
+    wanted = {"q": typed.rpartition("/")[2] if environment else typed, "environment": environment}
+    items = gateway.items("/targets", wanted, limit=MOST_TARGETS)["items"]
+    if environment:
+        return [*_short_names(items), *((item["target"], item["app"]) for item in items)]
     return [(item["target"], item["app"]) for item in items]
 
 
 @_asks_gateway
-def complete_sessions(gateway: GatewayClient, _: click.Context, typed: str) -> Iterable[tuple[str, str]]:
+def complete_sessions(gateway: GatewayClient, ctx: click.Context, typed: str) -> Iterable[tuple[str, str]]:
     """Offer sessions by their IDs, and by their targets once somebody begins to type one."""
-    live = gateway.items("/sessions", {"state": "live"})["items"]
+    wanted = {"state": "live", "environment": ctx.params.get("environment")}
+    live = gateway.items("/sessions", wanted)["items"]
     ids = [(item["id"], f"{item['target']} ({item['owner']})") for item in live]
     return ids + [(item["target"], item["owner"]) for item in live if typed]
+
+
+@_asks_gateway
+def complete_environments(gateway: GatewayClient, _: click.Context, typed: str) -> Iterable[tuple[str, str]]:
+    items = gateway.items("/environments", {"q": typed}, limit=MOST_TARGETS)["items"]
+    return [(item["name"], f"{item['targets']} targets") for item in items]
 
 
 @_asks_gateway
@@ -73,7 +83,7 @@ def complete_namespaces(gateway: GatewayClient, ctx: click.Context, typed: str) 
 
 @_asks_gateway
 def complete_apps(gateway: GatewayClient, ctx: click.Context, typed: str) -> Iterable[tuple[str, str]]:
-    where = {"cluster": ctx.params.get("cluster"), "namespace": ctx.params.get("namespace")}
+    where = {key: ctx.params.get(key) for key in ("environment", "cluster", "namespace")}
     return [(name, "") for name in sorted({app["app"] for app in gateway.items("/apps", where)["items"]})]
 
 

@@ -19,7 +19,7 @@ import click
 from noah.cli.completion import complete_sessions
 from noah.cli.output import Column, print_list, table
 from noah.cli.session_text import why
-from noah.cli.target_names import find_session, full_name, place_options
+from noah.cli.target_names import Place, find_session, full_name, place_options
 from noah.cli.terminal import BAD, CARE, GOOD, QUIET, echo, echo_styled
 from noah.cli.times import short
 from noah.cli.wait import until_usable
@@ -63,8 +63,7 @@ COLUMNS = (
 def connect(
     *,
     targets: tuple[str, ...],
-    cluster: str | None,
-    namespace: str | None,
+    place: Place,
     enable: bool,
     take_over: bool,
     no_accelerator: bool,
@@ -87,7 +86,7 @@ def connect(
     if targets == ("stop",):
         return _stop()
     client = client_from_environment()
-    sessions = list(_sessions(client, targets, cluster=cluster, namespace=namespace, enable=enable))
+    sessions = list(_sessions(client, targets, place, enable=enable))
     if not sessions:
         raise NotFound("You have no session: name a target and let --enable begin one.")
     if detach:
@@ -117,18 +116,16 @@ def _first(group: BaseExceptionGroup[Any]) -> BaseException:
     return error
 
 
-def _sessions(
-    client: GatewayClient, targets: tuple[str, ...], *, cluster: str | None, namespace: str | None, enable: bool
-) -> Iterator[Json]:
+def _sessions(client: GatewayClient, targets: tuple[str, ...], place: Place, *, enable: bool) -> Iterator[Json]:
     if not targets:
         yield from _mine(client)
     for target in targets:
         if enable:
-            wanted = {"target": full_name(client, target, cluster=cluster, namespace=namespace)}
+            wanted = {"target": full_name(client, target, place)}
             _, session = client.post("/sessions", wanted)
             yield until_usable(client, session, ENABLE_WITHIN, seen=lambda _: None)
         else:
-            yield client.get(session_path(find_session(client, target, cluster=cluster, namespace=namespace)))
+            yield client.get(session_path(find_session(client, target, place)))
 
 
 def _mine(client: GatewayClient) -> list[Json]:

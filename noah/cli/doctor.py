@@ -6,7 +6,7 @@ from click.shell_completion import CompletionItem
 from noah.cli.completion import complete_clusters, complete_targets
 from noah.cli.exit_codes import ExitCode
 from noah.cli.output import Column, output_option, print_list
-from noah.cli.target_names import full_name, place_options
+from noah.cli.target_names import Place, full_name, place_options
 from noah.cli.terminal import BAD, CARE, GOOD, echo, echo_styled, styled
 from noah.client.environment import client_from_environment
 from noah.client.gateway_client import GatewayClient, Json, target_path
@@ -39,7 +39,7 @@ def _complete(ctx: click.Context, param: click.Parameter, typed: str) -> list[Co
 @click.argument("what", metavar="[CLUSTER|TARGET]", required=False, shell_complete=_complete)
 @place_options
 @output_option
-def doctor(what: str | None, cluster: str | None, namespace: str | None, output: str | None) -> int:
+def doctor(what: str | None, place: Place, output: str | None) -> int:
     """Say what stands in the way of debugging.
 
     In all of the inventory, with a line for each cluster, host and JVM of the gateway's machine; in one cluster; or for
@@ -48,10 +48,10 @@ def doctor(what: str | None, cluster: str | None, namespace: str | None, output:
     Exits with 6 when there is an error among the findings.
     """
     gateway = client_from_environment()
-    if what is not None and ("/" in what or "=" in what or namespace):
-        findings = _of_pod(gateway, full_name(gateway, what, cluster=cluster, namespace=namespace))
-    elif what or cluster:
-        findings = _ask(gateway, str(what or cluster))
+    if what is not None and ("/" in what or "=" in what or place.namespace):
+        findings = _of_pod(gateway, full_name(gateway, what, place))
+    elif what or place.cluster:
+        findings = _ask(gateway, str(what or place.cluster))
     else:
         return _of_all(gateway, output)
     if output is None:

@@ -9,7 +9,7 @@ from noah.cli.completion import complete_targets
 from noah.cli.duration_type import DURATION
 from noah.cli.output import output_option, print_one
 from noah.cli.session_text import COLUMNS, address, name, step_line, until, why
-from noah.cli.target_names import full_name, place_options
+from noah.cli.target_names import Place, full_name, place_options
 from noah.cli.terminal import echo, echo_styled, styled
 from noah.cli.wait import USABLE, until_usable
 from noah.client.environment import client_from_environment
@@ -57,8 +57,7 @@ class _PauseBudgetType(click.ParamType[timedelta | str]):
 def enable(
     *,
     target: str,
-    cluster: str | None,
-    namespace: str | None,
+    place: Place,
     length: timedelta | None,
     wait: bool,
     timeout: timedelta,
@@ -75,7 +74,7 @@ def enable(
     still be starting.
     """
     gateway = client_from_environment()
-    wanted: Json = {"target": full_name(gateway, target, cluster=cluster, namespace=namespace)}
+    wanted: Json = {"target": full_name(gateway, target, place)}
     if length is not None:
         wanted["for"] = int(length.total_seconds())
     if allow:

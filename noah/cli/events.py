@@ -8,7 +8,7 @@ import click
 from noah.cli.completion import complete_sessions, complete_targets
 from noah.cli.manifests.writing import to_yaml
 from noah.cli.output import output_option
-from noah.cli.target_names import find_session, full_name, place_options
+from noah.cli.target_names import Place, find_session, full_name, place_options
 from noah.cli.terminal import BAD, CARE, QUIET, echo, echo_styled, json_text, styled
 from noah.cli.times import clock
 from noah.client.environment import client_from_environment
@@ -32,8 +32,7 @@ def events(
     *,
     follow: bool,
     target: str | None,
-    cluster: str | None,
-    namespace: str | None,
+    place: Place,
     session: str | None,
     output: str | None,
 ) -> None:
@@ -46,9 +45,11 @@ def events(
             "Past events are not kept: `noah events -f` shows new ones, `noah sessions --ended` shows past sessions."
         )
     gateway = client_from_environment()
+    is_of_one = target or session
     query = {
-        "target": target and full_name(gateway, target, cluster=cluster, namespace=namespace),
-        "session": session and find_session(gateway, session, cluster=cluster, namespace=namespace),
+        "environment": None if is_of_one else place.environment,
+        "target": target and full_name(gateway, target, place),
+        "session": session and find_session(gateway, session, place),
     }
     watched: Iterable[Json] = EventStream(gateway, "/events", query, notify=lambda sentence: echo(sentence, err=True))
     for event in _for_people(watched) if output in (None, "table") else watched:

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from noah.cli.sessions import session_argument
-from noah.cli.target_names import find_session, place_options
+from noah.cli.target_names import Place, find_session, place_options
 from noah.cli.terminal import echo
 from noah.client.environment import client_from_environment
 from noah.client.gateway_client import session_path
@@ -20,7 +20,7 @@ FORMATS = ["intellij", "vscode", "eclipse", "jdb"]
 @click.option("--format", "kind", type=click.Choice(FORMATS), required=True, help="For which debugger.")
 @click.option("--write", is_flag=True, help="Put it where the IDE looks, from this directory: the project's root.")
 @click.option("--force", is_flag=True, help="Let --write replace a file that has other content.")
-def ide(*, session: str, cluster: str | None, namespace: str | None, kind: str, write: bool, force: bool) -> None:
+def ide(*, session: str, place: Place, kind: str, write: bool, force: bool) -> None:
     """Print a session's run configuration for your IDE.
 
     \b
@@ -30,7 +30,7 @@ def ide(*, session: str, cluster: str | None, namespace: str | None, kind: str, 
       jdb        the command line
     """
     gateway = client_from_environment()
-    session_id = find_session(gateway, session, cluster=cluster, namespace=namespace)
+    session_id = find_session(gateway, session, place)
     name, text = gateway.file(session_path(session_id, f"/ide/{kind}"))
     if write and kind in ("intellij", "eclipse"):
         echo(_put(_place(kind, name or f"noah-{session_id}"), text, force=force))

@@ -9,7 +9,7 @@ import click
 from noah.cli.exit_codes import ExitCode
 from noah.cli.output import Column, output_option, print_list
 from noah.cli.repeat_filter import RepeatFilter
-from noah.cli.target_names import only_cluster, place_options
+from noah.cli.target_names import Place, environment_option, nothing, only_cluster, place_options
 from noah.cli.terminal import BAD, CARE, GOOD, QUIET, echo, echo_styled, json_text, styled
 from noah.cli.times import clock
 from noah.client.environment import client_from_environment
@@ -19,6 +19,7 @@ from noah.core.printable import printable
 from noah.core.release.release import PATHS, Result
 from noah.core.release.release_event import LINE_KINDS, ReleaseEventKind
 from noah.core.workload import SHORT_NAMES, workload_kind_of
+from noah.errors import BadInput, NotFound
 
 MOST_LISTED = 50  # releases that are shown; a gateway keeps more
 
@@ -58,8 +59,7 @@ def release() -> None:
 def watch(
     *,
     workload: str,
-    cluster: str | None,
-    namespace: str | None,
+    place: Place,
     since: str | None,
     tail: int | None,
     text: str | None,
@@ -82,7 +82,7 @@ def watch(
         "container": container,
         "previous": None if previous else "false",
     }
-    find = _finder(gateway, workload, cluster=cluster, namespace=namespace)
+    find = _finder(gateway, workload, place)
     while True:
         end: Json = {}
         for event in _events(gateway, find() if find else workload, wanted, find):
@@ -94,6 +94,7 @@ def watch(
 
 
 @release.command("list")
+@environment_option("Only of this environment.")
 @click.option("--cluster", metavar="NAME", help="Only in this cluster.")
 @click.option("-n", "--namespace", metavar="NAME", help="Only in this namespace.")
 @click.option("--workload", metavar="NAME", help="Only of this workload.")
@@ -102,6 +103,7 @@ def watch(
 @output_option
 def list_releases(
     *,
+    environment: str | None,
     cluster: str | None,
     namespace: str | None,
     workload: str | None,
@@ -110,25 +112,32 @@ def list_releases(
     output: str | None,
 ) -> None:
     """List running and past releases, the newest first."""
-    wanted = {"cluster": cluster, "namespace": namespace, "workload": workload, "result": result}
+    wanted: Query = {
+        "environment": environment,
+        "cluster": cluster,
+        "namespace": namespace,
+        "workload": workload,
+        "result": result,
+    }
     found = client_from_environment().items("/releases", wanted, limit=None if everything else MOST_LISTED)
-    print_list(found, output, COLUMNS, name=lambda r: str(r["id"]), nothing="No releases found.")
+    print_list(found, output, COLUMNS, name=lambda r: str(r["id"]), nothing=nothing("releases", environment))
     if found["continue"]:
         echo(f"{len(found['items'])} of {found['total']} releases are shown: --all shows them all.", err=True)
 
 
-def _finder(
-    gateway: GatewayClient, workload: str, *, cluster: str | None, namespace: str | None
-) -> Callable[[], str] | None:
+def _finder(gateway: GatewayClient, workload: str, place: Place) -> Callable[[], str] | None:
     """Return what has a workload's release followed and returns its ID; None if *workload* is one release's ID."""
     kind, _, name = workload.rpartition("/")
     if kind and workload_kind_of(kind) not in PATHS:
         known = ", ".join(f"{SHORT_NAMES[one]}/NAME" for one in PATHS)
         raise click.UsageError(f"{kind} has no releases: write one of {known}.")
-    if not kind and not namespace and name.startswith("r-"):
+    if not kind and not place.namespace and name.startswith("r-"):
         return None
+    cluster, namespace = place.cluster, place.namespace
+    if not namespace and place.environment:
+        cluster, namespace = _place_of(gateway, kind or "deploy", name, place.environment)
     if not namespace:
-        raise click.UsageError("Name its namespace with -n.")
+        raise click.UsageError("Name its namespace with -n, or its environment with --env.")
     wanted = {
         "cluster": cluster or only_cluster(gateway),
         "namespace": namespace,
@@ -136,6 +145,19 @@ def _finder(
         "kind": kind or "deploy",
     }
     return lambda: str(gateway.post("/releases", wanted)[1]["id"])
+
+
+def _place_of(gateway: GatewayClient, kind: str, name: str, environment: str) -> tuple[str, str]:
+    """Return the cluster and the namespace in which an environment has the workload."""
+    workload = f"{workload_kind_of(kind)}/{name}"
+    targets = gateway.items("/targets", {"environment": environment, "kind": "pod"})["items"]
+    places = sorted({(str(t["cluster"]), str(t["namespace"])) for t in targets if t["workload"] == workload})
+    if not places:
+        raise NotFound(f"There is no {kind}/{name} with pods in environment {environment}: name its namespace with -n.")
+    if len(places) > 1:
+        several = ", ".join("/".join(place) for place in places)
+        raise BadInput(f"{kind}/{name} is in several places of {environment} ({several}): say which, with -n.")
+    return places[0]
 
 
 def _events(gateway: GatewayClient, id: str, query: Query, find: Callable[[], str] | None) -> Iterator[Json]:

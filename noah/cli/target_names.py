@@ -1,16 +1,19 @@
 """What people type to name a target or a session, and which one of the gateway's they mean.
 
 As in kubectl, `deployment/shop` is `deploy/shop`, `statefulset/db` is `sts/db`, and `-n` says where a short name is
-looked for. The gateway is asked only for the name of its cluster, if it has one and none was given.
+looked for, or --env and NOAH_ENV in which environment. A full name is what it says, wherever that is.
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import wraps
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
-from noah.cli.completion import complete_clusters, complete_namespaces
-from noah.client.gateway_client import SESSION_ID, GatewayClient, Json, session_path
+from noah.cli.completion import complete_clusters, complete_environments, complete_namespaces
+from noah.client.gateway_client import SESSION_ID, GatewayClient, Json, session_path, target_path
 from noah.core.session.target import PodTarget, Wanted, WantedPod, parse_target, parse_wanted
 from noah.core.workload import SHORT_NAMES, workload_kind_of
 from noah.errors import BadInput, NotFound
@@ -20,20 +23,75 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 _PODS = ("po", "pod", "pods")
 
 
-def place_options(command: _Command) -> _Command:
-    """Add --cluster and -n to a command that takes a target's name."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a short name is looked for: what --cluster, -n and --env say."""
+
+    cluster: str | None = None
+    namespace: str | None = None
+    environment: str | None = None
+
+    @property
+    def is_in_cluster(self) -> bool:
+        return bool(self.cluster or self.namespace)
+
+
+def _unless_placed(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Return the environment; not that of NOAH_ENV where -n or --cluster say something else."""
+    is_general = ctx.get_parameter_source(param.name or "") is ParameterSource.ENVIRONMENT
+    return None if is_general and (ctx.params.get("namespace") or ctx.params.get("cluster")) else value or None
+
+
+def environment_option(help: str) -> Callable[[_Command], _Command]:
+    return click.option(
+        "--env",
+        "environment",
+        metavar="NAME",
+        envvar="NOAH_ENV",
+        help=help,
+        shell_complete=complete_environments,
+        callback=_unless_placed,
+    )
+
+
+def nothing(things: str, environment: str | None) -> str:
+    """Return what is said when none are found: where they were looked for may come from NOAH_ENV."""
+    if environment is None:
+        return f"No {things} found."
+    return f"No {things} found in environment {environment}: `noah environments` lists what there is."
+
+
+def place_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command that takes a target's name --cluster, -n and --env, as one argument, its *place*."""
+
+    @wraps(command)
+    def with_place(*, cluster: str | None, namespace: str | None, environment: str | None, **more: Any) -> Any:
+        return command(place=Place(cluster, namespace, environment), **more)
+
     namespace = click.option(
         "-n", "--namespace", metavar="NAME", help="Where a short name is.", shell_complete=complete_namespaces
     )
     cluster = click.option("--cluster", metavar="NAME", help="Where a short name is.", shell_complete=complete_clusters)
-    return cluster(namespace(command))
+    return cluster(namespace(environment_option("The environment that a short name is in.")(with_place)))
 
 
-def full_name(gateway: GatewayClient, text: str, *, cluster: str | None, namespace: str | None) -> str:
-    """Return the name by which the API knows *text*."""
+def full_name(gateway: GatewayClient, text: str, place: Place) -> str:
+    """Return the name by which the API knows *text*. In an environment, a short name stands for one target there."""
+    wanted = _wanted(gateway, text, place)
+    if place.environment and _is_short(wanted):
+        return str(gateway.get(target_path(str(wanted)), {"environment": place.environment})["target"])
+    return str(wanted)
+
+
+def _wanted(gateway: GatewayClient, text: str, place: Place) -> Wanted:
+    cluster, namespace = place.cluster, place.namespace
     if namespace and not cluster:
         cluster = only_cluster(gateway)
-    return str(parse_wanted(expand(text, cluster=cluster, namespace=namespace)))
+    return parse_wanted(expand(text, cluster=cluster, namespace=namespace))
+
+
+def _is_short(wanted: Wanted) -> bool:
+    return isinstance(wanted, WantedPod) and wanted.namespace is None
 
 
 def only_cluster(gateway: GatewayClient) -> str:
@@ -65,18 +123,19 @@ def expand(text: str, *, cluster: str | None, namespace: str | None) -> str:
     return "/".join([kind, *rest])
 
 
-def find_session(gateway: GatewayClient, text: str, *, cluster: str | None, namespace: str | None) -> str:
+def find_session(gateway: GatewayClient, text: str, place: Place) -> str:
     """Return the ID of the session that *text* means: an ID, or a target that is being debugged."""
-    if SESSION_ID.fullmatch(text) and not (cluster or namespace):
+    if SESSION_ID.fullmatch(text) and not place.is_in_cluster:
         return text
-    wanted = parse_wanted(full_name(gateway, text, cluster=cluster, namespace=namespace))
-    live = gateway.items("/sessions", {"state": "live"})["items"]
+    wanted = _wanted(gateway, text, place)
+    environment = place.environment if _is_short(wanted) else None
+    live = gateway.items("/sessions", {"state": "live", "environment": environment})["items"]
     found = [session for session in live if means(wanted, session)]
     return _one_of(found, text)
 
 
-def get_session(gateway: GatewayClient, text: str, *, cluster: str | None, namespace: str | None) -> Json:
-    return gateway.get(session_path(find_session(gateway, text, cluster=cluster, namespace=namespace)))
+def get_session(gateway: GatewayClient, text: str, place: Place) -> Json:
+    return gateway.get(session_path(find_session(gateway, text, place)))
 
 
 def means(wanted: Wanted, session: Json) -> bool:

@@ -4,15 +4,17 @@ import click
 
 from noah.cli.completion import complete_apps, complete_clusters, complete_namespaces
 from noah.cli.output import Column, output_option, print_list
+from noah.cli.target_names import environment_option, nothing
 from noah.cli.terminal import BAD, CARE, GOOD
 from noah.cli.times import age
 from noah.client.environment import client_from_environment
-from noah.client.gateway_client import Json
+from noah.client.gateway_client import Json, Query
 
 _PHASES = {"Running": GOOD, "Pending": CARE, "CrashLoopBackOff": BAD, "Failed": BAD, "Error": BAD}
 
 COLUMNS = (
     Column("TARGET", lambda t: t["target"]),
+    Column("ENVIRONMENT", lambda t: t.get("environment")),
     Column("APP", lambda t: t.get("app")),
     Column("READY", lambda t: "yes" if t.get("ready") else "no", {"no": CARE}),
     Column("STATUS", lambda t: t.get("phase"), _PHASES),
@@ -24,6 +26,7 @@ COLUMNS = (
 
 
 @click.command()
+@environment_option("Only of this environment.")
 @click.option("--cluster", metavar="NAME", help="Only of this cluster.", shell_complete=complete_clusters)
 @click.option("-n", "--namespace", metavar="NAME", help="Only of this one.", shell_complete=complete_namespaces)
 @click.option("--app", metavar="NAME", help="Only of this app.", shell_complete=complete_apps)
@@ -33,6 +36,7 @@ COLUMNS = (
 @output_option
 def targets(
     *,
+    environment: str | None,
     cluster: str | None,
     namespace: str | None,
     app: str | None,
@@ -42,9 +46,18 @@ def targets(
     output: str | None,
 ) -> None:
     """List what can be debugged, and who is debugging it."""
-    wanted = {"cluster": cluster, "namespace": namespace, "app": app, "label": _labels(labels), "kind": kind}
+    wanted: Query = {
+        "environment": environment,
+        "cluster": cluster,
+        "namespace": namespace,
+        "app": app,
+        "label": _labels(labels),
+        "kind": kind,
+    }
     found = client_from_environment().items("/targets", {**wanted, "q": query})
-    print_list(found, output, COLUMNS, name=lambda t: str(t["target"]), nothing="No targets found.")
+    is_in_several = len({target.get("environment") for target in found["items"]}) > 1
+    columns = COLUMNS if is_in_several else [one for one in COLUMNS if one.header != "ENVIRONMENT"]
+    print_list(found, output, columns, name=lambda t: str(t["target"]), nothing=nothing("targets", environment))
 
 
 def _labels(given: tuple[str, ...]) -> list[str]:

@@ -93,7 +93,7 @@ async def test_without_scripts_a_page_can_be_read_and_says_what_it_cannot(
     assert context is not None
     plain = await context.new_context(java_script_enabled=False)
     page = await plain.new_page()
-    await page.goto(f"{process.url}/?q=app-3-001")
+    await page.goto(f"{process.url}/targets?q=app-3-001")
     await expect(page.locator("noscript p")).to_be_visible()
     await expect(page.get_by_role("link", name="app-3-001")).to_be_visible()
     await plain.close()

@@ -25,7 +25,7 @@ async def _names(page: Page) -> list[str]:
 
 async def test_an_apps_pods_and_hosts_stand_side_by_side(gateway: tuple[Process, Api], opened: Opened) -> None:
     process, _ = gateway
-    page = await opened(f"{process.url}/?app=app-3&limit=1000")
+    page = await opened(f"{process.url}/targets?app=app-3&limit=1000")
     await expect(page.locator(".count")).to_have_text(f"{PODS + 1} targets of 1 app")
     await expect(_app(page, "app-3")).to_contain_text(
         "99 of 101 ready, 1 not known · 100 pods, 1 KVM host · version 1.4.2"
@@ -42,7 +42,7 @@ async def test_search_narrows_while_one_types(gateway: tuple[Process, Api], open
     await expect(page.locator(".count")).to_have_text(f"{ALL:,} targets of {APPS + 2} apps; 50 on this page")
     await page.get_by_label("Search").press_sequentially("team-a app-17-00", delay=20)
     await expect(page.locator(".count")).to_contain_text("10 targets of 1 app", timeout=SOON)
-    assert page.url == f"{process.url}/?q=team-a+app-17-00"
+    assert page.url == f"{process.url}/targets?q=team-a+app-17-00"
     await page.get_by_label("Kind").select_option("KVM hosts")
     await expect(page.locator(".empty")).to_contain_text("Nothing matches", timeout=SOON)
     await page.get_by_label("Search").fill("")
@@ -53,7 +53,7 @@ async def test_search_narrows_while_one_types(gateway: tuple[Process, Api], open
 
 async def test_pages_lead_on_and_back_and_can_be_linked_to(gateway: tuple[Process, Api], opened: Opened) -> None:
     process, _ = gateway
-    page = await opened(f"{process.url}/?q=app-1&limit=60")
+    page = await opened(f"{process.url}/targets?q=app-1&limit=60")
     pages = [await _names(page)]
     for _ in range(2):
         await page.get_by_role("link", name="Next").click()
@@ -67,12 +67,12 @@ async def test_pages_lead_on_and_back_and_can_be_linked_to(gateway: tuple[Proces
         await expect(page.locator(".targets a").first).to_have_text(pages[earlier][0])
         assert await _names(page) == pages[earlier]
     await expect(page.get_by_role("link", name="Previous")).to_have_count(0)
-    assert page.url == f"{process.url}/?q=app-1&limit=60"
+    assert page.url == f"{process.url}/targets?q=app-1&limit=60"
 
 
 async def test_who_debugs_appears_by_itself(gateway: tuple[Process, Api], app: App, opened: Opened) -> None:
     process, api = gateway
-    page = await opened(f"{process.url}/?kind=local")
+    page = await opened(f"{process.url}/targets?kind=local")
     await expect(_app(page, app.name)).to_contain_text("nobody debugs")
     session = await api.ready(f"local/{app.name}", user="bob")
     await expect(_app(page, app.name)).to_contain_text("debugged by bob", timeout=SOON)

@@ -21,7 +21,7 @@ async def test_from_a_click_to_a_pods_line_and_back(kubectl: Kubectl, tmp_path: 
     shop = Shop(kubectl, "shop")
     config = f'[[clusters]]\nname = "dev"\nkubeconfig = "{kubectl.kubeconfig}"\nnamespaces = ["{kubectl.namespace}"]\n'
     async with serving(tmp_path, config) as (process, api):
-        page = await visit(browser, f"{process.url}/?app=shop", user="ada", api=api)
+        page = await visit(browser, f"{process.url}/targets?app=shop", user="ada", api=api)
         await page.get_by_role("link", name="/shop-").click()
         await page.get_by_role("button", name="Ask the doctor").click()
         await expect(page.locator("#findings")).to_contain_text("The JDWP agent has port 50005", timeout=SOON)

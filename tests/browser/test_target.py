@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.jvm, pytest.mark.asyncio(loop_sco
 
 async def test_from_a_click_to_a_breakpoint_and_back(gateway: tuple[Process, Api], app: App, opened: Opened) -> None:
     process, api = gateway
-    page = await opened(f"{process.url}/?q={app.name}")
+    page = await opened(f"{process.url}/targets?q={app.name}")
     await page.get_by_role("link", name=f"local/{app.name}").click()
     async with page.expect_request("**/api/v1/sessions") as asked:
         await page.get_by_role("button", name="Enable debug").click()

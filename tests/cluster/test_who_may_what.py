@@ -57,6 +57,8 @@ WHO_SEES = (NOT_LOGGED_IN, GONE, 200, 200, 200, 200)
 WHO_READS_LOGS = (NOT_LOGGED_IN, GONE, REFUSED, 200, 200, REFUSED)
 OPERATORS_ONLY = (NOT_LOGGED_IN, REFUSED, REFUSED, REFUSED, 200, REFUSED)
 EXPECTED: Mapping[str, tuple[int, int, int, int, int, int]] = {
+    "GET /api/v1/environments": LOGGED_IN,
+    "GET /api/v1/environments/{environment}": WHO_SEES,
     "GET /api/v1/clusters": LOGGED_IN,
     "POST /api/v1/clusters/{name}/doctor": OPERATORS_ONLY,
     "POST /api/v1/drift": OPERATORS_ONLY,
@@ -96,6 +98,8 @@ EXPECTED: Mapping[str, tuple[int, int, int, int, int, int]] = {
     "GET /metrics": OPERATORS_ONLY,
     "GET /openapi.json": LOGGED_IN,
     "GET /": LOGGED_IN,
+    "GET /targets": LOGGED_IN,
+    "GET /environments/{environment}": WHO_SEES,
     "GET /targets/{target}": WHO_SEES,
     "GET /sessions": LOGGED_IN,
     "GET /sessions/{id}": WHO_SEES,
@@ -280,6 +284,7 @@ def name_of(route: AnyRoute) -> str:
 
 def path_of(world: World, route: AnyRoute, session: str) -> str:
     values = {
+        "environment": world.namespace,
         "id": session if "sessions" in route.path else world.release,
         "name": "noah.css" if route.path.startswith("/static/") else "dev",
         "target": world.target,

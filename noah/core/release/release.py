@@ -96,7 +96,7 @@ def revision_of(cluster: str, workload: Json, history: Iterable[Json]) -> Revisi
         mark=_mark_in(labels_of(newest), otherwise=newest["metadata"]["name"]) if newest else None,
         made_at=datetime.fromisoformat(newest["metadata"]["creationTimestamp"]) if newest else None,
         generation=meta.get("generation", 0),
-        template=workload["spec"].get("template", {}).get("metadata") or {},
+        template=((workload.get("spec") or {}).get("template") or {}).get("metadata") or {},
     )
 
 

@@ -69,6 +69,7 @@ class WantedPod:
     workload: tuple[WorkloadKind, str] | None = None  # its kind and its name
     app: str | None = None
     container: str | None = None
+    environment: str | None = None  # in which it is; what is written of it says where it is instead
 
     def __str__(self) -> str:
         name = self.pod or f"app={self.app}"

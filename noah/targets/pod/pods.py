@@ -163,7 +163,12 @@ class Pods:
         listed(cluster)
         workload = "/".join(wanted.workload) if wanted.workload else None
         in_namespace = cluster.informer.in_namespace(wanted.namespace, workload)
-        found = [pod for pod in in_namespace if workload or _means(wanted, cluster, pod)]
+        found = [
+            pod
+            for pod in in_namespace
+            if (workload or _means(wanted, cluster, pod))
+            and wanted.environment in (None, cluster.environment_of(wanted.namespace, pod["metadata"]))
+        ]
         return cluster, _oldest(found, wanted, f" in namespace {wanted.namespace} of cluster {cluster.name}")
 
     def _choose_anywhere(self, wanted: WantedPod) -> tuple[Cluster, Pod]:

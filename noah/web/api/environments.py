@@ -84,11 +84,22 @@ async def find_environments(request: web.Request, query: EnvironmentsQuery) -> P
 
 async def find_environment(request: web.Request, name: str) -> EnvironmentJson:
     """Raises NotFound for one that there is not, or not for the person who asks."""
+    found = await find_named(request, [name])
+    if not found:
+        raise NotFound(f"There is no environment {name[:80]!r} that you may see, or not any more.")
+    return found[0]
+
+
+async def find_named(request: web.Request, names: Iterable[str]) -> list[EnvironmentJson]:
+    """Return those of some environments that there are, for the person who asks."""
     catalog, areas = request.app[CATALOG], await _seen(request)
-    summary, sessions = catalog.environment(name, areas), _sessions(request, areas).get(name, ())
-    if summary is None and not sessions:
-        raise NotFound(f"There is no environment {name[:80]!r} that you may see: `noah environments` lists them.")
-    return _json(summary or summary_of(name, ()), sessions)
+    sessions = _sessions(request, areas)
+    there = ((name, catalog.environment(name, areas)) for name in names)
+    return [
+        _json(summary or summary_of(name, ()), sessions.get(name, ()))
+        for name, summary in there
+        if summary is not None or name in sessions
+    ]
 
 
 async def _seen(request: web.Request) -> Collection[str] | None:

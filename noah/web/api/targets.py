@@ -1,7 +1,7 @@
 """What can be debugged: the targets of all kinds, and the apps that they are of."""
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -14,14 +14,14 @@ from noah.catalog.tally import Tally
 from noah.catalog.target_info import AppPlace, TargetInfo
 from noah.core.session.rights import Right, area_of, namespace_area
 from noah.core.session.session import Status
-from noah.core.session.target import PodTarget, Wanted, WantedPod, parse_wanted
+from noah.core.session.target import HostTarget, LocalTarget, PodTarget, Target, Wanted, WantedPod, parse_wanted
 from noah.errors import BadInput, CannotDebug, NotFound, Unavailable
 from noah.sessions.live_session import LiveSession
 from noah.targets.pod.pods import in_several
 from noah.web.api.route import Call, Reply, Routes
 from noah.web.keys import BROKER, CATALOG, HOLDERS
 from noah.web.permission import demand, not_there, seen
-from noah.web.wire import Moment, Nothing, Paged, Text, cursor_of, maybe, moment, with_tokens
+from noah.web.wire import Model, Moment, Nothing, Paged, Text, cursor_of, maybe, moment, with_tokens
 
 ROUTES = Routes()
 
@@ -41,6 +41,10 @@ class AppsQuery(Paged):
     cluster: Text | None = None
     namespace: Text | None = None
     q: Text | None = Field(None, description="part of the app's name")
+
+
+class TargetQuery(Model):
+    environment: Text | None = Field(None, description="where a workload or app=NAME is; an app may be on a host there")
 
 
 class HoldingJson(TypedDict):
@@ -115,19 +119,20 @@ def filter_of(query: TargetsQuery, areas: Collection[str] | None) -> TargetFilte
     summary="One target; a workload (deploy/NAME, sts/NAME, ...) or app=NAME chooses its oldest ready pod.",
     errors=(NotFound, CannotDebug, Unavailable),
 )
-async def show_target(call: Call[Nothing, Nothing]) -> Reply[TargetJson]:
-    info = await find_target(call.request, call.path("target"), Right.SEE)
+async def show_target(call: Call[TargetQuery, Nothing]) -> Reply[TargetJson]:
+    info = await find_target(call.request, call.path("target"), Right.SEE, environment=call.query.environment)
     return Reply(target_json(info, call.request.app[BROKER].holder(info.target)))
 
 
-async def find_target(request: web.Request, text: str, right: Right) -> TargetInfo:
+async def find_target(request: web.Request, text: str, right: Right, *, environment: str | None = None) -> TargetInfo:
     """Return the one target that is meant, if the person has the *right* on it.
 
     Raises NotFound for one that they may not see, whether it is there or not; Forbidden if they may only see it.
+    *environment*: where a workload or an app is looked for; a name that says where it is does not need it.
     """
     wanted = parse_wanted(text)
     if isinstance(wanted, WantedPod) and wanted.cluster is None:
-        wanted = await _narrowed(request, wanted)
+        wanted = await _narrowed(request, wanted, environment)
     area = _area_of(wanted)
     if area is not None:
         await demand(request, right, area, called=str(wanted))
@@ -137,20 +142,40 @@ async def find_target(request: web.Request, text: str, right: Right) -> TargetIn
     return info
 
 
-async def _narrowed(request: web.Request, wanted: WantedPod) -> WantedPod:
+async def _narrowed(request: web.Request, wanted: WantedPod, environment: str | None) -> Wanted:
     """Return *wanted* with the only place that it means among those that the person sees."""
     catalog = request.app[CATALOG]
     found = catalog.of_workload("/".join(wanted.workload)) if wanted.workload else catalog.of_app(wanted.app or "")
+    if environment is not None:
+        found = [info.target for info in catalog.infos(found) if info.environment == environment]
     areas = await seen(request, {area_of(target) for target in found if isinstance(target, PodTarget)})
-    if areas is None:
+    if environment is None and areas is None:
         return wanted
-    places = sorted(area.removeprefix("pod/") for area in areas)
+    pods = [target for target in found if isinstance(target, PodTarget) and (areas is None or area_of(target) in areas)]
+    places = sorted({f"{target.cluster}/{target.namespace}" for target in pods})
     if len(places) > 1:
         raise in_several(wanted, places)
+    if not places and environment is not None:
+        return await _elsewhere(request, wanted, found, environment)
     if not places:
         raise not_there(str(wanted))
     cluster, _, namespace = places[0].partition("/")
-    return replace(wanted, cluster=cluster, namespace=namespace)
+    return replace(wanted, cluster=cluster, namespace=namespace, environment=environment)
+
+
+async def _elsewhere(
+    request: web.Request, wanted: WantedPod, found: Sequence[Target], environment: str
+) -> HostTarget | LocalTarget:
+    """Return the app of an environment that has no pods of it: on a host, or on this machine."""
+    there = [target for target in found if not isinstance(target, PodTarget)]
+    areas = await seen(request, map(area_of, there))
+    there = [target for target in there if areas is None or area_of(target) in areas]
+    if not there:
+        raise not_there(f"{wanted} in environment {environment[:80]}")
+    if len(there) > 1:
+        several = ", ".join(sorted(map(str, there))[:10])
+        raise BadInput(f"{wanted} is in several places of {environment} ({several}): say which.")
+    return there[0]
 
 
 def _area_of(wanted: Wanted) -> str | None:

@@ -29,7 +29,7 @@ async def target(call: Call[Nothing, Nothing]) -> Context:
     found = await request.app[BROKER].find(target=name, state="ended", limit=PAST)
     past = [one for one in found.items if str(one.session.target) == name]
     return {
-        "here": "environment",
+        "here": "targets",
         "target": shown,
         "restart": restart,
         "session": sessions.json_of(request, live) if live else None,

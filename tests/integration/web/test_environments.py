@@ -186,6 +186,32 @@ async def test_a_grant_by_environment_is_for_hosts_there_and_for_no_pods(running
 
 
 @pytest.mark.parametrize(
+    ("wanted", "environment", "meant"),
+    [
+        ("app=orders", "shop-load", "pod/dev/shop-load/orders-1/main"),
+        ("app=orders", "shop-test", "pod/dev/shop-test/orders-1/main"),
+        ("app=billing", "shop-test", "host/kvm-1/billing"),
+        ("app=billing", "hosts", "host/kvm-2/billing"),
+        ("app=shop", "local", "local/shop"),
+    ],
+)
+async def test_an_app_of_an_environment_is_what_is_there_of_it(
+    running: Gateway, wanted: str, environment: str, meant: str
+) -> None:
+    if meant.startswith("host/"):  # none of these hosts is there: its name is the answer
+        with pytest.raises(Refused, match=meant.split("/")[1]):
+            await running.api.ask("GET", f"targets/{wanted}?environment={environment}")
+        return
+    found = await running.api.ask("GET", f"targets/{wanted}?environment={environment}")
+    assert found["target"] == meant
+
+
+async def test_an_app_that_is_not_in_an_environment_is_not_looked_for_elsewhere(running: Gateway) -> None:
+    with pytest.raises(Refused, match="There is no app=pay in environment shop-load that you may see"):
+        await running.api.ask("GET", "targets/app=pay?environment=shop-load")
+
+
+@pytest.mark.parametrize(
     ("rule", "names"),
     [
         ("label:app", {"orders": 3, "pay": 1, "idle": 1}),

@@ -89,9 +89,15 @@ async def test_a_stranger_gets_nothing_from_any_route(gateway: Gateway) -> None:
             else:
                 assert answer.status in (400, 403, 404), (route.method, path, answer.status)
     assert empty == {
-        *("GET /api/v1/clusters", "GET /api/v1/targets", "GET /api/v1/apps", "GET /api/v1/sessions"),
+        *(
+            "GET /api/v1/environments",
+            "GET /api/v1/clusters",
+            "GET /api/v1/targets",
+            "GET /api/v1/apps",
+            "GET /api/v1/sessions",
+        ),
         *("GET /api/v1/sessions.csv", "GET /api/v1/sessions.jsonl", "GET /api/v1/events", "GET /api/v1/releases"),
         *("GET /openapi.json", "GET /api/v1/me", "DELETE /api/v1/logins/mine"),
-        *("GET /", "GET /sessions", "GET /releases", "GET /clusters"),
+        *("GET /", "GET /targets", "GET /sessions", "GET /releases", "GET /clusters"),
     }
     assert (await gateway.api.ask("GET", f"sessions/{session}"))["status"] == "ready"

@@ -1,6 +1,7 @@
 // Every page: the stream, the times, the buttons, the filter.
 
 import { listen, notice } from "./actions.js";
+import { followEnvironments } from "./environments.js";
 import { refresh } from "./part.js";
 import { at } from "./root.js";
 import { connect, subscribe } from "./stream.js";
@@ -50,4 +51,5 @@ setInterval(count, 1000);
 // Health has no events: it is asked for.
 setInterval(() => document.hidden || refresh(), (poll ?? 10) * 1000);
 listen();
+followEnvironments();
 connect();

@@ -1,0 +1,190 @@
+"""The first pages: the environments to choose from, and the targets of one of them, or of all, app by app.
+
+Where there is one environment only, its targets are the first page, and nobody is asked to choose. An app's pods and
+apps on hosts stand under one heading, wherever they run. A page has a number of targets, not of apps: an app that does
+not fit is continued on the next page under the same heading, which always describes the whole app.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from aiohttp import web
+from pydantic import Field
+
+from noah.catalog.catalog import AppSection, TargetFilter
+from noah.catalog.target_info import TargetInfo
+from noah.core.page import Page
+from noah.core.session.rights import Right
+from noah.core.session.target import parse_target
+from noah.sessions.broker import Broker
+from noah.web.api import environments, releases, sessions, targets
+from noah.web.api.route import Call, Routes
+from noah.web.keys import BROKER, CATALOG, HOLDERS
+from noah.web.pages.chosen import chosen_of
+from noah.web.pages.page import PER_PAGE, Context, filled_in, links, page
+from noah.web.paths import link_to
+from noah.web.permission import demand, seen
+from noah.web.wire import MOST, Nothing, cursor_of, with_tokens
+
+ROUTES = Routes()
+FEW = 8  # of each kind of thing that a search over everything finds
+SEARCHED = 1000  # live sessions and releases in which it looks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownApp:
+    name: str
+    targets: Sequence[targets.TargetJson]  # those of this page
+    begins: int  # how many of its targets were on the pages before
+    total: int
+    ready: int
+    unknown: int  # hosts that were not asked yet
+    kinds: Mapping[str, int]
+    versions: Sequence[tuple[str, int]]  # with their targets, most of them first
+    owners: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    apps: Sequence[ShownApp]
+    of: int  # apps there are, on all pages
+    page: Page[TargetInfo]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What a search over everything finds, a few of each kind."""
+
+    environments: Page[environments.EnvironmentJson]
+    apps: Sequence[str]
+    targets: Page[targets.TargetJson]
+    sessions: Sequence[sessions.SessionJson]
+    releases: Sequence[releases.ReleaseJson]
+
+    @property
+    def is_nothing(self) -> bool:
+        return not (self.environments.items or self.targets.items or self.sessions or self.releases)
+
+
+class TargetsPage(targets.TargetsQuery):
+    # A form sends its empty fields too.
+    kind: str = Field("", pattern="^(pod|host|local)?$")  # type: ignore[assignment]
+    limit: int = Field(PER_PAGE, ge=1, le=MOST)
+
+
+@page(ROUTES, "/", "home.html")
+async def home(call: Call[TargetsPage, Nothing]) -> Context:
+    request, asked = call.request, filled_in(call.query)
+    await demand(request, Right.SEE)
+    if asked.keys() - {"q", "limit", "continue"}:  # a link to targets, as they were here once
+        raise web.HTTPSeeOther(link_to(request, request.rel_url.with_path("/targets", keep_query=True)))
+    paged = {name: value for name, value in asked.items() if name != "q"}
+    query = environments.EnvironmentsQuery.model_validate(paged)
+    listed = await environments.find_environments(request, query)
+    if listed.total <= 1:
+        return await _listing(request, targets.TargetsQuery.model_validate(asked))
+    chosen = chosen_of(request)
+    return {
+        "here": "targets",
+        "is_home": True,
+        "q": call.query.q,
+        "found": await _search(request, call.query.q) if call.query.q else None,
+        "listed": listed,
+        "pinned": chosen.pinned,
+        "yours": await environments.find_named(request, chosen.names),
+        "links": links(request, listed),
+    }
+
+
+@page(ROUTES, "/targets", "home.html")
+async def all_targets(call: Call[TargetsPage, Nothing]) -> Context:
+    return await _listing(call.request, targets.TargetsQuery.model_validate(filled_in(call.query)))
+
+
+@page(ROUTES, "/environments/{environment:(?s:.+)}", "home.html")
+async def environment(call: Call[TargetsPage, Nothing]) -> Context:
+    request, name = call.request, call.path("environment")
+    shown = await environments.find_environment(request, name)
+    query = targets.TargetsQuery.model_validate({**filled_in(call.query), "environment": name})
+    catalog = request.app[CATALOG]
+    return {
+        **await _listing(request, query),
+        "environment": shown,
+        "is_pinned": name in chosen_of(request).pinned,
+        "left": [one for one in shown["sessions"] if catalog.get(parse_target(one["target"])) is None],
+    }
+
+
+async def _listing(request: web.Request, query: targets.TargetsQuery) -> Context:
+    areas = await seen(request, request.app[CATALOG].areas())
+    shown = _shown(request.app, targets.filter_of(query, areas), after=query.after, limit=query.limit)
+    narrowed = [(name, getattr(query, name)) for name in ("app", "cluster", "namespace") if getattr(query, name)]
+    narrowed += [("label", label) for label in query.label]
+    return {
+        "here": "targets",
+        "is_home": False,
+        "query": query,
+        "shown": shown,
+        "narrowed": narrowed,
+        "environment": None,
+        "left": (),
+        "links": links(request, shown.page),
+    }
+
+
+async def _search(request: web.Request, q: str) -> Found:
+    """Look for each word of *q* in what things are called. What a person may not see is not found."""
+    words = q.lower().split()
+    catalog, broker = request.app[CATALOG], request.app[BROKER]
+    areas = await seen(request, catalog.areas())
+    named = environments.EnvironmentsQuery.model_validate({"q": q, "limit": FEW})
+    wanted = TargetFilter(words=words, areas=areas)
+    shown = catalog.find(wanted, after=None, limit=FEW)
+    apps = catalog.find_apps(cluster=None, namespace=None, part=q.lower().strip(), areas=areas, after=None, limit=50)
+    live = await sessions.find(request, sessions.SessionsFilter.model_validate({}), limit=SEARCHED, after=None)
+    of_sessions = [sessions.json_of(request, one) for one in live.items]
+    rolled_out = await releases.find_releases(request, releases.ReleasesQuery.model_validate({"limit": SEARCHED}))
+    of_releases = [releases.release_json(one) for one in rolled_out.items]
+    return Found(
+        environments=await environments.find_environments(request, named),
+        apps=list(dict.fromkeys(place.app for place, _ in apps.items))[:FEW],
+        targets=Page(
+            [targets.target_json(info, broker.holder(info.target)) for info in shown.items], None, shown.total, None
+        ),
+        sessions=[one for one in of_sessions if _has(words, one["app"], one["target"], one["owner"], one["id"])][:FEW],
+        releases=[
+            one for one in of_releases if _has(words, one["workload"], one["namespace"], one["environment"], one["id"])
+        ][:FEW],
+    )
+
+
+def _has(words: Iterable[str], *texts: str) -> bool:
+    text = " ".join(texts).lower()
+    return all(word in text for word in words)
+
+
+def _shown(app: web.Application, wanted: TargetFilter, *, after: str | None, limit: int) -> Shown:
+    broker, catalog = app[BROKER], app[CATALOG]
+    rows, sections, count = catalog.find_by_app(wanted, after=cursor_of(after), limit=limit)
+    owners = defaultdict(set)
+    for info in catalog.infos(app[HOLDERS].targets):
+        live = broker.holder(info.target)
+        if live is not None and wanted.admits(info):
+            owners[info.app].add(live.session.owner.name)
+    return Shown([_app(one, broker, owners[one.app]) for one in sections], count, with_tokens(rows))
+
+
+def _app(section: AppSection, broker: Broker, owners: Iterable[str]) -> ShownApp:
+    tally = section.tally
+    return ShownApp(
+        name=section.app,
+        targets=[targets.target_json(info, broker.holder(info.target)) for info in section.targets],
+        begins=section.begins,
+        total=tally.targets,
+        ready=tally.known_ready,
+        unknown=tally.unknown,
+        kinds=tally.kinds,
+        versions=sorted(tally.versions.items(), key=lambda one: (-one[1], one[0])),
+        owners=sorted(owners),
+    )
