@@ -162,7 +162,7 @@ async def test_releases_are_listed(gateway: ScriptedGateway) -> None:
 @pytest.mark.parametrize(
     ("argv", "code", "says_what"),
     [
-        (["shop"], 2, "Name its namespace with -n."),
+        (["shop"], 2, "Name its namespace with -n, or its environment with --env."),
         (["job/shop", "-n", "x"], 2, "job has no releases: write one of deploy/NAME, sts/NAME, ds/NAME."),
         (["shop", "-n", "x", "--tail", "-1"], 2, "Invalid value for '--tail'"),
         (["r-0"], 3, "Nothing is scripted for GET /api/v1/releases/r-0/events."),

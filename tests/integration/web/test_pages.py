@@ -95,6 +95,7 @@ async def test_a_holder_is_told_that_somebody_asks(gateway: Gateway) -> None:
     assert (event.kind, event.subject) == ("asked", "local/shop")
     assert event.data == {
         "session": session["id"],
+        "environment": "local",
         "owner": "ada",
         "owner_principal": ADA.public(),
         "by": "bob",
