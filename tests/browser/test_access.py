@@ -31,7 +31,7 @@ async def _pages(api: Api, app: App) -> dict[str, str]:
 
 async def test_the_keyboard_is_enough(gateway: tuple[Process, Api], app: App, opened: Opened) -> None:
     process, _ = gateway
-    page = await opened(process.url)
+    page = await opened(f"{process.url}/targets")
     await _tab_to(page, "#q")
     await page.keyboard.type(app.name)
     await expect(page.locator("#live")).to_contain_text(f"match “{app.name}”", timeout=SOON)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Page, expect
 
-from tests.browser.conftest import APPS, EVIL, PODS, SOON, Opened
+from tests.browser.conftest import APPS, EVIL, PODS, SCREENS, SOON, Opened
 from tests.gateway import Api, Process
 from tests.integration.test_gateway import App
 
@@ -38,7 +38,7 @@ async def test_an_apps_pods_and_hosts_stand_side_by_side(gateway: tuple[Process,
 
 async def test_search_narrows_while_one_types(gateway: tuple[Process, Api], opened: Opened) -> None:
     process, _ = gateway
-    page = await opened(process.url)
+    page = await opened(f"{process.url}/targets")
     await expect(page.locator(".count")).to_have_text(f"{ALL:,} targets of {APPS + 2} apps; 50 on this page")
     await page.get_by_label("Search").press_sequentially("team-a app-17-00", delay=20)
     await expect(page.locator(".count")).to_contain_text("10 targets of 1 app", timeout=SOON)
@@ -95,8 +95,53 @@ async def test_what_people_and_clusters_write_is_never_run(
     await page.get_by_text("2 labels").click()
     await expect(page.get_by_role("link", name=f"note={EVIL}")).to_be_visible()
     await expect(page.get_by_role("heading", level=1)).to_contain_text(EVIL)
-    for path in ("?q=orders", "?q=evil", f"targets/local/{app.name}", "sessions"):
+    for path in ("?q=orders", "targets?q=evil", f"targets/local/{app.name}", "sessions"):
         await page.goto(f"{process.url}/{path}")
         await expect(page.locator("#live")).to_contain_text(EVIL)
         await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
         assert await page.evaluate("window.ran") is None
+
+
+async def test_environments_that_somebody_pins_or_has_used_come_first(
+    gateway: tuple[Process, Api], opened: Opened
+) -> None:
+    process, _ = gateway
+    page = await opened(process.url)
+    await expect(page.get_by_role("region", name="3 environments")).to_be_visible()
+    await expect(page.get_by_role("region", name="Yours")).to_have_count(0)
+    await page.get_by_role("link", name="team-a").click()
+    await expect(page.get_by_role("heading", level=1)).to_contain_text("team-a")
+    await page.go_back()
+    yours = page.get_by_role("region", name="Yours").get_by_role("listitem")
+    await expect(yours).to_have_count(1, timeout=SOON)
+    await page.get_by_role("region", name="3 environments").get_by_role("button", name="Pin hosts").click()
+    await expect(yours).to_have_count(2, timeout=SOON)
+    await expect(yours.first).to_contain_text("hosts")
+    await expect(yours.first.get_by_role("button")).to_have_attribute("aria-pressed", "true")
+    await page.reload()
+    await expect(yours.first).to_contain_text("hosts")
+
+
+async def test_the_first_page_searches_everything_while_one_types(gateway: tuple[Process, Api], opened: Opened) -> None:
+    process, _ = gateway
+    page = await opened(process.url)
+    await page.get_by_label("Search everything").press_sequentially("app-17", delay=20)
+    await expect(page.get_by_role("region", name="Apps")).to_contain_text("app-17", timeout=SOON)
+    await expect(page.get_by_role("region", name="100 targets")).to_contain_text("pod/many/team-a/app-17-000/main")
+    await page.get_by_role("link", name="All of them").click()
+    await expect(page.locator(".count")).to_contain_text("100 targets of 1 app")
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [1180, 390])
+async def test_the_pages_of_environments_fit_every_screen(
+    gateway: tuple[Process, Api], opened: Opened, width: int, *, dark: bool
+) -> None:
+    process, _ = gateway
+    page = await opened(process.url, dark=dark, viewport={"width": width, "height": 760})
+    for path in ("", "?q=app-3", "environments/team-a"):
+        await page.goto(f"{process.url}/{path}")
+        wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        assert await page.evaluate(wide) == 0
+        name = path.replace("/", "-").replace("?q=", "search-") or "home"
+        await page.screenshot(path=SCREENS / f"environments-{name}-{width}{'-dark' if dark else ''}.png")

@@ -1,9 +1,13 @@
 """Environments, of pods of a cluster that only lists and watches, of hosts that are never asked, and a real JVM."""
 
 import asyncio
+import html
+import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import pytest_asyncio
@@ -185,27 +189,6 @@ async def test_a_grant_by_environment_is_for_hosts_there_and_for_no_pods(running
     assert [one["target"] for one in targets] == ["host/kvm-1/billing", "host/kvm-1/orders"]
 
 
-@pytest.mark.parametrize(
-    ("wanted", "environment", "meant"),
-    [
-        ("app=orders", "shop-load", "pod/dev/shop-load/orders-1/main"),
-        ("app=orders", "shop-test", "pod/dev/shop-test/orders-1/main"),
-        ("app=billing", "shop-test", "host/kvm-1/billing"),
-        ("app=billing", "hosts", "host/kvm-2/billing"),
-        ("app=shop", "local", "local/shop"),
-    ],
-)
-async def test_an_app_of_an_environment_is_what_is_there_of_it(
-    running: Gateway, wanted: str, environment: str, meant: str
-) -> None:
-    if meant.startswith("host/"):  # none of these hosts is there: its name is the answer
-        with pytest.raises(Refused, match=meant.split("/")[1]):
-            await running.api.ask("GET", f"targets/{wanted}?environment={environment}")
-        return
-    found = await running.api.ask("GET", f"targets/{wanted}?environment={environment}")
-    assert found["target"] == meant
-
-
 async def test_an_app_that_is_not_in_an_environment_is_not_looked_for_elsewhere(running: Gateway) -> None:
     with pytest.raises(Refused, match="There is no app=pay in environment shop-load that you may see"):
         await running.api.ask("GET", "targets/app=pay?environment=shop-load")
@@ -238,3 +221,120 @@ async def test_a_cluster_names_environments_by_what_its_settings_say(
             async with asyncio.timeout(30):
                 while list(await _environments(gateway.api)) != ["local", "shared"]:
                     await asyncio.sleep(0.05)
+
+
+async def _page(gateway: Gateway, path: str, *, user: str = "ada", status: int = 200, chosen: str = "") -> str:
+    headers = {**gateway.api.headers(user), "Accept": "text/html"}
+    async with gateway.http.get(gateway.url + path, headers=headers, cookies={"noah-environments": chosen}) as answer:
+        assert answer.status == status
+        text = re.sub(r"<script.*?</script>|<[^>]*>", " ", await answer.text(), flags=re.S)
+        return " ".join(html.unescape(text).split())
+
+
+async def test_the_first_page_has_the_environments_those_of_the_person_first(running: Gateway) -> None:
+    chosen = quote(json.dumps({"pinned": ["shop-test", "nowhere"], "last": ["local", "shop-test"]}))
+    text = await _page(running, "/", chosen=chosen)
+    yours, everything = text.split("Yours")[1].split("5 environments")
+    assert re.findall(r"(\S+) \d+ of \d+ ready", yours) == ["shop-test", "local"]
+    assert re.search(r"shop-test 2 of 5 ready .*3 apps · 3 pods, 2 KVM hosts nobody debugs", everything)
+    for broken in ("", "%", quote("[]"), quote('{"pinned": {}, "last": 1}'), quote('{"pinned": [1], "last": []}')):
+        assert "Yours" not in await _page(running, "/", chosen=broken)
+
+
+async def test_one_box_searches_everything_that_a_person_may_see(running: Gateway) -> None:
+    session = await running.api.enable("local/shop", wait=20)
+    try:
+        text = await _page(running, "/?q=shop")
+        for found in (
+            "2 environments",
+            "shop-load",
+            "Apps shop",
+            "pod/dev/shop-test/pay-1/main",
+            "Sessions shop ready",
+        ):
+            assert found in text
+        assert "5 targets" in text
+        seen = await _page(running, "/?q=shop", user="seer")
+        assert "pod/dev/shop-load/orders-1/main" in seen
+        assert "local/shop" not in seen
+        assert "pay-1" not in seen
+        assert "Nothing is called “nowhere”" in await _page(running, "/?q=nowhere")
+    finally:
+        await running.api.ask("DELETE", f"sessions/{session['id']}?wait=20")
+
+
+async def test_an_environments_page_says_how_an_app_runs_there(running: Gateway) -> None:
+    text = await _page(running, "/environments/shop-test")
+    assert "5 targets of 3 apps" in text
+    orders = text[text.index("orders") :]
+    assert "2 pods, 1 KVM host · 2 versions at once : 1.4 on 1, 1.5 on 1" in orders
+    assert re.search(r"host/kvm-1/orders .* no version .* pod/dev/shop-test/orders-0/main", orders)
+    assert "shop-load" not in text
+    everywhere = await _page(running, "/targets?app=orders")
+    assert "versions 1.0, 1.4, 1.5" in everywhere
+    assert "at once" not in everywhere
+
+
+async def test_an_environment_that_one_may_not_see_has_no_page(running: Gateway) -> None:
+    said = await _page(running, "/environments/local", user="seer", status=404)
+    assert "There is no environment 'local' that you may see, or not any more." in said
+
+
+async def test_links_to_targets_from_before_there_were_environments_lead_on(running: Gateway) -> None:
+    assert "3 targets of 1 app" in await _page(running, "/?app=orders&cluster=dev")
+
+
+async def test_with_one_environment_nobody_sees_the_word(jvm: int, tmp_path: Path) -> None:
+    async with serving(jvm, tmp_path) as gateway:
+        for path in ("/", "/targets", "/targets/local/shop", "/sessions", "/releases", "/clusters"):
+            assert "nvironment" not in await _page(gateway, path)
+        assert "2 targets of 2 apps" in await _page(gateway, "/")
+
+
+async def test_sessions_and_releases_pages_are_narrowed_to_an_environment(running: Gateway) -> None:
+    for path in ("/sessions", "/releases"):
+        assert "Only of shop-test ." in await _page(running, f"{path}?environment=shop-test")
+
+
+async def test_the_events_of_an_environment_are_of_no_other(running: Gateway) -> None:
+    seen = asyncio.Queue[str]()
+
+    async def watch(environment: str) -> None:
+        async with running.http.get(
+            f"{running.url}/api/v1/events?environment={environment}", headers=running.api.headers()
+        ) as stream:
+            await seen.put(environment)
+            async for line in stream.content:
+                if line.startswith(b"data: "):
+                    await seen.put(f"{environment} {json.loads(line[6:])['environment']}")
+
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        watching = [group.create_task(watch(name)) for name in ("shop-test", "local")]
+        assert {await seen.get(), await seen.get()} == {"shop-test", "local"}
+        session = await running.api.enable("local/shop", wait=20)
+        await running.api.ask("DELETE", f"sessions/{session['id']}?wait=20")
+        assert await seen.get() == "local local"
+        for task in watching:
+            task.cancel()
+    assert {seen.get_nowait() for _ in range(seen.qsize())} <= {"local local"}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "environment", "meant"),
+    [
+        ("app=orders", "shop-load", "pod/dev/shop-load/orders-1/main"),
+        ("app=orders", "shop-test", "pod/dev/shop-test/orders-1/main"),
+        ("app=billing", "shop-test", "host/kvm-1/billing"),
+        ("app=billing", "hosts", "host/kvm-2/billing"),
+        ("app=shop", "local", "local/shop"),
+    ],
+)
+async def test_an_app_of_an_environment_is_what_is_there_of_it(
+    running: Gateway, wanted: str, environment: str, meant: str
+) -> None:
+    if meant.startswith("host/"):  # none of these hosts is there: its name is the answer
+        with pytest.raises(Refused, match=meant.split("/")[1]):
+            await running.api.ask("GET", f"targets/{wanted}?environment={environment}")
+        return
+    found = await running.api.ask("GET", f"targets/{wanted}?environment={environment}")
+    assert found["target"] == meant
