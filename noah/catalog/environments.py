@@ -14,7 +14,7 @@ from noah.catalog.target_info import END, UNKNOWN, TargetInfo
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentSummary:
-    """What a listing shows of an environment, or of the part of it that somebody may see."""
+    """The row that a listing has for an environment, or for the part of it that somebody may see."""
 
     name: str
     apps: int

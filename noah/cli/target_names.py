@@ -25,7 +25,7 @@ _PODS = ("po", "pod", "pods")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a short name is looked for: what --cluster, -n and --env say."""
+    """The place in which a short name is looked for: what --cluster, -n and --env say."""
 
     cluster: str | None = None
     namespace: str | None = None

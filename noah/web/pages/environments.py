@@ -54,7 +54,7 @@ class Shown:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What a search over everything finds, a few of each kind."""
+    """The result of a search over everything, a few of each kind."""
 
     environments: Page[environments.EnvironmentJson]
     apps: Sequence[str]

@@ -22,6 +22,9 @@ from tests.gateway import free_port
         ("noah targets --cluster d", ["dev"]),
         ("noah targets --app s", ["shop"]),
         ("noah targets -n t", ["team-a"]),
+        ("noah targets --env s", ["shop-test"]),
+        ("noah enable --env s", ["shop-test"]),
+        ("noah enable --env shop-test d", ["deploy/shop"]),
         ("noah ide s-1 --format e", ["eclipse"]),
     ],
 )
@@ -33,6 +36,8 @@ async def test_the_shell_completes_what_the_gateway_knows(
     gateway.on("GET /apps", says({"items": [app], "continue": None, "total": 1}))
     gateway.on("GET /sessions", says({"items": [SESSION], "continue": None, "total": 1}))
     gateway.on("GET /clusters", says({"items": [{"name": "dev", "reachable": True}], "continue": None, "total": 1}))
+    environment = {"name": "shop-test", "targets": 3}
+    gateway.on("GET /environments", says({"items": [environment], "continue": None, "total": 1}))
     assert await completed(gateway.url, line) == (offered, "")
 
 

@@ -286,7 +286,15 @@ async def test_links_to_targets_from_before_there_were_environments_lead_on(runn
 
 async def test_with_one_environment_nobody_sees_the_word(jvm: int, tmp_path: Path) -> None:
     async with serving(jvm, tmp_path) as gateway:
-        for path in ("/", "/targets", "/targets/local/shop", "/sessions", "/releases", "/clusters"):
+        for path in (
+            "/",
+            "/targets",
+            "/targets/local/shop",
+            "/environments/local",
+            "/sessions",
+            "/releases",
+            "/clusters",
+        ):
             assert "nvironment" not in await _page(gateway, path)
         assert "2 targets of 2 apps" in await _page(gateway, "/")
 
