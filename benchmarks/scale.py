@@ -247,9 +247,15 @@ class Bench:
             "one app": f"/api/v1/targets?app={one['app']}",
             "apps": "/api/v1/apps",
             "apps, q": "/api/v1/apps?q=app-1",
-            "environment page": "/",
-            "environment page, q": "/targets?q=app-1",
-            "environment page, namespace": f"/targets?namespace={one['namespace']}",
+            "environments": "/api/v1/environments",
+            "environments, q": "/api/v1/environments?q=7",
+            "one environment": f"/api/v1/targets?environment={one['environment']}",
+            "apps of one environment": f"/api/v1/apps?environment={one['environment']}",
+            "first page of the site": "/",
+            "search of everything": "/?q=app-1",
+            "page of targets": "/targets",
+            "page of targets, q": "/targets?q=app-1",
+            "page of one environment": f"/environments/{one['environment']}",
         }
         self.gateway.lag()
         for name, path in paths.items():

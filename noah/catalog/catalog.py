@@ -290,14 +290,13 @@ class Catalog:
         *words*: parts of the name, in lower case; *gone*: names of more, of which nothing is there any more.
         """
         names = self._environments.names
-        span = names.span("")
+        span = self._found(names, names.span(""), TargetFilter(words=words))
+        more = {name for name in gone if all(word in name.lower() for word in words)}
         if areas is not None:
-            span = Span.whole(sorted(self._environments_in(areas)))
-        if gone:
-            span = Span.whole(sorted({*span.listed(), *gone}))
-        if words:
-            listed = span.listed()
-            span = Span.whole([name for name in listed if all(word in name.lower() for word in words)])
+            in_areas = self._environments_in(areas)
+            span = Span.whole([name for name in span.listed() if name in in_areas])
+        if more:
+            span = Span.whole(sorted(more.union(span.listed())))
         shown, following, before = _cut(span, after, limit)
         items = [self.environment(name, areas) or summary_of(name, ()) for name in shown]
         return Page(items, following, len(span), before)

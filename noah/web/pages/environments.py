@@ -141,8 +141,9 @@ async def _search(request: web.Request, q: str) -> Found:
     named = environments.EnvironmentsQuery.model_validate({"q": q, "limit": FEW})
     wanted = TargetFilter(words=words, areas=areas)
     shown = catalog.find(wanted, after=None, limit=FEW)
-    apps = catalog.find_apps(cluster=None, namespace=None, part=q.lower().strip(), areas=areas, after=None, limit=50)
     live = await sessions.find(request, sessions.SessionsFilter.model_validate({}), limit=SEARCHED, after=None)
+    # Each look at all names takes some milliseconds; others have turns in between.
+    apps = catalog.find_apps(cluster=None, namespace=None, part=q.lower().strip(), areas=areas, after=None, limit=50)
     of_sessions = [sessions.json_of(request, one) for one in live.items]
     rolled_out = await releases.find_releases(request, releases.ReleasesQuery.model_validate({"limit": SEARCHED}))
     of_releases = [releases.release_json(one) for one in rolled_out.items]
