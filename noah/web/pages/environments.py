@@ -62,10 +62,6 @@ class Found:
     sessions: Sequence[sessions.SessionJson]
     releases: Sequence[releases.ReleaseJson]
 
-    @property
-    def is_nothing(self) -> bool:
-        return not (self.environments.items or self.targets.items or self.sessions or self.releases)
-
 
 class TargetsPage(targets.TargetsQuery):
     # A form sends its empty fields too.
