@@ -89,6 +89,24 @@ def test_a_grant_covers_what_its_patterns_match(pattern: str, area: str, matches
     assert is_allowed(Right.DEBUG, area, principal(PrincipalKind.TOKEN), Grants([grant])) is matches
 
 
+@pytest.mark.parametrize(
+    ("area", "environment", "covers"),
+    [
+        ("host/h/app", "shop-test", True),
+        ("local/x", "shop-load", True),
+        ("host/h/app", "pay-test", False),
+        ("host/h/app", None, False),
+        (SHOP, None, False),  # in a cluster, whose RBAC knows no environments
+    ],
+)
+def test_a_grant_by_environment_covers_what_is_in_it_and_in_no_cluster(
+    area: str, environment: str | None, *, covers: bool
+) -> None:
+    grant = Grant(rights=frozenset({Right.DEBUG}), users=frozenset({"ada"}), environments=("shop-*",))
+    grants = Grants([grant], environment=environment)
+    assert is_allowed(Right.DEBUG, area, principal(PrincipalKind.TOKEN), grants) is covers
+
+
 def test_whoever_may_do_something_to_a_target_sees_it_and_no_more_than_that_is_implied() -> None:
     grants = Grants([Grant(rights=frozenset({Right.DEBUG}), groups=frozenset({"team"}))])
     who = principal(PrincipalKind.TOKEN, "team")
