@@ -112,6 +112,7 @@ async def test_a_host_that_nobody_has_named_yet_may_still_come() -> None:
         target=HostTarget("kvm-1", "orders"),
         workload=None,
         app="orders",
+        environment="hosts",
         owner=Principal(kind=PrincipalKind.TOKEN, issuer="", subject="ada", name="ada"),
         port=20000,
         created_at=now,
