@@ -45,6 +45,7 @@ manifests: .venv/installed-dev
 	$(PY) scripts/manifests.py "$$(scripts/helm)"
 
 release: .venv/installed-dev
+	@scripts/need dpkg-deb:dpkg
 	$(PY) scripts/release.py
 
 tools-image:

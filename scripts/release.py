@@ -17,6 +17,18 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 # Where a release is published, unless the variable says another place.
 HOMEPAGE = os.environ.get("NOAH_HOMEPAGE", "https://example.com/noah")
+CONTROL = """\
+Package: noah-cli
+Version: {version}
+Architecture: all
+Depends: python3 (>= 3.11)
+Section: devel
+Priority: optional
+Maintainer: Noah's maintainers <noah@example.com>
+Homepage: {homepage}
+Description: command line of the Noah debug gateway
+ Remote Java debugging for test environments: a breakpoint in seconds, and nothing gets killed.
+"""
 
 
 def main(out: Path) -> int:
@@ -49,7 +61,7 @@ def main(out: Path) -> int:
 
 
 def build(tree: Path, out: Path) -> None:
-    """Build the sdist, the wheel from it, the zipapp from that, kubectl's plugin from that; and the chart."""
+    """Build the sdist, the wheel from it, the zipapp from that, two packages of that; and the chart."""
     subprocess.run([sys.executable, "-m", "build", "-q", "--outdir", str(out), str(tree)], check=True)
     (wheel,) = out.glob("*.whl")
     version = wheel.name.split("-")[1]
@@ -58,6 +70,7 @@ def build(tree: Path, out: Path) -> None:
     files = sorted(file for file in (tree / "deploy/chart").rglob("*") if file.is_file())
     chart = {f"noah/{file.relative_to(tree / 'deploy/chart')}": file for file in files}
     _pack(out / f"noah-{version}.tgz", chart)
+    _package_for_debian(app, tree, version, out)
     archive_name = f"kubectl-noah-{version}.tar.gz"
     packed = _pack(out / archive_name, {"kubectl-noah": app, "LICENSE": tree / "LICENSE"})
     manifest = (tree / "deploy/krew/noah.yaml").read_text()
@@ -69,6 +82,31 @@ def build(tree: Path, out: Path) -> None:
     ):
         manifest = manifest.replace(f"@{name}@", value)
     (out / "krew-noah.yaml").write_text(manifest)
+
+
+def _package_for_debian(app: Path, tree: Path, version: str, out: Path) -> None:
+    """Make a package of the command line as one file, which needs Debian's Python and nothing else."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "root"
+        files = {"usr/bin/noah": app.read_bytes(), "usr/share/doc/noah-cli/copyright": (tree / "LICENSE").read_bytes()}
+        files["DEBIAN/control"] = CONTROL.format(version=version, homepage=HOMEPAGE).encode()
+        for name, content in files.items():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_bytes(content)
+            (root / name).chmod(0o755 if name.startswith("usr/bin") else 0o644)
+        for path in root.rglob("*"):
+            if path.is_dir():
+                path.chmod(0o755)
+        # It writes SOURCE_DATE_EPOCH where a file is younger, as all of these are.
+        argv = [
+            "dpkg-deb",
+            "--root-owner-group",
+            "-Zxz",
+            "--build",
+            str(root),
+            str(out / f"noah-cli_{version}_all.deb"),
+        ]
+        subprocess.run(argv, check=True, capture_output=True)
 
 
 def _gateways_packages(tree: Path, folder: Path) -> Path:

@@ -106,12 +106,16 @@ def test_a_client_has_nothing_of_the_server(light: Path, tmp_path: Path) -> None
     assert not {"alembic", "asyncssh", "cryptography", "jinja2", "psycopg", "pydantic", "sqlalchemy"} & there
 
 
-@pytest.mark.parametrize("way", ["a wheel", "a zip file", "a plugin of kubectl"])
+@pytest.mark.parametrize("way", ["a wheel", "a zip file", "a plugin of kubectl", "a package of Debian"])
 def test_the_command_line_works_from(way: str, published: Path, light: Path, tmp_path: Path) -> None:
     env: dict[str, str] = {}
     noah: list[object] = [light / "noah"]
     if way == "a zip file":
         noah = [sys.executable, "-S", "-I", published / "noah.pyz"]
+    elif way == "a package of Debian":
+        (package,) = published.glob("*.deb")
+        run("dpkg-deb", "-x", package, tmp_path / "root", cwd=tmp_path)
+        noah = [sys.executable, "-S", "-I", tmp_path / "root/usr/bin/noah"]
     elif way == "a plugin of kubectl":
         if shutil.which("kubectl") is None:
             pytest.skip("kubectl is not installed")
@@ -123,6 +127,7 @@ def test_the_command_line_works_from(way: str, published: Path, light: Path, tmp
     injected = run(*noah, "inject", "-f", "pod.yaml", cwd=tmp_path, env=env)
     assert "agentlib:jdwp" in injected
     assert "livenessProbe" in run(*noah, "probe-spec", "--checkurl", "http://127.0.0.1:1/", cwd=tmp_path, env=env)
+    assert "noah sessions" in run(*noah, "explain", "not-found", cwd=tmp_path, env=env)
     nobody = {**env, "NOAH_URL": f"http://127.0.0.1:{free_port()}"}
     assert "does not answer" in run(*noah, "targets", "-o", "yaml", cwd=tmp_path, env=nobody, code=5)
     assert "does not answer" in run(*noah, "connect", "deploy/shop", cwd=tmp_path, env=nobody, code=5)

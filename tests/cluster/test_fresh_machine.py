@@ -152,6 +152,7 @@ async def test_each_way_of_installing_ends_at_a_breakpoint(
             "/usr/local/bin/noah",
         ),
         "one file": ("install /dist/noah.pyz /usr/local/bin/noah.pyz", "noah.pyz"),
+        "dpkg": ("dpkg -i /dist/noah-cli_*.deb", "/usr/bin/noah"),
         "kubectl's plugin": (f"tar -xzf /dist/{archive.name} -C /usr/local/bin", "kubectl-noah"),
     }
     first = free_ports(10)
