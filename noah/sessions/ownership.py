@@ -364,6 +364,7 @@ class Ownership:
             log.info("%s %s is this gateway's again", session.target, id)
             self._pass_on(id, task.live)
             self._audits.keep(task.live)
+            task.live.is_unsaved = True  # the row has what the gateway between saw
         task.keep(row.head.fence)
         if session != task.live.session:
             # It is read again in its turn: this row may be older than what the task has written since.
