@@ -124,7 +124,7 @@ class Replicas:
 
     def ids_of(self, gateway: Replica) -> set[str]:
         """The IDs that a gateway has had."""
-        return set(re.findall(r"gateway (g-[0-9a-f]+) has a lease", gateway.log.read_text(errors="replace")))
+        return set(re.findall(r"this is gateway (g-[0-9a-f]+) by its lease", gateway.log.read_text(errors="replace")))
 
     async def owned_by(self, gateway: Replica) -> list[str]:
         ids = self.ids_of(gateway)
