@@ -54,9 +54,10 @@ async def test_an_environment_that_is_deleted_while_somebody_debugs_in_it_says_s
             await asyncio.sleep(0.1)
         code, out = await process.noah("enable", "app=shop", "--env", name, "--wait", "-o", "name")
         assert code == 0, out
+        debugging = out.split()[-1]  # after the steps
         there = await _environment(api, name)
         assert there is not None
-        assert (there["pods"], [one["id"] for one in there["sessions"]]) == (1, [out.strip()])
+        assert (there["pods"], [one["id"] for one in there["sessions"]]) == (1, [debugging])
 
         await asyncio.to_thread(named, "delete", "namespace", named.namespace, "--wait=false")
         while (there := await _environment(api, name)) is None or there["targets"]:
@@ -68,9 +69,9 @@ async def test_an_environment_that_is_deleted_while_somebody_debugs_in_it_says_s
         code, table = await process.noah("environments", "-q", name)
         assert (code, "gone" in table) == (0, True)
 
-        code, said = await process.noah("end", out.strip(), "--wait")
+        code, said = await process.noah("end", debugging, "--wait")
         assert code == 0, said
         while await _environment(api, name) is not None:
             await asyncio.sleep(0.1)
         ended = await api.ask("GET", f"sessions?environment={name}&state=ended")
-        assert [one["id"] for one in ended["items"]] == [out.strip()]
+        assert [one["id"] for one in ended["items"]] == [debugging]
