@@ -32,7 +32,7 @@ class Fence:
 
 @dataclass(frozen=True, slots=True)
 class Belief:
-    """What a gateway knows of its lease, in seconds of its own clock."""
+    """A gateway's knowledge of its lease, in seconds of its own clock."""
 
     until: float = -inf
     since: float = inf  # it has been held without a gap

@@ -15,7 +15,7 @@ from noah.store.tables import gateways
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AboutGateway:
-    """What a gateway says of itself."""
+    """A gateway as it describes itself to the others."""
 
     name: str  # of its machine or pod
     version: str

@@ -44,7 +44,7 @@ ROUNDS = 3  # of a race that is lost: the second sees who won, the third is for 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """What shows whether a row has changed, and who runs its session."""
+    """The part of a row that shows whether it has changed, and who runs its session."""
 
     id: str
     version: int

@@ -21,7 +21,9 @@ LONGEST_MESSAGE = 500  # characters; hosts and clusters say what they like
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class Examined:
+    """What one look at a part of the inventory came to."""
+
     what: str  # "cluster/dev", "host/kvm-1", "local/shop"
     level: Level
     message: str
@@ -33,11 +35,11 @@ Look = Callable[[], Awaitable[tuple[Level, str]]]
 
 async def survey(
     clusters: Iterable[str], doctor: Doctor, hosts: Hosts, local: Iterable[TargetInfo], *, within_s: float
-) -> list[Line]:
+) -> list[Examined]:
     """Return a line for each, in order; what is not looked at *within_s* seconds has one that says so."""
     looks: dict[str, Look] = {f"cluster/{name}": partial(_of_cluster, doctor, name) for name in clusters}
     looks |= {f"host/{name}": partial(_of_host, hosts, name) for name in hosts.names()}
-    turns, found = asyncio.Semaphore(AT_ONCE), dict[str, Line]()
+    turns, found = asyncio.Semaphore(AT_ONCE), dict[str, Examined]()
 
     async def take(what: str, look: Look) -> None:
         found[what] = await _line(what, look, turns)
@@ -48,12 +50,12 @@ async def survey(
                 group.create_task(take(what, look), name=f"examine {what}")
     late = f"It was not looked at within {within_s:.0f} s: `noah doctor` looks at one alone, too."
     return [
-        *(found.get(what) or Line(what, Level.WARNING, late, within_s) for what in looks),
+        *(found.get(what) or Examined(what, Level.WARNING, late, within_s) for what in looks),
         *(_of_local(info) for info in local),
     ]
 
 
-async def _line(what: str, look: Look, turns: asyncio.Semaphore) -> Line:
+async def _line(what: str, look: Look, turns: asyncio.Semaphore) -> Examined:
     async with turns:
         clock = asyncio.get_running_loop().time
         began = clock()
@@ -64,7 +66,7 @@ async def _line(what: str, look: Look, turns: asyncio.Semaphore) -> Line:
             level, message = Level.ERROR, e.sentence
         except TimeoutError:
             level, message = Level.ERROR, f"It does not answer within {EACH_TAKES_S:.0f} s."
-        return Line(what, level, printable(" ".join(message.split()))[:LONGEST_MESSAGE], clock() - began)
+        return Examined(what, level, printable(" ".join(message.split()))[:LONGEST_MESSAGE], clock() - began)
 
 
 async def _of_cluster(doctor: Doctor, name: str) -> tuple[Level, str]:
@@ -80,7 +82,7 @@ async def _of_host(hosts: Hosts, name: str) -> tuple[Level, str]:
     return (Level.ERROR, " ".join(bad)) if bad else (Level.OK, " ".join(good))
 
 
-def _of_local(info: TargetInfo) -> Line:
+def _of_local(info: TargetInfo) -> Examined:
     if info.ready:
-        return Line(info.name, Level.OK, "Something listens on its port.", 0.0)
-    return Line(info.name, Level.ERROR, "Nothing listens on its port: start it with its debug agent.", 0.0)
+        return Examined(info.name, Level.OK, "Something listens on its port.", 0.0)
+    return Examined(info.name, Level.ERROR, "Nothing listens on its port: start it with its debug agent.", 0.0)

@@ -16,15 +16,15 @@ MOST_LOCAL = 1000
 WITHIN_S = 25.0  # for all of it, unless the caller waits longer; clients give up after 30
 
 
-class LineJson(TypedDict):
+class ExaminedJson(TypedDict):
     what: str
     level: str
     message: str
     took_seconds: float
 
 
-class LinesJson(TypedDict):
-    items: list[LineJson]
+class AllExaminedJson(TypedDict):
+    items: list[ExaminedJson]
 
 
 @ROUTES.post(
@@ -32,7 +32,7 @@ class LinesJson(TypedDict):
     right=Right.OPERATE,
     summary="What stands in the way in each cluster, on each host and of each JVM of this machine. Asks them all.",
 )
-async def examine_all(call: Call[WaitQuery, Nothing]) -> Reply[LinesJson]:
+async def examine_all(call: Call[WaitQuery, Nothing]) -> Reply[AllExaminedJson]:
     await demand(call.request, Right.OPERATE)
     record(call.request, TrailCode.EXAMINED, sentence="All clusters, hosts and JVMs of this machine.")
     app = call.request.app
