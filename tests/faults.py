@@ -109,7 +109,11 @@ class Link:
         self._flows.set()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.to)
+        try:
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.to)
+        except OSError:
+            _reset(writer)  # the server is away
+            return
         both = (writer, far_writer)
         self._open.update(both)
         try:

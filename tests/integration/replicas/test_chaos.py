@@ -19,6 +19,7 @@ def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]
         yield ports
 
 
+@pytest.mark.soak
 async def test_a_minute_of_chaos(
     postgres: Postgres, postgres_url: str, targets: dict[str, int], tmp_path: Path
 ) -> None:
