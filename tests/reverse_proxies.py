@@ -49,9 +49,9 @@ async def load_balancer(
 ) -> AsyncIterator[None]:
     """Run HAProxy before gateways at these hosts and HTTP ports: for HTTP at *port*, and for all debug ports."""
     file, log = folder / "balancer.cfg", folder / "balancer.log"
-    checked = "  option httpchk GET /readyz\n  default-server inter 250ms fall 1 rise 1\n"
+    checked = "  option httpchk GET /readyz\n  default-server inter 500ms fall 2 rise 1\n"
     lines = [
-        "defaults\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n",
+        "defaults\n  timeout connect 5s\n  timeout check 10s\n  timeout client 1h\n  timeout server 1h\n",
         "  retries 3\n  option redispatch 1\n",
         f"listen http\n  mode http\n  retry-on conn-failure empty-response\n  bind 127.0.0.1:{port}\n{checked}",
         *(f"  server g{n} {host}:{number} check\n" for n, (host, number) in enumerate(servers)),

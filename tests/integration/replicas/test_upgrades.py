@@ -104,6 +104,8 @@ async def test_replacing_every_gateway_cuts_no_debugger(
 ) -> None:
     async with (
         deployed(tmp_path, postgres_url, classes, sessions=sessions) as deployment,
+        # It is there for longer: what the debuggers said last is on its way when they have ended.
+        AsyncExitStack() as laptop,
         AsyncExitStack() as debuggers,
         asyncio.TaskGroup() as group,
     ):
@@ -112,7 +114,7 @@ async def test_replacing_every_gateway_cuts_no_debugger(
         requests = Requests(api)
         asking = group.create_task(requests.ask_for_ever(enabled), name="requests")
         debugged, idle = enabled[:breakpoints], enabled[breakpoints:]
-        attached = await _attach(deployment, debugged, debuggers)
+        attached = await _attach(deployment, debugged, laptop, debuggers)
         async with asyncio.TaskGroup() as ending:
             ends = []
             for n in range(3):
@@ -136,7 +138,7 @@ async def test_replacing_every_gateway_cuts_no_debugger(
                 assert len(audit["connections"]) == 1, audit  # nobody had to attach again
             for end in ends:
                 assert await asyncio.wait_for(end, 120) == 0
-        for session in enabled:
+        for session in enabled[1:]:  # of the first the laptop's port is shown
             assert (await api.until(session, "ready"))["port"] == session["port"]
         async with deployment.apps[0].at_a_breakpoint("127.0.0.1", enabled[0]["port"]):
             await api.until(enabled[0], "suspended")
@@ -145,10 +147,12 @@ async def test_replacing_every_gateway_cuts_no_debugger(
     assert requests.answered > 20
 
 
-async def _attach(deployment: Deployment, sessions: list[dict[str, Any]], stack: AsyncExitStack) -> list[Jdb]:
+async def _attach(
+    deployment: Deployment, sessions: list[dict[str, Any]], laptop: AsyncExitStack, stack: AsyncExitStack
+) -> list[Jdb]:
     """Attach the first by a line, the second at another gateway than its session's, the others through HAProxy."""
     other = next(one for one in deployment.running if sessions[1]["id"] not in one.log.read_text())
-    by_line = await stack.enter_async_context(_connected(deployment, sessions[0]))
+    by_line = await laptop.enter_async_context(_connected(deployment, sessions[0]))
     ways = [("127.0.0.1", by_line), (other.host, sessions[1]["port"])]
     ways += [("127.0.0.1", session["port"]) for session in sessions[2:]]
     attached = []
