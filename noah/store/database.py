@@ -8,9 +8,10 @@ import stat
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Self
 
+import aiosqlite
 from sqlalchemy import Engine, Index, create_engine, event, func, select
 from sqlalchemy.engine import URL, ExceptionContext, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, ProgrammingError
@@ -64,7 +65,10 @@ def open_engine(text: str) -> AsyncEngine:
     url = parse_url(text)
     if url.drivername == "sqlite":
         _keep_private(url.database or "")
-        engine = create_async_engine(url.set(drivername="sqlite+aiosqlite"), connect_args={"timeout": BUSY})
+        engine = create_async_engine(
+            url.set(drivername="sqlite+aiosqlite"),
+            connect_args={"timeout": BUSY, "async_creator_fn": _sqlite_connection},
+        )
         _set_up_sqlite(engine.sync_engine)
         return engine
     engine = create_async_engine(
@@ -179,6 +183,27 @@ def _keep_private(file: str) -> None:
                         os.chmod(beside, stat.S_IMODE(found.st_mode) & 0o770, follow_symlinks=False)
         finally:
             os.close(number)
+
+
+class _SqliteConnection(aiosqlite.Connection):
+    _is_stopped = False
+
+    def stop(self) -> asyncio.Future[Any] | None:
+        """End its thread, once.
+
+        SQLAlchemy does so when a task is canceled while it closes the connection. The close that goes on would then ask
+        the thread again, which is not there any more, and wait for its answer for ever.
+        """
+        if self._is_stopped:
+            return None
+        self._is_stopped = True
+        return super().stop()
+
+
+def _sqlite_connection(file: str, **options: Any) -> _SqliteConnection:
+    connection = _SqliteConnection(partial(sqlite3.connect, file, **options), iter_chunk_size=64)
+    connection._thread.daemon = True  # a statement that hangs must not keep the process
+    return connection
 
 
 def _set_up_sqlite(engine: Engine) -> None:

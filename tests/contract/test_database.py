@@ -170,3 +170,22 @@ async def test_a_locked_file_is_waited_for_and_then_said(tmp_path: Path) -> None
         other.execute("ROLLBACK")
     await add(store, "s2")
     await store.close()
+
+
+async def test_a_request_that_is_canceled_again_and_again_leaves_nothing_that_never_ends(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/noah.db"
+    await asyncio.to_thread(upgrade, url)
+    store = Store.open(url)
+    before = asyncio.all_tasks()
+    for turns in range(100):
+        async with asyncio.TaskGroup() as group:
+            asked = group.create_task(store.sessions.heads(), name="ask")
+            for _ in range(turns % 25):
+                await asyncio.sleep(0)
+            for _ in range(4):
+                asked.cancel()
+                await asyncio.sleep(0)
+    await store.close()
+    if left := asyncio.all_tasks() - before:
+        _, unending = await asyncio.wait(left, timeout=10)
+        assert not unending
