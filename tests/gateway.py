@@ -89,6 +89,15 @@ class Api:
         ended: dict[str, Any] = await self.ask("DELETE", f"sessions/{session['id']}?wait={wait}", user=user)
         return ended
 
+    async def trail(self, query: str, *, has: set[str]) -> list[dict[str, Any]]:
+        """Return these rows of the trail once they have all of those codes: they are written a moment later."""
+        async with asyncio.timeout(60):
+            while True:
+                rows: list[dict[str, Any]] = (await self.ask("GET", f"trail?{query}"))["items"]
+                if has <= {row["code"] for row in rows}:
+                    return rows
+                await asyncio.sleep(0.05)
+
     async def until(self, session: Mapping[str, Any], *statuses: str, within: float = 60) -> dict[str, Any]:
         """The session once its status is one of *statuses*."""
         shown: dict[str, Any] = {}

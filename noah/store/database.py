@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cache, partial
+from threading import Thread
 from typing import TYPE_CHECKING, Any, Self
 
 import aiosqlite
@@ -61,13 +62,14 @@ def _with_hosts_apart(rest: str) -> str:
     return f"{user}{database or '/'}?" + "&".join([*(f"host={one}" for one in hosts.split(",")), query]).rstrip("&")
 
 
-def open_engine(text: str) -> AsyncEngine:
+def open_engine(text: str, threads: set[Thread]) -> AsyncEngine:
+    """*threads*: those of connections to SQLite are added, as they begin."""
     url = parse_url(text)
     if url.drivername == "sqlite":
         _keep_private(url.database or "")
+        creator = partial(_sqlite_connection, threads)
         engine = create_async_engine(
-            url.set(drivername="sqlite+aiosqlite"),
-            connect_args={"timeout": BUSY, "async_creator_fn": _sqlite_connection},
+            url.set(drivername="sqlite+aiosqlite"), connect_args={"timeout": BUSY, "async_creator_fn": creator}
         )
         _set_up_sqlite(engine.sync_engine)
         return engine
@@ -200,9 +202,11 @@ class _SqliteConnection(aiosqlite.Connection):
         return super().stop()
 
 
-def _sqlite_connection(file: str, **options: Any) -> _SqliteConnection:
+def _sqlite_connection(threads: set[Thread], file: str, **options: Any) -> _SqliteConnection:
     connection = _SqliteConnection(partial(sqlite3.connect, file, **options), iter_chunk_size=64)
     connection._thread.daemon = True  # a statement that hangs must not keep the process
+    threads.difference_update([one for one in threads if one.ident is not None and not one.is_alive()])
+    threads.add(connection._thread)
     return connection
 
 
@@ -237,7 +241,8 @@ def _switched_over(context: ExceptionContext) -> None:
 class Database:
     def __init__(self, url: str) -> None:
         self.url = url
-        self._engine = open_engine(url)
+        self._threads: set[Thread] = set()
+        self._engine = open_engine(url, self._threads)
         self._writing = self._engine.execution_options(writes=True)
         self._at_once = self._writing if self.is_sqlite else open_engine_at_once(url)
 
@@ -257,7 +262,10 @@ class Database:
                 raise Unavailable(f"The database does not answer: {file}: {e}.") from None
 
     async def close(self) -> None:
-        """Close all connections. One that a cancelled task is still giving back is waited for: dispose() forgets it."""
+        """Close all connections. One that a cancelled task is still giving back is waited for: dispose() forgets it.
+
+        So are the threads of SQLite's: one that ends after the event loop has no loop to answer to.
+        """
         await self._at_once.dispose()
         pool = self._engine.pool
         assert isinstance(pool, QueuePool)
@@ -266,6 +274,10 @@ class Database:
                 while pool.checkedout():  # noqa: ASYNC110 - a pool tells nobody
                     await asyncio.sleep(0.01)
         await self._engine.dispose()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GIVEN_BACK_WITHIN):
+                while any(thread.is_alive() for thread in self._threads):  # noqa: ASYNC110 - nor does a thread
+                    await asyncio.sleep(0.01)
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:

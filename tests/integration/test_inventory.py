@@ -225,5 +225,6 @@ async def test_hosts_of_an_http_api_come_and_go_and_not_most_of_them_at_once(tmp
             await following.until_configuration(lambda check: check["ok"])
             code, said = await process.noah("inventory", "confirm")
             assert "Nothing waits to be confirmed" in said
-            rows = (await api.ask("GET", "trail?code=inventory.removal_confirmed"))["items"]
+            confirmed = "inventory.removal_confirmed"
+            rows = await api.trail(f"code={confirmed}", has={confirmed})
             assert [row["who"]["name"] for row in rows] == ["ada"]

@@ -134,7 +134,8 @@ PODS: dict[str, Callable[[], dict[str, Any]]] = {
 @pytest.mark.parametrize("what", PODS)
 def test_no_pod_takes_long_to_read_and_to_list(what: str) -> None:
     text = json.dumps(PODS[what](), separators=(",", ":")).encode()
-    cluster: Any = SimpleNamespace(name="c", settings=SimpleNamespace(app_label="app", jdwp_port=50005))
+    settings = SimpleNamespace(app_label="app", jdwp_port=50005)
+    cluster: Any = SimpleNamespace(name="c", settings=settings, environment_of=lambda namespace, _: namespace)
 
     def take() -> None:
         assert len(list(_infos(cluster, read_pod(text)))) <= MOST_CONTAINERS

@@ -60,9 +60,9 @@ async def test_a_database_that_goes_away_is_said_and_seen_to_come_back(
     gateway: Gateway, caplog: pytest.LogCaptureFixture
 ) -> None:
     away = gateway.database.with_suffix(".away")
-    await gateway.store.close()  # what it holds open would go on working
     gateway.database.rename(away)
     gateway.database.mkdir()
+    await gateway.store.close()  # what it holds open would go on working
     status, said = await _until_readyz_is(gateway, 503)
     assert said["checks"][1]["message"] == "The database does not answer: the gateway's log says why."
     assert [one for one in caplog.messages if f"{gateway.database}: unable to open" in one]

@@ -110,6 +110,7 @@ async def test_a_target_says_what_a_pod_says(running: Gateway) -> None:
         "workload": None,
         "cluster": "many",
         "namespace": "team-1",
+        "environment": "team-1",
         "labels": {"app": "app-4", "tier": "front"},
         "ready": True,
         "phase": "Running",
@@ -131,7 +132,7 @@ async def test_apps_count_their_targets(running: Gateway) -> None:
     assert len(apps) == APPS
     assert apps[0] == {
         "app": "app-0", "cluster": "many", "namespace": "team-0", "kind": "pod",
-        "targets": PODS, "ready": PODS - 1, "sessions": 0,
+        "targets": PODS, "ready": PODS - 1, "sessions": 0, "versions": {"0": PODS},
     }  # fmt: skip
     assert [app["app"] for app in await _pages(running, "apps?q=p-29", 7)] == ["app-29"]
     await running.api.ready("local/shop")

@@ -63,8 +63,9 @@ async def test_enabling_twice_gives_one_session(gateway: Gateway) -> None:
 async def test_a_request_that_is_cancelled_behind_a_slow_one_leaves_no_statement_behind(gateway: Gateway) -> None:
     session = await gateway.api.ready("local/shop")
     hour = timedelta(hours=1)
-    with closing(sqlite3.connect(gateway.database, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
+    with closing(sqlite3.connect(gateway.database, isolation_level=None, check_same_thread=False)) as other:
+        # Not here: who holds the lock may be this loop.
+        await asyncio.to_thread(other.execute, "BEGIN IMMEDIATE")
         async with asyncio.TaskGroup() as group:
             group.create_task(gateway.broker.extend(session["id"], by=ADA, length=hour))
             behind = group.create_task(gateway.broker.extend(session["id"], by=ADA, length=hour))

@@ -111,7 +111,7 @@ async def test_a_portal_debugs_for_a_person_whose_token_it_has_and_the_trail_nam
     assert (await portal.ask(token, "DELETE", f"/api/v1/sessions/{bobs['id']}"))[0] == 403
     assert (await portal.ask(token, "POST", "/api/v1/drift"))[0] == 403
     await portal.gateway.api.end(bobs)
-    rows = (await portal.gateway.api.ask("GET", "trail?who=ada"))["items"]
+    rows = await portal.gateway.api.trail("who=ada", has={"login", "session.enabled"})
     assert {(row["code"], row["who"]["name"], (row["who"]["actor"] or {}).get("name")) for row in rows} >= {
         ("login", "ada", "paas"),
         ("session.enabled", "ada", "paas"),
