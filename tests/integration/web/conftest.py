@@ -2,9 +2,10 @@
 not there, so that a test can stop the gateway, take its database away, and look inside."""
 
 import asyncio
+import sqlite3
 import subprocess
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -99,6 +100,18 @@ class Gateway:
         self.is_stopping = True
         self.feed.close()
         await self.server.close()
+
+    async def execute(self, statement: str, *rows: Mapping[str, Any]) -> None:
+        """Change the database as another process would: the gateway, in this event loop, may be in a transaction."""
+
+        def execute() -> None:
+            with closing(sqlite3.connect(self.database, timeout=60)) as database, database:
+                if rows:
+                    database.executemany(statement, rows)
+                else:
+                    database.execute(statement)
+
+        await asyncio.to_thread(execute)
 
 
 @pytest.fixture

@@ -3,9 +3,7 @@
 import csv
 import io
 import json
-import sqlite3
 from collections.abc import AsyncIterator, Mapping
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -32,13 +30,13 @@ SHOWN_AS = {
 async def running(jvm: int, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gateway]:
     folder: Path = tmp_path_factory.mktemp("export")
     async with serving(jvm, folder) as gateway:
-        _keep(gateway, "ada", COUNT, end_detail="x" * 2000)
+        await _keep(gateway, "ada", COUNT, end_detail="x" * 2000)
         for n, owner in enumerate(SHOWN_AS):
-            _keep(gateway, owner, 1, id=f"s-{n}", target="local/other", end_detail=owner)
+            await _keep(gateway, owner, 1, id=f"s-{n}", target="local/other", end_detail=owner)
         yield gateway
 
 
-def _keep(gateway: Gateway, owner: str, count: int, **more: Any) -> None:
+async def _keep(gateway: Gateway, owner: str, count: int, **more: Any) -> None:
     """Sessions that are over."""
     began = datetime(2026, 1, 1, tzinfo=UTC)
     row = {
@@ -58,9 +56,8 @@ def _keep(gateway: Gateway, owner: str, count: int, **more: Any) -> None:
         for n in range(count)
     ]
     names = list(rows[0])
-    with closing(sqlite3.connect(gateway.database)) as database, database:
-        statement = f"INSERT INTO sessions ({', '.join(names)}) VALUES ({', '.join(':' + name for name in names)})"
-        database.executemany(statement, rows)
+    statement = f"INSERT INTO sessions ({', '.join(names)}) VALUES ({', '.join(':' + name for name in names)})"
+    await gateway.execute(statement, *rows)
 
 
 def _owned(owner: Principal) -> dict[str, str]:
@@ -115,10 +112,9 @@ async def test_a_filter_that_cannot_be_is_refused(running: Gateway) -> None:
 async def test_an_export_that_breaks_off_does_not_look_whole(running: Gateway) -> None:
     async with running.http.get(f"{running.url}/api/v1/sessions.jsonl?owner=ada&state=all") as answer:
         await answer.content.readline()  # and no more for now: the gateway waits
-        with closing(sqlite3.connect(running.database, isolation_level=None)) as database:
-            database.execute("ALTER TABLE sessions RENAME TO away")
-            try:
-                with pytest.raises(aiohttp.ClientPayloadError):
-                    await answer.read()
-            finally:
-                database.execute("ALTER TABLE away RENAME TO sessions")
+        await running.execute("ALTER TABLE sessions RENAME TO away")
+        try:
+            with pytest.raises(aiohttp.ClientPayloadError):
+                await answer.read()
+        finally:
+            await running.execute("ALTER TABLE away RENAME TO sessions")

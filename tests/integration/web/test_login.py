@@ -4,10 +4,8 @@ import asyncio
 import logging
 import os
 import re
-import sqlite3
 import subprocess
 from collections.abc import AsyncIterator, Mapping
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -195,22 +193,19 @@ async def test_a_persons_logins_are_ended_by_themselves_and_by_operators(network
 @pytest.mark.parametrize("column", ["used_at", "expires_at"])
 async def test_a_login_that_is_over_is_over(network: Gateway, column: str) -> None:
     cookie = await _cookie(network, "late")
-    with closing(sqlite3.connect(network.database, timeout=60)) as database, database:
-        database.execute(f"UPDATE logins SET {column} = '2026-01-01 00:00:00.000000'")
+    await network.execute(f"UPDATE logins SET {column} = '2026-01-01 00:00:00.000000'")
     assert (await _ask(network, "/", cookie))[0] == 303
 
 
 async def test_a_database_that_is_away_logs_nobody_out(network: Gateway) -> None:
     cookie = await _cookie(network, "ada")
     assert (await _ask(network, "/", cookie))[0] == 200
-    with closing(sqlite3.connect(network.database, timeout=60)) as database, database:
-        database.execute("ALTER TABLE logins RENAME TO away")
+    await network.execute("ALTER TABLE logins RENAME TO away")
     try:
         assert (await _ask(network, "/", cookie))[0] == 200
         assert (await _ask(network, "/", {"Cookie": "noah-login=noah_login_" + "x" * 43}))[0] == 503
     finally:
-        with closing(sqlite3.connect(network.database, timeout=60)) as database, database:
-            database.execute("ALTER TABLE away RENAME TO logins")
+        await network.execute("ALTER TABLE away RENAME TO logins")
 
 
 async def test_no_secret_of_a_login_is_in_the_log_or_stored(network: Gateway, caplog: pytest.LogCaptureFixture) -> None:

@@ -2,9 +2,6 @@
 
 import asyncio
 import secrets
-import sqlite3
-from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -68,7 +65,7 @@ async def test_sessions_that_come_and_go_are_not_adopted_twice(gateway: Gateway)
 
 
 async def test_a_step_of_another_gateway_s_session_is_passed_on_to_that_gateway(gateway: Gateway) -> None:
-    await asyncio.to_thread(_execute, gateway.database, ADD_GATEWAY)
+    await gateway.execute(ADD_GATEWAY)
     session = await committed(gateway)
     live = await gateway.broker.get(session["id"])
     assert gateway.broker.own() == []
@@ -77,10 +74,5 @@ async def test_a_step_of_another_gateway_s_session_is_passed_on_to_that_gateway(
         while not (wishes := await gateway.store.wishes.take([session["id"]])):
             await asyncio.sleep(0.05)
     assert wishes == [Wish(session=session["id"], kind=WishKind.NOTE, text="A release is about to replace this pod.")]
-    await asyncio.to_thread(_execute, gateway.database, "DELETE FROM gateways WHERE id = 'g-1'")
+    await gateway.execute("DELETE FROM gateways WHERE id = 'g-1'")
     assert (await gateway.api.end(session))["status"] == "ended"  # by this gateway, which has it then
-
-
-def _execute(database: Path, statement: str) -> None:
-    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
-        connection.execute(statement)
