@@ -22,7 +22,7 @@ LONGEST_MESSAGE = 500  # characters; hosts and clusters say what they like
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """What one look at a part of the inventory came to."""
+    """The outcome of one look at a part of the inventory."""
 
     what: str  # "cluster/dev", "host/kvm-1", "local/shop"
     level: Level

@@ -24,7 +24,7 @@ class BadMessage(Exception):
     """The other end breaks the protocol: nothing that it says can be relied on."""
 
 
-class FrameKind(IntEnum):
+class LineFrameKind(IntEnum):
     OPEN = 1  # a stream begins; data: one byte, the version of the accelerator at its other end, or 0
     DATA = 2  # offset: of its first byte
     FINISH = 3  # no more data comes; offset: of the end, which counts as one byte
@@ -34,11 +34,11 @@ class FrameKind(IntEnum):
     PONG = 7
 
 
-_KINDS: Final = {kind.value: kind for kind in FrameKind}
+_KINDS: Final = {kind.value: kind for kind in LineFrameKind}
 
 
 class Frame(NamedTuple):
-    kind: FrameKind
+    kind: LineFrameKind
     stream: int = 0
     offset: int = 0
     acknowledged: int = 0  # bytes of the stream's other direction that were passed on
@@ -75,7 +75,7 @@ class Reader:
         self._length += len(piece)
         if self._length > LONGEST_DATA:
             raise BadMessage(f"a message with {self._length} bytes of data")
-        if frame.kind is not FrameKind.DATA:
+        if frame.kind is not LineFrameKind.DATA:
             self._frame = frame._replace(data=bytes(frame.data) + piece)
             return None
         self._frame = frame._replace(offset=frame.offset + len(piece))
@@ -87,7 +87,7 @@ class Reader:
         if frame is None:
             raise BadMessage(f"a message of {len(self._head)} bytes")
         self._head, self._length = b"", 0
-        return None if frame.kind is FrameKind.DATA else frame
+        return None if frame.kind is LineFrameKind.DATA else frame
 
 
 def _frame_of(head: bytes) -> Frame:

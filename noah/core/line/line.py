@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from noah.core.line.frame import LONGEST_DATA, BadMessage, Data, Frame, FrameKind, Message
+from noah.core.line.frame import LONGEST_DATA, BadMessage, Data, Frame, LineFrameKind, Message
 from noah.core.line.stream import WINDOW_BYTES, Receiving, Sending
 
 # One has the JVM, another knocks and is refused or takes over. More would only be memory.
@@ -141,12 +141,12 @@ class Line:
         """Return what is to be sent next, if anything."""
         if self._pong is not None:
             number, self._pong = self._pong, None
-            return Frame(FrameKind.PONG, offset=number).message
+            return Frame(LineFrameKind.PONG, offset=number).message
         if self._ping_is_due:
             self._ping_is_due = False
-            return Frame(FrameKind.PING, offset=self._ping).message
+            return Frame(LineFrameKind.PING, offset=self._ping).message
         if self._resets:
-            return Frame(FrameKind.RESET, self._resets.popleft()).message
+            return Frame(LineFrameKind.RESET, self._resets.popleft()).message
         if self._last_words:
             return self._last_words.popleft()
         for number, stream in self._streams.items():
@@ -160,14 +160,14 @@ class Line:
     def receive(self, frame: Frame, *, now_s: float) -> list[Event]:
         """Raises BadMessage, after which nothing of this line may be used any more."""
         match frame.kind:
-            case FrameKind.PING:
+            case LineFrameKind.PING:
                 self._pong = frame.offset
                 return []
-            case FrameKind.PONG:
+            case LineFrameKind.PONG:
                 if frame.offset == self._ping and self._ping_at_s is not None:
                     self.round_trip_s, self._ping_at_s = now_s - self._ping_at_s, None
                 return []
-            case FrameKind.OPEN:
+            case LineFrameKind.OPEN:
                 return list(self._open_other(frame))
         stream = self._streams.get(frame.stream)
         if stream is None:
@@ -188,15 +188,15 @@ class Line:
 
     def _receive(self, frame: Frame, stream: _Stream) -> Iterator[Event]:
         number = frame.stream
-        if frame.kind is FrameKind.RESET:
+        if frame.kind is LineFrameKind.RESET:
             del self._streams[number]
             yield WasReset(number)
             return
         kept = stream.sending.kept_bytes
         stream.sending.acknowledge(frame.acknowledged)
-        if frame.kind is FrameKind.DATA and (data := stream.receiving.take(frame.offset, frame.data)):
+        if frame.kind is LineFrameKind.DATA and (data := stream.receiving.take(frame.offset, frame.data)):
             yield Came(number, data)
-        elif frame.kind is FrameKind.FINISH and stream.receiving.finish(frame.offset):
+        elif frame.kind is LineFrameKind.FINISH and stream.receiving.finish(frame.offset):
             yield Finished(number)
         if stream.sending.kept_bytes < kept:
             yield HasRoom(number)
@@ -255,14 +255,14 @@ class Line:
 def _next_of(number: int, stream: _Stream) -> Message | None:
     if not stream.is_said:
         stream.is_said = True
-        return Frame(FrameKind.OPEN, number, data=bytes((stream.accelerator,))).message
+        return Frame(LineFrameKind.OPEN, number, data=bytes((stream.accelerator,))).message
     if (found := stream.sending.take_next(LONGEST_DATA)) is not None:
         offset, parts = found
-        return [Frame(FrameKind.DATA, number, offset, stream.receiving.acknowledgement()).head, *parts]
+        return [Frame(LineFrameKind.DATA, number, offset, stream.receiving.acknowledgement()).head, *parts]
     if (end := stream.sending.take_finish()) is not None:
-        return Frame(FrameKind.FINISH, number, end, stream.receiving.acknowledgement()).message
+        return Frame(LineFrameKind.FINISH, number, end, stream.receiving.acknowledgement()).message
     return _acknowledge(number, stream) if stream.receiving.is_acknowledgement_due else None
 
 
 def _acknowledge(number: int, stream: _Stream) -> Message:
-    return Frame(FrameKind.ACKNOWLEDGE, number, acknowledged=stream.receiving.acknowledgement()).message
+    return Frame(LineFrameKind.ACKNOWLEDGE, number, acknowledged=stream.receiving.acknowledgement()).message

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from noah.core.line.frame import LONGEST_DATA, BadMessage, Frame, FrameKind, Reader
+from noah.core.line.frame import LONGEST_DATA, BadMessage, Frame, LineFrameKind, Reader
 from noah.core.line.line import (
     MOST_RESETS,
     MOST_STREAMS,
@@ -299,8 +299,8 @@ def test_what_is_not_passed_on_is_not_acknowledged_and_fills_the_stream() -> Non
 def test_an_end_that_sends_more_than_the_window_is_refused() -> None:
     gateway = End(opens=False)
     gateway.is_slow = True
-    gateway.take(gateway.line.receive(Frame(FrameKind.OPEN, 1, data=b"\0"), now_s=0))
-    pieces = [Frame(FrameKind.DATA, 1, at, data=bytes(65536)) for at in range(0, WINDOW_BYTES + 1, 65536)]
+    gateway.take(gateway.line.receive(Frame(LineFrameKind.OPEN, 1, data=b"\0"), now_s=0))
+    pieces = [Frame(LineFrameKind.DATA, 1, at, data=bytes(65536)) for at in range(0, WINDOW_BYTES + 1, 65536)]
     for piece in pieces[:-1]:
         gateway.take(gateway.line.receive(piece, now_s=0))
     with pytest.raises(BadMessage, match="not acknowledged"):
@@ -310,20 +310,20 @@ def test_an_end_that_sends_more_than_the_window_is_refused() -> None:
 def test_streams_beyond_the_most_are_reset_and_an_end_that_insists_is_refused() -> None:
     gateway = Line(opens=False)
     for number in range(1, MOST_STREAMS + 2):
-        gateway.receive(Frame(FrameKind.OPEN, number, data=b"\0"), now_s=0)
+        gateway.receive(Frame(LineFrameKind.OPEN, number, data=b"\0"), now_s=0)
     assert gateway.streams == list(range(1, MOST_STREAMS + 1))
-    assert sent_by(gateway) == Frame(FrameKind.RESET, MOST_STREAMS + 1)
+    assert sent_by(gateway) == Frame(LineFrameKind.RESET, MOST_STREAMS + 1)
     for number in range(MOST_STREAMS + 2, MOST_STREAMS + 2 + MOST_RESETS):
-        gateway.receive(Frame(FrameKind.OPEN, number, data=b"\0"), now_s=0)
+        gateway.receive(Frame(LineFrameKind.OPEN, number, data=b"\0"), now_s=0)
     with pytest.raises(BadMessage, match="not read"):
-        gateway.receive(Frame(FrameKind.OPEN, 1000, data=b"\0"), now_s=0)
+        gateway.receive(Frame(LineFrameKind.OPEN, 1000, data=b"\0"), now_s=0)
 
 
 def test_a_thousand_pings_are_answered_once() -> None:
     gateway = Line(opens=False)
     for number in range(1000):
-        gateway.receive(Frame(FrameKind.PING, offset=number), now_s=0)
-    assert sent_by(gateway) == Frame(FrameKind.PONG, offset=999)
+        gateway.receive(Frame(LineFrameKind.PING, offset=number), now_s=0)
+    assert sent_by(gateway) == Frame(LineFrameKind.PONG, offset=999)
     assert gateway.next_message() is None
 
 
@@ -358,10 +358,15 @@ def test_what_is_not_a_message_is_refused(message: bytes) -> None:
 def test_data_is_handed_on_piece_by_piece_with_its_place(sizes: list[int], step: int) -> None:
     reader, got, at = Reader(), bytearray(), 0
     for size in sizes:
-        message = Frame(FrameKind.DATA, 7, at, 3).head + bytes(n % 256 for n in range(at, at + size))
+        message = Frame(LineFrameKind.DATA, 7, at, 3).head + bytes(n % 256 for n in range(at, at + size))
         for begin in range(0, len(message), step):
             if (frame := reader.take(memoryview(message)[begin : begin + step])) is not None:
-                assert (frame.kind, frame.stream, frame.offset, frame.acknowledged) == (FrameKind.DATA, 7, len(got), 3)
+                assert (frame.kind, frame.stream, frame.offset, frame.acknowledged) == (
+                    LineFrameKind.DATA,
+                    7,
+                    len(got),
+                    3,
+                )
                 got += frame.data
         assert reader.end() is None
         at += size
@@ -371,34 +376,34 @@ def test_data_is_handed_on_piece_by_piece_with_its_place(sizes: list[int], step:
 @pytest.mark.parametrize(
     "frame",
     [
-        Frame(FrameKind.OPEN, 1, data=b"\0"),  # it is open
-        Frame(FrameKind.OPEN, 2, data=b""),
-        Frame(FrameKind.DATA, 2, data=b"x"),  # it is not
-        Frame(FrameKind.DATA, 1, 2**63, data=b"x"),
-        Frame(FrameKind.DATA, 1, 0, 1, data=b"x"),
-        Frame(FrameKind.ACKNOWLEDGE, 1, acknowledged=7),
-        Frame(FrameKind.FINISH, 1, 5),
+        Frame(LineFrameKind.OPEN, 1, data=b"\0"),  # it is open
+        Frame(LineFrameKind.OPEN, 2, data=b""),
+        Frame(LineFrameKind.DATA, 2, data=b"x"),  # it is not
+        Frame(LineFrameKind.DATA, 1, 2**63, data=b"x"),
+        Frame(LineFrameKind.DATA, 1, 0, 1, data=b"x"),
+        Frame(LineFrameKind.ACKNOWLEDGE, 1, acknowledged=7),
+        Frame(LineFrameKind.FINISH, 1, 5),
     ],
 )
 def test_what_breaks_the_protocol_is_refused(frame: Frame) -> None:
     gateway = Line(opens=False)
-    gateway.receive(Frame(FrameKind.OPEN, 1, data=b"\0"), now_s=0)
+    gateway.receive(Frame(LineFrameKind.OPEN, 1, data=b"\0"), now_s=0)
     with pytest.raises(BadMessage):
         gateway.receive(frame, now_s=0)
 
 
 def test_data_after_the_end_is_refused() -> None:
     gateway = Line(opens=False)
-    gateway.receive(Frame(FrameKind.OPEN, 1, data=b"\0"), now_s=0)
-    gateway.receive(Frame(FrameKind.FINISH, 1, 0), now_s=0)
+    gateway.receive(Frame(LineFrameKind.OPEN, 1, data=b"\0"), now_s=0)
+    gateway.receive(Frame(LineFrameKind.FINISH, 1, 0), now_s=0)
     with pytest.raises(BadMessage, match="after the end"):
-        gateway.receive(Frame(FrameKind.DATA, 1, 0, data=b"x"), now_s=0)
+        gateway.receive(Frame(LineFrameKind.DATA, 1, 0, data=b"x"), now_s=0)
 
 
 @pytest.mark.parametrize("received", [5, 2**64 - 1])
 def test_a_state_that_does_not_fit_is_refused(received: int) -> None:
     gateway = Line(opens=False)
-    gateway.receive(Frame(FrameKind.OPEN, 1, data=b"\0"), now_s=0)
+    gateway.receive(Frame(LineFrameKind.OPEN, 1, data=b"\0"), now_s=0)
     gateway.state()
     with pytest.raises(BadMessage):
         gateway.resume(LineState(1, {1: received}))
