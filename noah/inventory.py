@@ -19,6 +19,7 @@ from noah.access.permissions import Permissions
 from noah.access.trail import Trail
 from noah.core.session.target import Target
 from noah.errors import NoahError
+from noah.file_state import state_if_there
 from noah.keep_running import keep_running
 from noah.kube.cluster_sources import ClusterSources
 from noah.kube.clusters import Clusters
@@ -87,7 +88,7 @@ class Inventory:
         self._file_trouble: str | None = None
         self._asked, self._is_confirmed = asyncio.Event(), False
         self._reading = asyncio.Lock()
-        self._seen = None if file is None else _state_of(file)
+        self._seen = None if file is None else state_if_there(file)
 
     @property
     def has_file(self) -> bool:
@@ -122,7 +123,7 @@ class Inventory:
                     await self._asked.wait()
             except TimeoutError:
                 pass
-            state = await asyncio.to_thread(_state_of, self._file)
+            state = await asyncio.to_thread(state_if_there, self._file)
             if self._asked.is_set() or state != self._seen:
                 self._asked.clear()
                 self._seen = state
@@ -287,12 +288,3 @@ def _logged(sentence: str | None, *, before: str | None) -> str | None:
     elif sentence is None and before is not None:
         log.info("the configuration is what the gateway goes by again")
     return sentence
-
-
-def _state_of(file: Path) -> tuple[int, int, int] | None:
-    """Return what changes with a file's content; a link to it, as in a ConfigMap, is followed."""
-    try:
-        found = file.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns, found.st_size

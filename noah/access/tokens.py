@@ -18,6 +18,7 @@ from typing import Any
 
 from noah.core.session.principal import OPERATORS, Principal, PrincipalKind, principal_from_outside
 from noah.errors import BadInput, Forbidden, NotFound, Unavailable
+from noah.file_state import FileState, state_of
 
 PREFIX = "noah_"  # by which a token is found in logs and repositories where it should not be
 VERSION = 1
@@ -39,7 +40,7 @@ class Token:
 class TokenFile:
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._read_at: tuple[int, ...] | None = None  # which file, and its state when it was read
+        self._read_at: FileState | None = None  # which file, and its state when it was read
         self._by_hash: dict[str, Token] = {}
 
     def find(self, token: str, now: datetime) -> Principal | None:
@@ -93,14 +94,13 @@ class TokenFile:
 
     def _current(self) -> dict[str, Token]:
         try:
-            status = self.path.stat()
+            state = state_of(self.path)
         except FileNotFoundError:
             self._read_at, self._by_hash = None, {}
             return {}
         except OSError as e:
             raise self._unreadable(e) from None
         # Each change is another file (see _changing): its number differs even when the clock does not.
-        state = status.st_ino, status.st_mtime_ns, status.st_size
         if state != self._read_at:
             self._by_hash = {token.hash: token for token in self._read()}
             self._read_at = state

@@ -21,6 +21,7 @@ import yaml
 from pydantic import ValidationError
 
 from noah.errors import NoahError, Unavailable
+from noah.file_state import FileState, state_of
 from noah.kube.access import tree_of
 from noah.kube.clusters import Cluster, Clusters, open_clusters
 from noah.kube.kubeconfig import choose
@@ -43,7 +44,7 @@ class _Source:
     named: str
     cluster: ClusterSettings | None
     trouble: str | None
-    state: object = None  # of the file; as long as it is the same, the file need not be read again
+    state: FileState | None = None  # of the file; as long as it is the same, the file need not be read again
 
 
 class ClusterSources:
@@ -126,8 +127,7 @@ def _of_folder(folder: ClusterFolder, before: Mapping[str, _Source]) -> Mapping[
     files = sorted(one for one in folder.folder.iterdir() if not one.name.startswith(".") and one.is_file())
     for file in files[:MOST]:
         named, known = f"The kubeconfig {file}", before.get(file.name)
-        status = file.stat()
-        state = status.st_ino, status.st_mtime_ns, status.st_size
+        state = state_of(file)
         if known is not None and known.state == state:
             found[file.name] = known
             continue

@@ -1,13 +1,13 @@
 """The gateway's own TLS: a certificate and a key from files, which somebody else renews; certificates of clients."""
 
 import logging
-import os
 import ssl
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from noah.errors import BadSettings
+from noah.file_state import FileState, state_if_there
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +48,8 @@ class Tls:
         self._state = state
         log.info("TLS has a new certificate, from %s", self._files[0])
 
-    def _look(self) -> tuple[tuple[int, int, int] | None, ...]:
-        return tuple(_state_of(file) for file in self._files)
+    def _look(self) -> tuple[FileState | None, ...]:
+        return tuple(state_if_there(file) for file in self._files)
 
 
 def names_of(certificate: Mapping[str, Any] | None) -> Collection[str]:
@@ -65,14 +65,6 @@ def _context() -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     return context
-
-
-def _state_of(file: Path) -> tuple[int, int, int] | None:
-    try:
-        status = os.stat(file)  # of what a link leads to: a Secret's files are links
-    except OSError:
-        return None
-    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def _reason(error: Exception) -> str:
