@@ -30,6 +30,12 @@ class Ending:
     is_broken: bool = False  # the other end broke the protocol
 
 
+def broken(what: BadMessage) -> Ending:
+    """Return how a connection ends whose other end broke the protocol."""
+    why = f"What came is not the protocol of `noah connect` ({what}): are both of one version?"
+    return Ending(why, leaves=True, is_broken=True)
+
+
 class LineSocket(WebSocket):
     def __init__(
         self,
@@ -121,8 +127,7 @@ class LineSocket(WebSocket):
         try:
             act(*arguments)
         except BadMessage as e:
-            why = f"What came is not the protocol of `noah connect` ({e}): are both of one version?"
-            self.end(Ending(why, leaves=True, is_broken=True))
+            self.end(broken(e))
 
     def _receive(self, read: Callable[..., Any], *piece: memoryview) -> None:
         frame = read(*piece)

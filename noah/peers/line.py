@@ -11,7 +11,7 @@ from typing import Any
 
 from noah.core.line.frame import BadMessage, Reader
 from noah.core.line.line import Event, Line, LineState
-from noah.line_socket import Ending, LineSocket, Said
+from noah.line_socket import Ending, LineSocket, Said, broken
 from noah.peers.connection import PeerConnection, PeerLost
 from noah.peers.frames import LONGEST_DATA, BadFrame, PeerFrame, PeerFrameKind
 from noah.proxy.tunnel import Tunnel
@@ -85,8 +85,7 @@ class LineFromPeer:
                 case _:
                     raise BadMessage(frame.kind.name)
         except BadMessage as e:
-            why = f"What came is not the protocol of `noah connect` ({e}): are both of one version?"
-            self.end(Ending(why, leaves=True, is_broken=True))
+            self.end(broken(e))
         self.pump()
 
     def _receive(self, read: Callable[..., Any], *piece: memoryview) -> None:
