@@ -1,4 +1,4 @@
-"""Text from elsewhere (pods, API servers, other people), made safe for a terminal.
+"""Text from elsewhere (pods, API servers, other people), made safe for a terminal, and for a database.
 
 An escape sequence, a C1 control character or a bidi control in it could clear the screen, set its title, or make a line
 read as another one. Such characters are replaced, so that a reader sees that something was there.
@@ -12,3 +12,8 @@ def printable(text: str, *, keep: str = "") -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in keep else _REPLACEMENT for c in text)
+
+
+def storable(text: str) -> str:
+    """Return *text* as every database can hold it: without NUL, and without half of a surrogate pair."""
+    return text.replace("\0", "").encode(errors="replace").decode()

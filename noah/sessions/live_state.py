@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from noah.core.printable import storable
 from noah.core.session.session import Attachment, Status, Vm, VmState
 from noah.proxy.tunnel import LineInfo
 
@@ -35,20 +36,20 @@ class LiveState:
         attached, vm = self.attached, self.vm
         return {
             "status": str(self.status),
-            "reason": self.reason and _text(self.reason),
+            "reason": self.reason and storable(self.reason),
             "attached": attached
             and {
                 "address": attached.address,
                 "since": attached.since.isoformat(),
-                "debugger": attached.debugger and _text(attached.debugger),
-                "vm_name": attached.vm_name and _text(attached.vm_name),
+                "debugger": attached.debugger and storable(attached.debugger),
+                "vm_name": attached.vm_name and storable(attached.vm_name),
             },
             "vm": vm
             and {
                 "vm": str(vm.vm),
                 "since": vm.since.isoformat(),
-                "thread": vm.thread and _text(vm.thread),
-                "location": vm.location and _text(vm.location),
+                "thread": vm.thread and storable(vm.thread),
+                "location": vm.location and storable(vm.location),
             },
             "lines": {
                 who: {
@@ -61,7 +62,7 @@ class LiveState:
             },
             "is_open": self.is_open,
             "was_ready": self.was_ready,
-            "steps": _newest([[one.at.isoformat(), _text(one.text)] for one in self.steps]),
+            "steps": _newest([[one.at.isoformat(), storable(one.text)] for one in self.steps]),
         }
 
     @classmethod
@@ -91,8 +92,3 @@ def _newest(steps: list[list[str]]) -> list[list[str]]:
     while kept and (left := left - len(json.dumps(steps[kept - 1]))) >= 0:
         kept -= 1
     return steps[kept:]
-
-
-def _text(text: str) -> str:
-    """Return text from somebody's container as PostgreSQL's JSON can hold it: no NUL, no half of a surrogate pair."""
-    return text.replace("\0", "").encode(errors="replace").decode()

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, RowMapping, delete, insert, select, update
 
+from noah.core.printable import storable
 from noah.core.release.release import Progress, Release, Result
 from noah.core.release.release_event import Numbered, ReleaseEvent, ReleaseEventKind
 from noah.core.workload import WorkloadKind
@@ -145,7 +146,7 @@ def _row_of(release: Release) -> dict[str, Any]:
         "online": progress.online,
         "wanted": progress.wanted,
         # No NUL, no half of a surrogate pair: a container's last words are in it.
-        "sentence": progress.sentence.replace("\0", "").encode(errors="replace").decode()[:2000],
+        "sentence": storable(progress.sentence)[:2000],
     }
 
 

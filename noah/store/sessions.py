@@ -27,6 +27,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from noah.core.lease import Fence
 from noah.core.page import Page
+from noah.core.printable import storable
 from noah.core.session.principal import Principal
 from noah.core.session.session import EndReason, Session, Share
 from noah.core.session.target import Target
@@ -244,7 +245,7 @@ class SessionStore:
             session = await _there(connection, id, fence)
             if session.is_over:
                 return session
-            detail = detail and _kept(detail)
+            detail = detail and storable(detail)[:2000]
             return await _change(connection, replace(session, end_reason=reason, end_detail=detail, ended_by=by))
 
     async def finish(self, id: str, *, audit: Mapping[str, Any] | None, fence: Fence) -> Session:
@@ -396,11 +397,6 @@ async def _change(connection: AsyncConnection, session: Session) -> Session:
 
 def _head_of(row: RowMapping) -> Head:
     return Head(id=row["id"], version=row["version"], gateway=row["gateway"], number=row["fence"])
-
-
-def _kept(text: str) -> str:
-    """Return text from somebody's container as a database can hold it: no NUL, no half of a surrogate pair."""
-    return text.replace("\0", "").encode(errors="replace").decode()[:2000]
 
 
 def _page(statement: Select[Any], limit: int, after: str | None) -> Select[Any]:
