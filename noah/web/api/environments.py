@@ -6,11 +6,13 @@ One whose targets are all gone is there as long as a session in it lasts.
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from aiohttp import web
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from noah.catalog.catalog import Catalog
 from noah.catalog.environments import EnvironmentSummary, summary_of
 from noah.core.page import Page
 from noah.core.session.rights import Right, area_of
@@ -54,7 +56,7 @@ EnvironmentsJson = TypedDict("EnvironmentsJson", {"items": list[EnvironmentJson]
 
 @ROUTES.get("/api/v1/environments", right=Right.SEE, summary="Environments, with what is in each and who debugs there.")
 async def list_environments(call: Call[EnvironmentsQuery, Nothing]) -> Reply[EnvironmentsJson]:
-    page = await find_environments(call.request, call.query)
+    page = (await seen_environments(call.request)).find(call.query)
     return Reply({"items": page.items, "continue": page.after, "total": page.total})
 
 
@@ -65,41 +67,48 @@ async def list_environments(call: Call[EnvironmentsQuery, Nothing]) -> Reply[Env
     errors=(NotFound,),
 )
 async def show_environment(call: Call[Nothing, Nothing]) -> Reply[EnvironmentJson]:
-    return Reply(await find_environment(call.request, call.path("environment")))
+    return Reply((await seen_environments(call.request)).get(call.path("environment")))
 
 
-async def find_environments(request: web.Request, query: EnvironmentsQuery) -> Page[EnvironmentJson]:
-    catalog, areas = request.app[CATALOG], await _seen(request)
-    sessions = _sessions(request, areas)
-    found = catalog.find_environments(
-        words=(query.q or "").lower().split(),
-        areas=areas,
-        gone=[name for name in sessions if catalog.environment(name, areas) is None],
-        after=cursor_of(query.after),
-        limit=query.limit,
-    )
-    items = [_json(one, sessions.get(one.name, ())) for one in found.items]
-    return with_tokens(Page(items, found.after, found.total, found.before))
+@dataclass(frozen=True, slots=True)
+class SeenEnvironments:
+    """What the person who asks may see of environments, found out once for a request."""
+
+    catalog: Catalog
+    areas: Collection[str] | None  # None: all of them
+    sessions: Mapping[str, Sequence[LiveSession]]  # live ones, by their environments
+
+    def find(self, query: EnvironmentsQuery) -> Page[EnvironmentJson]:
+        found = self.catalog.find_environments(
+            words=(query.q or "").lower().split(),
+            areas=self.areas,
+            gone=[name for name in self.sessions if self.catalog.environment(name, self.areas) is None],
+            after=cursor_of(query.after),
+            limit=query.limit,
+        )
+        items = [_json(one, self.sessions.get(one.name, ())) for one in found.items]
+        return with_tokens(Page(items, found.after, found.total, found.before))
+
+    def named(self, names: Iterable[str]) -> list[EnvironmentJson]:
+        """Return those of some environments that there are."""
+        there = ((name, self.catalog.environment(name, self.areas)) for name in names)
+        return [
+            _json(summary or summary_of(name, ()), self.sessions.get(name, ()))
+            for name, summary in there
+            if summary is not None or name in self.sessions
+        ]
+
+    def get(self, name: str) -> EnvironmentJson:
+        """Raises NotFound for one that there is not, or not for the person who asks."""
+        found = self.named([name])
+        if not found:
+            raise NotFound(f"There is no environment {name[:80]!r} that you may see, or not any more.")
+        return found[0]
 
 
-async def find_environment(request: web.Request, name: str) -> EnvironmentJson:
-    """Raises NotFound for one that there is not, or not for the person who asks."""
-    found = await find_named(request, [name])
-    if not found:
-        raise NotFound(f"There is no environment {name[:80]!r} that you may see, or not any more.")
-    return found[0]
-
-
-async def find_named(request: web.Request, names: Iterable[str]) -> list[EnvironmentJson]:
-    """Return those of some environments that there are, for the person who asks."""
-    catalog, areas = request.app[CATALOG], await _seen(request)
-    sessions = _sessions(request, areas)
-    there = ((name, catalog.environment(name, areas)) for name in names)
-    return [
-        _json(summary or summary_of(name, ()), sessions.get(name, ()))
-        for name, summary in there
-        if summary is not None or name in sessions
-    ]
+async def seen_environments(request: web.Request) -> SeenEnvironments:
+    areas = await _seen(request)
+    return SeenEnvironments(request.app[CATALOG], areas, _sessions(request, areas))
 
 
 async def _seen(request: web.Request) -> Collection[str] | None:

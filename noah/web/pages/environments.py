@@ -77,7 +77,8 @@ async def home(call: Call[TargetsPage, Nothing]) -> Context:
         raise web.HTTPSeeOther(link_to(request, request.rel_url.with_path("/targets", keep_query=True)))
     paged = {name: value for name, value in asked.items() if name != "q"}
     query = environments.EnvironmentsQuery.model_validate(paged)
-    listed = await environments.find_environments(request, query)
+    there = await environments.seen_environments(request)
+    listed = there.find(query)
     if listed.total <= 1:
         return await _listing(request, targets.TargetsQuery.model_validate(asked))
     chosen = chosen_of(request)
@@ -85,10 +86,10 @@ async def home(call: Call[TargetsPage, Nothing]) -> Context:
         "here": "targets",
         "is_home": True,
         "q": call.query.q,
-        "found": await _search(request, call.query.q) if call.query.q else None,
+        "found": await _search(request, call.query.q, there) if call.query.q else None,
         "listed": listed,
         "pinned": chosen.pinned,
-        "yours": await environments.find_named(request, chosen.names),
+        "yours": there.named(chosen.names),
         "links": links(request, listed),
     }
 
@@ -101,7 +102,7 @@ async def all_targets(call: Call[TargetsPage, Nothing]) -> Context:
 @page(ROUTES, "/environments/{environment:(?s:.+)}", "home.html")
 async def environment(call: Call[TargetsPage, Nothing]) -> Context:
     request, name = call.request, call.path("environment")
-    shown = await environments.find_environment(request, name)
+    shown = (await environments.seen_environments(request)).get(name)
     query = targets.TargetsQuery.model_validate({**filled_in(call.query), "environment": name})
     catalog = request.app[CATALOG]
     return {
@@ -129,7 +130,7 @@ async def _listing(request: web.Request, query: targets.TargetsQuery) -> Context
     }
 
 
-async def _search(request: web.Request, q: str) -> Found:
+async def _search(request: web.Request, q: str, there: environments.SeenEnvironments) -> Found:
     """Look for each word of *q* in what things are called. What a person may not see is not found."""
     words = q.lower().split()
     catalog, broker = request.app[CATALOG], request.app[BROKER]
@@ -144,7 +145,7 @@ async def _search(request: web.Request, q: str) -> Found:
     rolled_out = await releases.find_releases(request, releases.ReleasesQuery.model_validate({"limit": SEARCHED}))
     of_releases = [releases.release_json(one) for one in rolled_out.items]
     return Found(
-        environments=await environments.find_environments(request, named),
+        environments=there.find(named),
         apps=list(dict.fromkeys(place.app for place, _ in apps.items))[:FEW],
         targets=Page(
             [targets.target_json(info, broker.holder(info.target)) for info in shown.items], None, shown.total, None
