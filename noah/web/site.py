@@ -38,7 +38,7 @@ from noah.traces import span
 from noah.web.api import health
 from noah.web.api.inventory import INVENTORY, InventoryView
 from noah.web.api.logins import DEVICE_LASTS_S, DEVICES, MOST_DEVICES, MOST_DEVICES_EACH
-from noah.web.api.metrics import METRICS, Metrics
+from noah.web.api.metrics import METRICS, GatewayReader, Metrics
 from noah.web.api.route import AnyRoute, Raw
 from noah.web.api.routes import ROUTES
 from noah.web.budget import BUDGET, Budget
@@ -137,7 +137,9 @@ def make_site(
     site[BUDGET] = Budget()
     site[TRAIL], site[TRAIL_ROWS] = trail, store.trail
     site[INVENTORY] = inventory
-    metrics.read_from(broker=broker, clusters=clusters, health=site[health.HEALTH], inventory=inventory, clock=clock)
+    metrics.read_from(
+        GatewayReader(broker=broker, clusters=clusters, health=site[health.HEALTH], inventory=inventory, clock=clock)
+    )
     prepare_templates(site)
     prepare_logins(site)
     site[DEVICES] = Pending(lasts_s=DEVICE_LASTS_S, most=MOST_DEVICES, most_each=MOST_DEVICES_EACH)

@@ -51,16 +51,8 @@ class Metrics:
     def lagged(self, seconds: float) -> None:
         self._lag.observe(seconds)
 
-    def read_from(
-        self,
-        *,
-        broker: Broker,
-        clusters: Mapping[str, Cluster],
-        health: Health,
-        inventory: InventoryView,
-        clock: Callable[[], datetime],
-    ) -> None:
-        self._registry.register(_Reader(broker, clusters, health, inventory, clock))
+    def read_from(self, reader: "GatewayReader") -> None:
+        self._registry.register(reader)
 
     def text(self) -> bytes:
         return generate_latest(self._registry)
@@ -76,9 +68,10 @@ async def scrape(call: Call[Nothing, Nothing]) -> web.Response:
     return web.Response(body=app[METRICS].text(), headers={"Content-Type": CONTENT_TYPE})
 
 
-class _Reader(Collector):
+class GatewayReader(Collector):
     def __init__(
         self,
+        *,
         broker: Broker,
         clusters: Mapping[str, Cluster],
         health: Health,
