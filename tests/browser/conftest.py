@@ -17,7 +17,7 @@ from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 from noah.demo.sample_app import compile_sample
 from tests.cluster.conftest import kubeconfig, kubectl, make_namespace
 from tests.gateway import Api, Process, serving
-from tests.integration.test_gateway import App
+from tests.sample_process import App
 from tests.unit.kube.fake_api import Call, FakeApi, fake_api
 
 __all__ = ["kubeconfig", "kubectl", "make_namespace"]

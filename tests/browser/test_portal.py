@@ -16,7 +16,7 @@ from playwright.async_api import Browser, expect
 
 from tests.browser.conftest import SOON
 from tests.gateway import Process, free_port, serving
-from tests.integration.test_gateway import App
+from tests.sample_process import App
 
 pytestmark = [pytest.mark.browser, pytest.mark.jvm, pytest.mark.asyncio(loop_scope="session")]
 

@@ -14,8 +14,8 @@ from playwright.async_api import Error, Page, Response, expect
 
 from tests.browser.conftest import SOON, launched
 from tests.gateway import Api, free_port, serving
-from tests.integration.test_gateway import App
 from tests.reverse_proxies import nginx
+from tests.sample_process import App
 
 pytestmark = [pytest.mark.browser, pytest.mark.jvm, pytest.mark.asyncio(loop_scope="session")]
 

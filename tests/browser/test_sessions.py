@@ -11,7 +11,7 @@ from playwright.async_api import Page, expect
 
 from tests.browser.conftest import SCREENS, SOON, Opened
 from tests.gateway import Api, Process
-from tests.integration.test_gateway import App
+from tests.sample_process import App
 
 pytestmark = [pytest.mark.browser, pytest.mark.jvm, pytest.mark.asyncio(loop_scope="session")]
 

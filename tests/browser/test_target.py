@@ -11,8 +11,8 @@ from playwright.async_api import Page, Request, Route, expect
 
 from tests.browser.conftest import SCREENS, SOON, Opened
 from tests.gateway import Api, Process
-from tests.integration.test_gateway import App, at_a_breakpoint
 from tests.jdwp import Debugger
+from tests.sample_process import App
 
 pytestmark = [pytest.mark.browser, pytest.mark.jvm, pytest.mark.asyncio(loop_scope="session")]
 
@@ -27,7 +27,7 @@ async def test_from_a_click_to_a_breakpoint_and_back(gateway: tuple[Process, Api
     await expect(page.locator("#address")).to_have_text(re.compile(r":\d+$"), timeout=SOON)
     await expect(page.get_by_label("Steps")).to_contain_text("Ready", timeout=SOON)
     [session] = (await api.ask("GET", "sessions"))["items"]
-    async with at_a_breakpoint(app, session):
+    async with app.at_a_breakpoint(session["host"], session["port"]):
         await expect(page.locator("#state code")).to_have_text(re.compile(r"OrderService\.price:\d+"), timeout=SOON)
         await expect(page.locator("#state")).to_contain_text("the probe is being answered for you")
         await page.screenshot(path=SCREENS / "breakpoint-light.png")

@@ -6,71 +6,19 @@ import os
 import signal
 import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, closing
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
-from noah.demo.debugger import Jdb, jdb
+from noah.demo.debugger import jdb
 from noah.demo.sample_app import compile_sample, free_port
-from noah.inpod import script
 from tests.gateway import Api, Process, Refused, serving
+from tests.sample_process import App
 
 pytestmark = pytest.mark.jvm
-
-
-class App:
-    """The sample app as a process that a test may end and start again on the same ports."""
-
-    def __init__(self, classes: Path, name: str) -> None:
-        self.name = name
-        self.port, self.jdwp = free_port(), free_port()
-        self._classes = classes
-        self._process: asyncio.subprocess.Process | None = None
-
-    @property
-    def config(self) -> str:
-        return f'[[local]]\nname = "{self.name}"\njdwp_port = {self.jdwp}\ncheckurl = "{self.url}/checkurl"\n'
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    async def start(self) -> None:
-        agent = f"-agentlib:jdwp=transport=dt_socket,server=y,suspend=n,address=127.0.0.1:{self.jdwp},quiet=y"
-        self._process = await asyncio.create_subprocess_exec(
-            "java", agent, "-cp", str(self._classes), "OrderService", env={**os.environ, "PORT": str(self.port)}
-        )
-        async with asyncio.timeout(30):
-            while not await self.answers():
-                await asyncio.sleep(0.05)
-
-    async def kill(self) -> None:
-        if self._process is not None and self._process.returncode is None:
-            self._process.kill()
-            await self._process.wait()
-
-    async def answers(self, path: str = "/checkurl", within: float = 1) -> bool:
-        try:
-            async with (
-                asyncio.timeout(within),
-                aiohttp.ClientSession() as http,
-                http.get(self.url + path) as answer,
-            ):
-                return answer.status == 200
-        except (aiohttp.ClientError, TimeoutError):
-            return False
-
-    async def probe(self) -> tuple[int, str]:
-        """What the liveness expression says."""
-        process = await asyncio.create_subprocess_exec(
-            "sh", "-c", script("liveness"), "noah-liveness", f"{self.url}/checkurl", "1", self.name,
-            stdout=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        out, _ = await process.communicate()
-        return process.returncode or 0, out.decode()
 
 
 @pytest.fixture
@@ -89,22 +37,11 @@ async def gateway(tmp_path: Path, app: App) -> AsyncIterator[tuple[Process, Api]
         yield running
 
 
-@asynccontextmanager
-async def at_a_breakpoint(app: App, session: dict[str, Any]) -> AsyncIterator[Jdb]:
-    async with jdb(session["host"], session["port"]) as debugger, asyncio.TaskGroup() as group:
-        debugger.type("stop in OrderService.price")
-        await debugger.says("breakpoint")
-        order = group.create_task(app.answers("/orders", within=300))
-        await debugger.says("Breakpoint hit")
-        yield debugger
-        order.cancel()
-
-
 async def test_the_probe_knows_a_breakpoint_from_a_dead_app(gateway: tuple[Process, Api], app: App) -> None:
     _, api = gateway
     assert (await app.probe())[0] == 0
     session = await api.ready(f"local/{app.name}")
-    async with at_a_breakpoint(app, session) as debugger:
+    async with app.at_a_breakpoint(session["host"], session["port"]) as debugger:
         shown = await api.until(session, "suspended")
         assert shown["vm"]["location"].startswith("OrderService.price:")
         assert not await app.answers()
@@ -122,7 +59,7 @@ async def test_the_probe_knows_a_breakpoint_from_a_dead_app(gateway: tuple[Proce
 async def test_sessions_survive_a_killed_gateway_with_the_same_port(gateway: tuple[Process, Api], app: App) -> None:
     process, api = gateway
     session = await api.ready(f"local/{app.name}")
-    async with at_a_breakpoint(app, session):
+    async with app.at_a_breakpoint(session["host"], session["port"]):
         await api.until(session, "suspended")
         await process.stop(signal.SIGKILL)
         assert await app.answers(within=5)  # the kernel closed the connection, and so resumed the VM
@@ -130,14 +67,14 @@ async def test_sessions_survive_a_killed_gateway_with_the_same_port(gateway: tup
     await process.start()
     back = await api.until(session, "ready")
     assert (back["id"], back["port"]) == (session["id"], session["port"])
-    async with at_a_breakpoint(app, session):
+    async with app.at_a_breakpoint(session["host"], session["port"]):
         await api.until(session, "suspended")
 
 
 async def test_a_killed_gateway_leaves_what_debuggers_did_to_the_next(gateway: tuple[Process, Api], app: App) -> None:
     process, api = gateway
     session = await api.ready(f"local/{app.name}")
-    async with at_a_breakpoint(app, session):
+    async with app.at_a_breakpoint(session["host"], session["port"]):
         pass
     await _until_kept(process, lambda audit: audit["connections"][0]["until"])
     async with jdb(session["host"], session["port"]):
@@ -150,7 +87,7 @@ async def test_a_killed_gateway_leaves_what_debuggers_did_to_the_next(gateway: t
     assert second["until"] is None  # nobody saw it
     assert second["ended"] == "the gateway ended before it could say why"
 
-    async with at_a_breakpoint(app, session):
+    async with app.at_a_breakpoint(session["host"], session["port"]):
         pass
     await process.stop()
     await process.start()
@@ -177,14 +114,14 @@ async def test_a_jvm_that_restarts_is_waited_for(gateway: tuple[Process, Api], a
     await api.until(session, "waiting", within=20)
     await app.start()
     await api.until(session, "ready", within=20)
-    async with at_a_breakpoint(app, session):
+    async with app.at_a_breakpoint(session["host"], session["port"]):
         await api.until(session, "suspended")
 
 
 async def test_resume_frees_the_vm_and_the_session_goes_on(gateway: tuple[Process, Api], app: App) -> None:
     _, api = gateway
     session = await api.ready(f"local/{app.name}")
-    async with at_a_breakpoint(app, session):
+    async with app.at_a_breakpoint(session["host"], session["port"]):
         await api.until(session, "suspended")
         await api.ask("POST", f"sessions/{session['id']}/resume")
         assert await app.answers(within=5)
@@ -198,7 +135,7 @@ async def test_a_session_expires_on_time_with_a_debugger_at_a_breakpoint(
 ) -> None:
     _, api = gateway
     session = await api.ready(f"local/{app.name}", **{"for": "6s"})
-    async with at_a_breakpoint(app, session):
+    async with app.at_a_breakpoint(session["host"], session["port"]):
         ended = await api.until(session, "ended", within=30)
         assert ended["end_reason"] == "expired"
         assert await app.answers(within=5)
@@ -209,7 +146,7 @@ async def test_a_pause_budget_warns_and_then_resumes(gateway: tuple[Process, Api
     _, api = gateway
     async with api.http.get(f"{api.url}/api/v1/events") as events:
         session = await api.ready(f"local/{app.name}", pause_budget="4s")
-        async with at_a_breakpoint(app, session):
+        async with app.at_a_breakpoint(session["host"], session["port"]):
             await api.until(session, "suspended")
             await api.until(session, "ready", within=20)
             assert await app.answers(within=5)
@@ -246,7 +183,7 @@ async def test_a_locked_database_is_said_and_forgotten(gateway: tuple[Process, A
         with pytest.raises(Refused, match="database does not answer") as refused:
             await api.ask("POST", f"sessions/{session['id']}/extend", {"for": "3h"})
         assert refused.value.status == 503
-        async with at_a_breakpoint(app, session):
+        async with app.at_a_breakpoint(session["host"], session["port"]):
             await api.until(session, "suspended")  # debugging asks no database
     finally:
         other.execute("ROLLBACK")
@@ -273,7 +210,7 @@ async def test_a_port_that_another_program_has_is_left_to_it(gateway: tuple[Proc
         await process.start()
         moved = await api.until(first, "ready")
         assert moved["port"] != first["port"]
-        async with at_a_breakpoint(app, moved):
+        async with app.at_a_breakpoint(moved["host"], moved["port"]):
             await api.until(first, "suspended")
 
 

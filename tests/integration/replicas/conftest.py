@@ -13,61 +13,13 @@ import psycopg
 import pytest
 from sqlalchemy.engine import make_url
 
-from noah.demo.debugger import Jdb, jdb
-from noah.demo.sample_app import compile_sample, free_port
+from noah.demo.sample_app import compile_sample
 from tests.faults import Link
 from tests.gateway import Api, Process, some_ports
+from tests.sample_process import App
 
 TAKEN_OVER_WITHIN_S = 15.0  # of a killed gateway; the lease has 10 s of it
 BUSY = 4.0  # how many times longer a busy machine may take
-
-
-class App:
-    """The sample app as a process."""
-
-    def __init__(self, classes: Path, name: str) -> None:
-        self.name = name
-        self.port, self.jdwp = free_port(), free_port()
-        self._classes = classes
-        self._process: asyncio.subprocess.Process | None = None
-
-    @property
-    def config(self) -> str:
-        return f'[[local]]\nname = "{self.name}"\njdwp_port = {self.jdwp}\ncheckurl = "{self.url}/checkurl"\n'
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    async def start(self) -> None:
-        agent = f"-agentlib:jdwp=transport=dt_socket,server=y,suspend=n,address=127.0.0.1:{self.jdwp},quiet=y"
-        self._process = await asyncio.create_subprocess_exec(
-            "java", agent, "-Xshare:auto", "-cp", str(self._classes), "OrderService",
-            env={**os.environ, "PORT": str(self.port)},
-        )  # fmt: skip
-        await until(self.answers)
-
-    async def kill(self) -> None:
-        if self._process is not None and self._process.returncode is None:
-            self._process.kill()
-            await self._process.wait()
-
-    async def answers(self, path: str = "/checkurl", within: float = 1) -> bool:
-        try:
-            async with asyncio.timeout(within), aiohttp.ClientSession() as http, http.get(self.url + path) as answer:
-                return answer.status == 200
-        except (aiohttp.ClientError, TimeoutError):
-            return False
-
-    @asynccontextmanager
-    async def at_a_breakpoint(self, host: str, port: int) -> AsyncIterator[Jdb]:
-        async with jdb(host, port) as debugger, asyncio.TaskGroup() as group:
-            debugger.type("stop in OrderService.price")
-            await debugger.says("breakpoint")
-            order = group.create_task(self.answers("/orders", within=300))
-            await debugger.says("Breakpoint hit")
-            yield debugger
-            order.cancel()
 
 
 class Replica:
@@ -147,7 +99,7 @@ async def three(tmp_path: Path, postgres_url: str, classes: Path) -> AsyncIterat
 
 @asynccontextmanager
 async def serving_three(folder: Path, url: str, classes: Path) -> AsyncIterator[Replicas]:
-    app, ports = App(classes, f"orders-{os.getpid()}"), some_ports()
+    app, ports = App(classes, f"orders-{os.getpid()}", comes_up_within_s=60), some_ports()
     async with AsyncExitStack() as stack:
         stack.push_async_callback(app.kill)
         http = await stack.enter_async_context(aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=180)))

@@ -15,8 +15,9 @@ import pytest
 from noah.demo.debugger import Jdb
 from noah.demo.sample_app import free_port
 from tests.gateway import Api, Process, some_ports
-from tests.integration.replicas.conftest import App, until
+from tests.integration.replicas.conftest import until
 from tests.reverse_proxies import load_balancer
+from tests.sample_process import App
 
 pytestmark = [pytest.mark.jvm, pytest.mark.postgres]
 
