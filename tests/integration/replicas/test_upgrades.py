@@ -36,7 +36,7 @@ class Deployment:
         for n in range(6):
             own = folder / f"gateway-{n}"
             own.mkdir()
-            config = "".join(app.config for app in apps)
+            config = "".join(app.config for app in apps) + f"[access]\nsessions_per_person = {len(apps)}\n"
             process = Process(
                 own,
                 config,
