@@ -94,7 +94,7 @@ async def test_a_session_is_shared_joined_and_handed_over_on_its_page(
     await bob.get_by_role("button", name="Go on").click()
     await expect(bob.locator("#debug")).to_contain_text("You are debugging this", timeout=SOON)
     await expect(ada.locator("#debug")).to_contain_text("bob is debugging this", timeout=SOON)
-    # Whoever hands over may still join, until that is ended too.
+    # The one who hands over may still join, until that is ended too.
     await expect(ada.get_by_role("button", name="Join")).to_be_visible(timeout=SOON)
     await expect(ada.get_by_role("button", name="Become its owner")).to_have_count(0)
     await bob.get_by_role("button", name="end sharing with ada").click()

@@ -72,7 +72,7 @@ async def show_environment(call: Call[Nothing, Nothing]) -> Reply[EnvironmentJso
 
 @dataclass(frozen=True, slots=True)
 class SeenEnvironments:
-    """What the person who asks may see of environments, found out once for a request."""
+    """The environments that the person who asks may see, found out once for a request."""
 
     catalog: Catalog
     areas: Collection[str] | None  # None: all of them
