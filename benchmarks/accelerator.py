@@ -18,8 +18,8 @@ from pathlib import Path
 
 from tests.integration.accelerator.line import Line, accelerated
 from tests.integration.jdi.harness import build, eclipse_classpath
-from tests.integration.test_byte_path import free_port
 from tests.jdb import attached
+from tests.ports import free_port
 
 REPOSITORY = Path(__file__).parent.parent
 AT_PROMPT = r"main\[1\] "

@@ -34,8 +34,8 @@ from noah.proxy.listener import Listener
 from noah.proxy.slot import Slot
 from noah.proxy.tunnel import Tunnel
 from noah.web.api.line import carry
-from tests.gateway import free_port, free_ports
 from tests.jdb import Jdb
+from tests.ports import free_port, free_ports
 
 SHOP = Path(__file__).parents[1] / "tests" / "apps" / "Shop.java"
 THREADS = 100

@@ -24,7 +24,7 @@ import aiohttp
 
 from benchmarks.relay import BUILD, LOAD, build_load, running
 from noah.store import upgrade
-from tests.gateway import free_port
+from tests.ports import free_port
 
 TRIPS = 1000
 LAG_INTERVAL_S = 0.002

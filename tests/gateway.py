@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -16,6 +15,7 @@ import aiohttp
 
 from noah.access.tokens import TokenFile
 from noah.core.session.principal import OPERATORS
+from tests.ports import free_port, some_ports
 
 COMES_UP_WITHIN = 60.0  # seconds, on a busy machine
 _upgraded: list[bytes] = []
@@ -210,30 +210,3 @@ async def make_database(process: Process) -> None:
         _upgraded.append(process.database.read_bytes())
     process.database.touch(mode=0o600)
     process.database.write_bytes(_upgraded[0])
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def some_ports() -> str:
-    """A range for debug_ports."""
-    first = free_ports(40)
-    return f"{first}-{first + 39}"
-
-
-def free_ports(count: int) -> int:
-    """The first of *count* ports in a row that nobody listens on, below the range of ephemeral ones.
-
-    Tests that run side by side take theirs from ranges of their own, since a gateway opens its ports one by one.
-    """
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    for first in range(21000 + worker * 2500, 23500 + worker * 2500, count):
-        with suppress(OSError):
-            for port in range(first, first + count):
-                with socket.socket() as probe:
-                    probe.bind(("127.0.0.1", port))
-            return first
-    raise AssertionError("no free ports")

@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.gateway import free_port
+from tests.ports import free_port
 
 COMES_UP_WITHIN = 30.0  # seconds
 

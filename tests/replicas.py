@@ -15,7 +15,8 @@ import aiohttp
 
 from noah.store import upgrade
 from tests.faults import Link, link
-from tests.gateway import COMES_UP_WITHIN, Api, Refused, free_port, free_ports
+from tests.gateway import COMES_UP_WITHIN, Api, Refused
+from tests.ports import free_port, free_ports
 from tests.postgres import Postgres
 
 PORTS = 60  # for debuggers

@@ -9,8 +9,8 @@ from pathlib import Path
 import aiohttp
 
 from noah.demo.debugger import Jdb, jdb
-from noah.demo.sample_app import free_port
 from noah.inpod import script
+from tests.ports import free_port
 
 
 class App:

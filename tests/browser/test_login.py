@@ -8,8 +8,9 @@ from playwright.async_api import Browser, Page, expect
 
 from tests.acceptance.cli.command import ran, start
 from tests.browser.conftest import SCREENS, SOON, log_in
-from tests.gateway import free_port, serving
+from tests.gateway import serving
 from tests.oidc.provider import SECRET, oidc_server
+from tests.ports import free_port
 
 pytestmark = pytest.mark.browser
 

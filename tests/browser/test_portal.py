@@ -15,7 +15,8 @@ from joserfc.jwk import ECKey
 from playwright.async_api import Browser, expect
 
 from tests.browser.conftest import SOON
-from tests.gateway import Process, free_port, serving
+from tests.gateway import Process, serving
+from tests.ports import free_port
 from tests.sample_process import App
 
 pytestmark = [pytest.mark.browser, pytest.mark.jvm, pytest.mark.asyncio(loop_scope="session")]

@@ -13,7 +13,8 @@ import pytest
 from playwright.async_api import Error, Page, Response, expect
 
 from tests.browser.conftest import SOON, launched
-from tests.gateway import Api, free_port, serving
+from tests.gateway import Api, serving
+from tests.ports import free_port
 from tests.reverse_proxies import nginx
 from tests.sample_process import App
 

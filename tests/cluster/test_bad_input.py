@@ -9,7 +9,8 @@ import pytest
 
 from tests.cluster.conftest import AGENT, Kubectl
 from tests.cluster.test_enable import configured
-from tests.gateway import Api, Refused, free_port, serving
+from tests.gateway import Api, Refused, serving
+from tests.ports import free_port
 
 pytestmark = pytest.mark.cluster
 

@@ -18,7 +18,8 @@ from noah.kube.exec.commands import Container
 from noah.settings import ClusterSettings
 from tests.cluster.conftest import Kubectl, flattened
 from tests.cluster.test_exec import Receiver
-from tests.gateway import free_port, serving
+from tests.gateway import serving
+from tests.ports import free_port
 from tests.reverse_proxies import nginx
 
 pytestmark = [pytest.mark.cluster, pytest.mark.jvm]

@@ -20,8 +20,8 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.conftest import Kubectl
-from tests.gateway import free_port, free_ports
 from tests.jdb import attached
+from tests.ports import free_port, free_ports
 
 pytestmark = [pytest.mark.cluster, pytest.mark.soak, pytest.mark.timeout(1800)]
 

@@ -103,7 +103,12 @@ async def test_a_release_that_ends_while_the_database_is_locked_is_kept_when_it_
     kubectl: Kubectl, gateway: tuple[Process, Api]
 ) -> None:
     process, api = gateway
-    kubectl.apply(app("Deployment", "locked", command=["sh", "-c", "printf 'no end of line'; exit 3"]))
+    # Without a readinessProbe it would be online for an instant, and done.
+    fails: dict[str, Any] = {
+        "command": ["sh", "-c", "printf 'no end of line'; exit 3"],
+        "readinessProbe": {"exec": {"command": ["false"]}},
+    }
+    kubectl.apply(app("Deployment", "locked", **fails))
     before = await release_of(api, "locked", result="running")
     with closing(sqlite3.connect(process.database, isolation_level=None, timeout=30)) as database:
         database.execute("BEGIN IMMEDIATE")

@@ -19,7 +19,7 @@ from noah.webhook.certificates import AUTHORITY_LASTS, LASTS, Certificates
 from noah.webhook.server import PATH, manifest, serving
 from tests.cluster.conftest import Kubectl, java_app, until
 from tests.cluster.webhooks import injecting, printed, registered
-from tests.gateway import free_port
+from tests.ports import free_port
 
 pytestmark = pytest.mark.cluster
 

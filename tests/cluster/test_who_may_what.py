@@ -41,8 +41,8 @@ from noah.web.wire import Nothing
 from tests.browser.conftest import launched
 from tests.cluster.conftest import Kubectl
 from tests.cluster.execs import AuditLog
-from tests.gateway import free_port
 from tests.integration.web.conftest import Gateway, serving
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.cluster, pytest.mark.jvm, pytest.mark.asyncio(loop_scope="module")]
 

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 from tests.cluster.conftest import Kubectl
-from tests.gateway import Process, free_port, serving
+from tests.gateway import Process, serving
+from tests.ports import free_port
 
 
 @contextlib.asynccontextmanager

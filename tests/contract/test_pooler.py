@@ -15,7 +15,7 @@ from noah.clock import machine_clock
 from noah.core.session.event_kind import EventKind
 from noah.store import Store, upgrade
 from tests.contract.asking import add, live
-from tests.gateway import free_port
+from tests.ports import free_port
 from tests.postgres import COMES_UP_WITHIN, Postgres, unprivileged
 
 pytestmark = pytest.mark.postgres

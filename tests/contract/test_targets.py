@@ -27,8 +27,8 @@ from noah.targets.host.hosts import Hosts
 from noah.targets.local import open_locals
 from noah.targets.pod.pods import Pods
 from tests.cluster.conftest import Kubectl
-from tests.gateway import free_port
 from tests.integration.hosts.machines import HostedOrders, Machine, classes_in, new_root, remove
+from tests.ports import free_port
 from tests.principals import ADA
 
 pytestmark = pytest.mark.jvm

@@ -21,6 +21,7 @@ from noah.proxy.slot import Slot
 from tests import jdwp
 from tests.jdb import attached
 from tests.jdwp import Debugger, JdwpError, integer
+from tests.ports import free_port
 
 pytestmark = [
     pytest.mark.jvm,
@@ -54,11 +55,6 @@ class Through:
 
     def is_in(self, state: Vm) -> bool:
         return self.slot.vm is not None and self.slot.vm.vm is state
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def compile_java(source: Path, into: Path) -> None:

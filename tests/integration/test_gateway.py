@@ -14,8 +14,9 @@ import aiohttp
 import pytest
 
 from noah.demo.debugger import jdb
-from noah.demo.sample_app import compile_sample, free_port
+from noah.demo.sample_app import compile_sample
 from tests.gateway import Api, Process, Refused, serving
+from tests.ports import free_port
 from tests.sample_process import App
 
 pytestmark = pytest.mark.jvm

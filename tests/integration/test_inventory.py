@@ -16,7 +16,8 @@ from aiohttp import web
 
 from noah.demo.sample_app import compile_sample
 from tests.following import SECONDS, Following
-from tests.gateway import Refused, free_port, serving
+from tests.gateway import Refused, serving
+from tests.ports import free_port
 
 
 def jvm(name: str, port: int) -> str:

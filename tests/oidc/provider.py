@@ -14,7 +14,7 @@ from urllib.parse import urljoin
 import aiohttp
 from yarl import URL
 
-from tests.gateway import free_port
+from tests.ports import free_port
 
 SOURCE = Path(__file__).parent
 INSTALLED = SOURCE.parents[1] / "build" / "oidc"  # package and server; npm looks for packages beside the server

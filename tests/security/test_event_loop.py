@@ -31,7 +31,7 @@ from noah.kube.pods import MOST_CONTAINERS, read_pod
 from noah.settings import WebhookSettings
 from noah.targets.pod.pods import _infos
 from noah.webhook.process import webhook_process
-from tests.gateway import free_port
+from tests.ports import free_port
 from tests.principals import ADA
 from tests.security.hostile_api import api_in_a_thread
 from tests.security.loop_time import MOST_S, cpu_of, watching_the_loop

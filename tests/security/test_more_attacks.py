@@ -22,8 +22,8 @@ from noah.settings import ClusterSettings
 from noah.web.api.route import Raw
 from noah.web.api.routes import ROUTES
 from noah.web.pages.routes import PAGES
-from tests.gateway import free_port
 from tests.integration.web.conftest import Gateway, serving
+from tests.ports import free_port
 from tests.security.hostile_api import api_in_a_thread
 from tests.security.loop_time import MOST_S, cpu_of, watching_the_loop
 from tests.unit.kube.fake_api import Call, frame

@@ -13,8 +13,8 @@ import pytest
 from noah.process_log import FORMAT, Malformed, OneLine
 from noah.web.api.routes import ROUTES
 from noah.web.pages.routes import PAGES
-from tests.gateway import free_port
 from tests.integration.web.conftest import Gateway, serving
+from tests.ports import free_port
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 
 from tests.acceptance.cli.command import SCRIPTS, SESSION, TARGET, environment
 from tests.acceptance.cli.scripted_gateway import ScriptedGateway, says, streams
-from tests.gateway import free_port
+from tests.ports import free_port
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 
 from tests.acceptance.cli.command import SESSION, TARGET, noah
 from tests.acceptance.cli.scripted_gateway import ScriptedGateway, refuses, says
-from tests.gateway import free_port
+from tests.ports import free_port
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 
 from tests.acceptance.cli.command import TARGET, environment, noah
 from tests.acceptance.cli.scripted_gateway import ScriptedGateway, says
-from tests.gateway import free_port
+from tests.ports import free_port
 
 
 async def test_a_path_before_the_api_and_a_token_arrive(gateway: ScriptedGateway) -> None:

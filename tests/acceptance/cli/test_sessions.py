@@ -5,7 +5,7 @@ import signal
 
 from tests.acceptance.cli.command import SESSION, noah, ran, start
 from tests.acceptance.cli.scripted_gateway import ScriptedGateway, says, scripted_gateway, streams
-from tests.gateway import free_port
+from tests.ports import free_port
 
 ON_ITS_WAY = {**SESSION, "status": "starting", "reason": "socat is being started", "steps": []}
 

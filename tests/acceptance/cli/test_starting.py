@@ -10,7 +10,7 @@ import pytest
 
 from tests.acceptance.cli.command import SCRIPTS, TARGET, environment, noah
 from tests.acceptance.cli.scripted_gateway import ScriptedGateway, says
-from tests.gateway import free_port
+from tests.ports import free_port
 
 
 async def test_no_server_is_imported_on_the_clients_path() -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.cli.command import noah, start
-from tests.gateway import free_port, serving
+from tests.gateway import serving
+from tests.ports import free_port
 
 SHOP = Path(__file__).parents[2] / "apps" / "Shop.java"
 # What scripts read of `enable --wait -o json`.

@@ -22,7 +22,8 @@ from tests.cluster.promise.outages import cluster
 from tests.cluster.promise.probed_app import ProbedApp, come_up, pod_of, session_on
 from tests.cluster.promise.rows import Rows, side_by_side
 from tests.cluster.promise.scripted_debugger import TurnedAway, attached
-from tests.gateway import Api, free_port, serving
+from tests.gateway import Api, serving
+from tests.ports import free_port
 
 # The stories take two minutes; on a busy node pods take as long to come up.
 pytestmark = [pytest.mark.cluster, pytest.mark.jvm, pytest.mark.timeout(600)]

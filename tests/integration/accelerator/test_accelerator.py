@@ -14,8 +14,8 @@ import pytest
 from tests.integration.accelerator.line import Line, accelerated
 from tests.integration.accelerator.talk import converse
 from tests.integration.jdi.harness import build, eclipse_classpath
-from tests.integration.test_byte_path import free_port
 from tests.jdb import Jdb, attached
+from tests.ports import free_port
 
 pytestmark = [
     pytest.mark.jvm,

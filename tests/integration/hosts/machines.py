@@ -17,7 +17,7 @@ import asyncssh
 
 from noah.demo.sample_app import compile_sample
 from noah.inpod import script
-from tests.gateway import free_port
+from tests.ports import free_port
 
 # As people write them: `.` reads the options, java goes on when the script has ended.
 START_SCRIPT = """#!/bin/sh

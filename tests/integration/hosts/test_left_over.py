@@ -17,7 +17,7 @@ from noah.settings import parse_settings
 from noah.store import Store, upgrade
 from noah.store.gateways import AboutGateway
 from noah.targets.host.hosts import Hosts
-from tests.gateway import free_port
+from tests.ports import free_port
 
 TARGET = HostTarget(host="kvm-1", app="orders")
 

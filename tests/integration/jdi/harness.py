@@ -21,7 +21,7 @@ from typing import Final
 
 from noah.proxy.listener import Listener
 from noah.proxy.slot import Slot
-from tests.integration.test_byte_path import free_port
+from tests.ports import free_port
 
 HERE: Final = Path(__file__).parent
 SETTLES: Final = 0.5  # seconds, at most: the gateway asks the JVM once the debugger is quiet

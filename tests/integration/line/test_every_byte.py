@@ -25,8 +25,8 @@ from noah.proxy.slot import Slot
 from noah.proxy.tunnel import Tunnel
 from noah.web.api.line import SILENT_AFTER_S, carry
 from tests import jdwp
-from tests.gateway import free_port
 from tests.line import Relay, debug, digest, without_own_questions
+from tests.ports import free_port
 
 pytestmark = [
     pytest.mark.jvm,

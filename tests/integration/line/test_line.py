@@ -15,9 +15,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.gateway import Api, Process, free_port, serving
+from tests.gateway import Api, Process, serving
 from tests.jdb import attached
 from tests.line import Relay
+from tests.ports import free_port
 from tests.reverse_proxies import ConnectProxy, haproxy, nginx
 
 pytestmark = pytest.mark.jvm

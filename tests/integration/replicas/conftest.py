@@ -15,7 +15,8 @@ from sqlalchemy.engine import make_url
 
 from noah.demo.sample_app import compile_sample
 from tests.faults import Link
-from tests.gateway import Api, Process, some_ports
+from tests.gateway import Api, Process
+from tests.ports import some_ports
 from tests.sample_process import App
 
 TAKEN_OVER_WITHIN_S = 15.0  # of a killed gateway; the lease has 10 s of it

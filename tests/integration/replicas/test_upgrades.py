@@ -13,9 +13,9 @@ import aiohttp
 import pytest
 
 from noah.demo.debugger import Jdb
-from noah.demo.sample_app import free_port
-from tests.gateway import Api, Process, some_ports
+from tests.gateway import Api, Process
 from tests.integration.replicas.conftest import until
+from tests.ports import free_port, some_ports
 from tests.reverse_proxies import load_balancer
 from tests.sample_process import App
 

@@ -50,7 +50,8 @@ from noah.targets.pod.pods import Pods
 from noah.web.api.metrics import Metrics
 from noah.web.api.route import AnyRoute
 from noah.web.site import LONGEST_LINE, make_site
-from tests.gateway import Api, free_port, free_ports
+from tests.gateway import Api
+from tests.ports import free_port, free_ports
 from tests.principals import ADA
 
 PORTS = 10

@@ -20,9 +20,9 @@ from joserfc.jwk import RSAKey
 
 from noah.settings import GrantSettings
 from tests.acceptance.cli.command import noah, ran, start
-from tests.gateway import free_port
 from tests.integration.web.conftest import Gateway, serving
 from tests.oidc.provider import SECRET, OidcServer, Person, oidc_server
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.jvm, pytest.mark.asyncio(loop_scope="module")]
 

@@ -15,8 +15,8 @@ from noah.errors import BadSettings
 from noah.http_limits import LIMITS, LimitedSite
 from noah.settings import parse_settings
 from noah.web.tls import Tls
-from tests.gateway import free_port
 from tests.integration.web.conftest import Gateway, serving
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.jvm, pytest.mark.asyncio(loop_scope="module")]
 

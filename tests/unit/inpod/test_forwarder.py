@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from noah.inpod import script
+from tests.ports import free_port
 from tests.unit.inpod.containers import SHELLS, Process, agent, path_with, process, state, uptime
 
 pytestmark = pytest.mark.jvm
@@ -22,12 +23,6 @@ HANDSHAKE = b"JDWP-Handshake"
 FORWARDER = script("forwarder")
 LIVENESS = script("liveness")
 TOKEN = "c0ffee"
-
-
-def free_port() -> int:
-    with socket.socket() as some:
-        some.bind(("127.0.0.1", 0))
-        return int(some.getsockname()[1])
 
 
 def said_by(lines: list[str]) -> dict[str, str]:

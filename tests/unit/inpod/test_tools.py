@@ -15,14 +15,9 @@ import pytest
 
 from noah.core.inject.probe import inlined, without_comments
 from noah.inpod import script
+from tests.ports import free_port
 from tests.unit.inpod.checkurls import Checkurls
 from tests.unit.inpod.containers import SHELLS, Agent, agent, uptime
-
-
-def free_port() -> int:
-    with socket.socket() as some:
-        some.bind(("127.0.0.1", 0))
-        return int(some.getsockname()[1])
 
 
 def answer(port: int, path: str) -> tuple[int, str]:

@@ -30,7 +30,7 @@ from noah.store.lease import Lease
 from noah.store.sessions import SessionStore
 from noah.store.trail import TrailStore
 from noah.targets.base import Kind, Observation
-from tests.gateway import free_port
+from tests.ports import free_port
 from tests.principals import ADA
 from tests.unit.proxy.conftest import Jvm
 

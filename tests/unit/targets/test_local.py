@@ -7,7 +7,7 @@ from noah.catalog.catalog import Catalog
 from noah.core.session.target import LocalTarget
 from noah.settings import parse_settings
 from noah.targets.local import Locals
-from tests.gateway import free_port
+from tests.ports import free_port
 
 
 def listed(jdwp: int) -> tuple[bool, str]:

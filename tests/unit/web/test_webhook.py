@@ -24,7 +24,7 @@ from noah.errors import BadInput, BadSettings
 from noah.settings import WebhookSettings
 from noah.webhook.certificates import AUTHORITY_LASTS, LASTS, Certificates
 from noah.webhook.server import PATH, review, serving
-from tests.gateway import free_port
+from tests.ports import free_port
 
 Post = Callable[[bytes, Mapping[str, str]], Any]
 
