@@ -62,7 +62,7 @@ class Watcher:
             await asyncio.sleep(0.2)
 
     async def _watch(self, gateway: Replica) -> None:
-        headers = self.replicas.api(gateway).headers("ada")
+        headers = gateway.api.headers("ada")
         if self.ids:
             headers["Last-Event-ID"] = self.ids[-1]
         timeout = aiohttp.ClientTimeout(total=random.uniform(2, 20), sock_connect=3)
@@ -178,7 +178,7 @@ class Client:
                         async with asyncio.timeout(30):
                             outages = self.replicas.outages(gateway)
                             try:
-                                found = await self.replicas.api(gateway).ask(method, path, body)
+                                found = await gateway.api.ask(method, path, body)
                                 self._is_current = not outages and not self.replicas.outages(gateway)
                                 return found
                             except Refused as e:
@@ -227,14 +227,14 @@ class Chaos:
 
     async def kill(self) -> None:
         gateway = self._any()
-        await gateway.end(signal.SIGKILL)
+        await gateway.stop(signal.SIGKILL)
         await asyncio.sleep(random.uniform(0, 4))
-        await self._start(gateway)
+        await gateway.start()
 
     async def stop_cleanly(self) -> None:
         gateway = self._any()
-        await gateway.end(signal.SIGTERM)
-        await self._start(gateway)
+        await gateway.stop()
+        await gateway.start()
 
     async def freeze(self) -> None:
         gateway = self._any()
@@ -243,19 +243,19 @@ class Chaos:
         gateway.send(signal.SIGCONT)
 
     async def cut_off(self) -> None:
-        database = self._any().database
+        database = self._any().to_database
         await database.cut()
         await asyncio.sleep(self._while())
         await database.mend()
 
     async def hang(self) -> None:
-        database = self._any().database
+        database = self._any().to_database
         database.freeze()
         await asyncio.sleep(self._while())
         database.thaw()
 
     async def slow(self) -> None:
-        database = self._any().database
+        database = self._any().to_database
         database.delay_s = random.uniform(0.05, 0.5)
         await asyncio.sleep(self._while())
         database.delay_s = 0.0
@@ -275,8 +275,6 @@ class Chaos:
         after = await asyncio.to_thread(before.standby, new_folder())
         await asyncio.to_thread(before.kill)
         await asyncio.to_thread(after.promote)
-        for gateway in self.replicas.gateways:
-            gateway.database.to = after.port
         self.replicas.move_to(after)
         self._drop(before)
         await asyncio.sleep(RECOVERED_AFTER_S)
@@ -293,11 +291,6 @@ class Chaos:
             self._drop(last)
             await asyncio.to_thread(self._first.start)
             await asyncio.to_thread(self._first.forget_standby)
-
-    async def _start(self, gateway: Replica) -> None:
-        await gateway.start()
-        with suppress(TimeoutError):
-            await gateway.ready()
 
 
 @asynccontextmanager
@@ -387,9 +380,7 @@ async def run(replicas: Replicas, names: list[str], *, seconds: float, longest_s
     """Run load and chaos for *seconds*, then check everything; return what happened."""
     replicas.postgres.ask(TRIGGER, url=replicas.url)
     async with watched_acts(replicas) as acts:
-        for gateway in replicas.gateways:
-            await gateway.start()
-        await asyncio.gather(*(gateway.ready() for gateway in replicas.gateways))
+        await replicas.start()
         chaos = Chaos(replicas, longest_s=longest_s, fails_over=fails_over)
         clients = [Client(replicas, name) for name in names]
         watchers = [Watcher(replicas) for _ in range(3)]

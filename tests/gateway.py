@@ -50,10 +50,6 @@ class Api:
         """Make a token for *user*, who is not an operator."""
         self._tokens[user] = self._file.create(user, groups=[], now=datetime.now(UTC), expires_at=None)
 
-    def share_tokens_of(self, other: "Api") -> None:
-        """Use the tokens that *other* has made, for another gateway with the same file."""
-        self._tokens = other._tokens
-
     def revoke(self, user: str) -> None:
         """Make the token of *user* invalid; the next that is asked for is a new one."""
         self._file.revoke(user)
@@ -171,10 +167,18 @@ class Process:
             await self.process.wait()
             raise AssertionError(f"the gateway is not ready: {self.log.read_text()}") from None
 
-    async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+    @property
+    def is_running(self) -> bool:
+        return self.process is not None and self.process.returncode is None
+
+    def send(self, number: signal.Signals) -> None:
         assert self.process is not None
         with suppress(ProcessLookupError):
             self.process.send_signal(number)
+
+    async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        assert self.process is not None
+        self.send(number)
         return await self.process.wait()
 
     async def is_ready(self) -> bool:
@@ -197,7 +201,7 @@ async def serving(
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=180)) as http:
             yield process, Api(http, process.url, process.tokens)
     finally:
-        if process.process is not None and process.process.returncode is None:
+        if process.is_running:
             await process.stop()
 
 

@@ -113,8 +113,7 @@ async def test_more_than_half_goes_at_once_only_when_that_is_confirmed(tmp_path:
         await following.until_configuration(lambda check: not check["ok"])
         assert len(await following.names()) == 5
         assert "3 of 5 JVMs of this machine are gone" in process.log.read_text()
-        assert process.process is not None
-        process.process.send_signal(signal.SIGHUP)
+        process.send(signal.SIGHUP)
         await following.until({"local/a", "local/b"})
         await following.until_configuration(lambda check: check["ok"])
 

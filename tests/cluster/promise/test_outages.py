@@ -120,8 +120,8 @@ async def _observe(kubectl: Kubectl, folder: Path) -> Observed:
             act()
 
         freezing = _Once(lambda: now(frozen.freeze), parties=2)
-        stopping = _Once(lambda: now(lambda: _signal(stopped[0], signal.SIGSTOP)), parties=2)
-        stack.callback(lambda: _signal(stopped[0], signal.SIGCONT))
+        stopping = _Once(lambda: now(lambda: stopped[0].send(signal.SIGSTOP)), parties=2)
+        stack.callback(lambda: stopped[0].send(signal.SIGCONT))
         stack.callback(frozen.thaw)
 
         async def drop() -> None:
@@ -162,11 +162,6 @@ class _Once:
             self._done.set()
         async with asyncio.timeout(READY_WITHIN_S):
             await self._done.wait()
-
-
-def _signal(process: Process, number: signal.Signals) -> None:
-    assert process.process is not None
-    process.process.send_signal(number)
 
 
 async def _end(process: Process, number: signal.Signals) -> None:

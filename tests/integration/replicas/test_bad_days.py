@@ -36,7 +36,8 @@ async def debugs(debugger: Debugger) -> None:
 
 async def attach(replicas: Replicas, session: dict[str, Any]) -> tuple[Debugger, Replica]:
     """Attach at the gateway that runs the session."""
-    owner = await replicas.owner_of(session["id"])
+    owner = await replicas.owner_of(session)
+    assert owner is not None
     return await asyncio.to_thread(Debugger, session["port"], host=owner.host), owner
 
 
@@ -46,13 +47,13 @@ async def works_again(replicas: Replicas, session: dict[str, Any]) -> None:
         for gateway in replicas.gateways:
             while True:
                 try:
-                    await replicas.api(gateway).ask("POST", f"sessions/{session['id']}/extend", {"for": "2h"})
+                    await gateway.api.ask("POST", f"sessions/{session['id']}/extend", {"for": "2h"})
                     break
                 except Refused as e:
                     if e.status != 503:
                         raise
                     await asyncio.sleep(0.2)
-        shown = {(await replicas.api(gateway).show(session))["expires_at"] for gateway in replicas.gateways}
+        shown = {(await gateway.api.show(session))["expires_at"] for gateway in replicas.gateways}
     assert len(shown) == 1
 
 
@@ -60,7 +61,7 @@ async def test_a_debugger_outlives_restarts_latency_and_a_failover(
     postgres: Postgres, postgres_url: str, targets: dict[str, int], tmp_path: Path
 ) -> None:
     async with replicas(postgres, postgres_url, tmp_path, config=as_config(targets)) as three:
-        session = await three.api(three.gateways[0]).ready("local/orders")
+        session = await three.gateways[0].api.ready("local/orders")
         debugger, owner = await attach(three, session)
         with debugger:
             await asyncio.to_thread(postgres.kill)
@@ -71,11 +72,11 @@ async def test_a_debugger_outlives_restarts_latency_and_a_failover(
             await debugs(debugger)
 
             for gateway in three.gateways:  # 2 s for a statement
-                gateway.database.delay_s = 1.0
+                gateway.to_database.delay_s = 1.0
             await asyncio.sleep(10)
             await debugs(debugger)
             for gateway in three.gateways:
-                gateway.database.delay_s = 0.0
+                gateway.to_database.delay_s = 0.0
             await works_again(three, session)
 
             folder = new_folder()
@@ -83,12 +84,10 @@ async def test_a_debugger_outlives_restarts_latency_and_a_failover(
             try:
                 await asyncio.to_thread(postgres.kill)
                 await asyncio.to_thread(standby.promote)
-                for gateway in three.gateways:
-                    gateway.database.to = standby.port
                 three.move_to(standby)
                 await works_again(three, session)
                 await debugs(debugger)
-                assert await three.owner_of(session["id"]) is owner
+                assert await three.owner_of(session) is owner
             finally:
                 await asyncio.to_thread(standby.stop)
                 shutil.rmtree(folder, ignore_errors=True)
@@ -140,7 +139,7 @@ async def test_a_full_disk_of_the_database_ends_nothing(
     small: Postgres, targets: dict[str, int], tmp_path: Path
 ) -> None:
     async with replicas(small, small.url(), tmp_path, count=2, config=as_config(targets)) as two:
-        session = await two.api(two.gateways[0]).ready("local/orders")
+        session = await two.gateways[0].api.ready("local/orders")
         debugger, _ = await attach(two, session)
         with debugger:
             filler = small.folder / "filler"

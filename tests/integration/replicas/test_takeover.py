@@ -8,27 +8,28 @@ from contextlib import asynccontextmanager
 import pytest
 
 from noah.core.lease import LEASE_S
-from tests.integration.replicas.conftest import BUSY, TAKEN_OVER_WITHIN_S, Replica, Replicas, until
 from tests.postgres import Postgres
+from tests.replicas import BUSY, TAKEN_OVER_WITHIN_S, Replica, Replicas, until
+from tests.sample_process import App
 
 pytestmark = [pytest.mark.jvm, pytest.mark.postgres]
 
 
-async def test_any_gateway_answers_any_request(three: Replicas) -> None:
-    a, b, c = three.all
-    session = await a.api.ready(f"local/{three.app.name}")
+async def test_any_gateway_answers_any_request(three: Replicas, app: App) -> None:
+    a, b, c = three.gateways
+    session = await a.api.ready(f"local/{app.name}")
     assert (await b.api.until(session, "ready"))["steps"]
     with pytest.raises(Exception, match="ada is already debugging"):
-        await c.api.enable(f"local/{three.app.name}", user="bob")
-    assert (await c.api.ready(f"local/{three.app.name}"))["id"] == session["id"]
+        await c.api.enable(f"local/{app.name}", user="bob")
+    assert (await c.api.ready(f"local/{app.name}"))["id"] == session["id"]
     extended = await b.api.ask("POST", f"sessions/{session['id']}/extend", {"for": "5h"})
 
     async def extends() -> bool:
         return bool((await a.api.show(session))["expires_at"] == extended["expires_at"])
 
     await until(extends)
-    async with three.app.at_a_breakpoint(a.host, session["port"]) as debugger:
-        for one in three.all:
+    async with app.at_a_breakpoint(a.host, session["port"]) as debugger:
+        for one in three.gateways:
             shown = await one.api.until(session, "suspended")
             assert shown["vm"]["location"].startswith("OrderService.price:")
             (item,) = (await one.api.ask("GET", "sessions"))["items"]
@@ -41,17 +42,17 @@ async def test_any_gateway_answers_any_request(three: Replicas) -> None:
         await debugger.says("disconnected")
     await b.api.until(session, "ready")
     assert (await c.api.end(session))["status"] == "ended"
-    for one in three.all:
+    for one in three.gateways:
         assert (await one.api.ask("GET", "sessions"))["items"] == []
 
 
-async def test_a_killed_gateway_s_session_goes_on_at_another_by_the_same_port(three: Replicas) -> None:
-    a = three.all[0]
-    session = await a.api.ready(f"local/{three.app.name}")
+async def test_a_killed_gateway_s_session_goes_on_at_another_by_the_same_port(three: Replicas, app: App) -> None:
+    a = three.gateways[0]
+    session = await a.api.ready(f"local/{app.name}")
     loop = asyncio.get_running_loop()
-    async with three.app.at_a_breakpoint(a.host, session["port"]):
+    async with app.at_a_breakpoint(a.host, session["port"]):
         await a.api.until(session, "suspended")
-        await a.kill()
+        await a.stop(signal.SIGKILL)
         killed_at = loop.time()
     owner = await three.new_owner_of(session, after=a)
     shown = await owner.api.until(session, "ready")
@@ -62,17 +63,19 @@ async def test_a_killed_gateway_s_session_goes_on_at_another_by_the_same_port(th
     assert [step["text"] for step in shown["steps"]][: len(session["steps"])] == [s["text"] for s in session["steps"]]
     (connection,) = shown["audit"]["connections"]
     assert connection["ended"] == "the gateway ended before it could say why"
-    async with three.app.at_a_breakpoint(owner.host, session["port"]):
+    async with app.at_a_breakpoint(owner.host, session["port"]):
         await owner.api.until(session, "suspended")
-    await a.process.start()
+    await a.start()
     assert (await a.api.end(session))["status"] == "ended"
 
 
 @pytest.mark.parametrize("how", ["frozen", "cut off from the database"])
-async def test_a_gateway_that_was_away_gets_the_session_of_its_debugger_back(three: Replicas, how: str) -> None:
-    a = three.all[0]
-    session = await a.api.ready(f"local/{three.app.name}")
-    async with three.app.at_a_breakpoint(a.host, session["port"]) as debugger:
+async def test_a_gateway_that_was_away_gets_the_session_of_its_debugger_back(
+    three: Replicas, app: App, how: str
+) -> None:
+    a = three.gateways[0]
+    session = await a.api.ready(f"local/{app.name}")
+    async with app.at_a_breakpoint(a.host, session["port"]) as debugger:
         await a.api.until(session, "suspended")
         async with _away(a, how):
             owner = await three.new_owner_of(session, after=a)
@@ -81,9 +84,9 @@ async def test_a_gateway_that_was_away_gets_the_session_of_its_debugger_back(thr
             while await three.owner_of(session) is not a:
                 await asyncio.sleep(0.1)
         assert (await three.row(session))[1] == 3
-        for one in three.all:
+        for one in three.gateways:
             await one.api.until(session, "suspended")
-        assert "was declared dead" in a.log
+        assert "was declared dead" in a.log.read_text()
         debugger.type("clear OrderService.price")
         debugger.type("cont")
         await owner.api.until(session, "attached")
@@ -109,20 +112,20 @@ async def _away(gateway: Replica, how: str) -> AsyncIterator[None]:
 
 
 async def test_a_database_that_is_away_cuts_no_debugger_and_moves_no_session(
-    three: Replicas, postgres: Postgres
+    three: Replicas, app: App, postgres: Postgres
 ) -> None:
-    a, b, _ = three.all
-    session = await a.api.ready(f"local/{three.app.name}")
+    a, b, _ = three.gateways
+    session = await a.api.ready(f"local/{app.name}")
     before = await three.row(session)
-    async with three.app.at_a_breakpoint(a.host, session["port"]) as debugger:
+    async with app.at_a_breakpoint(a.host, session["port"]) as debugger:
         await b.api.until(session, "suspended")
         await asyncio.to_thread(postgres.kill)
         await asyncio.sleep(LEASE_S + 5)  # for longer than a lease
         debugger.type("clear OrderService.price")
         debugger.type("cont")
-        await until(lambda: three.app.answers("/orders", within=5))
+        await until(lambda: app.answers("/orders", within=5))
         await asyncio.to_thread(postgres.start)
         await b.api.until(session, "attached")
-        await asyncio.sleep(LEASE_S / 2)  # whoever took it over would have by now
+        await asyncio.sleep(LEASE_S / 2)  # a gateway that takes it over has done so by now
         assert await three.row(session) == before
     assert (await b.api.end(session))["status"] == "ended"

@@ -2,10 +2,10 @@
 
 import asyncio
 import os
-import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ import aiohttp
 import pytest
 
 from noah.demo.debugger import Jdb
-from tests.gateway import Api, Process
-from tests.integration.replicas.conftest import until
-from tests.ports import free_port, some_ports
+from tests.gateway import Api
+from tests.ports import free_port
+from tests.postgres import Postgres
+from tests.replicas import Replica, replicas, until
 from tests.reverse_proxies import load_balancer
 from tests.sample_process import App
 
@@ -24,57 +25,38 @@ pytestmark = [pytest.mark.jvm, pytest.mark.postgres]
 WITHIN_S = 60.0  # on a busy machine
 
 
+@dataclass
 class Deployment:
     """Three gateways, and the places of three more: a new one comes before an old one goes."""
 
-    def __init__(self, folder: Path, url: str, apps: list[App], http: aiohttp.ClientSession) -> None:
-        self.folder = folder
-        self.ports = some_ports()
-        self.port = free_port()
-        self.apps = apps
-        self.gateways: list[Process] = []
-        for n in range(6):
-            own = folder / f"gateway-{n}"
-            own.mkdir()
-            config = "".join(app.config for app in apps) + f"[access]\nsessions_per_person = {len(apps)}\n"
-            process = Process(
-                own,
-                config,
-                host=f"127.0.0.{n + 2}",
-                database=url,
-                debug_ports=self.ports,
-                tokens=folder / "tokens.json",
-            )
-            self.gateways.append(process)
-        self.api = Api(http, f"http://127.0.0.1:{self.port}", folder / "tokens.json")
+    gateways: list[Replica]
+    apps: list[App]
+    api: Api  # by the load balancer
+    folder: Path
 
     @property
-    def running(self) -> list[Process]:
-        return [one for one in self.gateways if one.process is not None and one.process.returncode is None]
+    def running(self) -> list[Replica]:
+        return [one for one in self.gateways if one.is_running]
 
 
 @asynccontextmanager
-async def deployed(folder: Path, url: str, classes: Path, *, sessions: int) -> AsyncIterator[Deployment]:
+async def deployed(
+    folder: Path, postgres: Postgres, url: str, classes: Path, *, sessions: int
+) -> AsyncIterator[Deployment]:
     async with AsyncExitStack() as stack:
         apps = [App(classes, f"orders-{n}") for n in range(sessions)]
-        http = await stack.enter_async_context(aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=180)))
-        all_ = Deployment(folder, url, apps, http)
-        code, said = await all_.gateways[0].noah("db", "upgrade", "--config", str(all_.gateways[0].file))
-        assert code == 0, said
         for app in apps:
             stack.push_async_callback(app.kill)
             await app.start()
-        for one in all_.gateways[:3]:
+        config = "".join(app.config for app in apps) + f"[access]\nsessions_per_person = {len(apps)}\n"
+        six = await stack.enter_async_context(replicas(postgres, url, folder, count=6, config=config, start=False))
+        for one in six.gateways[:3]:
             await one.start()
-        stack.push_async_callback(_end_all, all_)
-        servers = [(one.host, one.port) for one in all_.gateways]
-        await stack.enter_async_context(load_balancer(folder, servers, port=all_.port, debug_ports=all_.ports))
-        yield all_
-
-
-async def _end_all(deployment: Deployment) -> None:
-    for one in deployment.running:
-        await one.stop(signal.SIGINT)
+        port, servers = free_port(), [(one.host, one.port) for one in six.gateways]
+        debug_ports = f"{six.ports[0]}-{six.ports[-1]}"
+        await stack.enter_async_context(load_balancer(folder, servers, port=port, debug_ports=debug_ports))
+        first = six.gateways[0]
+        yield Deployment(six.gateways, apps, Api(first.api.http, f"http://127.0.0.1:{port}", first.tokens), folder)
 
 
 class Requests:
@@ -101,10 +83,10 @@ class Requests:
     ("sessions", "breakpoints"), [(3, 2), pytest.param(30, 10, marks=[pytest.mark.soak, pytest.mark.timeout(1200)])]
 )
 async def test_replacing_every_gateway_cuts_no_debugger(
-    tmp_path: Path, postgres_url: str, classes: Path, sessions: int, breakpoints: int
+    tmp_path: Path, postgres: Postgres, postgres_url: str, classes: Path, sessions: int, breakpoints: int
 ) -> None:
     async with (
-        deployed(tmp_path, postgres_url, classes, sessions=sessions) as deployment,
+        deployed(tmp_path, postgres, postgres_url, classes, sessions=sessions) as deployment,
         # It is there for longer: what the debuggers said last is on its way when they have ended.
         AsyncExitStack() as laptop,
         AsyncExitStack() as debuggers,
@@ -181,7 +163,7 @@ async def _connected(deployment: Deployment, session: dict[str, Any]) -> AsyncIt
         await process.wait()
 
 
-async def _is_at_one_of(deployment: Deployment, session: dict[str, Any], gateways: list[Process]) -> bool:
+async def _is_at_one_of(deployment: Deployment, session: dict[str, Any], gateways: list[Replica]) -> bool:
     """True if the session can be used, and one of these says that it took it."""
     with suppress(aiohttp.ClientError):
         shown = await deployment.api.show(session)
