@@ -337,6 +337,7 @@ async def recovery_of(cluster: Cluster, release: Release, revision: Revision) ->
     """
     path, changed = path_of(release.namespace, release.kind, release.workload), asyncio.Event()
     unsubscribe = _on_change(cluster, release, changed)
+    changed.set()  # perhaps before this began: the end of the release was kept first
     try:
         while True:
             await asyncio.sleep(SHORTEST_RECOVERY_LOOK_S)

@@ -194,9 +194,15 @@ class Releases:
         return await asked_for(cluster, namespace=workload.namespace, kind=workload.kind, name=workload.name)
 
     def _stream(self, workload: WorkloadRef, revision: Revision, kept: Release | None, *, is_rollout: bool) -> Stream:
-        """Return the stream that is running, or begin one."""
+        """Return the stream that is running, or begin one.
+
+        One that has just ended, and whose end is not kept yet, is returned too: another look that began before would
+        be kept in its place.
+        """
         stream = self._streams.get(revision.id)
-        if stream is None or stream.is_over:
+        # An end that is kept is not written over by another look at it, which sees less.
+        looks_again = kept is not None and kept.ended_at is not None
+        if stream is None or (stream.is_over and (looks_again or not stream.is_to_be_kept)):
             release = Release(
                 id=revision.id,
                 cluster=workload.cluster,
@@ -207,12 +213,10 @@ class Releases:
                 revision=revision.number,
                 started_at=kept.started_at if kept else self._clock(),
             )
-            # An end that is kept is not written over by another look at it, which sees less.
-            looks_again = kept is not None and kept.ended_at is not None
             work: Coroutine[Any, Any, None]
             if self._store.is_shared:
                 stream = SharedStream(release, self._store.releases, looks_again=looks_again)
-                in_turn = partial(self._follow_in_turn, workload, stream, revision, kept)
+                in_turn = partial(self._follow_in_turn, workload, stream, revision)
                 work = keep_running(in_turn, f"release {release.id}")
             else:
                 stream = Stream(release, Journal(), looks_again=looks_again)
@@ -226,9 +230,7 @@ class Releases:
             stream.mark_as_rollout()
         return stream
 
-    async def _follow_in_turn(
-        self, workload: WorkloadRef, stream: SharedStream, revision: Revision, kept: Release | None
-    ) -> None:
+    async def _follow_in_turn(self, workload: WorkloadRef, stream: SharedStream, revision: Revision) -> None:
         """Follow a release, or read what the gateway writes that follows it, and follow it when that one is gone."""
         backoff = Backoff(first_s=FIRST_PAUSE_S, longest_s=LONGEST_PAUSE_S)
         has_begun = False
@@ -239,7 +241,7 @@ class Releases:
                         await stream.begin_reading()
                         has_begun = True
                     if claim := await self._take_claim(stream.release):
-                        await self._follow_by(claim, workload, stream, revision, kept)
+                        await self._follow_by(claim, workload, stream, revision)
                     else:
                         await self._read_for_a_while(stream, heard)
                     backoff.reset()
@@ -259,16 +261,17 @@ class Releases:
             if not stream.is_over:
                 await heard_within(heard, READ_INTERVAL_S)
 
-    async def _follow_by(
-        self, claim: Claim, workload: WorkloadRef, stream: SharedStream, revision: Revision, kept: Release | None
-    ) -> None:
+    async def _follow_by(self, claim: Claim, workload: WorkloadRef, stream: SharedStream, revision: Revision) -> None:
         try:
             await stream.begin_writing(claim)
             if stream.is_over:
                 return
+            kept = await self._store.releases.get(claim.key)  # another gateway may have kept its end just now
+            if kept is not None and kept.ended_at is not None:
+                stream.mark_as_another_look()
             if not stream.journal.count:
                 stream.begin(self._clock())
-            elif (now := await self._store.releases.get(claim.key)) is not None and now.ended_at is None:
+            elif kept is not None and kept.ended_at is None:
                 stream.mark_as_rollout()  # the gateway before has seen that it is one
             async with asyncio.TaskGroup() as group:
                 writing = group.create_task(stream.write_for_ever(), name=f"write {stream.release.id}")

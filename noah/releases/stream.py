@@ -65,6 +65,10 @@ class Stream:
         """Keep it: it is a rollout, and not only a workload that somebody looks at."""
         self._is_rollout = True
 
+    def mark_as_another_look(self) -> None:
+        """Keep nothing of it: the end of this release is kept already."""
+        self._looks_again = True
+
     async def ended(self) -> None:
         """Wait until it is over."""
         while not self.is_over:

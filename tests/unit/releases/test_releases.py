@@ -1,8 +1,9 @@
 """Which releases are followed, how many at once, how much of them is held, and what becomes of one that dies."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,28 @@ async def test_a_failed_release_that_comes_online_after_all_is_done(
         assert done.progress.sentence == f"1 of 1 online; before that: {failed.progress.sentence}"
         kept = (await releases.get(done.id)).journal.after(0, limit=1000)
         assert [one.text for _, one in kept if one.kind == "end"] == [done.progress.sentence]
+
+
+async def test_an_end_that_is_not_kept_yet_is_not_lost_to_another_look(
+    clusters: tuple[FakeCluster, Cluster], tmp_path: Path
+) -> None:
+    fake, cluster = clusters
+    async with following(cluster, tmp_path) as (releases, _):
+        fake.deploy(1)
+        fake.pod("shop-h1-a")
+        (running,) = await until(releases, ended("running"))
+        with closing(sqlite3.connect(tmp_path / "noah.db", isolation_level=None, timeout=30)) as database:
+            database.execute("BEGIN IMMEDIATE")
+            failed = await releases.get(running.id)
+            fake.pod("shop-h1-a", state={"waiting": {"reason": "ErrImagePull", "message": "not found"}})
+            async with asyncio.timeout(20):
+                await failed.ended()
+            # The workload is noticed again, somebody looks at it, and it recovers, all before its end is kept.
+            fake.event("refused", "ReplicaSet/shop-h1", reason="FailedCreate", text="exceeded quota")
+            fake.pod("shop-h1-a", ready=True)
+            assert await releases.current("c", "n", WorkloadKind.DEPLOYMENT, "shop") is failed
+        (done,) = await until(releases, ended("done"), within_s=40)
+        assert done.progress.sentence == f"1 of 1 online; before that: {failed.release.progress.sentence}"
 
 
 # -- what is noticed
