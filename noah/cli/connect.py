@@ -5,6 +5,7 @@ It stays in the foreground with a table, or goes to the background; `noah connec
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -144,6 +145,9 @@ async def _connect(
     from noah.connect.running import answering, state_folder
 
     stopped = asyncio.Event()
+    if sys.platform != "win32":  # where a loop has no handlers of signals
+        # Killed at once, it would leave lines that the gateway holds for a laptop that comes back.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
     async with lines() as connector, asyncio.TaskGroup() as group:
         await connector.add(sessions)
 

@@ -141,7 +141,7 @@ class SessionLine:
     # One connection
 
     async def _carry(self, backoff: Backoff) -> None:
-        async with asyncio.timeout(CONNECT_WITHIN_S):
+        async with asyncio.timeout(CONNECT_WITHIN_S) as limit:
             upgraded = await self._connect()
             self._greeted = asyncio.get_running_loop().create_future()
             self._socket = socket = LineSocket(upgraded, silent_after_s=SILENT_AFTER_S, said=self._hear)
@@ -149,6 +149,8 @@ class SessionLine:
                 self._greet(socket)
                 await asyncio.wait((self._greeted, socket.over), return_when=asyncio.FIRST_COMPLETED)
             except asyncio.CancelledError:
+                if not limit.expired():  # the gateway may have greeted it already, and would hold the line
+                    await _leave(socket)
                 socket.abort()
                 raise
         is_steady = asyncio.get_running_loop().call_later(STEADY_AFTER_S, backoff.reset)
@@ -158,8 +160,7 @@ class SessionLine:
                 ending = await socket.over
                 beat.cancel()
         except asyncio.CancelledError:
-            socket.close(LEAVES)
-            await asyncio.wait((socket.lost,), timeout=CLOSE_WITHIN_S)
+            await _leave(socket)
             raise
         finally:
             is_steady.cancel()
@@ -253,6 +254,12 @@ class SessionLine:
         debugger.near = Near() if is_accelerated else None
         self._debuggers[debugger.stream] = debugger
         self._pump()
+
+
+async def _leave(socket: LineSocket) -> None:
+    """End the line at the gateway as well, which frees the JVM at once."""
+    socket.close(LEAVES)
+    await asyncio.wait((socket.lost,), timeout=CLOSE_WITHIN_S)
 
 
 def _refusal(status: int, content_type: str, body: bytes) -> Exception:

@@ -124,7 +124,7 @@ async def test_a_breakpoint_kills_with_the_plain_probe_and_not_with_ours(api: Ap
     async with at_a_breakpoint(ours, second):
         async with at_a_breakpoint(plain, first):
             await plain.until(lambda shop: shop.restarts() > 0)
-        for _ in range(5):  # the other was killed within 8 s or so
+        for _ in range(3):  # the other was killed within 8 s or so
             await asyncio.sleep(10)
             shown = await api.show(second)
             assert shown["status"] == "suspended"
@@ -289,13 +289,13 @@ async def test_the_same_person_gets_the_same_session_and_somebody_else_the_holde
     await api.end(mine)
 
 
-async def test_two_hundred_sessions_leave_nothing_behind(gateway: tuple[Process, Api], shop: Shop) -> None:
+async def test_sixty_sessions_leave_nothing_behind(gateway: tuple[Process, Api], shop: Shop) -> None:
     process, api = gateway
     assert process.process is not None
     descriptors = f"/proc/{process.process.pid}/fd"
     await api.end(await api.ready(shop.target))
     processes, opened = await shop.lasting_processes(), len(os.listdir(descriptors))
-    for _ in range(200):
+    for _ in range(60):
         await api.end(await api.ready(shop.target))
     assert await shop.lasting_processes() == processes
     assert len(os.listdir(descriptors)) - opened <= 3  # pooled connections come and go
