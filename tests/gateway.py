@@ -16,6 +16,7 @@ import aiohttp
 from noah.access.tokens import TokenFile
 from noah.core.session.principal import OPERATORS
 from tests.ports import free_port, some_ports
+from tests.processes import output_of
 
 COMES_UP_WITHIN = 60.0  # seconds, on a busy machine
 _upgraded: list[bytes] = []
@@ -149,7 +150,7 @@ class Process:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
-        out, _ = await process.communicate()
+        out, _ = await output_of(process)
         return process.returncode or 0, out.decode()
 
     async def start(self) -> None:

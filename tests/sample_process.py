@@ -11,6 +11,7 @@ import aiohttp
 from noah.demo.debugger import Jdb, jdb
 from noah.inpod import script
 from tests.ports import free_port
+from tests.processes import output_of
 
 
 class App:
@@ -62,7 +63,7 @@ class App:
             "sh", "-c", script("liveness"), "noah-liveness", f"{self.url}/checkurl", "1", self.name,
             stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
-        out, _ = await process.communicate()
+        out, _ = await output_of(process)
         return process.returncode or 0, out.decode()
 
     @asynccontextmanager

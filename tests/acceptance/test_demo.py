@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import output_of
+
 pytestmark = [pytest.mark.jvm, pytest.mark.usefixtures("port_7070")]
 
 
@@ -18,13 +20,7 @@ async def demo(*argv: str, env: dict[str, str] | None = None, within: float = 24
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    try:
-        async with asyncio.timeout(within):
-            out, _ = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+    out, _ = await output_of(process, within_s=within)
     return process.returncode or 0, out.decode()
 
 

@@ -22,6 +22,7 @@ from noah.errors import BadSettings, NoahError, Unauthenticated
 from noah.settings import parse_settings
 from noah.web.unix_socket import listening_at
 from tests.gateway import Process, make_database
+from tests.processes import output_of
 
 FRIEND, STRANGER = 61234, 61235
 as_root = pytest.mark.skipif(os.getuid() != 0, reason="other users take root")
@@ -53,7 +54,7 @@ class UnixProcess(Process):
         curl = await asyncio.create_subprocess_exec(
             *argv, f"http://localhost{path}", stdout=asyncio.subprocess.PIPE, user=uid, group=uid
         )
-        out, _ = await curl.communicate()
+        out, _ = await output_of(curl)
         body, _, status = out.decode().rpartition("\n")
         return int(status), json.loads(body)
 

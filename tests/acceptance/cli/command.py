@@ -10,6 +10,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from tests.processes import output_of
+
 SCRIPTS = Path(sys.executable).parent
 NONE: Mapping[str, str] = MappingProxyType({})
 
@@ -81,8 +83,7 @@ def _as_on_a_terminal() -> None:
 
 
 async def ran(process: asyncio.subprocess.Process) -> Ran:
-    async with asyncio.timeout(60):
-        out, err = await process.communicate()
+    out, err = await output_of(process)
     assert b"Traceback" not in err, err.decode()
     return Ran(process.returncode or 0, out.decode(), err.decode())
 

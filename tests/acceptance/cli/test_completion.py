@@ -8,6 +8,7 @@ import pytest
 from tests.acceptance.cli.command import SCRIPTS, SESSION, TARGET, environment
 from tests.acceptance.cli.scripted_gateway import ScriptedGateway, says, streams
 from tests.ports import free_port
+from tests.processes import output_of
 
 
 @pytest.mark.parametrize(
@@ -80,5 +81,5 @@ async def completed(url: str, line: str) -> tuple[list[str], str]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, err = await process.communicate()
+    out, err = await output_of(process)
     return out.decode().split(), err.decode()

@@ -15,6 +15,7 @@ import pytest
 from tests.acceptance.cli.command import TARGET, environment, noah
 from tests.acceptance.cli.scripted_gateway import ScriptedGateway, says
 from tests.ports import free_port
+from tests.processes import output_of
 
 
 async def test_a_path_before_the_api_and_a_token_arrive(gateway: ScriptedGateway) -> None:
@@ -94,5 +95,5 @@ async def test_a_reader_who_has_enough_is_no_error(gateway: ScriptedGateway) -> 
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, err = await process.communicate()
+    out, err = await output_of(process)
     assert (out, err) == (b"local/app-0\n", b"")

@@ -11,6 +11,7 @@ import pytest
 from tests.acceptance.cli.command import SCRIPTS, TARGET, environment, noah
 from tests.acceptance.cli.scripted_gateway import ScriptedGateway, says
 from tests.ports import free_port
+from tests.processes import output_of
 
 
 async def test_no_server_is_imported_on_the_clients_path() -> None:
@@ -26,7 +27,7 @@ async def test_no_server_is_imported_on_the_clients_path() -> None:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        _, err = await process.communicate()
+        _, err = await output_of(process)
         imported = set(err.decode().splitlines()[-1].split())
         assert "click" in imported
         assert not imported & (heavy | light_too)
@@ -51,5 +52,5 @@ async def test_kubectl_finds_it_and_completes_it(gateway: ScriptedGateway) -> No
         process = await asyncio.create_subprocess_exec(
             "kubectl", *argv, env=env, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
         )
-        out, _ = await process.communicate()
+        out, _ = await output_of(process)
         assert out.decode().startswith(expected)

@@ -16,6 +16,7 @@ from tests.integration.accelerator.talk import converse
 from tests.integration.jdi.harness import build, eclipse_classpath
 from tests.jdb import Jdb, attached
 from tests.ports import free_port
+from tests.processes import output_of
 
 pytestmark = [
     pytest.mark.jvm,
@@ -119,12 +120,7 @@ async def ide(built: Path, port: int, *, client: str, steps: int) -> None:
         "Ide", str(port), client, "Target$Order", "price", "5", str(steps), "change",
         stdout=subprocess.PIPE,
     )  # fmt: skip
-    try:
-        said, _ = await asyncio.wait_for(process.communicate(), SESSION_S)
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+    said, _ = await output_of(process, within_s=SESSION_S)
     assert b"SEEN" in said, said.decode()
 
 

@@ -19,6 +19,7 @@ from tests.gateway import Api, Process, serving
 from tests.jdb import attached
 from tests.line import Relay
 from tests.ports import free_port
+from tests.processes import output_of
 from tests.reverse_proxies import ConnectProxy, haproxy, nginx
 
 pytestmark = pytest.mark.jvm
@@ -71,7 +72,7 @@ class World:
 
     async def said(self, *argv: str, **more: str) -> tuple[int, str]:
         process = await self.noah(*argv, **more)
-        out, _ = await process.communicate()
+        out, _ = await output_of(process)
         return process.returncode or 0, out.decode()
 
     async def from_memory(self) -> str:

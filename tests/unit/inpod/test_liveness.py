@@ -22,6 +22,7 @@ import pytest
 
 from noah import inpod
 from noah.core.inject.probe import inlined
+from tests.processes import output_of
 from tests.unit.inpod.checkurls import Checkurls
 from tests.unit.inpod.containers import SHELLS, Agent, Process, agent, path_with, uptime, zombie
 
@@ -61,12 +62,7 @@ class Container:
         child = await asyncio.create_subprocess_exec(
             *self.argv(url, *more), env=self.env | (env or {}), stdout=-1, stderr=-1
         )
-        try:
-            async with asyncio.timeout(20):
-                out, err = await child.communicate()
-        except TimeoutError:
-            child.kill()
-            raise
+        out, err = await output_of(child)
         assert err == b"", err
         assert out.count(b"\n") == 1
         assert child.returncode is not None
@@ -615,7 +611,7 @@ async def test_no_process_is_left_to_a_pid_1_that_does_not_reap(
     async def left_by(container: Container) -> bytes:
         argv = [sys.executable, "-c", program, *container.argv(checkurls.url(path), "1")]
         child = await asyncio.create_subprocess_exec(*argv, env=container.env, stderr=subprocess.PIPE)
-        return (await child.communicate())[1]
+        return (await output_of(child))[1]
 
     left = await asyncio.gather(*map(left_by, with_each_tool))
     assert left == [b""] * len(with_each_tool)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from noah.core.inject.manifest import inject
+from tests.processes import output_of
 from tests.unit.inpod.containers import SHELLS, agent, path_with, uptime
 
 
@@ -40,7 +41,9 @@ def listener() -> Iterator[socket.socket]:
 
 async def code(command: list[str], env: dict[str, str]) -> int:
     process = await asyncio.create_subprocess_exec(*command, env=env, stdout=asyncio.subprocess.DEVNULL)
-    return await asyncio.wait_for(process.wait(), 20)
+    await output_of(process)
+    assert process.returncode is not None
+    return process.returncode
 
 
 async def test_a_tcp_probe_asks_whether_somebody_listens(env: dict[str, str], listener: socket.socket) -> None:

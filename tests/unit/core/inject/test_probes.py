@@ -12,6 +12,7 @@ import pytest
 from noah.core.inject.hooks import SIDECAR
 from noah.core.inject.manifest import eject, inject
 from noah.core.pods import POD_IP, probe_verdicts
+from tests.processes import output_of
 from tests.unit.core.inject.manifests import HTTP, app, container_of, notes_of, pod
 from tests.unit.inpod.containers import SHELLS, path_with
 
@@ -206,7 +207,7 @@ async def ended(command: list[str], path: str, **env: str) -> tuple[int, str]:
     process = await asyncio.create_subprocess_exec(
         *command, env={"PATH": path, "NOAH_REPORTS": "/nowhere", **env}, stdout=asyncio.subprocess.PIPE
     )
-    out, _ = await asyncio.wait_for(process.communicate(), 30)
+    out, _ = await output_of(process)
     assert process.returncode is not None
     return process.returncode, out.decode()
 
