@@ -70,7 +70,7 @@ class Follower:
 
     async def has(self, *names: str) -> None:
         """Read on until each of *names* has come, in this order and with nothing between."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             for name in names:
                 assert (await anext(self.events))["metadata"]["name"] == name
 

@@ -94,7 +94,7 @@ class Watching:
         self.changes.append((kind, pod["metadata"]["name"]))
 
     async def until(self, true: Callable[[], bool]) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not true():
                 await asyncio.sleep(0.005)
 
@@ -114,7 +114,7 @@ async def test_pods_are_listed_then_watched(story: Story, client: Client) -> Non
     story.watches = [[("ADDED", pod("c", 11)), ("MODIFIED", pod("a", 12)), ("DELETED", pod("b", 13))]]
     async with watching(client) as seen:
         assert not seen.informer.synced
-        assert await seen.informer.wait_synced(5)
+        assert await seen.informer.wait_synced(30)
         await seen.until(lambda: len(seen.changes) == 5)
         assert seen.changes == [("added", "a"), ("added", "b"), ("added", "c"), ("modified", "a"), ("deleted", "b")]
         assert {one["metadata"]["name"] for one in seen.informer.pods()} == {"a", "c"}
@@ -128,7 +128,7 @@ async def test_pods_are_listed_then_watched(story: Story, client: Client) -> Non
 async def test_only_what_is_asked_about_is_kept(story: Story, client: Client) -> None:
     story.lists = [([pod("a", 1)], 10)]
     async with watching(client) as seen:
-        await seen.informer.wait_synced(5)
+        await seen.informer.wait_synced(30)
         kept = seen.informer.get("shop", "a")
     assert kept is not None
     assert kept["metadata"]["annotations"] == {"debug.noah/agent": "always"}
@@ -162,7 +162,7 @@ async def test_a_list_comes_in_pages(api: FakeApi, story: Story, client: Client)
 
     api.on_list = pages
     async with watching(client, selector="team=blue") as seen:
-        await seen.informer.wait_synced(5)
+        await seen.informer.wait_synced(30)
         assert len(seen.informer) == 3
     assert all((call.param("limit"), call.param("labelSelector")) == ("250", "team=blue") for call in api.calls[:3])
 
@@ -181,7 +181,7 @@ async def test_a_list_that_gets_too_old_between_pages_is_begun_again(
 
     api.on_list = too_old_once
     async with watching(client) as seen:
-        await seen.informer.wait_synced(5)
+        await seen.informer.wait_synced(30)
         assert seen.changes == [("added", "a"), ("added", "b")]
 
 
@@ -261,7 +261,7 @@ async def test_a_cluster_that_refuses_is_asked_until_it_does_not(api: FakeApi, s
         assert seen.informer.watch_age is None
         assert seen.informer.trouble == 'The gateway may not list pods in cluster "fake": no.'
         api.on_list = may_list
-        assert await seen.informer.wait_synced(5)
+        assert await seen.informer.wait_synced(30)
         assert seen.informer.trouble is None
         assert seen.informer.watch_age is not None
 
@@ -287,7 +287,7 @@ async def test_each_namespace_has_a_watch_of_its_own(api: FakeApi, story: Story,
 
     api.on_list = by_path
     async with watching(client, namespaces=("shop", "bank")) as seen:
-        await seen.informer.wait_synced(5)
+        await seen.informer.wait_synced(30)
         assert seen.informer.get("shop", "a") is not seen.informer.get("bank", "a")
         assert [one["metadata"]["namespace"] for one in seen.informer.in_namespace("bank")] == ["bank"]
         assert len(seen.informer) == 2
@@ -361,7 +361,7 @@ async def test_pods_of_the_first_page_are_there_while_the_others_are_listed(api:
         await seen.until(lambda: seen.informer.get("shop", "a") is not None)
         assert not seen.informer.synced
         goes_on.set()
-        assert await seen.informer.wait_synced(5)
+        assert await seen.informer.wait_synced(30)
         assert len(seen.informer) == 2
 
 
@@ -414,7 +414,7 @@ async def test_a_list_that_is_too_old_in_its_middle_begins_again(api: FakeApi, c
 
     pages.before.append(gone)
     async with watching(client) as seen:
-        assert await seen.informer.wait_synced(5)
+        assert await seen.informer.wait_synced(30)
         assert pages.asked == [0, 1, 0, 1]
         assert {one["metadata"]["name"] for one in seen.informer.pods()} == {"a", "c"}
 

@@ -89,7 +89,7 @@ async def test_a_close_is_answered_and_is_no_success(api: FakeApi, client: Clien
     api.on_exec = close
     with pytest.raises(ExecCut, match="without a status"):
         await run(client)
-    await asyncio.wait_for(answered.wait(), 5)
+    await asyncio.wait_for(answered.wait(), 30)
 
 
 async def test_a_close_with_a_reason_tells_it(api: FakeApi, client: Client) -> None:
@@ -226,7 +226,7 @@ async def test_aiohttp_still_gives_its_connection_away_as_the_stream_takes_it(ap
         before.set_parser(parser, None)
         connection.transport.set_protocol(diverted)
         more.set()
-        await asyncio.wait_for(diverted.came.wait(), 5)
+        await asyncio.wait_for(diverted.came.wait(), 30)
         assert (parser.fed, diverted.data) == (b"early", b"later")
         connection.transport.abort()
         before.connection_lost(None)

@@ -192,7 +192,7 @@ async def fake_cluster() -> AsyncIterator[tuple[FakeCluster, Cluster]]:
     try:
         port = runner.addresses[0][1]
         async with Cluster(ClusterSettings(name="c", url=f"http://127.0.0.1:{port}")) as cluster:
-            assert await cluster.informer.wait_synced(5)
+            assert await cluster.informer.wait_synced(30)
             yield fake, cluster
     finally:
         await runner.cleanup()

@@ -136,7 +136,7 @@ async def test_what_was_read_and_not_yielded_is_still_there_when_one_stops_to_fo
     async with following(cluster, backlog=backlog) as follower:
         await until(follower, "0 of 1 online")
         await fake.print("shop-h1-a", "app", "last words")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not backlog.events:
                 await asyncio.sleep(0.01)
     assert "last words" in [event.text for event in follower.rest()]
@@ -198,7 +198,7 @@ async def test_an_api_that_is_away_is_waited_for(clusters: tuple[FakeCluster, Cl
     async with following(cluster) as follower, asyncio.TaskGroup() as group:
         fake.refused["/deployments/"] = 503
         reading = group.create_task(to_the_end(follower))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while len([path for path in fake.asked if "/deployments/" in path]) < 3:
                 await asyncio.sleep(0.05)
         del fake.refused["/deployments/"]
@@ -241,11 +241,11 @@ async def test_a_release_that_lasts_forgets_the_pods_that_are_gone(clusters: tup
         for n in range(4):
             fake.pod(f"shop-h1-{n}")
             await fake.close_log(f"shop-h1-{n}", "app")
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 while not any(run.pod == f"shop-h1-{n}" for run in follower._logs):
                     await asyncio.sleep(0.02)
             fake.delete("pods", f"shop-h1-{n}")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while len(follower._logs) > 1:
                 await asyncio.sleep(0.02)
         fake.delete("deployments", "shop")

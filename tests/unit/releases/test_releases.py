@@ -182,7 +182,7 @@ async def test_an_end_that_is_not_kept_yet_is_not_lost_to_another_look(
 
 async def noticed_by(noticing: Noticing, count: int) -> list[Noticed]:
     found: list[Noticed] = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         async for noticed in noticing.by_pods():
             found.append(noticed)
             if len(found) == count:
@@ -202,7 +202,7 @@ async def test_workloads_that_were_deleted_are_forgotten_and_those_without_pods_
     assert {one.workload.name for one in await noticed_by(noticing, len(names))} == set(names)
     for name in names:
         fake.delete("pods", f"{name}-h1-a")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while len(cluster.informer):
             await asyncio.sleep(0.02)
     await noticing.forget_deleted()
@@ -236,7 +236,7 @@ async def test_refused_pods_are_noticed_without_any_pod(clusters: tuple[FakeClus
     noticing = Noticing(cluster, live=list, clock=now)
     fake.deploy(1)
     fake.event("e", "ReplicaSet/shop-h1", reason="FailedCreate", text="exceeded quota")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         async for noticed in noticing.by_refusals(None):
             assert (noticed.workload.name, noticed.is_certain) == ("shop", False)
             break

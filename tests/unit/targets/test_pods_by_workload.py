@@ -26,7 +26,7 @@ async def pods() -> AsyncIterator[Pods]:
     async with fake_cluster() as (fake, cluster):
         for n, (kind, name, labels) in enumerate(OWNERS.values()):
             _owned(fake, f"pod-{n}", kind=kind, name=name, labels=labels)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while len(cluster.informer) < len(OWNERS):
                 await asyncio.sleep(0.02)
         yield Pods({"c": cluster}, catalog=Catalog(), holders=Holders())
