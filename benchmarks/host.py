@@ -38,7 +38,7 @@ async def host() -> AsyncIterator[HostedOrders]:
     await machine.install()
     orders = HostedOrders(machine)
     try:
-        await orders.install(await classes_in(root))
+        await orders.install(classes_in(root))
         await machine.start()
         yield orders
     finally:

@@ -14,9 +14,9 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
-from noah.demo.sample_app import compile_sample
 from tests.cluster.conftest import kubeconfig, kubectl, make_namespace
 from tests.gateway import Api, Process, serving
+from tests.java import SAMPLE, compiled
 from tests.sample_process import App
 from tests.unit.kube.fake_api import Call, FakeApi, fake_api
 
@@ -117,7 +117,7 @@ async def visit(browser: Browser, url: str, *, api: Api | None = None, user: str
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def app(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[App]:
-    app = App(await compile_sample(tmp_path_factory.mktemp("classes")), "orders")
+    app = App(compiled(SAMPLE, tmp_path_factory.mktemp("classes")), "orders")
     await app.start()
     yield app
     await app.kill()

@@ -22,7 +22,7 @@ async def test_a_restart_is_asked_for_and_nothing_happens_before(tmp_path: Path,
     try:
         await machine.install()
         await machine.start()
-        await orders.install(await classes_in(root))
+        await orders.install(classes_in(root))
         await orders.restart()
         await orders.has_settled()
         async with serving(tmp_path, machine.settings(orders.settings())) as (process, _):
@@ -42,7 +42,7 @@ async def test_an_app_that_was_started_just_now_is_asked_about_as_well(tmp_path:
     try:
         await machine.install()
         await machine.start()
-        await orders.install(await classes_in(root))
+        await orders.install(classes_in(root))
         await orders.restart()
         await orders.has_settled()
         async with serving(tmp_path, machine.settings(orders.settings())) as (process, api):

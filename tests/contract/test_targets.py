@@ -16,7 +16,6 @@ from noah.catalog.holders import Holders
 from noah.core.jdwp.wire import HANDSHAKE
 from noah.core.session.session import Presence, Session, Word
 from noah.core.session.target import PodTarget, Target, Wanted, parse_target, parse_wanted
-from noah.demo.sample_app import compile_sample
 from noah.errors import NotFound
 from noah.kube.clusters import Cluster
 from noah.settings import parse_settings
@@ -28,6 +27,7 @@ from noah.targets.local import open_locals
 from noah.targets.pod.pods import Pods
 from tests.cluster.conftest import Kubectl
 from tests.integration.hosts.machines import HostedOrders, Machine, classes_in, new_root, remove
+from tests.java import SAMPLE, compiled
 from tests.ports import free_port
 from tests.principals import ADA
 
@@ -94,7 +94,7 @@ async def local(tmp_path: Path) -> AsyncIterator[Way]:
         "java",
         agent,
         "-cp",
-        str(await compile_sample(tmp_path)),
+        str(compiled(SAMPLE, tmp_path)),
         "OrderService",
         env={**os.environ, "PORT": str(free_port())},
     )
@@ -114,7 +114,7 @@ async def host(tmp_path: Path) -> AsyncIterator[Way]:
     machine = Machine(2, root)
     await machine.install()
     orders = HostedOrders(machine, options=b"")
-    await orders.install(await classes_in(root))
+    await orders.install(classes_in(root))
     orders.file.write_text(f'JAVA_OPTS="{orders.agent},quiet=y"\n')
     await machine.start()
     await orders.restart()

@@ -19,6 +19,7 @@ from noah.core.session.session import Vm
 from noah.proxy.listener import Listener
 from noah.proxy.slot import Slot
 from tests import jdwp
+from tests.java import SHOP, compiled
 from tests.jdb import attached
 from tests.jdwp import Debugger, JdwpError, integer
 from tests.ports import free_port
@@ -27,8 +28,6 @@ pytestmark = [
     pytest.mark.jvm,
     pytest.mark.skipif(not all(map(shutil.which, ["java", "javac", "jdb"])), reason="no JDK on this machine"),
 ]
-
-SHOP = Path(__file__).parents[1] / "apps" / "Shop.java"
 
 
 @dataclass
@@ -63,9 +62,7 @@ def compile_java(source: Path, into: Path) -> None:
 
 @pytest.fixture(scope="module")
 def classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("classes")
-    compile_java(SHOP, folder)
-    return folder
+    return compiled(SHOP, tmp_path_factory.mktemp("classes"))
 
 
 @pytest.fixture

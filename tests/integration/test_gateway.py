@@ -14,8 +14,8 @@ import aiohttp
 import pytest
 
 from noah.demo.debugger import jdb
-from noah.demo.sample_app import compile_sample
 from tests.gateway import Api, Process, Refused, serving
+from tests.java import SAMPLE, compiled
 from tests.ports import free_port
 from tests.sample_process import App
 
@@ -24,9 +24,7 @@ pytestmark = pytest.mark.jvm
 
 @pytest.fixture
 async def app(tmp_path: Path) -> AsyncIterator[App]:
-    classes = tmp_path / "classes"
-    classes.mkdir()
-    app = App(await compile_sample(classes), f"orders-{os.getpid()}")
+    app = App(compiled(SAMPLE, tmp_path / "classes"), f"orders-{os.getpid()}")
     await app.start()
     yield app
     await app.kill()

@@ -14,9 +14,9 @@ import asyncssh
 import pytest
 from aiohttp import web
 
-from noah.demo.sample_app import compile_sample
 from tests.following import SECONDS, Following
 from tests.gateway import Refused, serving
+from tests.java import SAMPLE, compiled
 from tests.ports import free_port
 
 
@@ -44,8 +44,7 @@ async def running_app(classes: Path) -> AsyncIterator[int]:
 
 @pytest.mark.jvm
 async def test_what_is_new_appears_and_what_is_gone_ends_its_sessions_and_no_others(tmp_path: Path) -> None:
-    (tmp_path / "classes").mkdir()
-    classes = await compile_sample(tmp_path / "classes")
+    classes = compiled(SAMPLE, tmp_path / "classes")
     async with running_app(classes) as kept, running_app(classes) as gone, serving(tmp_path, "") as (process, api):
         following = Following(process, api)
         assert await following.names() == set()
@@ -61,8 +60,7 @@ async def test_what_is_new_appears_and_what_is_gone_ends_its_sessions_and_no_oth
 
 @pytest.mark.jvm
 async def test_grants_and_limits_of_a_person_are_followed(tmp_path: Path) -> None:
-    (tmp_path / "classes").mkdir()
-    classes = await compile_sample(tmp_path / "classes")
+    classes = compiled(SAMPLE, tmp_path / "classes")
     async with running_app(classes) as port, serving(tmp_path, "") as (process, api):
         following, there = Following(process, api), jvm("one", port) + jvm("two", port)
         grant = '[[grants]]\nusers = ["grace"]\nrights = ["debug"]\ntargets = ["local/*"]\n'

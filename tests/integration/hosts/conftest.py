@@ -29,6 +29,6 @@ async def machine(root: Path) -> AsyncIterator[Machine]:
 async def orders(machine: Machine, root: Path) -> AsyncIterator[HostedOrders]:
     """The app, not started yet."""
     orders = HostedOrders(machine)
-    await orders.install(await classes_in(root))
+    await orders.install(classes_in(root))
     yield orders
     orders.kill()

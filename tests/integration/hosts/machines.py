@@ -15,8 +15,8 @@ from typing import Any
 import aiohttp
 import asyncssh
 
-from noah.demo.sample_app import compile_sample
 from noah.inpod import script
+from tests.java import SAMPLE, compiled
 from tests.ports import free_port
 
 # As people write them: `.` reads the options, java goes on when the script has ended.
@@ -247,10 +247,8 @@ class HostedOrders:
             return False
 
 
-async def classes_in(folder: Path) -> Path:
-    classes = folder / "classes"
-    classes.mkdir()
-    await compile_sample(classes)
+def classes_in(folder: Path) -> Path:
+    classes = compiled(SAMPLE, folder / "classes")
     own(classes)
     return classes
 

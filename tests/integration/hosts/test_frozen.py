@@ -34,7 +34,7 @@ class Place:
 
 @asynccontextmanager
 async def places(root: Path, number: int) -> AsyncIterator[list[Place]]:
-    classes = await classes_in(root)
+    classes = classes_in(root)
     async with AsyncExitStack() as stack:
 
         async def place(at: int) -> Place:

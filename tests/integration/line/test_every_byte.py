@@ -25,6 +25,7 @@ from noah.proxy.slot import Slot
 from noah.proxy.tunnel import Tunnel
 from noah.web.api.line import SILENT_AFTER_S, carry
 from tests import jdwp
+from tests.java import SHOP, compiled
 from tests.line import Relay, debug, digest, without_own_questions
 from tests.ports import free_port
 
@@ -33,14 +34,10 @@ pytestmark = [
     pytest.mark.skipif(not all(map(shutil.which, ["java", "javac"])), reason="no JDK on this machine"),
 ]
 
-SHOP = Path(__file__).parents[2] / "apps" / "Shop.java"
-
 
 @pytest.fixture(scope="module")
 def classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("classes")
-    subprocess.run(["javac", "-g", "-d", folder, SHOP], check=True)
-    return folder
+    return compiled(SHOP, tmp_path_factory.mktemp("classes"))
 
 
 @pytest.fixture(scope="module")

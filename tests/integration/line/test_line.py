@@ -16,6 +16,7 @@ import aiohttp
 import pytest
 
 from tests.gateway import Api, Process, serving
+from tests.java import SHOP, compiled
 from tests.jdb import attached
 from tests.line import Relay
 from tests.ports import free_port
@@ -24,17 +25,17 @@ from tests.reverse_proxies import ConnectProxy, haproxy, nginx
 
 pytestmark = pytest.mark.jvm
 
-SHOP = Path(__file__).parents[2] / "apps" / "Shop.java"
 WITHIN_S = 60.0
 STOPPED = r"main\[1\] "  # jdb's prompt at a breakpoint
 
 
 @asynccontextmanager
-async def shop() -> AsyncIterator[int]:
+async def shop(folder: Path) -> AsyncIterator[int]:
     """A JVM whose app is open; the port of its agent."""
     port = free_port()
     agent = f"-agentlib:jdwp=transport=dt_socket,server=y,suspend=n,quiet=y,address=127.0.0.1:{port}"
-    process = await asyncio.create_subprocess_exec("java", agent, str(SHOP), stdout=asyncio.subprocess.PIPE)
+    argv = ["java", "-XX:TieredStopAtLevel=1", agent, "-cp", str(compiled(SHOP, folder / "classes")), "Shop"]
+    process = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE)
     try:
         assert process.stdout is not None
         async with asyncio.timeout(WITHIN_S):
@@ -108,7 +109,7 @@ class World:
 async def world(folder: Path, gateway: str = "", *, jdwp: int | None = None) -> AsyncIterator[World]:
     """A gateway with a session on a JVM of its own, or on the one whose agent is at *jdwp*."""
     async with AsyncExitStack() as stack:
-        port = jdwp or await stack.enter_async_context(shop())
+        port = jdwp or await stack.enter_async_context(shop(folder))
         config = f'{gateway}[[local]]\nname = "shop"\njdwp_port = {port}\n'
         process, api = await stack.enter_async_context(serving(folder, config))
         yield World(process, api, await api.ready("local/shop"), folder)

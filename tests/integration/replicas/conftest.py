@@ -1,13 +1,12 @@
 """Three gateways on one PostgreSQL, and a JVM that they debug."""
 
-import asyncio
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from noah.demo.sample_app import compile_sample
+from tests.java import SAMPLE, compiled
 from tests.postgres import Postgres
 from tests.replicas import Replicas, replicas
 from tests.sample_process import App
@@ -16,7 +15,7 @@ from tests.sample_process import App
 @pytest.fixture(scope="module")
 def classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("classes")
-    return asyncio.run(compile_sample(folder))
+    return compiled(SAMPLE, folder)
 
 
 @pytest.fixture

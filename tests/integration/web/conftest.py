@@ -51,6 +51,7 @@ from noah.web.api.metrics import Metrics
 from noah.web.api.route import AnyRoute
 from noah.web.site import LONGEST_LINE, make_site
 from tests.gateway import Api
+from tests.java import SHOP, compiled
 from tests.ports import free_port, free_ports
 from tests.principals import ADA
 
@@ -63,7 +64,7 @@ REFRESH_EVERY_S = 0.2
 def jvm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """The JDWP port of a running shop."""
     classes, port = tmp_path_factory.mktemp("classes"), free_port()
-    subprocess.run(["javac", "-d", str(classes), "tests/apps/Shop.java"], check=True)
+    compiled(SHOP, classes)
     agent = f"-agentlib:jdwp=transport=dt_socket,server=y,suspend=n,address=127.0.0.1:{port},quiet=y"
     argv = ["java", agent, "-Xshare:auto", "-cp", str(classes), "Shop"]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as java:
