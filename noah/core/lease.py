@@ -10,6 +10,7 @@ before. As long as the row is there, nobody has taken anything from it, so a ren
 in time. IDs are never used twice.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf
 from typing import Final
@@ -17,6 +18,7 @@ from typing import Final
 LEASE_S: Final = 10.0  # a killed gateway's sessions are without one for so long
 MARGIN_S: Final = 3.0  # for acts that have begun: a command that was sent, a file that is being written
 RENEW_EVERY_S: Final = 2.0  # two renewals may fail
+ENDED_AFTER_S: Final = 0.05  # its end is looked at a little later
 # When the database was away, all leases have ended by its clock: each gateway gets so long to come back before another
 # declares it dead.
 GRACE_S: Final = 6.0
@@ -47,6 +49,14 @@ class Belief:
     def may_declare_dead(self, now: float) -> bool:
         """Return whether it has been held for so long that the database was not away for the others either."""
         return self.is_held(now) and now >= self.since + GRACE_S
+
+
+def renew_after(left_s: Iterable[float]) -> float:
+    """Return the pause before the next renewal; *left_s*: of the leases of all gateways, as the last one showed.
+
+    One that ends before that is looked at again when it has, so that its sessions do not wait longer.
+    """
+    return min([RENEW_EVERY_S, *(left + ENDED_AFTER_S for left in left_s if left > 0)])
 
 
 def fair_share(free: int, gateways: int) -> int:

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Interval, cast, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Interval, cast, delete, extract, func, insert, literal, select, update
 
 from noah.clock import machine_clock
 from noah.core.lease import LEASE_S
 from noah.store.database import Database
+from noah.store.hints import Channel, send
 from noah.store.tables import gateways
 
 
@@ -31,7 +32,11 @@ class Peer:
 
     id: str
     about: AboutGateway
-    has_expired: bool  # by the database's clock
+    left_s: float  # of its lease, by the database's clock
+
+    @property
+    def has_expired(self) -> bool:
+        return self.left_s <= 0
 
 
 class GatewayStore:
@@ -56,23 +61,27 @@ class GatewayStore:
             return (await connection.execute(statement)).rowcount == 1
 
     async def all(self) -> Sequence[Peer]:
-        has_expired = (gateways.c.lease_until <= self._now()).label("has_expired")
+        left: ColumnElement[Any] = extract("epoch", gateways.c.lease_until - self._now())
+        if self._database.is_sqlite:
+            left = literal(LEASE_S)
         async with self._database.at_once() as connection:
-            rows = (await connection.execute(select(gateways, has_expired).order_by(gateways.c.id))).mappings()
+            found = await connection.execute(select(gateways, left.label("left_s")).order_by(gateways.c.id))
             return [
                 Peer(
                     id=row["id"],
                     about=AboutGateway(**{name: row[name] for name in AboutGateway.__slots__}),
-                    has_expired=bool(row["has_expired"]),
+                    left_s=float(row["left_s"]),
                 )
-                for row in rows
+                for row in found.mappings()
             ]
 
     async def declare_dead(self) -> Sequence[str]:
         """Delete the gateways whose lease has ended; return their IDs. Their sessions are nobody's from now on."""
         statement = delete(gateways).where(gateways.c.lease_until <= self._now()).returning(gateways.c.id)
         async with self._database.at_once() as connection:
-            return (await connection.scalars(statement)).all()
+            dead = (await connection.scalars(statement)).all()
+            await send(connection, Channel.SESSIONS)  # for those who take them over
+            return dead
 
     async def leave(self, id: str) -> None:
         async with self._database.at_once() as connection:

@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from noah.backoff import Backoff
 from noah.clock import unstopped_clock
-from noah.core.lease import RENEW_EVERY_S, Belief, Fence
+from noah.core.lease import RENEW_EVERY_S, Belief, Fence, renew_after
 from noah.errors import Conflict, NoahError, Unavailable
 from noah.store.database import Database, parse_url
 from noah.store.gateways import AboutGateway, GatewayStore, Peer
@@ -146,7 +146,8 @@ class Lease:
                 log.exception("the lease is not renewed")
                 await asyncio.sleep(backoff.next_s())
                 continue
-            await asyncio.sleep(max(0.0, began + RENEW_EVERY_S - self._clock()))
+            due = began + renew_after(one.left_s for one in self.peers.values())
+            await asyncio.sleep(max(0.0, due - self._clock()))
 
     async def leave(self) -> None:
         """Give the lease back: what this gateway still owns is everybody's at once."""

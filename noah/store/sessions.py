@@ -308,6 +308,7 @@ class SessionStore:
             taken = list((await connection.scalars(locked)).all())
             changed = {"gateway": gateway, "fence": sessions.c.fence + 1, "version": sessions.c.version + 1}
             await connection.execute(update(sessions).where(sessions.c.id.in_(taken)).values(changed))
+            await send(connection, Channel.SESSIONS)  # for those who hold debuggers that came to their ports
             return taken
 
     async def hand_over(

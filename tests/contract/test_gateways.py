@@ -14,6 +14,7 @@ from noah.errors import Conflict, LostSession, Unavailable
 from noah.store import Store, upgrade
 from noah.store.database import Database
 from noah.store.gateways import AboutGateway, GatewayStore
+from noah.store.hints import Channel, open_hints
 from noah.store.lease import Lease
 from noah.store.tables import gateways
 from noah.store.wishes import Wish, WishKind
@@ -57,6 +58,25 @@ async def pass_by(database: Database, seconds: float) -> None:
 
 
 # -- leases
+
+
+@pytest.mark.postgres
+async def test_all_gateways_hear_at_once_that_one_is_dead_and_that_its_sessions_are_taken_over(
+    shared: Database, postgres_url: str
+) -> None:
+    dead, store = GatewayStore(shared), Store.open(postgres_url)
+    await dead.register("g-dead", ABOUT)
+    await add(store, "s-1", LocalTarget("shop"), gateway="g-dead")
+    async with open_hints(shared) as hints, hints.to(Channel.SESSIONS) as heard, asyncio.timeout(60):
+        await heard.wait()  # it listens
+        heard.clear()
+        await pass_by(shared, LEASE_S)
+        assert await dead.declare_dead() == ["g-dead"]
+        await heard.wait()
+        heard.clear()
+        assert await store.sessions.take_over(gateway="g-2", most=5) == ["s-1"]
+        await heard.wait()
+    await store.close()
 
 
 @pytest.mark.postgres

@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from noah.core.lease import GRACE_S, LEASE_S, MARGIN_S, Belief, fair_share
+from noah.core.lease import GRACE_S, LEASE_S, MARGIN_S, RENEW_EVERY_S, Belief, fair_share, renew_after
 
 
 @dataclass
@@ -111,3 +111,9 @@ def test_a_gateway_waits_for_the_others_after_the_database_was_away() -> None:
 def test_what_is_free_is_shared_out() -> None:
     assert [fair_share(free, 3) for free in (0, 1, 4, 30, 31)] == [0, 1, 4, 10, 11]
     assert fair_share(100, 0) == 100
+
+
+def test_a_lease_that_ends_soon_is_looked_at_when_it_has_ended() -> None:
+    assert renew_after([LEASE_S]) == renew_after([]) == RENEW_EVERY_S
+    assert 1.2 < renew_after([LEASE_S, 1.2, 1.9]) < 1.5
+    assert renew_after([LEASE_S, -0.1, 0.0]) == RENEW_EVERY_S  # it has been looked at
