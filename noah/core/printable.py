@@ -4,6 +4,9 @@ An escape sequence, a C1 control character or a bidi control in it could clear t
 read as another one. Such characters are replaced, so that a reader sees that something was there.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 _REPLACEMENT = "\ufffd"
 
 
@@ -17,3 +20,16 @@ def printable(text: str, *, keep: str = "") -> str:
 def storable(text: str) -> str:
     """Return *text* as every database can hold it: without NUL, and without half of a surrogate pair."""
     return text.replace("\0", "").encode(errors="replace").decode()
+
+
+def storable_json(value: Any) -> Any:
+    """Return a value of JSON with each text in it made storable."""
+    match value:
+        case str():
+            return storable(value)
+        case Mapping():
+            return {storable(name): storable_json(one) for name, one in value.items()}
+        case list() | tuple():
+            return [storable_json(one) for one in value]
+        case _:
+            return value

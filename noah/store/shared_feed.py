@@ -15,6 +15,7 @@ from itertools import islice
 from typing import Any
 
 from noah.backoff import Backoff
+from noah.core.printable import storable, storable_json
 from noah.core.session.event_kind import EventKind
 from noah.errors import BadInput, NoahError, Unavailable
 from noah.keep_running import keep_running
@@ -73,7 +74,7 @@ class SharedFeed(Feed):
     def _wait(self, kind: EventKind, subject: str, data: Mapping[str, Any]) -> None:
         self._published += 1
         source = f"{self._source}-{self._published}"
-        self._waiting.append(Unnumbered(source, self._clock(), kind, subject, dict(data)))
+        self._waiting.append(Unnumbered(source, self._clock(), kind, storable(subject), storable_json(data)))
         self._has_waiting.set()
 
     async def append_for_ever(self) -> None:

@@ -134,6 +134,16 @@ async def test_an_append_without_an_answer_is_not_doubled(gateway: Gateway, post
         assert [event.data["n"] for event in await watching] == list(range(2000))
 
 
+async def test_an_event_with_text_that_no_database_holds_is_kept_without_that(gateway: Gateway) -> None:
+    async with gateway() as one:
+        begin = one.last_id
+        one.publish(EventKind.STEP, "local/x", {"n": 1})
+        one.publish(EventKind.STEP, "local/\0x", {"text": "a\0b", "deeper": [{"c\0": "\ud800"}], "n": 2})
+        first, second = await take(one, begin, 2)
+        assert first.data == {"n": 1}
+        assert (second.subject, second.data) == ("local/x", {"text": "ab", "deeper": [{"c": "?"}], "n": 2})
+
+
 async def test_too_many_that_wait_are_one_reload_for_all(gateway: Gateway, postgres: Postgres) -> None:
     async with gateway() as one, gateway() as other, asyncio.TaskGroup() as group:
         watches = [group.create_task(take(feed, feed.last_id, 2)) for feed in (one, other)]
