@@ -41,6 +41,7 @@ from noah.targets.base import Kind
 log = logging.getLogger(__name__)
 
 REFRESH_EVERY_S = 1.0  # so old is what is shown of another gateway's session, and as long again until it is written
+LOOK_ALONE_EACH = 10  # of these times, where no other gateway writes; the answer to a commit may still be lost
 BREATH_S = 0.25  # between two refreshes, however much happens
 LONGEST_PAUSE_S = 4.0  # while the database is away; sessions of a gateway that came back first must not wait long
 SAVE_EVERY_S = 0.9  # what is true of a session is written so often at most
@@ -296,10 +297,16 @@ class Ownership:
     async def refresh_for_ever(self, hints: Hints, *, every_s: float) -> None:
         """Refresh at hints, but not all the time, and at intervals."""
         backoff = Backoff(first_s=every_s, longest_s=LONGEST_PAUSE_S)
+        loop, look_at = asyncio.get_running_loop(), 0.0
         async with hints.to(Channel.SESSIONS) as heard:
             while True:
                 try:
-                    await self.refresh()
+                    if self._lease.is_alone and loop.time() < look_at:
+                        async with self._refreshing:
+                            await self._save_live()
+                    else:
+                        await self.refresh()
+                        look_at = loop.time() + LOOK_ALONE_EACH * every_s
                     if backoff.failures:
                         log.info("sessions are seen again")
                     backoff.reset()
