@@ -22,12 +22,16 @@ from typing import Any
 
 import aiohttp
 
+from benchmarks.held import Held
 from benchmarks.relay import BUILD, LOAD, build_load, running
 from noah.store import upgrade
 from tests.ports import free_port
 
 TRIPS = 1000
 LAG_INTERVAL_S = 0.002
+LONG_S = 0.015  # of processor time at once; what takes longer is shown
+MOST_STACKS = 5
+PAGE = 500  # targets
 LISTED_WITHIN_S = 300.0  # or never
 
 
@@ -37,13 +41,14 @@ class MeasuredGateway:
     def __init__(self, process: subprocess.Popen[str], url: str) -> None:
         self.process, self.url = process, url
 
-    def lag(self) -> tuple[float, float]:
+    def lag(self) -> tuple[float, float, list[tuple[str, int]]]:
+        """Return what happened since this was asked last: see serve()."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write("lag\n")
         self.process.stdin.flush()
-        longest, busiest = json.loads(self.process.stdout.readline())
-        return longest, busiest
+        longest, busiest, stacks = json.loads(self.process.stdout.readline())
+        return longest, busiest, stacks
 
     @property
     def cpu_s(self) -> float:
@@ -59,7 +64,7 @@ async def serve(config: str, relay_port: int, jvm_port: int) -> None:
     """Run the gateway and a relay until stdin ends.
 
     Each line is answered with the longest wait for the event loop since the last answer, and the most processor time
-    that it took meanwhile, in ms: on a busy machine the first one is longer.
+    that it took meanwhile, in ms: on a busy machine the first one is longer. And with what took more than LONG_S.
     """
     from datetime import UTC, datetime
 
@@ -69,6 +74,7 @@ async def serve(config: str, relay_port: int, jvm_port: int) -> None:
     from noah.settings import read_settings
 
     loop, longest, busiest = asyncio.get_running_loop(), 0.0, 0.0
+    held = Held(longer_than_s=LONG_S)
 
     async def dial(protocol: Callable[[], asyncio.BufferedProtocol]) -> asyncio.Transport:
         transport, _ = await loop.create_connection(protocol, "127.0.0.1", jvm_port)
@@ -80,6 +86,7 @@ async def serve(config: str, relay_port: int, jvm_port: int) -> None:
             due, spent = loop.time() + LAG_INTERVAL_S, time.thread_time()
             await asyncio.sleep(LAG_INTERVAL_S)
             longest, busiest = max(longest, loop.time() - due), max(busiest, time.thread_time() - spent)
+            held.beat()
 
     slot = Slot(
         session_id="relay",
@@ -101,7 +108,8 @@ async def serve(config: str, relay_port: int, jvm_port: int) -> None:
         url = (await stack.enter_async_context(gateway(read_settings(Path(config))))).url
         print(json.dumps(url), flush=True)
         while await lines.readline():
-            print(json.dumps([longest * 1000, busiest * 1000]), flush=True)
+            await asyncio.sleep(2 * LAG_INTERVAL_S)  # what happened before is measured before it is reported
+            print(json.dumps([longest * 1000, busiest * 1000, held.report()]), flush=True)
             longest = busiest = 0.0
         measuring.cancel()
 
@@ -111,12 +119,14 @@ class Figures(dict[str, float]):
 
     def __setitem__(self, name: str, value: float) -> None:
         super().__setitem__(name, value)
-        print(f"{name:60} {value:10,.1f}", flush=True)
+        print(f"{name:60} {value:10,.2f}", flush=True)
 
     def hold(self, what: str, gateway: MeasuredGateway) -> None:
-        longest, busiest = gateway.lag()
+        longest, busiest, stacks = gateway.lag()
         self[f"{what}: longest wait for the loop, ms"] = longest
         self[f"{what}: most processor time at once, ms"] = busiest
+        for stack, times in stacks[:MOST_STACKS]:
+            print(f"    held {times} times by {stack}", flush=True)
 
 
 class FakeApi:
@@ -139,7 +149,7 @@ class Bench:
         self._options, self._folder, self._http = options, folder, http
         self.api: FakeApi | None = None
         self.gateway: MeasuredGateway
-        self._relay_port, self._jvm_port = free_port(), free_port()
+        self._relay_port, self._jvm_port, self._control_port = free_port(), free_port(), free_port()
 
     def start_api(self, stack: AsyncExitStack) -> None:
         options, port = self._options, free_port()
@@ -150,7 +160,10 @@ class Bench:
         self.api = FakeApi(process, port)
 
     def start_jvm(self, stack: AsyncExitStack) -> None:
+        """Start what answers, and beside it the relay of a process that does nothing else: the control."""
         stack.enter_context(running([str(LOAD), "serve", str(self._jvm_port)]))
+        argv = [sys.executable, "-m", "benchmarks.gateway", str(self._control_port), "1", str(self._jvm_port)]
+        stack.enter_context(running([*argv, "--uvloop"]))
 
     def start_gateway(self, stack: AsyncExitStack, clusters: int) -> MeasuredGateway:
         name = f"{len(list(self._folder.iterdir()))}"
@@ -185,9 +198,9 @@ class Bench:
         assert self.api is not None
         return f'url = "http://127.0.0.1:{self.api.port}/c{number}"'
 
-    async def trip(self) -> float:
+    async def trip(self, *, control: bool = False) -> float:
         """Return the 99th percentile of a debugger's round trips, in ms."""
-        argv = (str(LOAD), "trip", str(self._relay_port), str(TRIPS))
+        argv = (str(LOAD), "trip", str(self._control_port if control else self._relay_port), str(TRIPS))
         process = await asyncio.create_subprocess_exec(*argv, stdout=subprocess.PIPE)
         out, _ = await process.communicate()
         return float(out.split()[1]) / 1000
@@ -199,12 +212,13 @@ class Bench:
     async def until_listed(self, count: int, figures: Figures, what: str) -> None:
         """Wait until *count* targets are there, and measure what others feel meanwhile."""
         gateway, began, first = self.gateway, time.monotonic(), None
-        cpu, trips, waits = gateway.cpu_s, list[float](), list[float]()
+        cpu, trips, controls, waits = gateway.cpu_s, list[float](), list[float](), list[float]()
         gateway.lag()
 
         async def relays() -> None:
             while True:
                 trips.append(await self.trip())
+                controls.append(await self.trip(control=True))
 
         relaying = asyncio.create_task(relays())  # noqa: TID251 - ends below
         while True:
@@ -213,6 +227,7 @@ class Bench:
             waits.append(time.monotonic() - asked)
             if total and first is None:
                 first = time.monotonic() - began
+                figures[f"{what}: to enable on one of the first page, ms"] = await self.enabled()
             if total >= count:
                 break
             if time.monotonic() - began > LISTED_WITHIN_S:
@@ -227,6 +242,31 @@ class Bench:
         relaying.cancel()
         figures[f"{what}: relay p99, ms"] = statistics.median(trips) if trips else -1
         figures[f"{what}: relay p99, worst run, ms"] = max(trips, default=-1)
+        figures[f"{what}: control's p99, ms"] = statistics.median(controls) if controls else -1
+
+    async def enabled(self) -> float:
+        """Enable debugging of any target that is listed, and return after how many ms there is a session."""
+        async with self._http.get(f"{self.gateway.url}/api/v1/targets?limit=1") as answer:
+            target = (await answer.json())["items"][0]["target"]
+        began = time.monotonic()
+        async with self._http.post(f"{self.gateway.url}/api/v1/sessions", json={"target": target}) as answer:
+            session = await answer.json()
+            if answer.status != 201:
+                raise SystemExit(f"{target}: {session}")
+        took = time.monotonic() - began
+        await self._http.delete(f"{self.gateway.url}/api/v1/sessions/{session['id']}")
+        return took * 1000
+
+    async def restarts(self, cluster: str) -> Mapping[tuple[str, str], int]:
+        """Return how often each app of a cluster was started again, as the gateway shows it, page by page."""
+        found, after = dict[tuple[str, str], int](), ""
+        while after is not None:
+            path = f"/api/v1/targets?cluster={cluster}&limit={PAGE}" + (f"&continue={after}" if after else "")
+            async with self._http.get(self.gateway.url + path) as answer:
+                page = await answer.json()
+            found |= {(one["namespace"], one["app"]): one["restarts"] for one in page["items"]}
+            after = page["continue"]
+        return found
 
     async def requests(self, figures: Figures, what: str) -> None:
         async with self._http.get(f"{self.gateway.url}/api/v1/targets?limit=100") as answer:
@@ -273,29 +313,35 @@ class Bench:
         figures.hold(what, self.gateway)
 
     async def churn(self, figures: Figures, rate: int, seconds: float) -> None:
-        """Let pods change, compare what is listed with what there is, and see that memory stays."""
+        """Let pods change, see that memory stays, and compare all that is listed with what there is in the end."""
         assert self.api is not None
         gateway, before, cpu = self.gateway, self.gateway.memory_mib(), self.gateway.cpu_s
         gateway.lag()
         self.api.say(f"churn {rate}")
-        ends, trips = time.monotonic() + seconds, list[float]()
-        while time.monotonic() < ends:
+        began, trips, most = time.monotonic(), list[float](), before
+        while time.monotonic() < began + seconds:
             trips.append(await self.trip())
+            most = max(most, gateway.memory_mib())
             await asyncio.sleep(0.2)
-        figures["churn: CPU, % of a core"] = 100 * (gateway.cpu_s - cpu) / seconds
+        figures["churn: CPU, % of a core"] = 100 * (gateway.cpu_s - cpu) / (time.monotonic() - began)
         figures.hold("churn", gateway)
+        figures["churn: relay p99, ms"] = statistics.median(trips)
         figures["churn: relay p99, worst run, ms"] = max(trips)
         self.api.say("churn 0")
         await asyncio.sleep(1)
         figures["churn: memory grows by, MiB"] = gateway.memory_mib() - before
-        lost, changed = 0, self.api.counts()["changed"]
-        for cluster, namespace, number, version in changed[:: max(1, len(changed) // 1000)]:
-            name = f"scale-{namespace:05d}-app-{number}"
-            path = f"/api/v1/targets?cluster={cluster}&app={name}"
-            async with self._http.get(gateway.url + path) as answer:
-                items = (await answer.json())["items"]
-            lost += [one["restarts"] for one in items] != [version]
-        figures["churn: pods changed"], figures["churn: changes lost"] = len(changed), lost
+        figures["churn: by at most, MiB"] = most - before
+        counts, options = self.api.counts(), self._options
+        changed = {(c, f"scale-{m:05d}", f"scale-{m:05d}-app-{n}"): version for c, m, n, version in counts["changed"]}
+        listed, lost = 0, 0
+        for cluster in (f"c{number}" for number in range(options.clusters)):
+            shown = await self.restarts(cluster)
+            listed += len(shown)
+            lost += sum(shown[place, app] != changed.get((cluster, place, app), 0) for place, app in shown)
+        figures["churn: changes"], figures["churn: pods changed"] = counts["changes"], len(changed)
+        figures["churn: pods compared"], figures["churn: pods shown otherwise"] = listed, lost
+        if lost or listed != options.namespaces * options.each * options.clusters:
+            raise SystemExit("Changes are lost.")
 
 
 async def run(options: argparse.Namespace, folder: Path) -> Mapping[str, float]:

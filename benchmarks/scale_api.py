@@ -12,8 +12,10 @@ import json
 import random
 import sys
 from collections import Counter
+from hashlib import md5
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+from uuid import UUID
 
 JDWP = "-agentlib:jdwp=transport=dt_socket,server=y,suspend=n,address=127.0.0.1:50005,quiet=y"
 BEGAN = "2026-01-01T00:00:00Z"
@@ -22,7 +24,10 @@ PROBE = ["sh", "-c", "echo probe" + "#" * 800, "noah-liveness", "http://127.0.0.
 
 
 def template() -> dict[str, Any]:
-    """Return a pod of 6 KiB, as large as real ones; N stands for its number and M for its namespace's."""
+    """Return a pod of 6 KiB, as large as real ones; N stands for its number and M for its namespace's.
+
+    Words in capitals stand for what each pod has of its own.
+    """
     app = "scale-M-app-N"
     env = [{"name": f"SETTING_{k}", "value": "x" * 40} for k in range(25)]
     managed: dict[str, Any] = {f"f:field-{i}": {"f:a": {}, "f:b": {}} for i in range(50)}
@@ -30,13 +35,13 @@ def template() -> dict[str, Any]:
         "metadata": {
             "name": f"{app}-7d9c5b8f6-x",
             "namespace": "scale-M",
-            "uid": "00000000-0000-0000-M-N",
+            "uid": "UID",
             "resourceVersion": "VERSION",
-            "creationTimestamp": BEGAN,
+            "creationTimestamp": "2026-01-01T0STARTEDZ",
             "labels": {"app": app, "pod-template-hash": "7d9c5b8f6", "team": "scale-M"},
             "annotations": {"prometheus.io/scrape": "true", "sidecar.istio.io/status": "y" * 300},
             "ownerReferences": [
-                {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": f"{app}-7d9c5b8f6", "uid": "r-M-N",
+                {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": f"{app}-7d9c5b8f6", "uid": "UID",
                  "controller": True, "blockOwnerDeletion": True}
             ],
             "managedFields": [{"manager": "kubelet", "operation": "Update", "fieldsV1": managed}],
@@ -59,7 +64,7 @@ def template() -> dict[str, Any]:
         },
         "status": {
             "phase": "Running",
-            "podIP": "10.9.9.9",
+            "podIP": "10.ADDRESS",
             "hostIP": "10.0.0.1",
             "startTime": BEGAN,
             "conditions": [{"type": one, "status": "True", "lastTransitionTime": BEGAN} for one in READY],
@@ -71,7 +76,7 @@ def template() -> dict[str, Any]:
                     "image": "registry.example/shop/app:1.2.3",
                     "imageID": "sha256:" + "a" * 64,
                     "containerID": "containerd://" + "b" * 64,
-                    "state": {"running": {"startedAt": BEGAN}},
+                    "state": {"running": {"startedAt": "2026-01-01T0STARTEDZ"}},
                 }
             ],
         },
@@ -82,7 +87,15 @@ class Api:
     def __init__(self, namespaces: int, each: int) -> None:
         text = json.dumps(template(), separators=(",", ":")).replace('"RESTARTS"', "RESTARTS")
         self._template = text.replace("%", "%%")
-        for word, form in (("-M", "-%(m)05d"), ("-N", "-%(n)d"), ("RESTARTS", "%(r)d"), ("VERSION", "%(v)d")):
+        for word, form in (
+            ("-M", "-%(m)05d"),
+            ("-N", "-%(n)d"),
+            ("RESTARTS", "%(r)d"),
+            ("VERSION", "%(v)d"),
+            ("UID", "%(u)s"),
+            ("ADDRESS", "%(a)s"),
+            ("STARTED", "%(s)s"),
+        ):
             self._template = self._template.replace(word, form)
         self._each = each
         self.count = namespaces * each
@@ -90,12 +103,21 @@ class Api:
         self.versions: dict[tuple[str, int], int] = {}  # of the pods that have changed, by cluster and number
         self.watches: dict[str, set[asyncio.StreamWriter]] = {}
         self.requests: Counter[str] = Counter()
+        self.changes = 0
         self.rate = self.busy = self.drop_s = 0.0
         self.is_gone = False
 
     def pod(self, cluster: str, number: int) -> bytes:
         version = self.versions.get((cluster, number), 1)
-        about = {"m": number // self._each, "n": number % self._each, "r": version if version > 1 else 0, "v": version}
+        about = {
+            "m": number // self._each,
+            "n": number % self._each,
+            "r": version if version > 1 else 0,
+            "v": version,
+            "u": UUID(bytes=md5(f"{cluster} {number}".encode(), usedforsecurity=False).digest()),
+            "a": f"{number >> 16}.{number >> 8 & 255}.{number & 255}",
+            "s": f"{number // 3600 % 10}:{number // 60 % 60:02d}:{number % 60:02d}",
+        }
         return (self._template % about).encode()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -149,6 +171,7 @@ class Api:
                     continue
                 cluster, number = random.choice(clusters), random.randrange(self.count)
                 self._version += 1
+                self.changes += 1
                 self.versions[cluster, number] = self._version
                 for writer in self.watches[cluster]:
                     writer.write(b'{"type":"MODIFIED","object":' + self.pod(cluster, number) + b"}\n")
@@ -181,7 +204,8 @@ async def main(port: int, namespaces: int, each: int) -> None:
                             writer.close()
                 case ["counts"]:
                     changed = [[c, n // each, n % each, v] for (c, n), v in api.versions.items()]
-                    print(json.dumps({"requests": api.requests, "changed": changed}), flush=True)
+                    counts = {"requests": api.requests, "changed": changed, "changes": api.changes}
+                    print(json.dumps(counts), flush=True)
         churning.cancel()
 
 

@@ -93,6 +93,7 @@ async def gateway(settings: Settings, file: Path | None = None) -> AsyncIterator
     *file*: where the settings are from; what inventory.py names follows it while the gateway runs.
     """
     clock = Clock()
+    _spare_the_collector()
     async with contextlib.AsyncExitStack() as stack:
         store = Store.open(settings.gateway.database)
         stack.push_async_callback(store.close)
@@ -193,7 +194,7 @@ async def gateway(settings: Settings, file: Path | None = None) -> AsyncIterator
         serving = RunningGateway(broker, feed, site[UNTIL_SHUTDOWN])
         url = await stack.enter_async_context(_listening(site, listener, settings))
         log.info("noah %s serves %s", __version__, url)
-        _spare_the_collector()
+        gc.freeze()
         _show_first_login(authenticator, settings.gateway, url)
         serving.url = url
         try:
@@ -345,7 +346,10 @@ async def tidying(
 
 
 def _spare_the_collector() -> None:
-    """Have full collections not look through what lives as long as the gateway: that takes 60 ms each time."""
+    """Have full collections not look through what lives as long as the gateway: that takes 60 ms each time.
+
+    What is made until it serves is left out too, without another look at all of it: debuggers may be attached by then.
+    """
     gc.collect()
     gc.freeze()
 

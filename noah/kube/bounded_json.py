@@ -18,12 +18,12 @@ _COST_S = ((b":", 250e-9), (b"[", 120e-9), (b"{", 60e-9), (b',"', 25e-9 - 180e-9
 class TooLarge(Unavailable):
     """The answer is larger than what is read at once."""
 
-    def __init__(self, sentence: str, beginning: bytes = b"") -> None:
+    def __init__(self, sentence: str, beginning: bytes | bytearray = b"") -> None:
         super().__init__(sentence)
-        self.beginning = beginning[:LONGEST_HEAD]
+        self.beginning = bytes(beginning[:LONGEST_HEAD])
 
 
-def parse(text: bytes) -> Any:
+def parse(text: bytes | bytearray) -> Any:
     """Return what *text* says. Raises TooLarge, and ValueError if it is not JSON."""
     if len(text) > LONGEST:
         raise TooLarge(f"It sent more than {LONGEST >> 20} MiB at once.")

@@ -93,7 +93,7 @@ class Client:
         content_type: str = "application/json",
         accept: str | None = None,
         timeout: float = DEADLINE,
-    ) -> bytes:
+    ) -> bytearray:
         """Return the answer as it came. Raises TooLarge for more than what is read at once."""
         asked = Asked.by(self.name, method, path, params)
         data = None if body is None else json.dumps(body).encode()
@@ -109,7 +109,7 @@ class Client:
             raise self._too_large(asked, TooLarge(f"It sent more than {bounded_json.LONGEST >> 20} MiB at once."), got)
         return got
 
-    def _too_large(self, asked: Asked, error: TooLarge, beginning: bytes) -> TooLarge:
+    def _too_large(self, asked: Asked, error: TooLarge, beginning: bytearray) -> TooLarge:
         return TooLarge(f'Cluster "{self.name}" answers {asked} with too much. {error.sentence}', beginning)
 
     @contextlib.asynccontextmanager
@@ -217,18 +217,21 @@ class Client:
             raise Unavailable(f'Cluster "{self.name}" does not answer: {_say(e)}.') from None
 
 
-def _refused(asked: Asked, answer: aiohttp.ClientResponse, body: bytes) -> NoahError:
-    return refused(asked, answer.status, body[:LONGEST_REFUSAL], retry_after=answer.headers.get("Retry-After"))
+def _refused(asked: Asked, answer: aiohttp.ClientResponse, body: bytearray) -> NoahError:
+    return refused(asked, answer.status, bytes(body[:LONGEST_REFUSAL]), retry_after=answer.headers.get("Retry-After"))
 
 
-async def _read(answer: aiohttp.ClientResponse) -> bytes:
-    """Return the body, or so much of it that it is seen to be too large: a server may send without end."""
+async def _read(answer: aiohttp.ClientResponse) -> bytearray:
+    """Return the body, or so much of it that it is seen to be too large: a server may send without end.
+
+    It is not copied once more at its end: that takes as long as finding the objects in it.
+    """
     body = bytearray()
     while len(body) <= bounded_json.LONGEST and (piece := await answer.content.readany()):
         body += piece
     if len(body) > bounded_json.LONGEST:
         answer.close()
-    return bytes(body)
+    return body
 
 
 @contextlib.asynccontextmanager

