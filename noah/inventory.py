@@ -27,6 +27,7 @@ from noah.settings import Settings, read_settings
 from noah.targets.host.hosts import Hosts
 from noah.targets.host.inventory import HostSources
 from noah.targets.local import Locals
+from noah.turns import in_turns
 
 log = logging.getLogger(__name__)
 
@@ -172,7 +173,7 @@ class Inventory:
                         f"{len(gone)} of {len(part.have)} {part.what} are gone from the configuration at once, so the "
                         "gateway keeps them: `noah inventory confirm`, or SIGHUP, if that is meant."
                     )
-                elif found != part.have:
+                elif not await _are_alike(part.have, found):
                     await self._apply(part, found)
             except NoahError as e:
                 sentence = f"The gateway keeps its {part.what}, because they cannot be read now: {e.sentence}"
@@ -180,9 +181,9 @@ class Inventory:
 
     async def _apply(self, part: Part, found: Sequence[Named]) -> None:
         await part.apply(found)
-        for name in sorted(_gone(found, part.have)):
+        async for name in in_turns(sorted(_gone(found, part.have))):
             log.info("%s %s is new in the configuration", part.one, name)
-        for name in sorted(_gone(part.have, found)):
+        async for name in in_turns(sorted(_gone(part.have, found))):
             log.info("%s %s is gone from the configuration", part.one, name)
         part.have = found
 
@@ -205,12 +206,15 @@ def make_inventory(
     async def all_local(settings: Settings) -> tuple[Sequence[Named], Sequence[str]]:
         return settings.local, ()
 
-    def applied_by(configure: Callable[[Any], Collection[Target]]) -> Callable[[Any], Awaitable[None]]:
+    def applied_by(configure: Callable[[Any], Awaitable[Collection[Target]]]) -> Callable[[Any], Awaitable[None]]:
         async def apply(found: Any) -> None:
-            if affected := configure(found):
+            if affected := await configure(found):
                 reconfigured(affected)
 
         return apply
+
+    async def configure_local(found: Any) -> Collection[Target]:
+        return local.configure(found)
 
     async def permit(settings: Settings) -> None:
         permissions.configure(settings)
@@ -242,7 +246,7 @@ def make_inventory(
                 clusters_every_s,
             ),
             hosts_part,
-            Part("JVMs of this machine", "local", settings.local, all_local, applied_by(local.configure)),
+            Part("JVMs of this machine", "local", settings.local, all_local, applied_by(configure_local)),
         ],
         permit=permit,
     )
@@ -276,6 +280,15 @@ def _waiting(at_start: Settings, now: Settings) -> set[str]:
 def _together(troubles: Sequence[str]) -> str | None:
     rest = [f"{len(troubles) - MOST_SAID} more cannot be used."] if len(troubles) > MOST_SAID else []
     return " ".join((*troubles[:MOST_SAID], *rest)) or None
+
+
+async def _are_alike(before: Sequence[Named], now: Sequence[Named]) -> bool:
+    if len(before) != len(now):
+        return False
+    async for one, other in in_turns(zip(before, now, strict=True)):
+        if one != other:
+            return False
+    return True
 
 
 def _gone(before: Sequence[Named], now: Sequence[Named]) -> frozenset[str]:

@@ -674,6 +674,9 @@ def settings_file(given: str | None, environ: Mapping[str, str] = os.environ) ->
     return Path(given or environ.get("NOAH_CONFIG") or DEFAULT_FILE)
 
 
+MOST_SAID = 10  # errors: each of thousands of hosts may have one
+
+
 def read_settings(file: Path) -> Settings:
     """Return the settings. BadSettings names the file, and the key or the line that is wrong."""
     try:
@@ -689,7 +692,9 @@ def parse_settings(tree: Mapping[str, Any], *, origin: str) -> Settings:
     try:
         return Settings.model_validate(tree)
     except ValidationError as e:
-        raise BadSettings(f"{origin}: " + "; ".join(_say(error) for error in e.errors())) from None
+        wrong = [_say(error) for error in e.errors()[:MOST_SAID]]
+        more = e.error_count() - len(wrong)
+        raise BadSettings(f"{origin}: " + "; ".join([*wrong, f"and {more} more"] if more else wrong)) from None
 
 
 def _say(error: Any) -> str:

@@ -18,6 +18,9 @@ log = logging.getLogger(__name__)
 
 PAGE = 500  # namespaces; half a KiB each
 PACE = Pace()
+# What is called with the name of each namespace whose value has changed; what it yields are places where others may
+# have a turn: a namespace may have thousands of pods.
+Callback = Callable[[str], Iterator[None]]
 # An API server sends the metadata only; what knows no such answer sends the whole, which is read alike.
 METADATA_ONLY = "application/json;as={kind};g=meta.k8s.io;v=v1,application/json"
 
@@ -46,7 +49,7 @@ class Namespaces:
         self._part: Literal["labels", "annotations"] = rule.part if rule else "labels"
         self._key = rule.key if rule else ""
         self._values: dict[str, str] = {}
-        self._callbacks: dict[object, Callable[[str], None]] = {}
+        self._callbacks: dict[object, Callback] = {}
         self._watches: dict[str | None, Watch] = {}
         for namespace in (tuple(namespaces) or (None,)) if rule and rule.whose == "namespace" else ():
             self._watches[namespace] = Watch(
@@ -76,9 +79,8 @@ class Namespaces:
         value = self._values.get(namespace)
         return {} if value is None else {self._part: {self._key: value}}
 
-    def subscribe(self, callback: Callable[[str], None]) -> Callable[[], None]:
-        """Call *callback* with the name of each namespace whose value has changed, until the function that is returned
-        is called."""
+    def subscribe(self, callback: Callback) -> Callable[[], None]:
+        """Call *callback* with each change, until the function that is returned is called."""
         key = object()
         self._callbacks[key] = callback
         return lambda: self._callbacks.pop(key, None) and None
@@ -97,22 +99,21 @@ class Namespaces:
         def complete(names: Collection[str]) -> Iterator[None]:
             for name in list(self._values) if only is None else [only]:
                 if name not in names:
-                    self._put(name, None)
+                    yield from self._put(name, None)
                     yield
 
         def take(change: Change) -> Iterator[None] | None:
             match change:
                 case Updated(namespace):
-                    self._put(namespace["metadata"]["name"], namespace["value"])
+                    return self._put(namespace["metadata"]["name"], namespace["value"])
                 case Removed(namespace):
-                    self._put(namespace["metadata"]["name"], None)
+                    return self._put(namespace["metadata"]["name"], None)
                 case Listed(keys):
                     return complete({name for _, name in keys})
-            return None
 
         return take
 
-    def _put(self, name: str, value: str | None) -> None:
+    def _put(self, name: str, value: str | None) -> Iterator[None]:
         if self._values.get(name) == value:
             return
         if value is None:
@@ -121,6 +122,6 @@ class Namespaces:
             self._values[name] = value
         for callback in list(self._callbacks.values()):
             try:
-                callback(name)
+                yield from callback(name)
             except Exception:  # one listener's bug must not end the watch that all live from
                 log.exception("namespace %s: a listener failed", name)

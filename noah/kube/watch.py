@@ -56,7 +56,7 @@ class Listed:
 
 
 Change = Updated | Removed | Listed
-Take = Callable[[Change], Iterator[None] | None]
+Take = Callable[[Change], Iterator[None] | None]  # what it yields are places where others may have a turn
 
 
 class _ListMetadata(msgspec.Struct):
@@ -129,8 +129,8 @@ class Watch:
         self._version: str | None = None  # where the next watch begins; None: list first
 
     async def run(self, take: Take) -> None:
-        """Call *take* with a Listed, then with each change, until cancelled; what it yields are places where others may
-        have a turn. An exception in *take* is logged, and the collection is listed again."""
+        """Call *take* with a Listed, then with each change, until cancelled. An exception in *take* is logged, and the
+        collection is listed again."""
         while True:
             if not await self._once(take):
                 await self._wait(self._backoff)
@@ -171,7 +171,7 @@ class Watch:
                 for item in items:
                     if (found := self._object(item)) is not None:
                         keys.add(_key_of(found))
-                        take(Updated(found))
+                        yield from take(Updated(found)) or ()
                     yield
 
             async for _ in in_turns(take_all()):
@@ -226,7 +226,9 @@ class Watch:
             self._heard()
             began = breath = _now()
             async for line in lines_of(stream):
-                self._line(line, take)
+                if (rest := self._line(line, take)) is not None:
+                    async for _ in in_turns(rest):
+                        pass
                 self._heard()
                 if _now() - breath > TURN_S:  # lines that have come already are read without a wait
                     await turn()
@@ -234,14 +236,15 @@ class Watch:
                 if _now() - began > self._pace.steady:
                     self._backoff.reset()
 
-    def _line(self, line: bytes, take: Take) -> None:
-        event = _EVENT.decode(line)
+    def _line(self, line: bytes, take: Take) -> Iterator[None] | None:
+        """Hand on what a line says, and return what is left to do of that."""
+        event, rest = _EVENT.decode(line), None
         match event.type:
             case "ADDED" | "MODIFIED" | "DELETED":
                 subject = self._object(event.object)
                 if subject is None:
-                    return
-                take(Removed(subject) if event.type == "DELETED" else Updated(subject))
+                    return None
+                rest = take(Removed(subject) if event.type == "DELETED" else Updated(subject))
             case "ERROR":
                 subject = parse(bytes(event.object))
                 asked = Asked.by(self._client.name, "GET", self._path, {"watch": "true"})
@@ -249,6 +252,7 @@ class Watch:
             case _:
                 subject = parse(bytes(event.object))
         self._version = str(subject["metadata"]["resourceVersion"])
+        return rest
 
     def _object(self, text: msgspec.Raw) -> Object | None:
         try:

@@ -124,9 +124,8 @@ async def host(tmp_path: Path) -> AsyncIterator[Way]:
     catalog = Catalog()
     try:
         async with store.lease(AboutGateway(name="test", version="0")) as lease:
-            hosts = Hosts(
-                settings.hosts, store.edits, catalog=catalog, holders=Holders(), lease=lease, claims=store.claims
-            )
+            hosts = Hosts(store.edits, catalog=catalog, holders=Holders(), lease=lease, claims=store.claims)
+            await hosts.configure(settings.hosts)
             try:
                 yield await way_of(hosts, catalog, orders.target, "host/kvm-2/nobody")
             finally:

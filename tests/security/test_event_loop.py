@@ -8,6 +8,7 @@ import os
 import signal
 import ssl
 import struct
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,8 @@ import aiohttp
 import pytest
 
 from noah.access.permissions import Permissions
+from noah.catalog.catalog import Catalog
+from noah.catalog.holders import Holders
 from noah.core.jdwp import wire
 from noah.core.jdwp.conversation import Conversation
 from noah.core.jdwp.observer import FromDebugger, FromJvm
@@ -25,11 +28,13 @@ from noah.core.session.rights import Grant, Right
 from noah.errors import BadSettings
 from noah.kube.bounded_json import LONGEST, TooLarge, parse
 from noah.kube.client import Client
+from noah.kube.clusters import Cluster
 from noah.kube.event_log import EventLog
 from noah.kube.informer import Informer
 from noah.kube.pods import MOST_CONTAINERS, read_pod
-from noah.settings import WebhookSettings
-from noah.targets.pod.pods import _infos
+from noah.settings import WebhookSettings, parse_settings
+from noah.targets.host.hosts import Hosts
+from noah.targets.pod.pods import Pods, _infos
 from noah.webhook.process import webhook_process
 from tests.ports import free_port
 from tests.principals import ADA
@@ -39,6 +44,7 @@ from tests.unit.kube.fake_api import Call
 
 READ = 256 << 10  # bytes of one read of the byte path
 LARGEST = 1_400_000  # bytes of an object that etcd takes
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ7A5Kz2zM4E4S4WcS6S7JcV0qkzYyA3bWcmqSxwF3pQ"
 
 
 def command(number: int, packet_id: int, payload: bytes = b"") -> bytes:
@@ -213,6 +219,69 @@ async def test_an_object_that_is_too_large_costs_nobody_the_others() -> None:
                         await asyncio.sleep(0.01)
                 task.cancel()
         assert {one["metadata"]["name"] for one in informer.pods()} == {"a", "b", "c"}
+        assert longest.seconds < MOST_S
+
+
+async def test_a_namespace_of_very_many_pods_that_changes_its_environment_holds_nobody_up() -> None:
+    objects = [pod(meta={"name": f"p{i}"}) for i in range(2_500)]
+    is_listed = threading.Event()
+
+    def namespace(environment: str) -> dict[str, Any]:
+        return {"metadata": {"name": "n", "resourceVersion": "9", "labels": {"env": environment}}}
+
+    async def answer(call: Call) -> None:
+        is_of_pods = call.path.endswith("/pods")
+        if call.param("watch"):
+            call.begin_watch()
+            if not is_of_pods and await asyncio.to_thread(is_listed.wait, 60):
+                call.event("MODIFIED", namespace("after"))
+            await call.reader.read()
+        elif call.path.endswith(("/pods", "/namespaces")):
+            begin, limit = int(call.param("continue") or 0), int(call.param("limit") or 0)
+            items = objects[begin : begin + limit] if is_of_pods else [namespace("before")]
+            more = {"continue": str(begin + limit)} if is_of_pods and begin + limit < len(objects) else {}
+            call.json(200, {"metadata": {"resourceVersion": "9", **more}, "items": items})
+        else:
+            call.json(200, {})
+
+    def targets_in(environment: str) -> int:
+        found = catalog.environment(environment)
+        return 0 if found is None else found.targets
+
+    catalog = Catalog()
+    async with api_in_a_thread(answer) as api:
+        settings = api.settings.model_copy(update={"environment": "namespace-label:env"})
+        async with Cluster(settings) as cluster, asyncio.timeout(120):
+            Pods({cluster.name: cluster}, catalog=catalog, holders=Holders())
+            while targets_in("before") < len(objects):
+                await asyncio.sleep(0.01)
+            with watching_the_loop() as longest:
+                is_listed.set()
+                while targets_in("after") < len(objects):
+                    await asyncio.sleep(0.01)
+    assert targets_in("before") == 0
+    assert longest.seconds < MOST_S
+
+
+async def test_hosts_that_come_and_go_by_the_thousand_hold_nobody_up() -> None:
+    known = {"address": "10.0.0.1", "user": "deploy", "key": "/k", "host_key": KEY, "apps": [{"name": "orders"}]}
+    tree = [{"name": f"kvm-{number}", **known} for number in range(2_000)]
+    catalog = Catalog()
+    hosts = Hosts(
+        None,  # type: ignore[arg-type]
+        catalog=catalog,
+        holders=Holders(),
+        lease=None,  # type: ignore[arg-type]
+        claims=None,  # type: ignore[arg-type]
+    )
+    first = parse_settings({"hosts": tree}, origin="FILE").hosts
+    again = parse_settings({"hosts": tree}, origin="FILE").hosts
+    await hosts.configure(first[:1])  # imports what reaches hosts
+    await hosts.configure(())
+    for wanted, affected in ((first, 2_000), (again, 0), (again[::2], 1_000), ((), 1_000)):
+        with watching_the_loop() as longest:
+            assert len(await hosts.configure(wanted)) == affected
+        assert len(catalog.areas()) == len(wanted)
         assert longest.seconds < MOST_S
 
 

@@ -34,6 +34,7 @@ from noah.targets.host.app import HostedApp, sleeps
 from noah.targets.host.drift import Drift
 from noah.targets.host.restart import Restarts, needs_restart
 from noah.targets.unconfigured import Unconfigured
+from noah.turns import in_turns
 
 if TYPE_CHECKING:
     from noah.targets.host.ssh import Ssh
@@ -156,7 +157,6 @@ class Hosts:
 
     def __init__(
         self,
-        hosts: Iterable[Host],
         edits: EditStore,
         *,
         catalog: Catalog,
@@ -176,42 +176,51 @@ class Hosts:
         self._ssh: dict[str, Ssh] = {}  # by the host's name
         self._apps: dict[HostTarget, HostedApp] = {}
         self._closing: set[asyncio.Task[None]] = set()
-        self.configure(hosts)
 
-    def configure(self, hosts: Iterable[Host]) -> Collection[Target]:
-        """Have these hosts from now on. Return the targets that are new, gone, or reached or restarted otherwise.
+    async def configure(self, hosts: Iterable[Host]) -> Collection[Target]:
+        """Have these hosts from now on, of which there may be thousands. One call at a time.
 
-        What has not changed keeps its connection, and so its debuggers. Edits of what is gone stay owed. Raises
-        BadSettings, and changes nothing, if one of the hosts cannot be used.
+        Return the targets that are new, gone, or reached or restarted otherwise. What has not changed keeps its
+        connection, and so its debuggers. Edits of what is gone stay owed. Raises BadSettings, and changes nothing, if
+        one of the hosts cannot be used.
         """
         wanted = {host.name: host for host in hosts}
-        apps = {HostTarget(host.name, app.name): app for host in wanted.values() for app in host.apps}
-        before, self._ssh = self._ssh, {name: self._reached(host) for name, host in wanted.items()}
-        for name, ssh in before.items():
-            if self._ssh.get(name) is not ssh:
-                self._close_later(ssh)
+        reached = {name: self._reached(host) async for name, host in in_turns(wanted.items())}
         affected = set[Target]()
-        for target, one in list(self._apps.items()):
-            if one.ssh is not self._ssh.get(target.host) or one.app != apps.get(target):
-                del self._apps[target]
-                affected.add(target)
-                if target not in apps:
-                    self._catalog.remove(target)
-        for name, host in wanted.items():
-            for app in host.apps:
-                if (target := HostTarget(name, app.name)) not in self._apps:
-                    self._apps[target] = HostedApp(self._ssh[name], app)
-                    affected.add(target)
-            self._list(name)
+        async for name in in_turns(dict.fromkeys((*self._ssh, *wanted))):
+            # Between two hosts others run: of each, they see what it was, or what it is now.
+            affected.update(self._configure(name, wanted.get(name), reached.get(name)))
         return affected
+
+    def _configure(self, name: str, host: Host | None, ssh: "Ssh | None") -> Iterable[Target]:
+        """Have a host, or not any more, and return its targets of which something has changed."""
+        before = self._ssh.pop(name, None)
+        had = [] if before is None else self._targets_on(before.host)
+        wanted = {} if host is None else dict(zip(self._targets_on(host), host.apps, strict=True))
+        if before is not None and before is not ssh:
+            self._close_later(before)
+        changed = [one for one in had if self._apps[one].ssh is not ssh or self._apps[one].app != wanted.get(one)]
+        for target in changed:
+            del self._apps[target]
+            if target not in wanted:
+                self._catalog.remove(target)
+        if host is None or ssh is None:
+            return changed
+        self._ssh[name], ssh.host = ssh, host
+        new = {target: HostedApp(ssh, app) for target, app in wanted.items() if target not in self._apps}
+        self._apps |= new
+        self._list(name)
+        return {*changed, *new}
 
     def _reached(self, host: Host) -> "Ssh":
         """Return the connection to a host: the one that there is, if the host is reached as before."""
         ssh = self._ssh.get(host.name)
         if ssh is not None and _is_reached_alike(ssh.host, host):
-            ssh.host = host
             return ssh
         return _ssh(host, changed=partial(self._list, host.name))
+
+    def _targets_on(self, host: Host) -> Sequence[HostTarget]:
+        return [HostTarget(host.name, app.name) for app in host.apps]
 
     def _close_later(self, ssh: "Ssh") -> None:
         """Close a connection beside everything else: its host may not answer."""
@@ -248,7 +257,7 @@ class Hosts:
 
     async def examine(self, host: str) -> tuple[list[str], list[str]]:
         """Look at the apps of a host. Return what is well and what is not, in sentences. Raises Unavailable."""
-        apps = [app for target, app in self._apps.items() if target.host == host]
+        apps = [self._apps[target] for target in self._targets_on(self._ssh[host].host)]
         good, bad = [], []
         for app in apps:
             name = app.target.app
@@ -299,9 +308,9 @@ class Hosts:
         attempts.not_before = clock() + attempts.backoff.next_s()
 
     def _list(self, host: str) -> None:
-        for target, app in self._apps.items():
-            if target.host == host:
-                self._catalog.put(_info(app))
+        if (ssh := self._ssh.get(host)) is not None:
+            for target in self._targets_on(ssh.host):
+                self._catalog.put(_info(self._apps[target]))
 
     def _find(self, target: HostTarget) -> HostedApp:
         if target not in self._apps:
@@ -322,16 +331,9 @@ async def open_hosts(
     is_complete: Callable[[], bool] = lambda: True,
     every_s: float = TAKE_BACK_EVERY_S,
 ) -> AsyncIterator[Hosts]:
-    kind = Hosts(
-        hosts,
-        edits,
-        catalog=catalog,
-        holders=holders,
-        lease=lease,
-        claims=claims,
-        is_complete=is_complete,
-    )
+    kind = Hosts(edits, catalog=catalog, holders=holders, lease=lease, claims=claims, is_complete=is_complete)
     try:
+        await kind.configure(hosts)
         async with asyncio.TaskGroup() as group:
             taking_back = repeat(kind.take_back_left_over, name="take edits back", every_s=every_s)
             task = group.create_task(taking_back, name="take edits back")

@@ -3,7 +3,7 @@
 Clusters come, go and are replaced: what they have is listed, or not any more, in turns, since it may be much.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from sys import intern
@@ -141,10 +141,15 @@ class Pods:
             if link.concerns(pod):
                 link.changed()
 
-    def _namespace_changed(self, cluster: Cluster, namespace: str) -> None:
-        """List its pods again: they may be in another environment now."""
+    def _namespace_changed(self, cluster: Cluster, namespace: str) -> Iterator[None]:
+        """List its pods again: they may be in another environment now. It yields between two of them."""
         for pod in cluster.informer.in_namespace(namespace):
-            self._list(cluster, pod, is_there=pods.is_there(pod))
+            if self._clusters.get(cluster.name) is not cluster:
+                return  # it is gone or replaced meanwhile, and its pods are not listed any more
+            # It may have changed since the first of them was listed, or have gone.
+            if (now := cluster.informer.get(namespace, pod["metadata"]["name"])) is not None:
+                self._list(cluster, now, is_there=pods.is_there(now))
+            yield
 
     def cluster(self, name: str) -> Cluster:
         if name not in self._clusters:

@@ -38,7 +38,8 @@ async def test_a_host_that_cannot_be_reached_is_not_asked_again_at_each_look(
     async with AsyncExitStack() as stack:
         stack.push_async_callback(store.close)
         lease = await stack.enter_async_context(store.lease(AboutGateway(name="test", version="0")))
-        inventory = Hosts(hosts, store.edits, catalog=Catalog(), holders=Holders(), lease=lease, claims=store.claims)
+        inventory = Hosts(store.edits, catalog=Catalog(), holders=Holders(), lease=lease, claims=store.claims)
+        await inventory.configure(hosts)
         left = {"session": "s-ended", "file": app["options_file"], "mode": "644", "owner": "0:0"}
         edit = HostEdit(id="e-1", target=TARGET, before=b"", after=b"A=1\n", state=EditState.UNDOING, **left)
         await store.edits.record(edit)
@@ -49,10 +50,10 @@ async def test_a_host_that_cannot_be_reached_is_not_asked_again_at_each_look(
         assert "host kvm-1" in said[0].getMessage().lower()
         assert len(await store.edits.left_over()) == 1
         # A host that goes from the configuration keeps what is owed to it, and is given it when it is back.
-        assert inventory.configure(()) == {TARGET}
+        assert await inventory.configure(()) == {TARGET}
         await inventory.take_back_left_over()
         assert [drift.target for drift in await inventory.drift()] == [TARGET]
-        inventory.configure(hosts)
+        await inventory.configure(hosts)
         async with asyncio.timeout(60):
             while sum("is put back later" in record.getMessage() for record in caplog.records) < 2:
                 await inventory.take_back_left_over()

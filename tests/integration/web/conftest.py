@@ -162,7 +162,8 @@ async def serving(
         catalog, holders, metrics = Catalog(), Holders(), Metrics()
         permissions = open_permissions(settings, clusters, catalog)
         pods = Pods(clusters, catalog=catalog, holders=holders)
-        on_hosts = Hosts(hosts, store.edits, catalog=catalog, holders=holders, lease=lease, claims=store.claims)
+        on_hosts = Hosts(store.edits, catalog=catalog, holders=holders, lease=lease, claims=store.claims)
+        await on_hosts.configure(hosts)
         local = await stack.enter_async_context(open_locals(settings.local, catalog=catalog))
         broker = await stack.enter_async_context(
             open_broker(

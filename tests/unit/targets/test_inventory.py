@@ -77,16 +77,17 @@ def test_an_app_that_cannot_be_restarted_is_refused(app: dict[str, Any], sentenc
         settings(host("kvm-1", apps=[{"name": "orders", **app}]))
 
 
-def test_a_host_key_that_is_none_is_refused_with_where_it_stands() -> None:
+async def test_a_host_key_that_is_none_is_refused_with_where_it_stands() -> None:
+    hosts = Hosts(
+        None,  # type: ignore[arg-type]
+        catalog=Catalog(),
+        holders=Holders(),
+        lease=None,  # type: ignore[arg-type]
+        claims=None,  # type: ignore[arg-type]
+    )
     with pytest.raises(BadSettings, match=r"kvm-1.*ssh_host_ed25519_key\.pub"):
-        Hosts(
-            settings(host("kvm-1", host_key="SHA256:abc")).hosts,
-            None,  # type: ignore[arg-type]
-            catalog=Catalog(),
-            holders=Holders(),
-            lease=None,  # type: ignore[arg-type]
-            claims=None,  # type: ignore[arg-type]
-        )
+        await hosts.configure(settings(host("kvm-1", host_key="SHA256:abc")).hosts)
+    assert not hosts.names()
 
 
 def test_a_stop_that_fails_does_not_keep_the_start_from_running() -> None:
@@ -98,7 +99,6 @@ async def test_a_host_that_nobody_has_named_yet_may_still_come() -> None:
     """A CMDB that is away when the gateway starts ends no session."""
     is_complete = False
     hosts = Hosts(
-        (),
         None,  # type: ignore[arg-type]
         catalog=Catalog(),
         holders=Holders(),
@@ -122,8 +122,8 @@ async def test_a_host_that_nobody_has_named_yet_may_still_come() -> None:
     link = hosts.link(session, changed=lambda: None, step=lambda _: None)
     with pytest.raises(Unavailable, match="not known before all of the inventory was read"):
         await link.look(session)
-    assert session.target in hosts.configure(settings(host("kvm-1")).hosts)
-    hosts.configure(())
+    assert session.target in await hosts.configure(settings(host("kvm-1")).hosts)
+    await hosts.configure(())
     is_complete = True
     assert (await link.look(session)).presence is Presence.REMOVED
     await hosts.close()
