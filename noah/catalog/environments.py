@@ -5,10 +5,12 @@ thousand, or have all targets: what is kept of it is small, and no listing has t
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from noah.catalog.sorted_keys import SortedKeys
+from noah.catalog.tally import counted_down, counted_up
 from noah.catalog.target_info import END, UNKNOWN, TargetInfo
 
 
@@ -25,7 +27,7 @@ class EnvironmentSummary:
 
 
 class Environment:
-    __slots__ = ("apps", "hosts", "keys", "locals", "name", "ready", "unknown")
+    __slots__ = ("apps", "areas", "hosts", "keys", "locals", "name", "ready", "unknown")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -34,6 +36,7 @@ class Environment:
         self.ready = 0
         self.unknown = 0
         self.hosts = self.locals = 0  # targets of these kinds; the others are pods
+        self.areas: str | Counter[str] | None = None  # targets of each; as a rule it is one namespace
 
     @property
     def summary(self) -> EnvironmentSummary:
@@ -46,13 +49,19 @@ class Environment:
 
     def add(self, info: TargetInfo, key: str) -> None:
         self.apps += not self._has(info.app)
+        self.areas = counted_up(self.areas, len(self.keys), info.area, 1)
         insort(self.keys, key)
         self.count(info, 1)
 
     def remove(self, info: TargetInfo, key: str) -> None:
         del self.keys[bisect_left(self.keys, key)]
         self.apps -= not self._has(info.app)
+        self.areas = counted_down(self.areas, len(self.keys), info.area)
         self.count(info, -1)
+
+    def is_within(self, areas: Collection[str]) -> bool:
+        """True if nothing of it is outside of *areas*."""
+        return self.areas in areas if isinstance(self.areas, str) else all(one in areas for one in self.areas or ())
 
     def count(self, info: TargetInfo, by: int) -> None:
         self.hosts += by * info.name.startswith("host/")
@@ -68,17 +77,23 @@ class Environments:
         self.names = SortedKeys()
         self._by_name: dict[str, Environment] = {}
 
-    def __iter__(self) -> Iterator[Environment]:
-        return iter(self._by_name.values())
-
     def get(self, name: str) -> Environment | None:
         return self._by_name.get(name)
+
+    def within(self, areas: Collection[str]) -> Collection[str]:
+        """Return the names of those that have something in *areas*."""
+        return {
+            name
+            for name, one in self._by_name.items()
+            if (one.areas in areas if type(one.areas) is str else any(area in areas for area in one.areas or ()))
+        }
 
     def add(self, info: TargetInfo, key: str) -> None:
         name = info.environment
         if name not in self._by_name:
             self._by_name[name] = Environment(name)
-            self.names.add(name, text=name.lower(), labels="")
+            lower = name.lower()
+            self.names.add(name, text=name if lower == name else lower)
         self._by_name[name].add(info, key)
 
     def remove(self, info: TargetInfo, key: str) -> None:

@@ -26,25 +26,25 @@ class Tally(msgspec.Struct, gc=False):
         return _counter(self._versions, self._with_version)
 
     def add(self, info: TargetInfo) -> None:
-        self._kinds = _counted_up(self._kinds, self.targets, info.kind, 1)
+        self._kinds = counted_up(self._kinds, self.targets, info.kind, 1)
         self._count(info, 1)
         if info.version:
-            self._versions = _counted_up(self._versions, self._with_version, info.version, 1)
+            self._versions = counted_up(self._versions, self._with_version, info.version, 1)
             self._with_version += 1
 
     def remove(self, info: TargetInfo) -> None:
         self._count(info, -1)
-        self._kinds = _counted_down(self._kinds, self.targets, info.kind)
+        self._kinds = counted_down(self._kinds, self.targets, info.kind)
         if info.version:
             self._with_version -= 1
-            self._versions = _counted_down(self._versions, self._with_version, info.version)
+            self._versions = counted_down(self._versions, self._with_version, info.version)
 
     def merge(self, other: "Tally") -> None:
         for kind, count in other.kinds.items():
-            self._kinds = _counted_up(self._kinds, self.targets, kind, count)
+            self._kinds = counted_up(self._kinds, self.targets, kind, count)
             self.targets += count
         for version, count in other.versions.items():
-            self._versions = _counted_up(self._versions, self._with_version, version, count)
+            self._versions = counted_up(self._versions, self._with_version, version, count)
             self._with_version += count
         self.ready += other.ready
         self.unknown += other.unknown
@@ -65,7 +65,7 @@ def _counter(counted: str | Counter[str] | None, total: int) -> Counter[str]:
     return Counter() if counted is None or not total else Counter({counted: total})
 
 
-def _counted_up(counted: str | Counter[str] | None, total: int, key: str, by: int) -> str | Counter[str]:
+def counted_up(counted: str | Counter[str] | None, total: int, key: str, by: int) -> str | Counter[str]:
     if isinstance(counted, Counter):
         counted[key] += by
         return counted
@@ -74,7 +74,7 @@ def _counted_up(counted: str | Counter[str] | None, total: int, key: str, by: in
     return Counter({counted: total, key: by})
 
 
-def _counted_down(counted: str | Counter[str] | None, total: int, key: str) -> str | Counter[str] | None:
+def counted_down(counted: str | Counter[str] | None, total: int, key: str) -> str | Counter[str] | None:
     if isinstance(counted, Counter):
         count_down(counted, key)
         return counted

@@ -26,12 +26,16 @@ class AppPlace(NamedTuple):
 
     @property
     def key(self) -> str:
-        return END.join((self.app, self.cluster or "", self.namespace or "", self.kind))
+        """Return how the keys of its targets begin."""
+        where = f"{self.cluster}/{self.namespace}/" if self.cluster is not None else ""
+        return f"{self.app}{END}{self.kind}/{where}"
 
     @classmethod
     def of_key(cls, key: str) -> "AppPlace":
-        app, cluster, namespace, kind = key.rsplit(END, 3)
-        return cls(app, cluster or None, namespace or None, kind)
+        app, _, rest = key.rpartition(END)
+        kind, *where = rest[:-1].split("/")
+        cluster, namespace = where or (None, None)
+        return cls(app, cluster, namespace, kind)
 
     @property
     def area(self) -> str | None:
@@ -39,12 +43,6 @@ class AppPlace(NamedTuple):
         if self.cluster is None or self.namespace is None:
             return None
         return namespace_area(self.cluster, self.namespace)
-
-    @property
-    def prefix(self) -> str:
-        """Return how the keys of its targets begin."""
-        where = f"{self.cluster}/{self.namespace}/" if self.cluster is not None else ""
-        return f"{self.app}{END}{self.kind}/{where}"
 
 
 class TargetInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -6,7 +6,7 @@ from aiohttp import web
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from noah.catalog.catalog import Scope
+from noah.catalog.catalog import ClusterSummary
 from noah.core.session.rights import Right, namespace_area
 from noah.core.session.target import WantedPod, parse_wanted
 from noah.core.session.trail import TrailCode
@@ -55,7 +55,7 @@ async def list_clusters(call: Call[Nothing, Nothing]) -> Reply[ClustersJson]:
     return Reply({"items": [cluster_json(cluster, scope.targets) for cluster, scope in await shown(call.request)]})
 
 
-async def shown(request: web.Request) -> Sequence[tuple[Cluster, Scope]]:
+async def shown(request: web.Request) -> Sequence[tuple[Cluster, ClusterSummary]]:
     """Return the clusters in which the person sees something, with what that is; operators are shown all of them."""
     catalog, clusters = request.app[CATALOG], request.app[CLUSTERS].values()
     areas = await seen(request, catalog.areas())
