@@ -4,18 +4,19 @@ A row lasts as long as the settings say, since its last use and at all, and is g
 provider gave for it is sealed with a key made from the ID, which only the client has: a stolen database opens nothing.
 """
 
+import asyncio
 import base64
 import hashlib
 import secrets
 from collections.abc import Callable
 from datetime import timedelta
-
-from cryptography.fernet import Fernet, InvalidToken
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from typing import TYPE_CHECKING
 
 from noah.core.session.principal import Principal
 from noah.store.logins import LoginStore
+
+if TYPE_CHECKING:
+    from cryptography.fernet import Fernet
 
 PREFIX = "noah_login_"  # no other token begins so
 ID_BYTES = 32
@@ -41,10 +42,11 @@ class Logins:
         found = await self._store.use(_hash(login_id), idle=self._idle)
         if found is None:
             return None
-        try:
-            return found.principal, found.sealed and _fernet(login_id).decrypt(found.sealed)
-        except InvalidToken:
-            return None
+        if found.sealed is None:
+            return found.principal, None
+        # In a thread: it may be the first that needs cryptography, which takes 0.1 s to load.
+        secret = await asyncio.to_thread(_opened, login_id, found.sealed)
+        return None if secret is None else (found.principal, secret)
 
     async def change(self, login_id: str, principal: Principal, secret: bytes) -> None:
         """Keep what a provider now says of the person, and has given."""
@@ -61,6 +63,21 @@ def _hash(login_id: str) -> str:
     return hashlib.sha256(login_id.encode(errors="replace")).hexdigest()
 
 
-def _fernet(login_id: str) -> Fernet:
+def _opened(login_id: str, sealed: bytes) -> bytes | None:
+    """Return what is sealed; None if it was not sealed with this ID."""
+    from cryptography.fernet import InvalidToken
+
+    try:
+        return _fernet(login_id).decrypt(sealed)
+    except InvalidToken:
+        return None
+
+
+def _fernet(login_id: str) -> "Fernet":
+    # 8 MiB, for those who have a provider: only what one gave is sealed.
+    from cryptography.fernet import Fernet
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
     key = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"noah login").derive(login_id.encode())
     return Fernet(base64.urlsafe_b64encode(key))

@@ -16,19 +16,19 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlencode
 
 import aiohttp
-from joserfc import jwt
-from joserfc.errors import JoseError
-from joserfc.jwk import KeySet
-from joserfc.jws import JWSRegistry
 
 from noah.core.pkce import challenge_of
 from noah.core.session.principal import Principal, PrincipalKind, principal_from_outside
 from noah.errors import BadSettings, Forbidden, NoahError, Unauthenticated, Unavailable
 from noah.settings import OidcSettings
+
+if TYPE_CHECKING:
+    from joserfc.jwk import KeySet
+    from joserfc.jwt import Token
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +39,6 @@ KEYS_KEPT_S = 600.0  # a key that the provider withdraws is believed so long at 
 KEYS_ASKED_EVERY_S = 2.0  # an unknown key asks for the keys again, but strangers may invent such
 SKEW_S = 60  # between the clocks of the provider and this machine
 OLDEST_ID_TOKEN_S = 600  # of one that was just asked for; it may have waited for a person
-# Signatures with a public key. "none" and those with a shared secret are not among them: who knows the secret of a
-# client could make tokens of anybody.
-ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519")
 USUAL_SCOPES = ("profile", "email", "groups", "offline_access")
 ACCESS_TOKEN = "at+jwt"  # noqa: S105 - the header `typ` of RFC 9068, section 2.1
 
@@ -89,6 +86,8 @@ class OidcProvider:
     @classmethod
     @asynccontextmanager
     async def open(cls, settings: OidcSettings, *, clock: Callable[[], datetime]) -> AsyncIterator[Self]:
+        import noah.access.signatures  # noqa: F401 - 8 MiB and 0.1 s, now rather than at the first login
+
         try:
             tls = ssl.create_default_context(cafile=settings.ca_file)
         except (OSError, ssl.SSLError) as e:
@@ -289,11 +288,13 @@ class OidcProvider:
             raise Unavailable(f"The provider {self.name} signs its userinfo for somebody else.")
         return claims
 
-    async def _decoded(self, token: str) -> jwt.Token:
+    async def _decoded(self, token: str) -> "Token":
         """Return a token of the provider's once its signature is checked. Raises Unauthenticated."""
+        from noah.access.signatures import decoded  # loaded by open()
+
         try:
-            return jwt.decode(token, await self._key_set(token), registry=_REGISTRY)
-        except (JoseError, ValueError, KeyError, TypeError):
+            return decoded(token, await self._key_set(token))
+        except ValueError:
             raise Unauthenticated(f"This is not a token that the provider {self.name} has signed.") from None
 
     async def _verified(self, token: str, audiences: Sequence[str]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
@@ -319,8 +320,10 @@ class OidcProvider:
             raise Unauthenticated("The token names nobody.")
         return header, claims
 
-    async def _key_set(self, token: str) -> KeySet:
+    async def _key_set(self, token: str) -> "KeySet":
         """Return the provider's keys, asked for again if the token's is not among them."""
+        from noah.access.signatures import key_set  # loaded by open()
+
         kid = _header_of(token).get("kid")
         async with self._keys_lock:
             now = time.monotonic()
@@ -333,7 +336,7 @@ class OidcProvider:
             listed = answer.get("keys")
             if status != 200 or not isinstance(listed, list):
                 raise Unavailable(f"The provider {self.name} does not show its keys: {_refusal(answer, status)}.")
-            found = KeySet([key for one in listed for key in _keys_of(one)])
+            found = key_set(listed)
             self._keys = now, found
             return found
 
@@ -397,9 +400,6 @@ def issuer_of(token: str) -> str | None:
     return issuer if isinstance(issuer, str) else None
 
 
-_REGISTRY = JWSRegistry(algorithms=list(ALGORITHMS))
-
-
 def _parsed(body: bytes) -> Mapping[str, Any]:
     """Return the JSON object that an answer is; an empty one for anything else."""
     try:
@@ -426,16 +426,6 @@ def _part(token: str, number: int) -> Mapping[str, Any]:
     if not isinstance(found, dict):
         raise ValueError("not an object")
     return found
-
-
-def _keys_of(one: Any) -> list[Any]:
-    """Return the key as a list, without those of a kind that is not known, or not for signatures."""
-    try:
-        if not isinstance(one, dict) or one.get("kty") == "oct" or one.get("use", "sig") != "sig":
-            return []
-        return KeySet.import_key_set({"keys": [one]}).keys
-    except (JoseError, ValueError, KeyError, TypeError):
-        return []
 
 
 def _for(claims: Mapping[str, Any], audiences: Sequence[str]) -> bool:

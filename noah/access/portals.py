@@ -10,14 +10,9 @@ is configured, and the person's own rights are the limit in any case.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from joserfc import jwt
-from joserfc.errors import JoseError
-from joserfc.jwk import ECKey, OKPKey, RSAKey
-from joserfc.jws import JWSRegistry
-
-from noah.access.oidc import ALGORITHMS, SKEW_S
+from noah.access.oidc import SKEW_S
 from noah.core.session.principal import Principal, PrincipalKind, principal_from_outside
 from noah.errors import BadSettings, Unauthenticated
 from noah.settings import PortalSettings
@@ -25,7 +20,9 @@ from noah.settings import PortalSettings
 AUDIENCE = "noah"
 LONGEST_S = 300  # of an assertion; a portal makes one whenever it needs one
 SHORTEST_SECRET = 32  # characters; nobody has to type it
-_REGISTRY = JWSRegistry(algorithms=list(ALGORITHMS))
+
+if TYPE_CHECKING:
+    from noah.access.signatures import Key
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +31,7 @@ class Portal:
     people_of: str  # the name of their provider
     rights: frozenset[str]
     audiences: tuple[str, ...]
-    key: RSAKey | ECKey | OKPKey | None
+    key: "Key | None"
     secret: bytes | None
 
     @property
@@ -45,11 +42,13 @@ class Portal:
 
     def read(self, assertion: str, now_s: float, *, audience: str = AUDIENCE) -> Mapping[str, Any]:
         """Return the claims of what the portal has signed for *audience*. Raises Unauthenticated."""
+        from noah.access.signatures import decoded  # loaded with the key
+
         try:
             if self.key is None:
                 raise ValueError
-            claims = jwt.decode(assertion, self.key, registry=_REGISTRY).claims
-        except (JoseError, ValueError, KeyError, TypeError):
+            claims = decoded(assertion, self.key).claims
+        except ValueError:
             raise Unauthenticated(f"This is not an assertion that the portal {self.name} has signed.") from None
         _check(claims, now_s, audience)
         return claims
@@ -119,18 +118,16 @@ def _secret_of(name: str, file: Path) -> bytes:
     return secret
 
 
-def _key_of(name: str, file: Path) -> RSAKey | ECKey | OKPKey:
+def _key_of(name: str, file: Path) -> "Key":
+    from noah.access.signatures import key_of_pem  # 8 MiB, for those who have portals
+
     what = f"public_key_file of the portal {name!r}"
-    pem = _read(file, what)
-    for kind in (RSAKey, ECKey, OKPKey):
-        try:
-            key = kind.import_key(pem)
-        except (JoseError, ValueError, TypeError):
-            continue
-        if key.is_private:
-            raise BadSettings(f"{what} has its private key: that is the portal's.")
-        return key
-    raise BadSettings(f"{what} has no public key in PEM form.")
+    key = key_of_pem(_read(file, what))
+    if key is None:
+        raise BadSettings(f"{what} has no public key in PEM form.")
+    if key.is_private:
+        raise BadSettings(f"{what} has its private key: that is the portal's.")
+    return key
 
 
 def _read(file: Path, what: str) -> bytes:

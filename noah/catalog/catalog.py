@@ -61,7 +61,7 @@ class AppSection:
 
 @dataclass(frozen=True, slots=True)
 class ClusterSummary:
-    """What there is in a cluster, or in the part of it that somebody may see."""
+    """The counts of a cluster, or of the part of it that somebody may see."""
 
     targets: int
     ready: int

@@ -5,20 +5,28 @@ import secrets
 import ssl
 from collections.abc import Collection
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
-
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 # Certificates are compared whole and go with their rows: a clock that is wrong must not end one (RFC 5280, 4.1.2.5).
 BEGINS, ENDS = datetime(2000, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 
 
 class Identity:
-    """A gateway's own. Its key is never written to a disk."""
+    """A gateway's own. Its key is never written to a disk, and made when it is needed: one gateway alone has none."""
 
-    def __init__(self) -> None:
+    @property
+    def certificate(self) -> bytes:
+        return self._made[0]
+
+    @cached_property
+    def _made(self) -> tuple[bytes, bytes]:
+        """Return the certificate, DER, and the key and the certificate, PEM."""
+        # 7 MiB, for gateways that have others beside them.
+        from cryptography import x509
+        from cryptography.hazmat.primitives import hashes, serialization
+        from cryptography.hazmat.primitives.asymmetric import ec
+
         key = ec.generate_private_key(ec.SECP256R1())
         # OpenSSL finds a certificate by its name, and compares it then: no two may have the same.
         name = f"noah gateway {secrets.token_hex(8)}"
@@ -33,13 +41,11 @@ class Identity:
             .not_valid_after(ENDS)
             .sign(key, hashes.SHA256())
         )
-        self.certificate = certificate.public_bytes(serialization.Encoding.DER)
-        self._pem = (
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-            + certificate.public_bytes(serialization.Encoding.PEM)
-        )  # fmt: skip
+        private = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        pem = certificate.public_bytes(serialization.Encoding.PEM)
+        return certificate.public_bytes(serialization.Encoding.DER), private + pem
 
     def server_context(self, accepted: Collection[bytes]) -> ssl.SSLContext:
         """Return a context that admits clients with one of the *accepted* certificates."""
@@ -61,7 +67,7 @@ class Identity:
         # OpenSSL reads a key from a file only: this one is in memory, and gone afterwards.
         file = os.memfd_create("noah")
         try:
-            os.write(file, self._pem)
+            os.write(file, self._made[1])
             context.load_cert_chain(f"/proc/self/fd/{file}")
         finally:
             os.close(file)

@@ -4,11 +4,10 @@ import json
 import re
 import secrets
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import parse_qsl, urlencode
 
 from aiohttp import web
-from cryptography.fernet import Fernet, InvalidToken
 from pydantic import ConfigDict, Field
 
 from noah.access.oidc import Granted, OidcProvider
@@ -29,6 +28,9 @@ from noah.web.pages.page import render_form
 from noah.web.paths import link_to
 from noah.web.permission import record
 from noah.web.wire import Model, Nothing, Text
+
+if TYPE_CHECKING:
+    from cryptography.fernet import Fernet
 
 ROUTES = Routes()
 FORM = "application/x-www-form-urlencoded"
@@ -58,7 +60,7 @@ class AllowedLogin:
 
 
 # What is sealed with it is in the cookie of the browser that has begun a login; it does not outlive the process.
-SEAL: web.AppKey[Fernet] = web.AppKey("seal")
+SEAL: "web.AppKey[Fernet]" = web.AppKey("seal")
 ASKED: web.AppKey[Pending[tuple[str, Granted, CommandLine]]] = web.AppKey("asked")
 ALLOWED: web.AppKey[Pending[AllowedLogin]] = web.AppKey("allowed")
 
@@ -88,7 +90,10 @@ class BackQuery(Model):
 
 
 def prepare_logins(site: web.Application) -> None:
-    site[SEAL] = Fernet(Fernet.generate_key())
+    if site[AUTHENTICATOR].providers:
+        from cryptography.fernet import Fernet  # 8 MiB, for those who have a provider
+
+        site[SEAL] = Fernet(Fernet.generate_key())
     site[ASKED] = Pending(lasts_s=ALLOWED_WITHIN_S, most=MOST_WAITING, most_each=MOST_EACH)
     site[ALLOWED] = Pending(lasts_s=CODE_USED_WITHIN_S, most=MOST_WAITING, most_each=MOST_EACH)
 
@@ -264,6 +269,8 @@ def _command_line(query: LoginQuery) -> CommandLine | None:
 
 def _begun(request: web.Request, state: str, provider: OidcProvider) -> dict[str, Any]:
     """Return what this browser has begun. Raises BadInput if it has not, or not at this provider."""
+    from cryptography.fernet import InvalidToken  # loaded with the seal
+
     sealed = request.cookies.get(_state_cookie(request, state), "") if state else ""
     try:
         begun: dict[str, Any] = json.loads(request.app[SEAL].decrypt(sealed.encode(), ttl=COMES_BACK_WITHIN_S))
