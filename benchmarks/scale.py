@@ -55,6 +55,11 @@ class MeasuredGateway:
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    @property
+    def loop_cpu_ms(self) -> float:
+        """The processor time of the thread of its event loop."""
+        return int(Path(f"/proc/{self.process.pid}/schedstat").read_text().split()[0]) / 1e6
+
     def memory_mib(self, which: str = "VmRSS") -> float:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.partition(f"{which}:")[2].split()[0]) / 1024
@@ -299,17 +304,18 @@ class Bench:
         }
         self.gateway.lag()
         for name, path in paths.items():
-            took = []
+            took, spent = [], []
             for _ in range(self._options.requests):
-                began = time.perf_counter()
+                began, cpu_ms = time.perf_counter(), self.gateway.loop_cpu_ms
                 async with self._http.get(self.gateway.url + path) as answer:
                     await answer.read()
                 took.append((time.perf_counter() - began) * 1000)
+                spent.append(self.gateway.loop_cpu_ms - cpu_ms)
                 if answer.status != 200:
                     raise SystemExit(f"{path}: {answer.status}")
-            took.sort()
-            figures[f"{what}: {name}, p50 ms"] = statistics.median(took)
-            figures[f"{what}: {name}, p99 ms"] = took[int(len(took) * 0.99) - 1]
+            for kind, ms in (("", sorted(took)), (" of processor", sorted(spent))):
+                figures[f"{what}: {name}, p50 ms{kind}"] = statistics.median(ms)
+                figures[f"{what}: {name}, p99 ms{kind}"] = ms[int(len(ms) * 0.99) - 1]
         figures.hold(what, self.gateway)
 
     async def churn(self, figures: Figures, rate: int, seconds: float) -> None:

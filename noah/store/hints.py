@@ -61,10 +61,12 @@ class Hints:
 
     async def listen(self, database: Database) -> None:
         """Pass hints on for ever; return at once where there are none."""
+        if database.is_sqlite:
+            return
         import psycopg
 
         backoff = Backoff(first_s=FIRST_PAUSE_S, longest_s=LONGEST_PAUSE_S)
-        while not database.is_sqlite:
+        while True:
             try:
                 async with asyncio.timeout(TAKES):
                     connection = await connect_plainly(database.url)
