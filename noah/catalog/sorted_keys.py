@@ -242,7 +242,7 @@ class _Stretch(NamedTuple):
                 one = map(test.those.__contains__, self.cut(self.of.values(test.of)))
             elif test.part not in (joined := self.of.joined(test.of)):
                 return ()
-            elif test.is_once and joined.count(test.part) == len(self.of.keys):
+            elif test.is_once and _BETWEEN not in test.part and joined.count(test.part) == len(self.of.keys):
                 continue
             else:
                 if test.of not in near:
