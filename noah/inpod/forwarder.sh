@@ -492,10 +492,20 @@ keep_secret() {
   replace "$secret" "$token"
 }
 
-# is_gated PID: that socat asks for the secret, or is reached by exec. An earlier version's does not.
-is_gated() {
+# towards GATEWAY: sets kind and only, the addresses that socat lets in.
+towards() {
+  case $1 in *:*) kind=TCP6-LISTEN only="[$1]/128" ;; */*) kind=TCP4-LISTEN only=$1 ;; *) kind=TCP4-LISTEN only=$1/32 ;; esac
+}
+
+# is_ours PID WAY [GATEWAY]: that socat is reached by exec, or asks for the secret and lets this gateway in. One of an
+# earlier version does not ask; one of another gateway lets in that one only, which may be the very gateway to which a
+# debugger of this session is attached now: while one is, it is left as it is.
+is_ours() {
   args=$(tr '\0' ' ' 2>/dev/null < "/proc/$1/cmdline")
-  case $args in *NOAH_GATE*|*UNIX-LISTEN*) return 0 ;; *) return 1 ;; esac
+  case $args in *UNIX-LISTEN*) return 0 ;; *NOAH_GATE*) ;; *) return 1 ;; esac
+  [ "$2" = tcp ] && [ "$told" = free ] || return 0
+  towards "$3"
+  case $args in *",range=$only,"*) return 0 ;; *) return 1 ;; esac
 }
 
 # forward tcp GATEWAY PORT | forward unix
@@ -507,7 +517,7 @@ forward() {
   fi
   keep_secret || fail report
   export NOAH_SECRET="$secret" NOAH_SOCAT="$to_agent" NOAH_AGENT="$agent_address" NOAH_GATE="$gate"
-  case $2 in *:*) kind=TCP6-LISTEN only="[$2]/128" ;; */*) kind=TCP4-LISTEN only=$2 ;; *) kind=TCP4-LISTEN only=$2/32 ;; esac
+  towards "$2"
   port=$3 tries=0
   while [ $tries -lt 100 ]; do
     if port_listens; then port=$((port + 1)) tries=$((tries + 1)); continue; fi
@@ -554,7 +564,7 @@ start)
     [ "$way" = none ] || hear
     exit 0
   fi
-  if [ -n "$first" ] && ! is_gated "$first"; then end_all; first=; fi
+  if [ -n "$first" ] && ! is_ours "$first" "$way" "${10:-}"; then end_all; first=; fi
   if [ -n "$first" ]; then  # the gateway was away: what it left is held again
     [ "$way" != tcp ] || keep_secret || fail report
     stat "$first" && first_began=$began
