@@ -309,18 +309,17 @@ def test_only_the_gateway_gets_through(session: Session) -> None:
         assert shakes_hands(gateway)
 
 
-@pytest.mark.parametrize(("before", "after"), [("127.0.0.2", "127.0.0.3"), ("127.0.0.2", "127.0.0.0/8")])
-def test_a_gateway_that_comes_from_another_address_gets_through(session: Session, before: str, after: str) -> None:
+def test_a_gateway_that_comes_from_another_address_gets_through(session: Session) -> None:
     """As each pod of a Deployment does."""
-    _, port = forwarder(session.start("tcp", before, free_port(), state="free"))
+    _, port = forwarder(session.start("tcp", "127.0.0.2", free_port(), state="free"))
     first = session.processes()
     with gateway_at(port, source="127.0.0.2") as gateway:
         assert shakes_hands(gateway)
         # It may be the gateway that asks: only its way to the pod has changed.
-        assert forwarder(session.start("tcp", after, free_port(), state="suspended"))[1] == port
+        assert forwarder(session.start("tcp", "127.0.0.3", free_port(), state="suspended"))[1] == port
         assert set(first) < set(session.processes())
     until(lambda: session.look()["agent"] == "free")
-    _, port = forwarder(session.start("tcp", after, free_port(), state="free"))
+    _, port = forwarder(session.start("tcp", "127.0.0.3", free_port(), state="free"))
     until(lambda: len(session.processes()) == 1)
     assert session.processes() != first
     with gateway_at(port, source="127.0.0.3") as gateway:
