@@ -65,6 +65,7 @@ log = logging.getLogger(__name__)
 
 KEPT = timedelta(days=30)  # how long an ended session can be looked up
 TIDY_EVERY_S = 3600.0
+SWITCH_INTERVAL_S = 0.0005  # for which debuggers' bytes wait for a thread: one that reads a configuration takes seconds
 MOST_DESCRIPTORS = 65_536
 # Seconds that open requests are given, and then as many again to take notice that they are canceled; event streams have
 # ended by then.
@@ -411,6 +412,7 @@ def _tell_systemd(state: str) -> None:
 
 
 def run_until_done(main: Coroutine[Any, Any, None]) -> None:
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(main)

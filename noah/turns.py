@@ -10,7 +10,7 @@ from time import perf_counter
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
-TURN_S = 0.0003  # of work, two or three pods; a debugger's bytes wait as long, and between two turns pass some 10 us
+TURN_S = 0.0001  # of work, one pod; a debugger's bytes wait as long, and between two turns pass some 10 us
 
 _T = TypeVar("_T")
 _waiting: WeakKeyDictionary[asyncio.AbstractEventLoop, deque[asyncio.Future[None]]] = WeakKeyDictionary()
