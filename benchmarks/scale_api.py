@@ -41,7 +41,7 @@ def template() -> dict[str, Any]:
             "labels": {"app": app, "pod-template-hash": "7d9c5b8f6", "team": "scale-M"},
             "annotations": {"prometheus.io/scrape": "true", "sidecar.istio.io/status": "y" * 300},
             "ownerReferences": [
-                {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": f"{app}-7d9c5b8f6", "uid": "UID",
+                {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": f"{app}-7d9c5b8f6", "uid": "OWNER",
                  "controller": True, "blockOwnerDeletion": True}
             ],
             "managedFields": [{"manager": "kubelet", "operation": "Update", "fieldsV1": managed}],
@@ -93,6 +93,7 @@ class Api:
             ("RESTARTS", "%(r)d"),
             ("VERSION", "%(v)d"),
             ("UID", "%(u)s"),
+            ("OWNER", "%(o)s"),
             ("ADDRESS", "%(a)s"),
             ("STARTED", "%(s)s"),
         ):
@@ -114,7 +115,8 @@ class Api:
             "n": number % self._each,
             "r": version if version > 1 else 0,
             "v": version,
-            "u": UUID(bytes=md5(f"{cluster} {number}".encode(), usedforsecurity=False).digest()),
+            "u": _uid(f"{cluster} {number}"),
+            "o": _uid(f"owner in {cluster} of {number}"),
             "a": f"{number >> 16}.{number >> 8 & 255}.{number & 255}",
             "s": f"{number // 3600 % 10}:{number // 60 % 60:02d}:{number % 60:02d}",
         }
@@ -175,6 +177,10 @@ class Api:
                 self.versions[cluster, number] = self._version
                 for writer in self.watches[cluster]:
                     writer.write(b'{"type":"MODIFIED","object":' + self.pod(cluster, number) + b"}\n")
+
+
+def _uid(of: str) -> UUID:
+    return UUID(bytes=md5(of.encode(), usedforsecurity=False).digest())
 
 
 def _send(writer: asyncio.StreamWriter, status: int, body: bytes, more: str = "") -> None:
