@@ -1,5 +1,5 @@
 # make demo    the point of it all, in half a minute, with nothing but a JDK; goes on serving until Ctrl-C
-# make test    everything that can be tested here, three files at a time, since most tests wait; says at its end what it
+# make test    everything that can be tested here, four files at a time, since most tests wait; says at its end what it
 #              skipped and why; if a few fail, they run once more, alone, and it says so
 # make soak    the long tests
 # make bench   the figures of README.md
@@ -21,7 +21,7 @@ test: .venv/installed-dev check
 	@scripts/need $(JDK) wget:wget busybox:busybox-static socat:socat ip:iproute2 nft:nftables sudo:sudo \
 		sshd:openssh-server chromium:chromium /usr/lib/postgresql:postgresql pgbouncer:pgbouncer haproxy:haproxy nginx:nginx-light npm:npm promtool:prometheus
 	@scripts/helm > /dev/null
-	$(PY) -m pytest -m "not soak" --cache-clear --numprocesses 3 --dist loadfile --no-loadscope-reorder --durations 30 $(ARGS) \
+	$(PY) -m pytest -m "not soak" --cache-clear --numprocesses 4 --dist loadfile --no-loadscope-reorder --durations 30 $(ARGS) \
 		|| scripts/failed-again $$?
 
 check: .venv/installed-dev

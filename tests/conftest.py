@@ -1,10 +1,32 @@
-"""What was skipped is said at the end, and is a failure where NOAH_TEST_NO_SKIPS is set (where all is there)."""
+"""For all tests: the order of their files, and what was skipped.
+
+That is said at the end, and is a failure where NOAH_TEST_NO_SKIPS is set (where all is there).
+"""
 
 import os
+from itertools import chain
+from operator import itemgetter
+from pathlib import Path
 
 import pytest
 
 pytest_plugins = ["tests.postgres"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Spread the files of each folder evenly over the run.
+
+    They need the same: processors, or pods that all come up, or nothing but time. One after the other they would keep
+    a machine idle, and later ask too much of it. The largest come first: none of those begins at the end.
+    """
+    folders: dict[Path, dict[Path, list[pytest.Item]]] = {}
+    for item in items:
+        folders.setdefault(item.path.parent, {}).setdefault(item.path, []).append(item)
+    placed: list[tuple[float, list[pytest.Item]]] = []
+    for files in folders.values():
+        largest_first = sorted(files, key=lambda file: file.stat().st_size, reverse=True)
+        placed += [(number / len(files), files[file]) for number, file in enumerate(largest_first)]
+    items[:] = chain.from_iterable(tests for _, tests in sorted(placed, key=itemgetter(0)))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

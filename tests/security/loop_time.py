@@ -8,8 +8,13 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-# That one input of an outsider may hold the loop. On a busy machine CPU time itself grows: others have the caches.
-MOST_S = 0.05 if os.getloadavg()[0] < (os.cpu_count() or 1) else 0.1
+
+def most_s() -> float:
+    """Return how long one input of an outsider may hold the loop, in seconds.
+
+    On a busy machine CPU time itself grows, since others have the caches.
+    """
+    return 0.05 if os.getloadavg()[0] < (os.cpu_count() or 1) else 0.1
 
 
 @dataclass
