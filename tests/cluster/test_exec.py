@@ -198,8 +198,8 @@ async def test_closing_a_connection_ends_the_commands_stdin_at_once(cluster: Clu
     await receiver.bytes(3)
     transport.close()
     began = time.monotonic()
-    while (await cluster.exec.run(pod, ["test", "-e", "/dev/shm/saw-its-end"], timeout=5)).code:
-        assert time.monotonic() - began < 10
+    while (await cluster.exec.run(pod, ["test", "-e", "/dev/shm/saw-its-end"], timeout=30)).code:
+        assert time.monotonic() - began < 30
     await receiver.lost.wait()
 
 

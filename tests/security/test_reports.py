@@ -45,8 +45,8 @@ class Reports:
         """True if the probe says that the JVM is being debugged; fails if it takes long."""
         argv = [*self.shell, "-c", script("liveness"), "noah-liveness", "-", "1", name]
         began = time.monotonic()
-        ran = subprocess.run(argv, env=self.env, capture_output=True, timeout=20, check=False)
-        assert time.monotonic() - began < 10
+        ran = subprocess.run(argv, env=self.env, capture_output=True, timeout=60, check=False)
+        assert time.monotonic() - began < 30
         assert ran.stderr == b""
         return ran.returncode == 0
 

@@ -119,7 +119,7 @@ async def test_streams_end_when_the_gateway_stops(gateway: Gateway) -> None:
         for stream in (one, other):
             with pytest.raises(EOFError):
                 await stream.next()
-        assert asyncio.get_running_loop().time() - stopping < 5
+        assert asyncio.get_running_loop().time() - stopping < 30  # not the 60 s that an open stream would hold it
 
 
 async def test_a_quiet_stream_says_that_it_lives_and_how_far_it_is(gateway: Gateway) -> None:

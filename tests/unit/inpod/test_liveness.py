@@ -515,7 +515,7 @@ async def test_no_answer_within_the_deadline_is_not(
     began = loop.time()
     for container, code, said in await outcomes(with_each_tool, url, "1"):
         assert (code, said.endswith("and nobody is debugging\n")) == (1, True), container
-    assert loop.time() - began < 10  # /trickle goes on for a minute, and never lets a read time out
+    assert loop.time() - began < 30  # /trickle goes on for a minute, and never lets a read time out
 
 
 async def test_a_body_that_does_not_end_is_no_200(with_each_tool: list[Container], checkurls: Checkurls) -> None:

@@ -110,6 +110,6 @@ def test_nobody_waits_for_a_marker_that_was_killed(shell: tuple[str, ...], path:
     begun = time.monotonic()
     subprocess.run(["kill", "-9", first], check=True)
     assert b"the app is not started" in wrapper.stdout.read()
-    assert wrapper.wait(10) == 128 + 13  # SIGPIPE
-    assert time.monotonic() - begun < 10
+    assert wrapper.wait(30) == 128 + 13  # SIGPIPE
+    assert time.monotonic() - begun < 30  # not the 60 s that the hook has
     wrapper.stdout.close()

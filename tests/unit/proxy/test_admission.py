@@ -43,7 +43,7 @@ async def test_half_a_handshake_is_hung_up_on_when_patience_ends(opened: Open) -
     writer.write(HANDSHAKE[:13])
     with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
         await reader.readexactly(1)
-    assert 4 < asyncio.get_running_loop().time() - began < 10
+    assert 4 < asyncio.get_running_loop().time() - began < 30
     assert watched.jvm.touched == 0
 
 

@@ -103,7 +103,7 @@ async def test_a_look_that_hangs_keeps_no_word_back(story: Story, jvm: Jvm) -> N
         story.link.look_hangs = True
         story.link.changed()
         debugger.write(jdwp.ask(1, jdwp.VERSION))
-        await story.until(lambda: story.link.said(Word.SUSPENDED), within=2)
+        await story.until(lambda: story.link.said(Word.SUSPENDED), within=4)
 
 
 async def test_an_extension_is_written_with_the_next_word(story: Story) -> None:
