@@ -30,7 +30,7 @@ def said_by(lines: list[str]) -> dict[str, str]:
     return {key: value.strip() for key, _, value in (line.strip().partition(" ") for line in lines)}
 
 
-def until(true: Callable[[], object], *, within: float = 15.0) -> None:
+def until(true: Callable[[], object], *, within: float = 30.0) -> None:
     deadline = time.monotonic() + within
     while not true():
         assert time.monotonic() < deadline, "it did not come true"
@@ -274,7 +274,7 @@ def test_words_end_with_the_socat_that_they_speak_for(session: Session) -> None:
     assert session.say("running").startswith("ok")
     os.kill(forwarder(first)[0], 9)
     until(lambda: session.say("running") == "")
-    assert session.started[1].wait(timeout=15) == 0
+    assert session.started[1].wait(timeout=30) == 0
 
 
 def test_the_jvm_of_a_session_stays_the_jvm_of_the_session(session: Session, jvm: Jvm, tmp_path: Path) -> None:
@@ -442,7 +442,7 @@ def test_a_stop_leaves_nothing_and_cuts_who_is_attached(session: Session) -> Non
         assert session.processes() == []
         assert debugger.recv(64) == b""
     assert list(session.reports.iterdir()) == []
-    assert session.started[0].wait(timeout=5) == 0
+    assert session.started[0].wait(timeout=30) == 0
     assert session.left() == []
     until(lambda: session.look()["agent"] == "free")
     assert "forwarder" not in session.look()

@@ -93,7 +93,7 @@ async def test_every_kind_of_request_acts_as_the_user_that_the_file_says(
         await client.ask("POST", "/api/v1/pods", body={})
         async with client.stream("/api/v1/namespaces/shop/pods/orders/log", {}) as stream:
             await stream.read()
-        assert (await Exec(client).run(Container("shop", "orders", "app"), ["true"], timeout=5)).stdout == b"hi"
+        assert (await Exec(client).run(Container("shop", "orders", "app"), ["true"], timeout=30)).stdout == b"hi"
         informer = Informer(client)
         task = group.create_task(informer.run())
         await informer.wait_synced(5)
@@ -427,7 +427,7 @@ async def test_a_proxy_of_every_scheme_carries_requests_and_streams(tmp_path: Pa
         kubeconfig.write({"token": "x"}, **{"proxy-url": f"{scheme}://{login}{address}"})
         async with Client(kubeconfig.settings) as client:
             await client.ask("GET", "/version")
-            assert (await Exec(client).run(Container("shop", "orders", "app"), ["true"], timeout=5)).stdout == b"hi"
+            assert (await Exec(client).run(Container("shop", "orders", "app"), ["true"], timeout=30)).stdout == b"hi"
     assert set(asked) == {("api.example:6443", "jane:s cret" if login else "")}, "the proxy resolves the name"
     assert len(asked) == 2, "requests and streams have connections of their own"
 

@@ -37,7 +37,7 @@ class Ends:
 async def test_argv_goes_word_by_word_whatever_it_contains(api: FakeApi, client: Client) -> None:
     words = ["sh", "-c", "echo $1; ls ../..", "a b&container=other", "ü\n+%2e"]
     api.on_exec = answers(status())
-    await Exec(client).run(POD, words, timeout=5)
+    await Exec(client).run(POD, words, timeout=30)
     (call,) = api.asked("exec")
     assert [value for name, value in call.params if name == "command"] == words
     assert call.param("container") == "app"
@@ -49,20 +49,20 @@ async def test_a_stream_cut_in_the_middle_is_no_success(api: FakeApi, client: Cl
 
     api.on_exec = cut
     with pytest.raises(ExecCut, match='The exec stream to container "app" of pod shop/orders-1 was cut'):
-        await Exec(client).run(POD, ["true"], timeout=5)
+        await Exec(client).run(POD, ["true"], timeout=30)
 
 
 async def test_a_status_that_cannot_be_understood_is_no_success(api: FakeApi, client: Client) -> None:
     api.on_exec = answers(frame(b"\x03{}"))
     with pytest.raises(ExecCut, match="cannot be understood"):
-        await Exec(client).run(POD, ["true"], timeout=5)
+        await Exec(client).run(POD, ["true"], timeout=30)
 
 
 async def test_a_handshake_that_hangs_has_a_deadline(api: FakeApi, client: Client) -> None:
     api.on_exec = Call.hang
     exec_ = Exec(client, handshake=0.1)
     with pytest.raises(Unavailable, match='Cluster "fake" does not answer: nothing came within 0'):
-        await exec_.run(POD, ["true"], timeout=5)
+        await exec_.run(POD, ["true"], timeout=30)
     assert (exec_.counts.started, exec_.counts.failed, exec_.counts.in_flight) == (1, {"unavailable": 1}, 0)
 
 
@@ -83,7 +83,7 @@ async def test_a_server_that_knows_no_v5_is_spoken_to_in_v4(api: FakeApi, client
             await call.until_closed()
 
     api.on_exec = old
-    assert await Exec(client).run(POD, ["true"], timeout=5) == ExecResult(0, b"old", b"")
+    assert await Exec(client).run(POD, ["true"], timeout=30) == ExecResult(0, b"old", b"")
 
 
 async def test_a_server_that_chooses_no_protocol_is_no_exec_api(api: FakeApi, client: Client) -> None:
@@ -92,7 +92,7 @@ async def test_a_server_that_chooses_no_protocol_is_no_exec_api(api: FakeApi, cl
 
     api.on_exec = careless
     with pytest.raises(Unavailable, match="has no exec over WebSocket"):
-        await Exec(client).run(POD, ["true"], timeout=5)
+        await Exec(client).run(POD, ["true"], timeout=30)
 
 
 async def test_a_refused_handshake_says_why(api: FakeApi, client: Client) -> None:
@@ -106,7 +106,7 @@ async def test_a_refused_handshake_says_why(api: FakeApi, client: Client) -> Non
 
     api.on_exec = forbid
     with pytest.raises(MissingRight) as refused:
-        await Exec(client).run(POD, ["true"], timeout=5)
+        await Exec(client).run(POD, ["true"], timeout=30)
     assert refused.value.sentence == (
         f'The gateway may not create pods/exec in namespace "shop" of cluster "fake": grant that to {who}.'
     )
@@ -121,7 +121,7 @@ async def test_a_proxy_that_refuses_in_html_is_no_reason_to_guess(api: FakeApi, 
 
     api.on_exec = proxy
     with pytest.raises(BadInput, match='get pods/exec in namespace "shop" of cluster "fake"'):
-        await Exec(client).run(POD, ["true"], timeout=5)
+        await Exec(client).run(POD, ["true"], timeout=30)
 
 
 async def test_a_node_gets_eight_at_a_time_and_does_not_keep_others_waiting(api: FakeApi, client: Client) -> None:
@@ -129,11 +129,11 @@ async def test_a_node_gets_eight_at_a_time_and_does_not_keep_others_waiting(api:
     exec_ = Exec(client)
     async with asyncio.TaskGroup() as group:
         for _ in range(20):
-            group.create_task(exec_.run(POD, ["true"], timeout=5))
+            group.create_task(exec_.run(POD, ["true"], timeout=30))
         await until(lambda: ends.running == 8)
         with pytest.raises(Unavailable, match='8 commands running on node "node-a" of cluster "fake"'):
             await exec_.run(POD, ["true"], timeout=0.1)
-        elsewhere = group.create_task(exec_.run(Container("shop", "orders-2", "app", node="node-b"), ["x"], timeout=5))
+        elsewhere = group.create_task(exec_.run(Container("shop", "orders-2", "app", node="node-b"), ["x"], timeout=30))
         await until(lambda: ends.running == 9)
         ends.may_end.set()
     assert elsewhere.result().stdout == b"x"
@@ -148,7 +148,7 @@ async def test_a_cluster_gets_32_at_a_time(api: FakeApi, client: Client) -> None
     async with asyncio.TaskGroup() as group:
         for number in range(50):
             pod = Container("shop", f"orders-{number}", "app", node=f"node-{number}")
-            group.create_task(exec_.run(pod, ["true"], timeout=5))
+            group.create_task(exec_.run(pod, ["true"], timeout=30))
         await until(lambda: ends.running == 32)
         with pytest.raises(Unavailable, match='32 commands running on cluster "fake"'):
             await exec_.run(Container("shop", "late", "app"), ["true"], timeout=0.1)
@@ -160,7 +160,7 @@ async def test_a_canceled_run_leaves_nothing(api: FakeApi, client: Client) -> No
     api.on_exec = ends = Ends()
     exec_ = Exec(client)
     async with asyncio.TaskGroup() as group:
-        task = group.create_task(exec_.run(POD, ["true"], timeout=5))
+        task = group.create_task(exec_.run(POD, ["true"], timeout=30))
         await until(lambda: ends.running == 1)
         task.cancel()
     ends.may_end.set()
@@ -179,7 +179,9 @@ async def test_a_held_command_tells_its_end_and_takes_no_place(api: FakeApi, cli
     api.on_exec = forwarder
     exec_ = Exec(client)
     ends: list[int | NoahError] = []
-    held = [await exec_.hold(POD, ["sh"], until="done", first_line_timeout=5, on_end=ends.append) for _ in range(8 + 1)]
+    held = [
+        await exec_.hold(POD, ["sh"], until="done", first_line_timeout=30, on_end=ends.append) for _ in range(8 + 1)
+    ]
     assert {one.lines for one in held} == {("port 25005",)}
     assert exec_.counts.in_flight == 9
     end.set()
@@ -194,7 +196,7 @@ async def test_a_held_command_tells_its_end_and_takes_no_place(api: FakeApi, cli
 async def test_a_first_line_that_comes_with_the_end_is_not_lost(api: FakeApi, client: Client) -> None:
     api.on_exec = answers(frame(b"\x01port 1\ndone\n") + frame(b"\x03\xe8", CLOSE))
     ends: list[int | NoahError] = []
-    held = await Exec(client).hold(POD, ["sh"], until="done", first_line_timeout=5, on_end=ends.append)
+    held = await Exec(client).hold(POD, ["sh"], until="done", first_line_timeout=30, on_end=ends.append)
     assert held.has_come
     assert held.lines == ("port 1",)
     assert isinstance(held.how, ExecCut)
@@ -205,7 +207,7 @@ async def test_a_stream_that_is_cut_before_its_first_line_never_began(api: FakeA
     api.on_exec = answers(frame(b"\x01port 1\n") + frame(b"\x03\xe8", CLOSE))
     ends: list[int | NoahError] = []
     with pytest.raises(ExecCut):
-        await Exec(client).hold(POD, ["sh"], until="done", first_line_timeout=5, on_end=ends.append)
+        await Exec(client).hold(POD, ["sh"], until="done", first_line_timeout=30, on_end=ends.append)
     assert ends == []
 
 
@@ -215,7 +217,7 @@ async def test_a_held_stream_that_is_cut_says_that_nobody_knows(api: FakeApi, cl
 
     api.on_exec = gateway_loses_it
     ends: list[int | NoahError] = []
-    held = await Exec(client).hold(POD, ["sh"], until="done", first_line_timeout=5, on_end=ends.append)
+    held = await Exec(client).hold(POD, ["sh"], until="done", first_line_timeout=30, on_end=ends.append)
     await asyncio.wait_for(held.ended.wait(), 30)
     assert isinstance(held.how, ExecCut)
     assert ends == [held.how]
@@ -223,7 +225,7 @@ async def test_a_held_stream_that_is_cut_says_that_nobody_knows(api: FakeApi, cl
 
 async def test_a_command_that_ends_before_its_first_lines_tells_what_it_said(api: FakeApi, client: Client) -> None:
     api.on_exec = answers(frame(b"\x01error no-socat\nunfinished") + status(1))
-    held = await Exec(client).hold(POD, ["sh"], until="done", first_line_timeout=5)
+    held = await Exec(client).hold(POD, ["sh"], until="done", first_line_timeout=30)
     assert (held.how, held.lines, held.has_come) == (1, ("error no-socat", "unfinished"), False)
 
 
@@ -254,7 +256,7 @@ async def test_a_held_command_takes_lines_and_answers_them(api: FakeApi, client:
     api.on_exec = forwarder
     lines: list[str] = []
     held = await Exec(client).hold(
-        POD, ["sh"], stdin=b"script\n", keep_stdin=True, until="done", first_line_timeout=5, on_line=lines.append
+        POD, ["sh"], stdin=b"script\n", keep_stdin=True, until="done", first_line_timeout=30, on_line=lines.append
     )
     assert held.lines == ("port 1",)
     held.write(b"suspended 1\n")
@@ -273,7 +275,7 @@ async def test_a_line_without_an_end_closes_the_held_stream_with_a_sentence(api:
     lines: list[str] = []
     ends: list[int | NoahError] = []
     exec_ = Exec(client)
-    held = await exec_.hold(POD, ["sh"], until="done", first_line_timeout=5, on_end=ends.append, on_line=lines.append)
+    held = await exec_.hold(POD, ["sh"], until="done", first_line_timeout=30, on_end=ends.append, on_line=lines.append)
     await asyncio.wait_for(held.ended.wait(), 30)
     assert "printed a line of more than 4 KiB" in str(held.how)
     assert (lines, ends) == (["fine"], [held.how])
@@ -288,7 +290,7 @@ async def test_a_held_command_that_takes_no_more_lines_is_stuck(api: FakeApi, cl
     api.on_exec = never_reads
     ends: list[int | NoahError] = []
     exec_ = Exec(client)
-    held = await exec_.hold(POD, ["sh"], keep_stdin=True, until="done", first_line_timeout=5, on_end=ends.append)
+    held = await exec_.hold(POD, ["sh"], keep_stdin=True, until="done", first_line_timeout=30, on_end=ends.append)
     lines = (b"running 1\n" * 100 for _ in range(100_000))
     with pytest.raises(ExecCut, match="has not taken the last 16 KiB of its stdin"):
         collections.deque(map(held.write, lines), maxlen=0)
@@ -301,7 +303,7 @@ async def test_a_held_command_that_takes_no_more_lines_is_stuck(api: FakeApi, cl
 
 async def test_a_held_command_that_has_ended_takes_no_lines(api: FakeApi, client: Client) -> None:
     api.on_exec = answers(frame(b"\x01done\n") + status(3))
-    held = await Exec(client).hold(POD, ["sh"], keep_stdin=True, until="done", first_line_timeout=5)
+    held = await Exec(client).hold(POD, ["sh"], keep_stdin=True, until="done", first_line_timeout=30)
     await asyncio.wait_for(held.ended.wait(), 30)
     with pytest.raises(ExecCut, match="has ended"):
         held.write(b"running 1\n")
@@ -311,7 +313,7 @@ async def test_closing_a_held_stream_tells_nobody(api: FakeApi, client: Client) 
     api.on_exec = answers(frame(b"\x01done\n"))
     ends: list[int | NoahError] = []
     exec_ = Exec(client)
-    held = await exec_.hold(POD, ["sh"], until="done", first_line_timeout=5, on_end=ends.append)
+    held = await exec_.hold(POD, ["sh"], until="done", first_line_timeout=30, on_end=ends.append)
     await held.close()
     await held.close()
     assert ends == []
@@ -322,7 +324,7 @@ async def test_streams_end_with_their_client(api: FakeApi) -> None:
     api.on_exec = answers(frame(b"\x01done\n"))
     async with Client(api.settings) as client:
         exec_ = Exec(client)
-        held = await exec_.hold(POD, ["sh"], until="done", first_line_timeout=5)
+        held = await exec_.hold(POD, ["sh"], until="done", first_line_timeout=30)
     assert isinstance(held.how, ExecCut)
     assert exec_.counts.in_flight == 0
 

@@ -31,7 +31,7 @@ def sends(*segments: bytes) -> Answer:
 
 
 async def run(client: Client, **more: float) -> ExecResult:
-    return await Exec(client, **more).run(POD, ["cat"], timeout=5)
+    return await Exec(client, **more).run(POD, ["cat"], timeout=30)
 
 
 async def test_frames_that_come_with_the_handshake_are_not_lost(api: FakeApi, client: Client) -> None:
@@ -61,7 +61,7 @@ async def test_each_form_of_a_length_is_understood_both_ways(api: FakeApi, clien
         await call.until_closed()
 
     api.on_exec = echo
-    result = await Exec(client).run(POD, ["cat"], stdin=b"y" * size, timeout=5)
+    result = await Exec(client).run(POD, ["cat"], stdin=b"y" * size, timeout=30)
     assert result.stdout == b"y" * size
 
 

@@ -48,7 +48,7 @@ async def following(cluster: Cluster, *, backlog: Backlog | None = None) -> Asyn
 async def until(follower: Follower, text: str) -> Found:
     """What is found until an event has *text*."""
     found: Found = []
-    async with asyncio.timeout(10), aclosing(follower.found()) as reading:
+    async with asyncio.timeout(60), aclosing(follower.found()) as reading:
         async for one in reading:
             found.append(one)
             if isinstance(one, ReleaseEvent) and one.text == text:
@@ -57,7 +57,7 @@ async def until(follower: Follower, text: str) -> Found:
 
 
 async def to_the_end(follower: Follower) -> Found:
-    async with asyncio.timeout(15), aclosing(follower.found()) as found:
+    async with asyncio.timeout(60), aclosing(follower.found()) as found:
         return [one async for one in found]
 
 

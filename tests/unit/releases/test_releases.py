@@ -58,7 +58,7 @@ async def following(cluster: Cluster, folder: Path, **limits: Any) -> AsyncItera
     await store.close()
 
 
-async def until(releases: Releases, true: Callable[[list[Release]], bool], *, within_s: float = 20) -> list[Release]:
+async def until(releases: Releases, true: Callable[[list[Release]], bool], *, within_s: float = 60) -> list[Release]:
     """The releases, the newest first, once *true* is true of them."""
     found: list[Release] = []
     try:
@@ -173,7 +173,7 @@ async def test_an_end_that_is_not_kept_yet_is_not_lost_to_another_look(
             fake.event("refused", "ReplicaSet/shop-h1", reason="FailedCreate", text="exceeded quota")
             fake.pod("shop-h1-a", ready=True)
             assert await releases.current("c", "n", WorkloadKind.DEPLOYMENT, "shop") is failed
-        (done,) = await until(releases, ended("done"), within_s=40)
+        (done,) = await until(releases, ended("done"))
         assert done.progress.sentence == f"1 of 1 online; before that: {failed.release.progress.sentence}"
 
 
