@@ -17,7 +17,7 @@ import pytest
 
 from tests.ports import free_port
 
-COMES_UP_WITHIN = 30.0  # seconds
+COMES_UP_WITHIN = 60.0  # seconds
 
 
 class Postgres:
@@ -142,7 +142,7 @@ class Postgres:
 
     def _answers(self) -> bool:
         try:
-            psycopg.connect(self.url(), connect_timeout=2).close()
+            psycopg.connect(self.url(), connect_timeout=10).close()
         except psycopg.OperationalError:
             return False
         return True

@@ -87,7 +87,7 @@ class Machine:
                 "/usr/sbin/sshd", "-D", "-e", "-f", str(file), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True, **as_user(),
             )  # fmt: skip
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not await self._listens():
                 assert self._process.returncode is None, (self.folder / "sshd.log").read_text()
                 await asyncio.sleep(0.05)
@@ -202,13 +202,13 @@ class HostedOrders:
             "sh", str(self.folder / "orders.sh"), stdout=subprocess.DEVNULL, start_new_session=True, **as_user()
         )
         await process.wait()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not await self.answers():
                 await asyncio.sleep(0.05)
 
     async def has_settled(self) -> None:
         """It is as old as a JVM must be before nobody waits for its agent any more."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while _age(self.pid) < 3.2:
                 await asyncio.sleep(0.1)
 

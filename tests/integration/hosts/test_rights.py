@@ -79,7 +79,7 @@ async def started_by_root(orders: HostedOrders) -> None:
         "sh", f"{orders.folder}/orders.sh", stdout=asyncio.subprocess.DEVNULL
     )
     await process.wait()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not await orders.answers():
             await asyncio.sleep(0.05)
 
@@ -126,7 +126,7 @@ async def test_rights_that_are_lost_on_the_way_leave_an_edit_that_is_taken_back_
         await orders.has_settled()
         (orders.folder / "hold").touch()
         session = await api.enable(orders.target, confirm_restart=True, wait=0)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while b"jdwp" not in orders.file.read_bytes():
                 await asyncio.sleep(0.05)
         await process.stop(signal.SIGKILL)

@@ -20,7 +20,7 @@ def classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 async def app(classes: Path) -> AsyncIterator[App]:
-    app = App(classes, f"orders-{os.getpid()}", comes_up_within_s=60)
+    app = App(classes, f"orders-{os.getpid()}")
     await app.start()
     yield app
     await app.kill()
