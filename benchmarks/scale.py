@@ -24,6 +24,7 @@ import aiohttp
 
 from benchmarks.held import Held
 from benchmarks.relay import BUILD, LOAD, build_load, running
+from noah.kube.clusters import STILL_USED_EVERY_S
 from noah.store import upgrade
 from tests.ports import free_port
 
@@ -110,7 +111,8 @@ async def serve(config: str, relay_port: int, jvm_port: int) -> None:
         await listener.open()
         stack.push_async_callback(slot.close, "the benchmark is over")
         stack.callback(listener.close)
-        url = (await stack.enter_async_context(gateway(read_settings(Path(config))))).url
+        file = Path(config)
+        url = (await stack.enter_async_context(gateway(read_settings(file), file))).url
         print(json.dumps(url), flush=True)
         while await lines.readline():
             await asyncio.sleep(2 * LAG_INTERVAL_S)  # what happened before is measured before it is reported
@@ -154,6 +156,7 @@ class Bench:
         self._options, self._folder, self._http = options, folder, http
         self.api: FakeApi | None = None
         self.gateway: MeasuredGateway
+        self.configure: Callable[[int], None]  # have so many clusters
         self._relay_port, self._jvm_port, self._control_port = free_port(), free_port(), free_port()
 
     def start_api(self, stack: AsyncExitStack) -> None:
@@ -172,12 +175,15 @@ class Bench:
 
     def start_gateway(self, stack: AsyncExitStack, clusters: int) -> MeasuredGateway:
         name = f"{len(list(self._folder.iterdir()))}"
-        parts = [
-            f'[gateway]\nlisten = "127.0.0.1:{free_port()}"\ndatabase = "sqlite:///{self._folder}/{name}.db"',
-            *(f'[[clusters]]\nname = "c{n}"\n{self._way(n)}' for n in range(clusters)),
-        ]
         config = self._folder / f"{name}.toml"
-        config.write_text("\n".join(parts))
+        gateway = f'[gateway]\nlisten = "127.0.0.1:{free_port()}"\ndatabase = "sqlite:///{self._folder}/{name}.db"\n'
+
+        def configure(clusters: int) -> None:
+            parts = (f'[[clusters]]\nname = "c{n}"\n{self._way(n)}\n' for n in range(clusters))
+            config.write_text(gateway + "".join(parts))
+
+        configure(clusters)
+        self.configure = configure
         upgrade(f"sqlite:///{self._folder}/{name}.db")
         argv = [sys.executable, "-m", "benchmarks.scale", "--serve", str(config)]
         argv += map(str, (self._relay_port, self._jvm_port))
@@ -318,6 +324,19 @@ class Bench:
                 figures[f"{what}: {name}, p99 ms{kind}"] = ms[int(len(ms) * 0.99) - 1]
         figures.hold(what, self.gateway)
 
+    async def without_one(self, figures: Figures, count: int) -> None:
+        """Take a cluster out of the configuration, and wait until *count* targets are left."""
+        self.gateway.lag()
+        cpu = self.gateway.cpu_s
+        self.configure(self._options.clusters - 1)
+        left = None
+        while left != count:
+            left = await self.total()
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(STILL_USED_EVERY_S + 1)  # it is closed then
+        figures["a cluster goes: CPU, s"] = self.gateway.cpu_s - cpu
+        figures.hold("a cluster goes", self.gateway)
+
     async def churn(self, figures: Figures, rate: int, seconds: float) -> None:
         """Let pods change, see that memory stays, and compare all that is listed with what there is in the end."""
         assert self.api is not None
@@ -382,6 +401,8 @@ async def run(options: argparse.Namespace, folder: Path) -> Mapping[str, float]:
             if bench.api is not None:
                 await bench.churn(figures, 200, options.churn_s)
                 figures["in the end, MiB"] = gateway.memory_mib()
+            if options.clusters > 1:
+                await bench.without_one(figures, count * (options.clusters - 1))
         if bench.api is not None and options.bad and options.only != "churn":
             await _misbehave(bench, bench.api, count * options.clusters, figures)
     return figures
