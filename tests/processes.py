@@ -1,19 +1,23 @@
-"""Programs that a test runs to their end: none outlives the test, also when that fails or is canceled meanwhile."""
+"""Programs that a test starts: none outlives the test, also when that fails or is canceled meanwhile."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 
-async def output_of(process: asyncio.subprocess.Process, *, within_s: float = 60.0) -> tuple[bytes, bytes]:
-    """Return its standard output and error once it has ended.
-
-    One that takes longer, or that nobody waits for any more, is killed: what it would leave open is found by some
-    later test.
-    """
+@asynccontextmanager
+async def killed_after(process: asyncio.subprocess.Process) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Kill it at the end of the context unless it has ended: what it leaves open is found by some later test."""
     try:
-        async with asyncio.timeout(within_s):
-            out, err = await process.communicate()
+        yield process
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+async def output_of(process: asyncio.subprocess.Process, *, within_s: float = 60.0) -> tuple[bytes, bytes]:
+    """Return its standard output and error once it has ended."""
+    async with killed_after(process), asyncio.timeout(within_s):
+        out, err = await process.communicate()
     return out or b"", err or b""

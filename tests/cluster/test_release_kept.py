@@ -19,6 +19,7 @@ from tests.cluster.conftest import Kubectl, java_app
 from tests.cluster.test_release import FAILING, deployment, found
 from tests.faults import Link, link
 from tests.gateway import Api, Process, Refused, serving
+from tests.processes import killed_after
 
 pytestmark = pytest.mark.cluster
 
@@ -139,11 +140,12 @@ async def test_a_killed_gateway_goes_on_with_the_release_and_shows_no_line_twice
             env={**process.env, "NOAH_URL": process.url},
             stdout=out,
         )
-        before = await release_of(api, "killed", result="running")
-        await asyncio.sleep(4)
-        await process.stop(signal.SIGKILL)
-        await process.start()
-        assert await asyncio.wait_for(watching.wait(), 60) == 0
+        async with killed_after(watching):
+            before = await release_of(api, "killed", result="running")
+            await asyncio.sleep(4)
+            await process.stop(signal.SIGKILL)
+            await process.start()
+            assert await asyncio.wait_for(watching.wait(), 60) == 0
     events = [json.loads(line) for line in shown.read_text().splitlines()]
     assert_whole(events, pods=1)
     after = await release_of(api, "killed", result="done")

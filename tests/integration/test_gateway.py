@@ -25,9 +25,11 @@ pytestmark = pytest.mark.jvm
 @pytest.fixture
 async def app(tmp_path: Path) -> AsyncIterator[App]:
     app = App(compiled(SAMPLE, tmp_path / "classes"), f"orders-{os.getpid()}")
-    await app.start()
-    yield app
-    await app.kill()
+    try:
+        await app.start()
+        yield app
+    finally:
+        await app.kill()
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import pytest
 from tests.acceptance.cli.command import noah, start
 from tests.gateway import serving
 from tests.ports import free_port
+from tests.processes import killed_after
 
 SHOP = Path(__file__).parents[2] / "apps" / "Shop.java"
 # What scripts read of `enable --wait -o json`.
@@ -36,9 +37,12 @@ async def shop(port: int) -> AsyncIterator[None]:
 
 async def test_from_the_first_command_to_a_breakpoint_and_back(tmp_path: Path) -> None:
     jdwp = free_port()
-    async with shop(jdwp), serving(tmp_path, f'[[local]]\nname = "shop"\njdwp_port = {jdwp}\n') as (process, api):
+    async with (
+        shop(jdwp),
+        serving(tmp_path, f'[[local]]\nname = "shop"\njdwp_port = {jdwp}\n') as (process, api),
+        killed_after(await start(process.url, "events", "-f", "-o", "json")) as watching,
+    ):
         url = process.url
-        watching = await start(url, "events", "-f", "-o", "json")
         assert (await noah(url, "targets", "-o", "name")).out == "local/shop\n"
         assert "asks you for no login" in (await noah(url, "login")).out
         enabled = await noah(url, "enable", "local/shop", "--wait", "-o", "json")

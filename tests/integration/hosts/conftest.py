@@ -20,9 +20,11 @@ async def root() -> AsyncIterator[Path]:
 async def machine(root: Path) -> AsyncIterator[Machine]:
     machine = Machine(1, root)
     await machine.install()
-    await machine.start()
-    yield machine
-    await machine.kill()
+    try:
+        await machine.start()
+        yield machine
+    finally:
+        await machine.kill()
 
 
 @pytest.fixture

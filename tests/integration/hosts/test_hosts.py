@@ -12,6 +12,7 @@ import pytest
 from noah.demo.debugger import Jdb, jdb
 from tests.gateway import Refused, serving
 from tests.integration.hosts.machines import OPTIONS, HostedOrders, Machine, as_user
+from tests.processes import killed_after
 
 pytestmark = pytest.mark.jvm
 
@@ -151,10 +152,8 @@ async def test_a_port_that_is_taken_is_said_before_anything_is_done(
     other = await asyncio.create_subprocess_exec(
         "socat", f"TCP-LISTEN:{orders.jdwp},bind=127.0.0.1,reuseaddr,fork", "EXEC:true", **as_user()
     )
-    async with serving(tmp_path, machine.settings(orders.settings())) as (_, api):
+    async with killed_after(other), serving(tmp_path, machine.settings(orders.settings())) as (_, api):
         session = await api.enable(orders.target, confirm_restart=True)
-        other.kill()
-        await other.wait()
         assert session["end_reason"] == "failed", session
         assert f"Port {orders.jdwp}" in session["end_detail"]
         assert (orders.state(), orders.pid) == (before, pid)

@@ -21,9 +21,11 @@ def classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 async def app(classes: Path) -> AsyncIterator[App]:
     app = App(classes, f"orders-{os.getpid()}")
-    await app.start()
-    yield app
-    await app.kill()
+    try:
+        await app.start()
+        yield app
+    finally:
+        await app.kill()
 
 
 @pytest.fixture
