@@ -113,6 +113,7 @@ def prepare_templates(site: web.Application) -> None:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        auto_reload=False,
     )
     environment.filters.update(
         path=filters.in_a_path,
@@ -128,6 +129,9 @@ def prepare_templates(site: web.Application) -> None:
         several=filters.several,
         end_reasons=filters.END_REASONS,
     )
+    # All are compiled now: the first page alone would hold the event loop for 0.1 s when somebody asks for it.
+    for name in environment.list_templates():
+        environment.get_template(name)
 
 
 def render_form(
