@@ -38,7 +38,7 @@ class TargetFilter:
 
     def admits(self, info: TargetInfo) -> bool:
         return (
-            all(word in info.key.lower() for word in self.words)
+            _has(info.key.lower(), self.words)
             and (self.areas is None or info.area in self.areas)
             and self.environment in (None, info.environment)
             and self.kind in (None, info.kind)
@@ -258,13 +258,13 @@ class Catalog:
         *,
         cluster: str | None,
         namespace: str | None,
-        part: str,
+        words: Sequence[str] = (),
         environment: str | None = None,
         areas: Collection[str] | None = None,
         after: str | None,
         limit: int,
     ) -> Page[tuple[AppPlace, Tally]]:
-        """Return a page of apps, each once per place. *part*: of the app's name, in lower case."""
+        """Return a page of apps, each once per place. *words*: parts of the app's name, in lower case."""
         wanted = TargetFilter(environment=environment, cluster=cluster, namespace=namespace, areas=areas)
         areas = self._areas_of(wanted)
         if environment is not None or (areas is not None and self._are_few(areas)):
@@ -272,14 +272,12 @@ class Catalog:
             # A place is all of a key but the names of a pod and its container, or of a host or a JVM.
             split = map(str.rsplit, span.listed(), repeat("/"), repeat(2))
             places = [f"{place}/" for place in dict.fromkeys(map(itemgetter(0), split))]
-            span = Span.whole([key for key in places if part in key[: key.index(END)].lower()])
+            span = Span.whole([key for key in places if _has(key[: key.index(END)].lower(), words)])
         else:
             scope = self._all if cluster is None else self._groups.get(("pod", cluster)) or Group([])
-            span, tests = scope.places.span(""), list[Test]()
+            span, tests = scope.places.span(""), list[Test](map(Part, words))
             if areas is not None:
                 tests.append(Among({*areas, *self._places_on_hosts(areas)}, _area_of_place))
-            if part:
-                tests.append(Part(part))
             if tests:
                 span = _all_of(scope.places.search(span, tests))
         keys, following, before = _cut(span, after, limit)
@@ -317,8 +315,8 @@ class Catalog:
         names = self._environments.names
         span = names.span("")
         if words:
-            span = _all_of(names.search(span, [Part(word) for word in words]))
-        more = {name for name in gone if all(word in name.lower() for word in words)}
+            span = _all_of(names.search(span, list(map(Part, words))))
+        more = {name for name in gone if _has(name.lower(), words)}
         if areas is not None:
             in_areas = self._environments_in(areas)
             span = Span.whole([name for name in span.listed() if name in in_areas])
@@ -493,6 +491,10 @@ def _area_of_place(key: str) -> str:
     """Return the area of all of an app's targets at a place; on hosts, which are areas each, its key."""
     where = key.rpartition(END)[2]
     return intern(where[:-1]) if where.startswith("pod/") else key
+
+
+def _has(text: str, words: Iterable[str]) -> bool:
+    return all(word in text for word in words)
 
 
 def _all_of(found: Matches) -> Span:

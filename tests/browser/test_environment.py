@@ -130,6 +130,9 @@ async def test_the_first_page_searches_everything_while_one_types(gateway: tuple
     await expect(page.get_by_role("region", name="100 targets")).to_contain_text("pod/many/team-a/app-17-000/main")
     await page.get_by_role("link", name="All of them").click()
     await expect(page.locator(".count")).to_contain_text("100 targets of 1 app")
+    await page.goto(f"{process.url}/?q=app-")  # more apps than are shown
+    await page.get_by_role("region", name="Apps").get_by_role("link", name="more").click()
+    await expect(page.locator(".count")).to_contain_text("match “app-”")
 
 
 @pytest.mark.parametrize("dark", [False, True])

@@ -40,7 +40,7 @@ class AppsQuery(Paged):
     environment: Text | None = None
     cluster: Text | None = None
     namespace: Text | None = None
-    q: Text | None = Field(None, description="part of the app's name")
+    q: Text | None = Field(None, description="parts of the app's name; several: all of them")
 
 
 class TargetQuery(Model):
@@ -194,7 +194,7 @@ async def list_apps(call: Call[AppsQuery, Nothing]) -> Reply[AppsJson]:
         cluster=query.cluster,
         namespace=query.namespace,
         environment=query.environment,
-        part=(query.q or "").lower(),
+        words=(query.q or "").lower().split(),
         areas=areas,
         after=cursor_of(query.after),
         limit=query.limit,

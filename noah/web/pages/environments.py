@@ -86,6 +86,7 @@ async def home(call: Call[TargetsPage, Nothing]) -> Context:
         "here": "targets",
         "is_home": True,
         "q": call.query.q,
+        "few": FEW,
         "found": await _search(request, call.query.q, there) if call.query.q else None,
         "listed": listed,
         "pinned": chosen.pinned,
@@ -140,13 +141,13 @@ async def _search(request: web.Request, q: str, there: environments.SeenEnvironm
     shown = catalog.find(wanted, after=None, limit=FEW)
     live = await sessions.find(request, sessions.SessionsFilter.model_validate({}), limit=SEARCHED, after=None)
     # Each look at all names takes some milliseconds; others have turns in between.
-    apps = catalog.find_apps(cluster=None, namespace=None, part=q.lower().strip(), areas=areas, after=None, limit=50)
+    apps = catalog.find_apps(cluster=None, namespace=None, words=words, areas=areas, after=None, limit=50)
     of_sessions = [sessions.json_of(request, one) for one in live.items]
     rolled_out = await releases.find_releases(request, releases.ReleasesQuery.model_validate({"limit": SEARCHED}))
     of_releases = [releases.release_json(one) for one in rolled_out.items]
     return Found(
         environments=there.find(named),
-        apps=list(dict.fromkeys(place.app for place, _ in apps.items))[:FEW],
+        apps=list(dict.fromkeys(place.app for place, _ in apps.items)),
         targets=Page(
             [targets.target_json(info, broker.holder(info.target)) for info in shown.items], None, shown.total, None
         ),

@@ -258,6 +258,7 @@ async def test_one_box_searches_everything_that_a_person_may_see(running: Gatewa
         assert "pod/dev/shop-load/orders-1/main" in seen
         assert "local/shop" not in seen
         assert "pay-1" not in seen
+        assert "Apps orders" in await _page(running, "/?q=ders+or")  # each word of it, as for the others
         assert "Nothing is called “nowhere”" in await _page(running, "/?q=nowhere")
     finally:
         await running.api.ask("DELETE", f"sessions/{session['id']}?wait=20")

@@ -40,7 +40,7 @@ FILTERS = st.builds(
     namespace=MAYBE,
     app=MAYBE,
     labels=st.lists(st.tuples(NAMES, NAMES), max_size=1),
-    words=st.lists(NAMES, max_size=1),
+    words=st.lists(NAMES, max_size=2),
     areas=st.none() | st.frozensets(TARGETS.map(area_of), max_size=8),
 )
 
@@ -143,7 +143,7 @@ def through_apps(catalog: Catalog, wanted: TargetFilter, limit: int) -> Mapping[
             cluster=wanted.cluster,
             namespace=wanted.namespace,
             environment=wanted.environment,
-            part="".join(wanted.words),
+            words=wanted.words,
             areas=wanted.areas,
             after=after,
             limit=limit,
@@ -159,7 +159,7 @@ def rows_of(infos: Iterable[TargetInfo], wanted: TargetFilter) -> Mapping[str, t
     narrowed = replace(wanted, kind=None, app=None, labels=(), words=())
     rows: dict[str, tuple[int, int]] = {}
     for info in infos:
-        if narrowed.admits(info) and "".join(wanted.words) in info.app:
+        if narrowed.admits(info) and all(word in info.app for word in wanted.words):
             targets, ready = rows.get(info.place.key, (0, 0))
             rows[info.place.key] = (targets + 1, ready + info.ready)
     return rows
@@ -225,7 +225,6 @@ def taken(catalog: Catalog, wanted: TargetFilter) -> float:
             cluster=wanted.cluster,
             namespace=wanted.namespace,
             environment=wanted.environment,
-            part="",
             after=None,
             limit=50,
         )
