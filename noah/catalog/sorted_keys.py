@@ -15,6 +15,7 @@ from operator import and_, contains, countOf, is_not
 from typing import NamedTuple, Protocol
 
 LONGEST = 1000  # keys of one list; of a longer one, two are made
+MOST_COUNTED = 8  # searches whose counts are kept: pages ask for the same every few seconds
 _BETWEEN = "\n"  # joined texts; a list in which a text has it is searched without joining
 _LAST = "\U0010ffff"  # sorts after all that names are made of
 
@@ -39,6 +40,7 @@ class Among:
 
 
 Test = Part | Among
+Tests = tuple[Test, ...]
 
 
 class Keys(Protocol):
@@ -129,7 +131,7 @@ class SortedKeys:
 
     def search(self, span: "Span", tests: Sequence[Test], *, groups: Column | None = None) -> "Matches":
         """Return those of a span of these keys that pass all of some *tests*. *groups*: see Matches."""
-        return Matches(self._lists_of(span.start, span.stop), tests, groups)
+        return Matches(self._lists_of(span.start, span.stop), tuple(tests), groups)
 
     def _lists_of(self, start: int, stop: int) -> list["_Stretch"]:
         starts = self._count()
@@ -152,12 +154,13 @@ class SortedKeys:
 
 
 class _List:
-    __slots__ = ("_columns", "_joined", "_texts", "keys")
+    __slots__ = ("_columns", "_joined", "_texts", "counted", "keys")
 
     def __init__(self, keys: list[str], texts: list[str], columns: dict[Column, list[str]]) -> None:
         self.keys, self._columns = keys, columns
         self._texts = keys if texts == keys else texts  # as a rule they are the same, and then held once
         self._joined: dict[Column | None, str] = {}
+        self.counted: dict[tuple[Tests, Column | None], _Counted] = {}  # of searches
 
     def add(self, key: str, text: str) -> None:
         at = bisect_left(self.keys, key)
@@ -169,6 +172,7 @@ class _List:
         for column, values in self._columns.items():
             values.insert(at, column(key))
         self._joined.clear()
+        self.counted.clear()
 
     def remove(self, key: str) -> None:
         at = bisect_left(self.keys, key)
@@ -178,12 +182,14 @@ class _List:
         for values in self._columns.values():
             del values[at]
         self._joined.clear()
+        self.counted.clear()
 
     def update(self, key: str) -> None:
         at = bisect_left(self.keys, key)
         for column, values in self._columns.items():
             values[at] = column(key)
             self._joined.pop(column, None)
+        self.counted.clear()
 
     def split(self) -> "_List":
         """Return the first half, and keep the second."""
@@ -219,6 +225,15 @@ class _List:
         return near if len(near) == len(self.keys) else self.values(column)
 
 
+class _Counted(NamedTuple):
+    """The number of keys that a search finds, and of their groups, with the first and the last of these."""
+
+    total: int
+    groups: int = 0
+    first: str | None = None
+    last: str | None = None
+
+
 class _Stretch(NamedTuple):
     """The keys of a list from one number to another."""
 
@@ -233,7 +248,27 @@ class _Stretch(NamedTuple):
     def cut(self, values: list[str]) -> list[str]:
         return values if self.begin == 0 and self.end == len(values) else values[self.begin : self.end]
 
-    def passing(self, tests: Sequence[Test]) -> Iterable[bool]:
+    def counted(self, tests: Tests, groups: Column | None) -> _Counted:
+        # Not with sets: comparing them may take as long as counting.
+        if self.begin or self.end < len(self.of.keys) or not all(isinstance(test, Part) for test in tests):
+            return self._count(tests, groups)
+        kept = self.of.counted
+        if (tests, groups) not in kept:
+            if len(kept) == MOST_COUNTED:
+                del kept[next(iter(kept))]
+            kept[tests, groups] = self._count(tests, groups)
+        return kept[tests, groups]
+
+    def _count(self, tests: Tests, groups: Column | None) -> _Counted:
+        if groups is None:
+            return _Counted(countOf(self.passing(tests), True))
+        found = list(compress(self.cut(self.of.values(groups)), self.passing(tests)))
+        if not found:
+            return _Counted(0)
+        changes = countOf(map(is_not, found, islice(found, 1, None)), True)
+        return _Counted(len(found), 1 + changes, found[0], found[-1])
+
+    def passing(self, tests: Tests) -> Iterable[bool]:
         """Yield for each key whether it passes all *tests*; nothing at all if none does."""
         passing: Iterable[bool] | None = None
         near: dict[Column | None, list[str]] = {}
@@ -260,7 +295,7 @@ class Matches:
 
     __slots__ = ("_found", "_starts", "_stretches", "_tests", "groups", "total")
 
-    def __init__(self, stretches: Sequence[_Stretch], tests: Sequence[Test], groups: Column | None) -> None:
+    def __init__(self, stretches: Sequence[_Stretch], tests: Tests, groups: Column | None) -> None:
         self._stretches, self._tests = stretches, tests
         self._found: dict[int, list[str]] = {}  # keys, by the number of their stretch
         self._starts: list[int] = []  # the number of each stretch's first key
@@ -268,13 +303,10 @@ class Matches:
         last: str | None = None
         for one in stretches:
             self._starts.append(self.total)
-            passing = one.passing(tests)
-            if groups is None:
-                self.total += countOf(passing, True)
-            elif found := list(compress(one.cut(one.of.values(groups)), passing)):
-                self.total += len(found)
-                self.groups += (found[0] is not last) + countOf(map(is_not, found, islice(found, 1, None)), True)
-                last = found[-1]
+            counted = one.counted(tests, groups)
+            self.total += counted.total
+            self.groups += counted.groups - (counted.groups > 0 and counted.first is last)
+            last = counted.last if counted.groups else last
 
     def first_from(self, key: str) -> int:
         number = bisect_left(self._stretches, key, key=lambda one: one.last)

@@ -27,6 +27,7 @@ def test_short_lists_answer_as_one_long_list_would(
         assert len(keys) == len(model)
         if number == len(changes) // 2:
             keys.search(keys.span(""), [Among({"a"}, first_of)])  # whose column then follows the changes
+            keys.search(keys.span(""), [Part(key[:1].lower())], groups=first_of)  # whose count must follow them, too
     stop = start + more
     assert keys.part(start, stop) == model[start:stop]
     assert keys.first_from(key) == bisect_left(model, key)
