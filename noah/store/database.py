@@ -34,6 +34,13 @@ BUSY = 5.0  # seconds that SQLite waits for another writer
 UNIQUE_VIOLATION = "23505"  # SQLSTATE
 READ_ONLY = "25006"  # SQLSTATE of a write to what has become a standby
 NO_PARAMETER = "unsupported startup parameter"  # what PgBouncer says of settings that a connection begins with
+_EACH_CONNECTION = {
+    "connect_timeout": 5,  # seconds
+    # Of a database that says SQL_ASCII, as one made in the locale C does, psycopg would return bytes.
+    "client_encoding": "utf8",
+    # A pooler may give each transaction another session of the server, which does not know the statement.
+    "prepare_threshold": None,
+}
 
 
 def parse_url(text: str) -> URL:
@@ -109,7 +116,7 @@ def open_plain_engine(text: str) -> Engine:
         engine = create_engine(url, connect_args={"timeout": BUSY}, execution_options={"writes": True})
         _set_up_sqlite(engine)
         return engine
-    return create_engine(url, connect_args={"connect_timeout": 5, "prepare_threshold": None})
+    return create_engine(url, connect_args=_EACH_CONNECTION)
 
 
 def postgres_args(url: URL) -> dict[str, Any]:
@@ -119,9 +126,7 @@ def postgres_args(url: URL) -> dict[str, Any]:
 def _connection_args(url: URL) -> dict[str, Any]:
     milliseconds = int(TAKES * 1000)
     return {
-        "connect_timeout": 5,
-        # A pooler may give each transaction another session of the server, which does not know the statement.
-        "prepare_threshold": None,
+        **_EACH_CONNECTION,
         # A peer that is gone without closing: the kernel ends our side, and the server rolls back what a gateway that
         # died had begun, locks included.
         "tcp_user_timeout": milliseconds,

@@ -1,19 +1,21 @@
 """The migrations lead to the tables that the store uses, up and down, on both databases."""
 
 import asyncio
+import time
 from itertools import pairwise
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import inspect
+from sqlalchemy import inspect, text
 
 from noah.core.session.principal import PrincipalKind
 from noah.errors import Unavailable
 from noah.store import Store, downgrade, upgrade
-from noah.store.database import open_plain_engine
+from noah.store.database import open_engine, open_plain_engine
 from noah.store.revisions import MIGRATIONS
 from noah.store.tables import metadata
+from tests.postgres import Postgres
 from tests.principals import BOB
 
 
@@ -33,6 +35,19 @@ def test_up_down_and_up_again(url: str) -> None:
     upgrade(url)
     upgrade(url)  # there is nothing left to do
     assert tables(url) == {*metadata.tables, "alembic_version"}
+
+
+@pytest.mark.postgres
+async def test_a_database_made_in_the_locale_c_serves(postgres: Postgres) -> None:
+    name = f"t{time.monotonic_ns()}"
+    postgres.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'")
+    url = postgres.url(name)
+    upgrade(url)
+    assert tables(url) == {*metadata.tables, "alembic_version"}
+    engine = open_engine(url, set())
+    async with engine.connect() as connection:
+        assert await connection.scalar(text("SELECT :name"), {"name": "Zoë"}) == "Zoë"
+    await engine.dispose()
 
 
 def test_the_migrations_make_what_the_store_declares(url: str) -> None:
