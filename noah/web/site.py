@@ -214,7 +214,7 @@ def _preflight(request: web.Request) -> web.Response:
         status=204,
         headers={
             "Access-Control-Allow-Methods": "GET, POST, DELETE",
-            "Access-Control-Allow-Headers": "Authorization, Content-Type, Last-Event-ID",
+            "Access-Control-Allow-Headers": "Authorization, Content-Type, Last-Event-ID, Traceparent",
             "Access-Control-Max-Age": "600",
         },
     )

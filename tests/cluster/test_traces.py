@@ -1,8 +1,8 @@
-"""One trace from a command to the commands in a container, as a collector of OpenTelemetry gets it."""
+"""One trace from a command, or a page, to the commands in a container, as a collector of OpenTelemetry gets it."""
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -10,7 +10,9 @@ import pytest
 from aiohttp import web
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from playwright.async_api import expect
 
+from tests.browser.conftest import SOON, launched
 from tests.cluster.conftest import Kubectl
 from tests.gateway import serving
 
@@ -28,13 +30,22 @@ async def collector() -> AsyncIterator[tuple[str, list[Span]]]:
         got.extend(s for resource in export.resource_spans for scope in resource.scope_spans for s in scope.spans)
         return web.Response(content_type="application/x-protobuf")
 
+    async with serves("POST", "/v1/traces", take) as url:
+        yield url, got
+
+
+@asynccontextmanager
+async def serves(
+    method: str, path: str, answer: Callable[[web.Request], Awaitable[web.Response]]
+) -> AsyncIterator[str]:
+    """A site with one route."""
     app = web.Application()
-    app.router.add_post("/v1/traces", take)
+    app.router.add_route(method, path, answer)
     runner = web.AppRunner(app)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}", got
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()
 
@@ -67,6 +78,56 @@ async def test_a_command_has_the_trace_of_what_it_made_run_in_the_pod(
     assert "exec" in {one.name for one in traces[TRACE] if one.parent_span_id == start.span_id}
     assert {one.key: one.value.string_value for one in start.attributes}["target"] == target
     assert "shop" in {one.key: one.value.string_value for one in command.attributes}["container"]
+
+
+@pytest.mark.browser
+async def test_a_click_on_a_portals_page_has_the_trace_of_what_it_made_run_in_the_pod(
+    kubectl: Kubectl, kubeconfig: Path, tmp_path: Path
+) -> None:
+    await asyncio.to_thread(kubectl.run, "orders")
+    target = f"pod/dev/{kubectl.namespace}/orders/app"
+    element = ""  # known when the gateway is
+
+    async def portal(_: web.Request) -> web.Response:
+        return web.Response(text=f"<!doctype html><title>Portal</title>{element}", content_type="text/html")
+
+    async with collector() as (url, spans), serves("GET", "/", portal) as origin, launched() as chromium:
+        config = f'[access]\norigins = ["{origin}"]\n[[clusters]]\nname = "dev"\nkubeconfig = "{kubeconfig}"\n'
+        config += f'namespaces = ["{kubectl.namespace}"]\n'
+        async with serving(tmp_path, config, env={"OTEL_EXPORTER_OTLP_ENDPOINT": url}) as (process, api):
+            element = f'<script type="module" src="{process.url}/static/noah-debug.js"></script>'
+            element += f'<noah-debug target="{target}" token="{api.token("ada")}"></noah-debug>'
+            page = await chromium.new_page()
+            page.set_default_timeout(SOON)
+            await page.goto(origin)
+            async with page.expect_request(lambda request: request.method == "POST") as clicked:
+                await page.get_by_role("button", name="Debug").click()
+            await expect(page.get_by_role("status")).to_have_text("ready", timeout=SOON)
+            version, trace, parent, sampled = (await clicked.value).headers["traceparent"].split("-")
+    assert (version, sampled) == ("00", "01")
+    by_name = {one.name: one for one in spans if one.trace_id.hex() == trace}
+    request, start = by_name["POST /api/v1/sessions"], by_name["StartForwarder"]
+    assert request.parent_span_id.hex() == parent
+    assert start.parent_span_id == request.span_id
+    assert "exec" in {one.name for one in spans if one.parent_span_id == start.span_id}
+
+
+async def test_a_release_has_a_span_from_when_it_is_noticed_to_its_end(
+    kubectl: Kubectl, kubeconfig: Path, tmp_path: Path
+) -> None:
+    config = f'[[clusters]]\nname = "dev"\nkubeconfig = "{kubeconfig}"\nnamespaces = ["{kubectl.namespace}"]\n'
+    async with collector() as (url, spans):
+        async with serving(tmp_path, config, env={"OTEL_EXPORTER_OTLP_ENDPOINT": url}) as (_, api):
+            await asyncio.to_thread(kubectl.deploy, "billing")
+            async with asyncio.timeout(120):
+                while not (found := [one for one in (await api.ask("GET", "releases"))["items"] if one["result"]]):
+                    await asyncio.sleep(0.2)
+        [release] = found
+        [span] = (one for one in spans if one.name == "release")
+    assert {one.key: one.value.string_value for one in span.attributes}["release"] == release["id"]
+    assert release["workload"] == "billing"
+    assert not span.parent_span_id  # nobody asked the gateway for it
+    assert span.end_time_unix_nano > span.start_time_unix_nano
 
 
 async def test_without_a_collector_nothing_of_opentelemetry_is_imported() -> None:

@@ -2,6 +2,7 @@
 
 import { refresh } from "./part.js";
 import { at } from "./root.js";
+import { traceparent } from "./trace.js";
 
 const BRIEFLY = 8000; // ms; for what is seen to have been done
 const STILL_NEW = 5000; // ms; what made a refusal is often seen on the page just after it
@@ -10,14 +11,10 @@ export function say(text) {
   document.getElementById("said").textContent = text;
 }
 
-const hex = (bytes) =>
-  Array.from(crypto.getRandomValues(new Uint8Array(bytes)), (byte) => byte.toString(16).padStart(2, "0")).join("");
-
 async function call(method, path, body) {
-  const traceparent = `00-${hex(16)}-${hex(8)}-01`; // W3C Trace Context; a gateway that sends traces goes on with it
   const answer = await fetch(path, {
     method,
-    headers: { traceparent, ...(body === undefined ? {} : { "Content-Type": "application/json" }) },
+    headers: { traceparent: traceparent(), ...(body === undefined ? {} : { "Content-Type": "application/json" }) },
     body: body === undefined ? undefined : JSON.stringify(body),
   }).catch(() => {
     throw new Error("The gateway does not answer: try again when it is back. Debug sessions continue meanwhile.");

@@ -2,6 +2,8 @@
 // attribute `token` or, since tokens are short, by a function: element.getToken = async () => "...". The gateway lets the
 // page's origin call by `origins` of [access]. Nothing of the gateway is shown as HTML: everything is text.
 
+import { traceparent } from "./trace.js";
+
 const GATEWAY = new URL("..", import.meta.url).href;
 const LOOK_EVERY = 3000; // ms
 const LOOK_RARELY = 15000; // ms; while the page is hidden
@@ -58,6 +60,7 @@ class NoahDebug extends HTMLElement {
       headers: {
         ...(token && { Authorization: `Bearer ${token}` }),
         ...(body && { "Content-Type": "application/json" }),
+        ...(method !== "GET" && { traceparent: traceparent() }),
       },
       body: body && JSON.stringify(body),
     }).catch(() => {
