@@ -6,12 +6,13 @@
 # make docs    the site of docs/, into build/site; no link may lead nowhere
 # make manifests  what is made of the Helm chart
 # make release what a release publishes, into dist/: built twice, and the same both times
+# make pictures ARGS=KUBECONFIG   the pictures of README and docs, of the product as it runs in that cluster
 # make tools-image   build/noah-tools.tar, the image for containers beside a JVM whose own image has no shell
 
 PY := .venv/bin/python
 JDK := java:openjdk-17-jdk-headless javac:openjdk-17-jdk-headless jdb:openjdk-17-jdk-headless curl:curl
 
-.PHONY: demo test check soak bench docs manifests release tools-image clean
+.PHONY: demo test check soak bench docs manifests release pictures tools-image clean
 
 demo: .venv/installed
 	@scripts/need $(JDK)
@@ -48,6 +49,10 @@ manifests: .venv/installed-dev
 release: .venv/installed-dev
 	@scripts/need dpkg-deb:dpkg
 	$(PY) scripts/release.py
+
+pictures: .venv/installed-dev
+	@scripts/need $(JDK) chromium:chromium
+	PYTHONPATH=. $(PY) scripts/pictures.py $(ARGS)
 
 tools-image:
 	@scripts/need python3:python3 busybox:busybox-static socat:socat curl:curl

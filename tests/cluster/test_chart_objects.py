@@ -1,4 +1,4 @@
-"""What the chart makes, as a real API server takes it: by the schemas of cert-manager and of the Prometheus operator too.
+"""What the chart makes, as an API server takes it that has the kinds of cert-manager and of the Prometheus operator.
 
 Their definitions come with the sources of their Go modules. Nothing of theirs runs here.
 """
