@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Take the pictures of README and docs from the product as it runs: `make pictures ARGS=KUBECONFIG`.
 
-Each is a page in Debian's Chromium. The apps are the tests', in a namespace of the cluster's that is made for it; their
-image is the test cluster's.
+Each is a page in Debian's Chromium. The apps are the tests', in a namespace that is made for them; their images are the
+test cluster's, by other names.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from playwright.async_api import Browser, Page, expect
 
 from tests.browser.conftest import SOON, launched, log_in
 from tests.cluster.conftest import Kubectl, until
+from tests.cluster.images import ctr
 from tests.cluster.test_release_hooks import shop
 from tests.gateway import Api, Process, serving
 from tests.jdb import attached
@@ -26,6 +27,7 @@ from tests.jdb import attached
 DOCS = Path(__file__).parents[1] / "docs"
 NAMESPACE, APP = "shop-test", "order-service"
 APPS = {APP: (3, "1.4.1"), "mail": (1, "2.0.1"), "payments": (2, "3.1.0"), "stock": (1, "0.9.7")}
+NEW_VERSION = "1.5.0"
 HOOKS = {
     "prestart.sh": '#!/bin/sh\necho "the configuration of $(hostname) is there"\n',
     "preonline.sh": "#!/bin/sh\necho filling the caches; sleep 2; echo caches are warm\n",
@@ -35,11 +37,27 @@ STOPPED = r"Breakpoint hit[\s\S]*\[1\] "
 
 async def main(kubeconfig: Path) -> None:
     kubectl = Kubectl(kubeconfig, NAMESPACE)
+    socket = kubeconfig.parent / "run/containerd.sock"
     config = f'[[clusters]]\nname = "dev"\nkubeconfig = "{kubeconfig}"\nnamespaces = ["{NAMESPACE}"]\n'
-    with tempfile.TemporaryDirectory() as folder, environment(kubectl):
+    with tempfile.TemporaryDirectory() as folder, images(socket), environment(kubectl):
         async with serving(Path(folder), config) as (process, api), launched() as chromium:
             await at_a_breakpoint(kubectl, process, api, chromium)
             await a_release(kubectl, process, api, chromium)
+
+
+@contextmanager
+def images(socket: Path) -> Iterator[None]:
+    names = [image(app, version) for app, (_, version) in APPS.items()] + [image(APP, NEW_VERSION)]
+    try:
+        for name in names:
+            ctr(socket, "tag", "--force", "noah.test/java17:1", name)
+        yield
+    finally:
+        ctr(socket, "rm", *names)
+
+
+def image(app: str, version: str) -> str:
+    return f"noah.test/{app}:{version}"
 
 
 @contextmanager
@@ -59,7 +77,7 @@ def environment(kubectl: Kubectl) -> Iterator[None]:
 
 def deploy(kubectl: Kubectl, app: str, replicas: int, version: str) -> None:
     deployment: dict[str, Any] = shop(app, replicas=replicas)
-    deployment["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/version"] = version
+    deployment["spec"]["template"]["spec"]["containers"][0]["image"] = image(app, version)
     inject = [sys.executable, "-m", "noah", "inject", "-f", "-"]
     injected = subprocess.run(inject, input=json.dumps(deployment), capture_output=True, text=True, check=True)
     kubectl("apply", "-f", "-", stdin=injected.stdout)
@@ -98,13 +116,18 @@ async def at_a_breakpoint(kubectl: Kubectl, process: Process, api: Api, chromium
 
 async def a_release(kubectl: Kubectl, process: Process, api: Api, chromium: Browser) -> None:
     replicas, _ = APPS[APP]
-    await asyncio.to_thread(deploy, kubectl, APP, replicas, "1.5.0")
+    await asyncio.to_thread(deploy, kubectl, APP, replicas, NEW_VERSION)
+    # The one before it is over, whose pods were all there.
     async with asyncio.timeout(120):
-        while not (running := [one for one in (await api.ask("GET", "releases"))["items"] if one["workload"] == APP]):  # noqa: ASYNC110
+        while not (running := [one for one in await releases(api) if one["result"] is None]):  # noqa: ASYNC110
             await asyncio.sleep(0.2)
     page = await opened(chromium, f"{process.url}/releases/{running[0]['id']}", api, 800)
     await expect(page.get_by_text(f"{replicas - 1} of {replicas} online").first).to_be_visible(timeout=4 * SOON)
     await page.screenshot(path=DOCS / "release.png")
+
+
+async def releases(api: Api) -> list[dict[str, Any]]:
+    return [one for one in (await api.ask("GET", "releases"))["items"] if one["workload"] == APP]
 
 
 if __name__ == "__main__":

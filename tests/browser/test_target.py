@@ -29,7 +29,7 @@ async def test_from_a_click_to_a_breakpoint_and_back(gateway: tuple[Process, Api
     [session] = (await api.ask("GET", "sessions"))["items"]
     async with app.at_a_breakpoint(session["host"], session["port"]):
         await expect(page.locator("#state code")).to_have_text(re.compile(r"OrderService\.price:\d+"), timeout=SOON)
-        await expect(page.locator("#state")).to_contain_text("the probe is being answered for you")
+        await expect(page.locator("#state")).to_contain_text("the probe is being answered for you. Thread orders")
         await page.screenshot(path=SCREENS / "breakpoint-light.png")
         await page.emulate_media(color_scheme="dark")
         await page.screenshot(path=SCREENS / "breakpoint-dark.png")
