@@ -119,7 +119,7 @@ async def a_release(kubectl: Kubectl, process: Process, api: Api, chromium: Brow
     await asyncio.to_thread(deploy, kubectl, APP, replicas, NEW_VERSION)
     # The one before it is over, whose pods were all there.
     async with asyncio.timeout(120):
-        while not (running := [one for one in await releases(api) if one["result"] is None]):  # noqa: ASYNC110
+        while not (running := [one for one in await releases(api) if one["result"] == "running"]):  # noqa: ASYNC110
             await asyncio.sleep(0.2)
     page = await opened(chromium, f"{process.url}/releases/{running[0]['id']}", api, 800)
     await expect(page.get_by_text(f"{replicas - 1} of {replicas} online").first).to_be_visible(timeout=4 * SOON)
