@@ -83,8 +83,8 @@ def deploy(kubectl: Kubectl, app: str, replicas: int, version: str) -> None:
     kubectl("apply", "-f", "-", stdin=injected.stdout)
 
 
-async def opened(chromium: Browser, url: str, api: Api, height: int) -> Page:
-    context = await chromium.new_context(viewport={"width": 1180, "height": height})
+async def opened(chromium: Browser, url: str, api: Api, width: int, height: int) -> Page:
+    context = await chromium.new_context(viewport={"width": width, "height": height})
     await log_in(context, api, "ada")
     page = await context.new_page()
     page.set_default_timeout(SOON)
@@ -103,7 +103,7 @@ async def at_a_breakpoint(kubectl: Kubectl, process: Process, api: Api, chromium
         curl = ("exec", name.split("/")[3], "-c", "app", "--", "curl", "-fsS", "http://127.0.0.1:8080/work")
         group.create_task(asyncio.to_thread(kubectl, *curl), name="a request for the breakpoint")
         await jdb.said(STOPPED)
-        page = await opened(chromium, f"{process.url}/targets/{name}", api, 760)
+        page = await opened(chromium, f"{process.url}/targets/{name}", api, 1180, 760)
         await expect(page.locator("#state code")).to_be_visible(timeout=SOON)
         await page.screenshot(path=DOCS / "target.png")
         await page.goto(f"{process.url}/environments/{NAMESPACE}")
@@ -121,7 +121,8 @@ async def a_release(kubectl: Kubectl, process: Process, api: Api, chromium: Brow
     async with asyncio.timeout(120):
         while not (running := [one for one in await releases(api) if one["result"] == "running"]):  # noqa: ASYNC110
             await asyncio.sleep(0.2)
-    page = await opened(chromium, f"{process.url}/releases/{running[0]['id']}", api, 800)
+    page = await opened(chromium, f"{process.url}/releases/{running[0]['id']}", api, 1280, 800)
+    await page.get_by_label("events").uncheck()
     await expect(page.get_by_text(f"{replicas - 1} of {replicas} online").first).to_be_visible(timeout=4 * SOON)
     await page.screenshot(path=DOCS / "release.png")
 

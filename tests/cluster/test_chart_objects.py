@@ -14,7 +14,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from scripts.manifests import CHART, EXPECTED, KUBERNETES
-from tests.cluster.conftest import Kubectl
+from tests.cluster.conftest import Kubectl, until
 from tests.helm import helm
 
 pytestmark = [pytest.mark.cluster]
@@ -45,10 +45,18 @@ def defined(kubectl: Kubectl, name: str, file: Path) -> Iterator[None]:
         return
     kubectl("create", "-f", str(file))
     try:
-        kubectl("wait", f"customresourcedefinition/{name}", "--for=condition=Established", "--timeout=90s")
+        until(lambda: is_served(kubectl, name), within=120)
         yield
     finally:
         kubectl("delete", "customresourcedefinition", name)
+
+
+def is_served(kubectl: Kubectl, name: str) -> bool:
+    try:
+        kubectl("get", name)
+    except AssertionError:
+        return False
+    return True
 
 
 @pytest.fixture(scope="module")
