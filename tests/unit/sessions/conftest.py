@@ -230,6 +230,21 @@ async def story(jvm: Jvm) -> AsyncIterator[Story]:
         yield story
 
 
+def new_session(owner: Principal) -> Session:
+    return Session(
+        id="s-1",
+        target=TARGET,
+        workload="Deployment/shop",
+        app="shop",
+        environment="test",
+        owner=owner,
+        port=free_port(),
+        created_at=now(),
+        expires_at=now() + timedelta(hours=1),
+        allow=("127.0.0.0/8",),
+    )
+
+
 @asynccontextmanager
 async def telling(
     jvm: Jvm,
@@ -246,18 +261,7 @@ async def telling(
 
     reviews = ClusterReviews(TARGET.cluster, post, kept_s=0.05)
     trail = Trail(cast(TrailStore, None), clock=now)
-    session = Session(
-        id="s-1",
-        target=TARGET,
-        workload="Deployment/shop",
-        app="shop",
-        environment="test",
-        owner=owner,
-        port=free_port(),
-        created_at=now(),
-        expires_at=now() + timedelta(hours=1),
-        allow=("127.0.0.0/8",),
-    )
+    session = new_session(owner)
     kind, store, live = (
         FakeKind(jvm, is_taken_elsewhere=is_taken_over),
         FakeStore(session),
