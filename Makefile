@@ -20,7 +20,7 @@ demo: .venv/installed
 
 test: .venv/installed-dev check
 	@scripts/need $(JDK) wget:wget busybox:busybox-static socat:socat ip:iproute2 nft:nftables sudo:sudo \
-		sshd:openssh-server chromium:chromium /usr/lib/postgresql:postgresql pgbouncer:pgbouncer haproxy:haproxy nginx:nginx-light npm:npm promtool:prometheus
+		sshd:openssh-server chromium:chromium /usr/lib/postgresql:postgresql pgbouncer:pgbouncer haproxy:haproxy nginx:nginx-light npm:npm promtool:prometheus faketime:faketime git:git
 	@scripts/helm > /dev/null
 	$(PY) -m pytest -m "not soak" --cache-clear --numprocesses 4 --dist loadfile --no-loadscope-reorder --durations 30 $(ARGS) \
 		|| scripts/failed-again $$?

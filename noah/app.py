@@ -30,7 +30,7 @@ from noah.access.permissions import open_permissions
 from noah.access.trail import open_trail
 from noah.catalog.catalog import Catalog
 from noah.catalog.holders import Holders
-from noah.clock import machine_clock
+from noah.clock import machine_clock, unstopped_clock
 from noah.core.printable import printable
 from noah.errors import BadSettings, NoahError, Unavailable
 from noah.http_limits import LIMITS, LimitedSite
@@ -74,17 +74,24 @@ SHUTDOWN = 2.0
 
 @dataclass(slots=True)
 class Clock:
-    """The database's time, by which sessions begin and end, without asking it each time."""
+    """The database's time, by which sessions begin and end, without asking it each time.
 
-    offset: timedelta = timedelta(0)
+    Since it was asked, the seconds are counted that have gone by: the machine's clock may be wrong, or be put right.
+    """
+
+    database: datetime | None = None  # its time; None: it is this machine's
+    counted_s: float = 0.0  # then
 
     def __call__(self) -> datetime:
-        return machine_clock() + self.offset
+        if self.database is None:
+            return machine_clock()
+        return self.database + timedelta(seconds=unstopped_clock() - self.counted_s)
 
     async def set_by(self, store: Store) -> None:
-        before = machine_clock()
-        at_database = await store.now()
-        self.offset = at_database - before - (machine_clock() - before) / 2
+        if store.is_shared:
+            before = unstopped_clock()
+            self.database = await store.now()
+            self.counted_s = (before + unstopped_clock()) / 2
 
 
 @contextlib.asynccontextmanager

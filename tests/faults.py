@@ -66,22 +66,26 @@ class Link:
     """A relay to the port *to* that can be cut: its connections are reset, and new ones refused, until it is mended.
 
     Or frozen: connections stay and new ones are taken, and no byte passes, until it is thawed. Or slow: each piece
-    takes *delay_s* in each direction.
+    takes *delay_s* in each direction. Or it loses answers: a connection in which *loses_answer_to* was asked is reset
+    when the answer comes.
     """
 
-    def __init__(self, to: int) -> None:
+    def __init__(self, to: int, *, to_host: str = "127.0.0.1", host: str = "127.0.0.1", port: int = 0) -> None:
         self.to = to
         self.delay_s = 0.0
+        self.loses_answer_to: bytes | None = None
+        self.answers_lost = 0
+        self._to_host, self._host = to_host, host
         self._mended_at = 0.0
         self._open: set[asyncio.StreamWriter] = set()
         self._flows = asyncio.Event()
         self._flows.set()
-        self.port = 0
+        self.port = port
         self._server: asyncio.Server | None = None
 
     async def mend(self) -> None:
         self._mended_at = time.monotonic()
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._accept, self._host, self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def cut(self) -> None:
@@ -110,33 +114,49 @@ class Link:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.to)
+            far_reader, far_writer = await asyncio.open_connection(self._to_host, self.to)
         except OSError:
             _reset(writer)  # the server is away
             return
-        both = (writer, far_writer)
+        both, asked = (writer, far_writer), asyncio.Event()
         self._open.update(both)
         try:
             with suppress(OSError):
-                await asyncio.gather(self._pass(reader, far_writer), self._pass(far_reader, writer))
+                await asyncio.gather(self._ask(reader, far_writer, asked), self._answer(far_reader, writer, asked))
         finally:
             self._open.difference_update(both)
             for each in both:
                 each.transport.abort()
 
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, asked: asyncio.Event) -> None:
         while piece := await reader.read(65536):
-            await asyncio.sleep(self.delay_s)
-            await self._flows.wait()
-            writer.write(piece)
-            await writer.drain()
+            if self.loses_answer_to is not None and self.loses_answer_to in piece:
+                asked.set()
+            await self._pass(piece, writer)
+        await self._end(writer)
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, asked: asyncio.Event) -> None:
+        while piece := await reader.read(65536):
+            if asked.is_set():
+                self.answers_lost += 1
+                raise ConnectionResetError
+            await self._pass(piece, writer)
+        await self._end(writer)
+
+    async def _pass(self, piece: bytes, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(self.delay_s)
+        await self._flows.wait()
+        writer.write(piece)
+        await writer.drain()
+
+    async def _end(self, writer: asyncio.StreamWriter) -> None:
         await self._flows.wait()  # the end of a stream is something that passes, too
         writer.write_eof()
 
 
 @asynccontextmanager
-async def link(*, to: int) -> AsyncIterator[Link]:
-    one = Link(to)
+async def link(*, to: int, to_host: str = "127.0.0.1", host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[Link]:
+    one = Link(to, to_host=to_host, host=host, port=port)
     await one.mend()
     try:
         yield one

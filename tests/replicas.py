@@ -84,6 +84,17 @@ class Replicas:
         assert owner is not None
         return owner
 
+    async def shown_alike(self, session: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """What each gateway shows of the session, once that is the same end: a busy one may be seconds behind."""
+        shown: list[dict[str, Any]] = []
+
+        async def are_alike() -> bool:
+            shown[:] = [await gateway.api.show(session) for gateway in self.gateways]
+            return len({one["expires_at"] for one in shown}) == 1
+
+        await until(are_alike, what="all gateways show the same end of the session")
+        return shown
+
     def ids_of(self, gateway: Replica) -> set[str]:
         """The IDs that a gateway has had."""
         return set(re.findall(r"this is gateway (g-[0-9a-f]+) by its lease", gateway.log.read_text(errors="replace")))
@@ -125,11 +136,16 @@ async def replicas(
     count: int = 3,
     config: str = "",
     start: bool = True,
+    is_empty: bool = False,
     ports: int = PORTS,
 ) -> AsyncIterator[Replicas]:
-    """*count* gateways that serve. Whatever a test did to them, they are gone afterwards."""
+    """*count* gateways that serve. Whatever a test did to them, they are gone afterwards.
+
+    *is_empty*: the database stays so, and the test makes its tables.
+    """
     (folder / "reports").mkdir(exist_ok=True)
-    await asyncio.to_thread(upgrade, url)
+    if not is_empty:
+        await asyncio.to_thread(upgrade, url)
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=180)))
         first_port = free_ports(ports)

@@ -323,9 +323,10 @@ class Broker:
         if self._ownership.task_of(session_id):
             self._ownership.ask(live, by, text)
             return live
-        before, said = self._clock(), asked(by, text)
+        said = asked(by, text)
+        before = {step.at for step in live.steps if step.text == said}  # by that gateway's clock, not by this one's
         wish = Wish(session=session_id, kind=WishKind.ASK, by=by, text=text)
-        return await self._fulfilled(wish, lambda seen: any(s.text == said and s.at >= before for s in seen.steps))
+        return await self._fulfilled(wish, lambda seen: any(s.text == said and s.at not in before for s in seen.steps))
 
     async def settled(self, session_id: str, *, within: float) -> LiveSession:
         """Return the session once it is ready, in use or ended; or as it is after *within* seconds."""
