@@ -33,6 +33,7 @@ GIVEN_BACK_WITHIN = 1.0  # seconds
 BUSY = 5.0  # seconds that SQLite waits for another writer
 UNIQUE_VIOLATION = "23505"  # SQLSTATE
 READ_ONLY = "25006"  # SQLSTATE of a write to what has become a standby
+NO_RIGHT = "42501"  # SQLSTATE
 NO_PARAMETER = "unsupported startup parameter"  # what PgBouncer says of settings that a connection begins with
 _EACH_CONNECTION = {
     "connect_timeout": 5,  # seconds
@@ -351,6 +352,9 @@ def translated() -> Iterator[None]:
         raise BadInput(f"The database cannot hold that: {_first_line(e)}.") from e
     except ProgrammingError as e:
         # A right that is missing, a table that is not there.
+        if getattr(e.orig, "sqlstate", None) == NO_RIGHT:
+            what = f"{_first_line(e)}: give the gateway's user that right (GRANT)"
+            raise Unavailable(f"The database refuses: {what}.") from e
         raise Unavailable(f"The database refuses: {_first_line(e)}.") from e
     except (DBAPIError, PoolTimeout, OSError) as e:
         raise Unavailable(f"The database does not answer: {_first_line(e)}.") from e
