@@ -71,14 +71,16 @@ class ScriptedDebugger:
 
 
 @asynccontextmanager
-async def attached(port: int, *, within: float = ANSWERS_WITHIN_S) -> AsyncIterator[ScriptedDebugger]:
+async def attached(
+    port: int, *, host: str = "127.0.0.1", within: float = ANSWERS_WITHIN_S
+) -> AsyncIterator[ScriptedDebugger]:
     """A debugger whose JVM has answered the handshake and one command. TurnedAway when it did not within *within* s."""
     began = time.monotonic()
     writer = None
     try:
         try:
             async with asyncio.timeout(within):
-                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                reader, writer = await asyncio.open_connection(host, port)
                 writer.write(HANDSHAKE)
                 assert await reader.readexactly(len(HANDSHAKE)) == HANDSHAKE
                 debugger = ScriptedDebugger(reader, writer)
