@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, closing
 
+import psycopg
 import pytest
 
 from noah.clock import machine_clock
@@ -22,6 +23,7 @@ from tests.unit.releases.fake_cluster import FakeCluster, fake_cluster
 
 pytestmark = pytest.mark.postgres
 WITHIN_S = 60  # on a busy machine
+WRITING = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'INSERT INTO release_chunks%'"
 
 
 class Gateway:
@@ -121,3 +123,29 @@ async def test_a_release_is_the_same_at_each_gateway_and_survives_its_follower(
         async with asyncio.timeout(WITHIN_S):  # the end is kept just after it was shown
             while not await one.releases.find(cluster=None, namespace=None, workload=None, result=Result.DONE):
                 await asyncio.sleep(0.1)
+
+
+async def test_a_restart_of_the_database_in_the_middle_of_a_write_loses_no_line_and_doubles_none(
+    clusters: tuple[FakeCluster, Cluster], postgres: Postgres, postgres_url: str
+) -> None:
+    fake, cluster = clusters
+    await asyncio.to_thread(upgrade, postgres_url)
+    async with gateway(postgres_url, cluster) as one, gateway(postgres_url, cluster) as other:
+        fake.deploy(1)
+        fake.pod("shop-h1-a")
+        await fake.print("shop-h1-a", "app", *(f"line {n}" for n in range(100)))
+        streams = [await one.stream(), await other.stream()]
+        await seen(streams[1], has_line("line 99"))
+        with closing(psycopg.connect(postgres_url)) as locked:
+            locked.execute("LOCK TABLE release_chunks IN SHARE ROW EXCLUSIVE MODE")
+            await fake.print("shop-h1-a", "app", *(f"line {n}" for n in range(100, 200)))
+            async with asyncio.timeout(WITHIN_S):
+                while not postgres.ask(WRITING, url=postgres_url):
+                    await asyncio.sleep(0.05)
+            await asyncio.to_thread(postgres.kill)
+        await asyncio.to_thread(postgres.start)
+        await fake.print("shop-h1-a", "app", *(f"line {n}" for n in range(200, 300)))
+        for stream in streams:
+            whole = await seen(stream, has_line("line 299"))
+            assert [n for n, _ in whole] == list(range(1, len(whole) + 1))
+            assert list(lines(whole)) == [f"line {n}" for n in range(300)]
