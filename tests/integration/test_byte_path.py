@@ -56,10 +56,6 @@ class Through:
         return self.slot.vm is not None and self.slot.vm.vm is state
 
 
-def compile_java(source: Path, into: Path) -> None:
-    subprocess.run(["javac", "-g", "-d", into, source], check=True)
-
-
 @pytest.fixture(scope="module")
 def classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return compiled(SHOP, tmp_path_factory.mktemp("classes"))
@@ -149,7 +145,7 @@ async def test_a_thread_that_jdb_holds_alone_is_told_as_that(through: Through) -
 
 async def test_jdb_redefines_a_class(through: Through, tmp_path: Path) -> None:
     (tmp_path / "Shop.java").write_text(SHOP.read_text().replace("base + 19", "base + 20"))
-    await asyncio.to_thread(compile_java, tmp_path / "Shop.java", tmp_path)
+    await asyncio.to_thread(compiled, tmp_path / "Shop.java", tmp_path)
     async with attached(through.listener.port) as jdb:
         await jdb.ask("stop in Shop$OrderService.total", until=r"bci=0[\s\S]*main\[1\] ")
         assert "= 719" in await jdb.ask("print this.price(7)", until=r"= \d+")
