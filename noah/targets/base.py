@@ -36,7 +36,7 @@ class Link(Protocol):
         """
 
     async def is_taken(self, session: Session) -> bool:
-        """Ask the target itself whether a debugger has the agent's only slot. Nothing is started or changed there."""
+        """Ask the target itself, after a look, whether a debugger has the agent's only slot. Nothing changes there."""
 
     async def start(self, session: Session, *, word: Word, now: datetime) -> Observation:
         """Bring up the forwarder, with its own deadline at the session's end, and the report; or hold what is there."""

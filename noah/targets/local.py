@@ -37,12 +37,13 @@ class LocalLink:
         self._local = local
         self._where = f"local/{local.name}"
         self.is_held = False
+        self._is_taken = False
 
     async def look(self, session: Session) -> Observation:
         return self._observed(await self._run("look", session))
 
     async def is_taken(self, session: Session) -> bool:
-        return (await self.look(session)).taken
+        return self._is_taken  # a look asks the target itself, and has just done so
 
     async def start(self, session: Session, *, word: Word, now: datetime) -> Observation:
         observation = self._observed(await self._run("start", session, *word_arguments(session, word, now), "none"))
@@ -67,7 +68,9 @@ class LocalLink:
         return transport
 
     def _observed(self, answer: Answer) -> Observation:
-        return verdict.observed(answer, where=self._where, jdwp_port=self._local.jdwp_port)
+        observed = verdict.observed(answer, where=self._where, jdwp_port=self._local.jdwp_port)
+        self._is_taken = observed.taken
+        return observed
 
     async def _run(self, verb: str, session: Session, *more: str) -> Answer:
         local = self._local
