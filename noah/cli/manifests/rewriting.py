@@ -177,7 +177,8 @@ class Rewriting:
         self._edits.append((at, at, "".join(between + text for text in written)))
 
     def _remove(self, node: MappingNode | SequenceNode, items: Sequence[Any], gone: Sequence[int]) -> None:
-        for i in gone:
+        behind_dash = self._remove_behind_dash(node, gone) if isinstance(node, MappingNode) else 0
+        for i in gone[behind_dash:]:
             start, end = _start(items[i]).index, self._end_of(items[i])
             if not node.is_flow:
                 line = self.text.rfind("\n", 0, start)
@@ -189,6 +190,22 @@ class Rewriting:
             self._edits.append((start, end, ""))
             for part in items[i] if isinstance(items[i], tuple) else (items[i],):
                 self._gone.update(_ids(part))
+
+    def _remove_behind_dash(self, node: MappingNode, gone: Sequence[int]) -> int:
+        """Remove the first pairs of a mapping whose first key has a dash before it, which stays; return how many."""
+        count = next((i for i, number in enumerate(gone) if i != number), len(gone))
+        if node.is_flow or not count or count == len(node.pairs):
+            return 0
+        start = _start(node.pairs[0]).index
+        if not self.text[self.text.rfind("\n", 0, start) + 1 : start].strip():
+            return 0
+        end, kept = self._line_end(self._end_of(node.pairs[count - 1])), _start(node.pairs[count]).index
+        # What follows moves up to the dash; below a comment it stays where it is.
+        self._edits.append((start, end if self.text[end:kept].strip() else kept, ""))
+        for pair in node.pairs[:count]:
+            for part in pair:
+                self._gone.update(_ids(part))
+        return count
 
     def _column(self, node: Node, items: Sequence[Any]) -> int:
         """Return where its keys or its dashes stand; an anchor stands before them."""

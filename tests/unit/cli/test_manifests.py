@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ruamel.yaml import YAML
 
 from noah.cli.manifests import manifests
@@ -31,6 +32,22 @@ def test_eject_gives_back_each_byte(file: Path) -> None:
     injected = manifests.inject(text).text
     assert (injected == text) == (file.stem in LEFT)
     assert manifests.eject(injected).text == text
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if file.stem not in LEFT], ids=lambda file: file.stem)
+def test_eject_takes_it_out_of_what_kubectl_prints(file: Path) -> None:
+    """It sorts the keys, so that `env` may be the first of a container, behind its dash."""
+    text = read(file).removeprefix("\ufeff")
+    printed = yaml.safe_dump_all(yaml.safe_load_all(manifests.inject(text).text))
+    assert list(yaml.safe_load_all(manifests.eject(printed).text)) == list(yaml.safe_load_all(text))
+
+
+def test_a_comment_below_what_eject_takes_out_behind_a_dash_stays() -> None:
+    printed = yaml.safe_dump(yaml.safe_load(manifests.inject(DEPLOYMENT).text))
+    commented = re.sub(r"\n( +)image:", r"\n\1# the image\n\1image:", printed, count=1)
+    ejected = manifests.eject(commented).text
+    assert "# the image\n" in ejected
+    assert yaml.safe_load(ejected) == yaml.safe_load(DEPLOYMENT)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
