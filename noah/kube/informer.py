@@ -15,6 +15,7 @@ from noah.kube.watch import Change, Key, Listed, Pace, Removed, Take, Updated, W
 
 PAGE = 250  # pods; finding where each begins holds the event loop for some 2 ms
 PACE = Pace()
+SPARED_EVERY = 1000  # pods of a first list: a full collection after 90,000 took 47 ms
 
 
 class Informer:
@@ -99,14 +100,15 @@ class Informer:
         def complete(keys: Collection[Key]) -> Iterator[None]:
             yield from self._pods.keep_only(namespace, keys)
             if not self._listed[namespace].is_set():
-                # What lives for long is not looked through by each full collection.
-                gc.freeze()
+                _spare_the_collector()
             self._listed[namespace].set()
 
         def take(change: Change) -> Iterator[None] | None:
             match change:
                 case Updated(pod):
                     self._pods.put(pod)
+                    if not self._listed[namespace].is_set() and len(self._pods) % SPARED_EVERY == 0:
+                        _spare_the_collector()
                 case Listed(keys):
                     return complete(keys)
                 case Removed(pod):
@@ -114,3 +116,9 @@ class Informer:
             return None
 
         return take
+
+
+def _spare_the_collector() -> None:
+    """Have full collections not look through what is held now, which lives for long."""
+    gc.collect(1)  # what has become garbage just now is not kept with it
+    gc.freeze()
