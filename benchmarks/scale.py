@@ -32,6 +32,7 @@ TRIPS = 1000
 LAG_INTERVAL_S = 0.002
 LONG_S = 0.015  # of processor time at once; what takes longer is shown
 MOST_STACKS = 5
+SETTLES_WITHIN_S = 5.0  # after the last change: a watch that was dropped just now is watched again
 PAGE = 500  # targets
 LISTED_WITHIN_S = 300.0  # or never
 
@@ -353,11 +354,12 @@ class Bench:
         figures["churn: relay p99, ms"] = statistics.median(trips)
         figures["churn: relay p99, worst run, ms"] = max(trips)
         self.api.say("churn 0")
-        await asyncio.sleep(1)
+        await asyncio.sleep(SETTLES_WITHIN_S)
         figures["churn: memory grows by, MiB"] = gateway.memory_mib() - before
         figures["churn: by at most, MiB"] = most - before
         counts, options = self.api.counts(), self._options
-        changed = {(c, f"scale-{m:05d}", f"scale-{m:05d}-app-{n}"): version for c, m, n, version in counts["changed"]}
+        places = ((c, f"scale-{c}-{m:05d}", n, version) for c, m, n, version in counts["changed"])
+        changed = {(c, place, f"{place}-app-{n}"): version for c, place, n, version in places}
         listed, lost = 0, 0
         for cluster in (f"c{number}" for number in range(options.clusters)):
             shown = await self.restarts(cluster)

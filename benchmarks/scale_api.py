@@ -2,9 +2,9 @@
 
     python -m benchmarks.scale_api PORT NAMESPACES PODS_EACH
 
-Every first part of a path (/a, /b, ...) is a cluster with the same pods. A line on stdin changes how it answers:
-"churn RATE" (pods per second), "gone yes" (each watch ends with 410), "busy SHARE" (429 with Retry-After: 1), "drop
-SECONDS" (watches end), "counts" (prints the requests, and the versions of the pods that have changed).
+Every first part of a path (/a, /b, ...) is a cluster, and part of its namespaces' names. A line on stdin changes how it
+answers: "churn RATE" (pods per second), "gone yes" (each watch ends with 410), "busy SHARE" (429 with Retry-After: 1),
+"drop SECONDS" (watches end), "counts" (prints the requests, and the versions of the pods that have changed).
 """
 
 import asyncio
@@ -88,7 +88,7 @@ class Api:
         text = json.dumps(template(), separators=(",", ":")).replace('"RESTARTS"', "RESTARTS")
         self._template = text.replace("%", "%%")
         for word, form in (
-            ("-M", "-%(m)05d"),
+            ("-M", "-%(m)s"),
             ("-N", "-%(n)d"),
             ("RESTARTS", "%(r)d"),
             ("VERSION", "%(v)d"),
@@ -111,7 +111,7 @@ class Api:
     def pod(self, cluster: str, number: int) -> bytes:
         version = self.versions.get((cluster, number), 1)
         about = {
-            "m": number // self._each,
+            "m": f"{cluster}-{number // self._each:05d}",
             "n": number % self._each,
             "r": version if version > 1 else 0,
             "v": version,
@@ -143,7 +143,8 @@ class Api:
             self.requests["refused"] += 1
             return _send(writer, 429, b'{"message":"too many requests"}', "Retry-After: 1\r\n")
         if kind == "watch":
-            return await self._watch(cluster, writer)
+            since, lasts_s = int(query.get("resourceVersion", 0)), float(query.get("timeoutSeconds", 3600))
+            return await self._watch(cluster, writer, since, self.drop_s or lasts_s)
         begin, limit = int(query.get("continue", 0)), int(query.get("limit") or self.count)
         end = min(begin + limit, self.count)
         more = f',"continue":"{end}"' if end < self.count else ""
@@ -153,14 +154,17 @@ class Api:
         await writer.drain()
         return None
 
-    async def _watch(self, cluster: str, writer: asyncio.StreamWriter) -> None:
+    async def _watch(self, cluster: str, writer: asyncio.StreamWriter, since: int, lasts_s: float) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n")
         if self.is_gone:
             writer.write(b'{"type":"ERROR","object":{"code":410,"message":"too old","metadata":{}}}\n')
             raise ConnectionError
+        missed = sorted((v, number) for (c, number), v in self.versions.items() if c == cluster and v > since)
+        for _, number in missed:
+            writer.write(self._event(cluster, number))
         self.watches.setdefault(cluster, set()).add(writer)
         try:
-            await asyncio.sleep(self.drop_s or 3600)
+            await asyncio.sleep(lasts_s)
         finally:
             self.watches[cluster].discard(writer)
         raise ConnectionError
@@ -169,14 +173,19 @@ class Api:
         while True:
             await asyncio.sleep(0.05)
             for _ in range(round(self.rate * 0.05)):
-                if not (clusters := [name for name, watches in self.watches.items() if watches]):
+                if not self.watches:
                     continue
-                cluster, number = random.choice(clusters), random.randrange(self.count)
+                # Also one that nobody watches just now: its next watch begins with what has changed meanwhile.
+                cluster, number = random.choice(list(self.watches)), random.randrange(self.count)
                 self._version += 1
                 self.changes += 1
                 self.versions[cluster, number] = self._version
                 for writer in self.watches[cluster]:
-                    writer.write(b'{"type":"MODIFIED","object":' + self.pod(cluster, number) + b"}\n")
+                    if not writer.is_closing():
+                        writer.write(self._event(cluster, number))
+
+    def _event(self, cluster: str, number: int) -> bytes:
+        return b'{"type":"MODIFIED","object":' + self.pod(cluster, number) + b"}\n"
 
 
 def _uid(of: str) -> UUID:
