@@ -17,7 +17,7 @@ from tests.jdwp import CLASSES_BY_SIGNATURE, Debugger, string
 from tests.postgres import Postgres
 from tests.replicas import Replica, Replicas, as_config, jvms, replicas
 
-pytestmark = pytest.mark.postgres
+pytestmark = [pytest.mark.postgres, pytest.mark.timeout(600)]
 FAKETIME = "/usr/lib/*/faketime/libfaketimeMT.so.1"
 APART_S = 300
 WITHIN_S = 90  # on a busy machine

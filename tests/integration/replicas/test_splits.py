@@ -16,7 +16,7 @@ from tests.ports import free_port
 from tests.postgres import Postgres
 from tests.replicas import Replica, Replicas, as_config, jvms, replicas, until
 
-pytestmark = pytest.mark.postgres
+pytestmark = [pytest.mark.postgres, pytest.mark.timeout(600)]
 WITHIN_S = 90.0  # on a busy machine
 LASTS_S = [LEASE_S + 5, pytest.param(300.0, marks=[pytest.mark.soak, pytest.mark.timeout(900)])]
 

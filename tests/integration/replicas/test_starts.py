@@ -11,7 +11,7 @@ from noah.store import upgrade
 from tests.postgres import Postgres
 from tests.replicas import Replica, as_config, jvms, replicas
 
-pytestmark = pytest.mark.postgres
+pytestmark = [pytest.mark.postgres, pytest.mark.timeout(600)]
 WITHIN_S = 60.0  # on a busy machine
 NOTHING = "SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = 'public'"
 

@@ -16,7 +16,7 @@ from tests.jdwp import CLASSES_BY_SIGNATURE, Debugger, string
 from tests.postgres import Postgres
 from tests.replicas import Replica, Replicas, as_config, jvms, replicas, until
 
-pytestmark = pytest.mark.postgres
+pytestmark = [pytest.mark.postgres, pytest.mark.timeout(600)]
 ROOT = Path(__file__).parents[3]
 VERSIONS = "noah/store/migrations/versions"
 WITHIN_S = 90  # on a busy machine
