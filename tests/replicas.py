@@ -32,8 +32,9 @@ class Replica(Process):
         """*more*: what Process takes."""
         own, tokens = folder / f"gateway-{number}", folder / "tokens.json"
         own.mkdir()
-        database = url.replace(f":{to_database.to}/", f":{to_database.port}/")
-        super().__init__(own, host=f"127.0.0.{number + 2}", database=database, tokens=tokens, **more)
+        host, database = f"127.0.0.{number + 2}", url.replace(f":{to_database.to}/", f":{to_database.port}/")
+        database += f"?application_name={host}"  # by which the server knows who writes
+        super().__init__(own, host=host, database=database, tokens=tokens, **more)
         self.to_database = to_database
         self.api = Api(http, self.url, self.tokens)
 
@@ -49,6 +50,7 @@ class Replicas:
         self.folder = folder
         self.ports = ports
         self.is_without_database = False
+        self._hosts: dict[str, str] = {}  # by IDs of gateways
 
     async def start(self) -> None:
         await asyncio.gather(*(gateway.start() for gateway in self.gateways))
@@ -103,6 +105,12 @@ class Replicas:
         """The gateway that logged that it is *id*."""
         return next((one for one in self.gateways if one.log.exists() and id in self.ids_of(one)), None)
 
+    def host_of(self, id: str | None) -> str | None:
+        """The address of the gateway that logged that it is *id*."""
+        if id is not None and id not in self._hosts and (gateway := self.named(id)):
+            self._hosts[id] = gateway.host
+        return self._hosts.get(id or "")
+
     async def ask(self, method: str, path: str, body: Any = None, *, user: str = "ada") -> Any:
         """Ask as a load balancer does: each gateway in turn until one answers."""
         async with asyncio.timeout(90):
@@ -137,7 +145,7 @@ async def replicas(
     config: str = "",
     start: bool = True,
     is_empty: bool = False,
-    ports: int = PORTS,
+    ports: range | None = None,
 ) -> AsyncIterator[Replicas]:
     """*count* gateways that serve. Whatever a test did to them, they are gone afterwards.
 
@@ -148,7 +156,8 @@ async def replicas(
         await asyncio.to_thread(upgrade, url)
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=180)))
-        first_port = free_ports(ports)
+        if ports is None:
+            ports = range(first := free_ports(PORTS), first + PORTS)
         gateways = [
             Replica(
                 number,
@@ -157,14 +166,12 @@ async def replicas(
                 to_database=await stack.enter_async_context(link(to=postgres.port)),
                 url=url,
                 config=config,
-                debug_ports=f"{first_port}-{first_port + ports - 1}",
+                debug_ports=f"{ports[0]}-{ports[-1]}",
                 env={"NOAH_REPORTS": str(folder / "reports")},
             )
             for number in range(count)
         ]
-        all_of_them = Replicas(
-            gateways, postgres=postgres, url=url, folder=folder, ports=range(first_port, first_port + ports)
-        )
+        all_of_them = Replicas(gateways, postgres=postgres, url=url, folder=folder, ports=ports)
         try:
             if start:
                 await all_of_them.start()
