@@ -109,14 +109,18 @@ class Postgres:
 
     def _signal(self, number: signal.Signals) -> list[int]:
         """To the server and its children, each of which is in a process group of its own."""
-        assert self._process is not None
-        server = self._process.pid
-        children = Path(f"/proc/{server}/task/{server}/children").read_text().split()
-        family = [server, *map(int, children)]
+        family = self.family
         for pid in family:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
         return family
+
+    @property
+    def family(self) -> list[int]:
+        """The server's process and its children."""
+        assert self._process is not None
+        server = self._process.pid
+        return [server, *map(int, Path(f"/proc/{server}/task/{server}/children").read_text().split())]
 
     def start_again(self) -> None:
         """Start it if it has ended by itself."""
