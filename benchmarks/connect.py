@@ -356,7 +356,7 @@ def main() -> None:
             return
         case ["laptop", *rest]:
             http_port, first, count, local, accelerates = map(int, rest)
-            run(laptop(http_port, first, count, local, bool(accelerates)))
+            asyncio.run(laptop(http_port, first, count, local, bool(accelerates)))  # as `noah connect` does
             return
     arguments = parser.parse_args()
     if missing := [tool for tool in ("cc", "java", "javac", "jdb", "taskset") if not shutil.which(tool)]:

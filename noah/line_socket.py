@@ -1,7 +1,7 @@
 """One connection of a line: a WebSocket whose binary messages are the line's and whose texts are JSON.
 
-What comes is given to the line by the function that read it, and what the line has to send then is written at once:
-a command costs no task and no queue at either end. `connect` and `proxy` have an end each.
+What one read brought is given to the line by the function that read it, and what follows from all of it is written at
+once: a command costs no task and no queue at either end. `connect` and `proxy` have an end each.
 """
 
 import asyncio
@@ -56,6 +56,8 @@ class LineSocket(WebSocket):
         self._line: Line | None = None
         self._take: Callable[[list[Event]], None]
         self._is_full = False  # the connection takes no more
+        self._is_reading = False
+        self._events: list[Event] = []  # of what is being read
         self._silent_after_s = silent_after_s
         self._silence = self._loop.call_later(silent_after_s, self._look_whether_silent)
         self.transport.set_write_buffer_limits(high=WRITTEN_AHEAD)
@@ -71,6 +73,8 @@ class LineSocket(WebSocket):
 
     def pump(self) -> None:
         """Send what the line has to send, as far as the connection takes it."""
+        if self._is_reading:
+            return  # what follows from all that came goes together
         while self._line is not None and not self._is_full and (message := self._line.next_message()) is not None:
             self.send(Opcode.BINARY, *message)
 
@@ -89,6 +93,16 @@ class LineSocket(WebSocket):
     def data_received(self, data: bytes | bytearray | memoryview) -> None:
         self.heard_at_s = self._loop.time()
         super().data_received(data)
+
+    def _parse(self, view: memoryview) -> None:
+        self._is_reading = True
+        try:
+            super()._parse(view)
+        finally:
+            self._is_reading = False
+        events, self._events = self._events, []
+        if events:
+            self._guarded(self._take, events)
         self.pump()
 
     def pause_writing(self) -> None:
@@ -132,7 +146,7 @@ class LineSocket(WebSocket):
     def _receive(self, read: Callable[..., Any], *piece: memoryview) -> None:
         frame = read(*piece)
         if frame is not None and self._line is not None:
-            self._take(self._line.receive(frame, now_s=self.heard_at_s))
+            self._events += self._line.receive(frame, now_s=self.heard_at_s)
 
     def _hear(self, text: bytes) -> None:
         try:

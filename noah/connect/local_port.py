@@ -36,6 +36,7 @@ class LocalDebugger(asyncio.Protocol):
         self._changed = changed
         self._greeting = b""
         self._answer = len(HANDSHAKE)  # bytes of the JVM's handshake that did not come yet
+        self._out: list[Data] = []  # for the debugger, until all that came is worked off
         self._waits = 0  # bytes that the debugger has not taken
         self._has_paused = False  # the reading
         self._is_behind = False  # the debugger takes no more
@@ -49,7 +50,8 @@ class LocalDebugger(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._timer = asyncio.get_running_loop().call_later(HANDSHAKE_WITHIN_S, self._transport.abort)
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(HANDSHAKE_WITHIN_S, self._transport.abort)
 
     def data_received(self, data: bytes) -> None:
         if self.stream is None:
@@ -61,6 +63,7 @@ class LocalDebugger(asyncio.Protocol):
             self._line.write(self.stream, data)
         else:
             self._accelerate(self.near.feed_debugger, data)
+            self.flush()
         if self._line.is_full(self.stream):
             self._has_paused = True
             self._transport.pause_reading()
@@ -78,31 +81,31 @@ class LocalDebugger(asyncio.Protocol):
         return data[missing:]
 
     def _accelerate(self, feed: Callable[..., tuple[Parts, Parts]], *data: Data) -> None:
-        """Let the near end take *data*, and send what it has for both sides."""
-        loop = asyncio.get_running_loop()
+        """Let the near end take *data*, and note what it has for both sides."""
         try:
-            to_debugger, to_line = feed(*data, now_s=loop.time())
+            to_debugger, to_line = feed(*data, now_s=self._loop.time())
         except Exception as e:  # noqa: BLE001 - whatever it is, the next connection does without
             self.failure = e
             self._transport.abort()
             return
-        if to_debugger and not self._transport.is_closing():
-            self._transport.writelines(to_debugger)
+        self._out += to_debugger
         if self.stream is not None:
             for part in to_line:
                 self._line.write(self.stream, part)
         if self.near is not None and self.near.wake_at_s is not None:
-            loop.call_soon(self._go_on)
+            self._loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
         if self.near is not None and self.near.wake_at_s is not None and self.failure is None:
             self._accelerate(self.near.wake)
+            self.flush()
             self._changed()
 
     def _finish_near(self) -> None:
         """Pass on all that the near end has taken: nothing more comes."""
         while self.near is not None and self.near.wake_at_s is not None and self.failure is None:
             self._accelerate(self.near.wake)
+        self.flush()
 
     def eof_received(self) -> bool:
         if self.stream is None:
@@ -125,7 +128,7 @@ class LocalDebugger(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._is_behind = False
-        self._pass_on(0)
+        self._pass_on()
         self._changed()
 
     # Called by the line
@@ -136,11 +139,21 @@ class LocalDebugger(asyncio.Protocol):
         if self.near is not None:
             plain = min(plain, self._answer)
             self._answer -= plain
-        if plain and not self._transport.is_closing():
-            self._transport.write(data[:plain])
+        if plain:
+            self._out.append(data[:plain])
         if self.near is not None and plain < len(data):
             self._accelerate(self.near.feed_line, data[plain:])
-        self._pass_on(len(data))
+        self._waits += len(data)
+
+    def flush(self) -> None:
+        """Write what came for the debugger, all together: what costs is each send(2), and the other side's waking up."""
+        out, self._out = self._out, []
+        if out and not self._transport.is_closing():
+            if len(out) == 1:
+                self._transport.write(out[0])
+            else:
+                self._transport.writelines(out)
+        self._pass_on()
 
     def has_room(self) -> None:
         if self._has_paused and self.stream is not None and not self._line.is_full(self.stream):
@@ -153,11 +166,12 @@ class LocalDebugger(asyncio.Protocol):
         self._finished_there = True
         if not self._transport.is_closing() and self._transport.can_write_eof():
             self._transport.write_eof()
-        self._timer = asyncio.get_running_loop().call_later(LINGERS_S, self.close)
+        self._timer = self._loop.call_later(LINGERS_S, self.close)
         self._close_if_over()
 
     def close(self) -> None:
         """Close it once it has taken what came for it."""
+        self.flush()
         if self.stream is not None and not self._finished_here:
             self._finished_here = True
             self._line.finish(self.stream)
@@ -167,9 +181,8 @@ class LocalDebugger(asyncio.Protocol):
         if self._finished_here and self._finished_there:
             self._transport.close()
 
-    def _pass_on(self, count: int) -> None:
-        self._waits += count
-        if self.stream is not None and (not self._is_behind or self._transport.is_closing()):
+    def _pass_on(self) -> None:
+        if self._waits and self.stream is not None and (not self._is_behind or self._transport.is_closing()):
             self._line.pass_on(self.stream, self._waits)
             self._waits = 0
 

@@ -234,6 +234,8 @@ class SessionLine:
                     self._debuggers[stream].close()
                 case Opened():
                     pass  # only this end opens streams
+        for debugger in self._debuggers.values():
+            debugger.flush()
 
     # Debuggers
 

@@ -10,6 +10,7 @@ raises anything, these bytes go on as they came, and so do all others from then 
 import asyncio
 import errno
 from collections.abc import Sequence
+from contextlib import suppress
 from os import write
 from typing import Final, Protocol, cast
 from weakref import WeakKeyDictionary
@@ -139,12 +140,13 @@ class RelayEnd(asyncio.Protocol, asyncio.BufferedProtocol):
             passed = self._direction.feed(data)
             self.relay.observer_failed(e)
         self.bytes += len(passed)
-        try:
-            sent = write(self.other.fd, passed)
-        except OSError:
-            sent = 0
+        other = self.other
+        sent = 0
+        if other.fd >= 0:
+            with suppress(OSError):
+                sent = write(other.fd, passed)
         if sent != len(passed):
-            self.other.send(passed[sent:])
+            other.send(passed[sent:] if sent else passed)
         if self._events:
             self.relay.report()
 

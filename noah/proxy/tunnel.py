@@ -153,8 +153,6 @@ class Tunnel:
                 case HasRoom(stream):
                     self._ends[stream].has_room()
                 case Opened(stream, accelerator):
-                    open_streams = self._line.streams
-                    self._ends = {number: end for number, end in self._ends.items() if number in open_streams}
                     far = Far() if accelerator == ACCELERATOR_VERSION else None
                     self._ends[stream] = LineTransport(self, self._line, stream, far)
                     self._admit(self._ends[stream], self.info.address if self.info else "")
@@ -162,6 +160,8 @@ class Tunnel:
                     self._ends[stream].came_to_its_end()
                 case WasReset(stream):
                     self._ends.pop(stream).lost(ConnectionResetError())
+        if len(self._ends) > len(open_streams := self._line.streams):
+            self._ends = {number: end for number, end in self._ends.items() if number in open_streams}
 
     def _ended(self, socket: LineConnection, ending: Ending) -> None:
         if self._socket is not socket:
@@ -216,6 +216,7 @@ class LineTransport(PushedTransport):
 
     def __init__(self, tunnel: Tunnel, line: Line, stream: int, far: Far | None) -> None:
         super().__init__()
+        self._loop = asyncio.get_running_loop()
         self._far = far  # where the line is accelerated
         self._answer = len(HANDSHAKE)  # bytes of the JVM's handshake that were not written yet
         self._to_jvm = bytearray()  # from the far end, not delivered yet
@@ -243,9 +244,8 @@ class LineTransport(PushedTransport):
 
     def _accelerate(self, feed: Callable[..., tuple[Parts, Parts]], *data: Data) -> None:
         """Let the far end take *data*, and send what it has for both sides."""
-        loop = asyncio.get_running_loop()
         try:
-            to_jvm, to_line = feed(*data, now_s=loop.time())
+            to_jvm, to_line = feed(*data, now_s=self._loop.time())
         except Exception:
             # Whatever it is, the debugger has to attach again; `--no-accelerator` is the plain line.
             log.exception("%s: the accelerator failed", self._tunnel.session_id)
@@ -258,7 +258,7 @@ class LineTransport(PushedTransport):
         if to_line:
             self._tunnel.has_written()
         if self._far is not None and self._far.wake_at_s is not None:
-            loop.call_soon(self._go_on)
+            self._loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
         if self._closing:
@@ -298,7 +298,7 @@ class LineTransport(PushedTransport):
             self._is_lost = True
             self._held.clear()
             if self._has_protocol:
-                asyncio.get_running_loop().call_soon(self._protocol.connection_lost, error)
+                self._loop.call_soon(self._protocol.connection_lost, error)
 
     # Called by the protocol
 
@@ -326,7 +326,7 @@ class LineTransport(PushedTransport):
             self._accelerate(self._far.feed_jvm, data[plain:])
             if self._to_jvm:
                 # Not now: the protocol may be in the middle of what it read into a buffer that it shares.
-                asyncio.get_running_loop().call_soon(self._go_on)
+                self._loop.call_soon(self._go_on)
         if not self._has_paused and self._line.is_full(self._stream):
             self._has_paused = True
             self.pause_writing()

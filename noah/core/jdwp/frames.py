@@ -138,18 +138,38 @@ class Out:
     def __init__(self) -> None:
         self._parts: list[Data] = []
         self._joined = bytearray()
+        self._passing: list[Data] = []  # what passes next, in one frame
+        self._passing_size = 0
 
     def __iadd__(self, part: Data) -> Self:
+        if self._passing:
+            self._frame_what_passes()
+        self._add(part)
+        return self
+
+    def frame(self, kind: FrameKind, body: Data) -> None:
+        if kind is FrameKind.PASS:
+            if self._passing_size + len(body) > LONGEST_FRAME:
+                self._frame_what_passes()
+            self._passing.append(body)
+            self._passing_size += len(body)
+        else:
+            self += _frame.pack(kind, len(body))
+            self._add(body)
+
+    def _frame_what_passes(self) -> None:
+        self._add(_frame.pack(FrameKind.PASS, self._passing_size))
+        for part in self._passing:
+            self._add(part)
+        self._passing.clear()
+        self._passing_size = 0
+
+    def _add(self, part: Data) -> None:
         if len(part) < _COPIED:
             self._joined += part
         else:
             self._cut()
             self._parts.append(part)
-        return self
-
-    def frame(self, kind: FrameKind, body: Data) -> None:
-        self._joined += _frame.pack(kind, len(body))
-        self += body
 
     def _cut(self) -> None:
         if self._joined:
@@ -157,6 +177,8 @@ class Out:
             self._joined.clear()
 
     def take(self) -> Parts:
+        if self._passing:
+            self._frame_what_passes()
         self._cut()
         parts, self._parts = self._parts, []
         return parts
@@ -170,18 +192,16 @@ class _Buffer:
 
     def __init__(self) -> None:
         self._data: Data = b""
-        self._at = 0
+        self._at = self._end = 0
 
     def feed(self, data: Data) -> None:
-        if not len(self):
-            self._data, self._at = data, 0
+        if self._at == self._end:
+            self._data, self._at, self._end = data, 0, len(data)
             return
         if not isinstance(self._data, bytearray):
             self._data, self._at = bytearray(memoryview(self._data)[self._at :]), 0
         self._data += data
-
-    def __len__(self) -> int:
-        return len(self._data) - self._at
+        self._end = len(self._data)
 
     def _take(self, size: int) -> bytes:
         return bytes(self._pass(size))
@@ -193,11 +213,11 @@ class _Buffer:
         self._at = end
         if isinstance(self._data, bytearray):
             taken = bytes(taken)
-        if end == len(self._data):
-            self._data, self._at = b"", 0
+        if end == self._end:
+            self._data, self._at, self._end = b"", 0, 0
         elif isinstance(self._data, bytearray) and end >= _KEPT:
             del self._data[:end]
-            self._at = 0
+            self._at, self._end = 0, len(self._data)
         return taken
 
 
@@ -211,24 +231,24 @@ class Frames(_Buffer):
 
         Raises BrokenLine if there cannot be a frame.
         """
+        size = self._end - self._at
         if not self._rest:
-            if len(self) < _frame.size:
+            if size < _frame.size:
                 return None
             kind, length = _frame.unpack_from(self._data, self._at)
             if length > LONGEST_FRAME:
                 raise BrokenLine(f"a frame of {length} bytes")
             if kind != FrameKind.PASS:
-                return (kind, self._take(_frame.size + length)[_frame.size :]) if self._has(length) else None
-            self._take(_frame.size)
+                whole = _frame.size + length
+                return (kind, self._take(whole)[_frame.size :]) if size >= whole else None
+            self._pass(_frame.size)
+            size -= _frame.size
             self._rest = length
-        taken = min(len(self), self._rest)
+        taken = min(size, self._rest)
         if self._rest and not taken:
             return None
         self._rest -= taken
         return FrameKind.PASS, self._pass(taken)
-
-    def _has(self, length: int) -> bool:
-        return len(self) >= _frame.size + length
 
 
 class PieceKind(IntEnum):
@@ -251,7 +271,7 @@ class Packets(_Buffer):
 
     def next(self) -> tuple[PieceKind, Data] | None:
         """Return the next piece; None until more comes."""
-        size = len(self)
+        size = self._end - self._at
         if not size:
             return None
         if self._rest or self.is_lost:

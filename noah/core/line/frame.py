@@ -72,14 +72,14 @@ class Reader:
             if len(self._head) < _HEAD.size:
                 return None
             frame = self._frame = _frame_of(self._head)
+        offset = frame.offset + self._length
         self._length += len(piece)
         if self._length > LONGEST_DATA:
             raise BadMessage(f"a message with {self._length} bytes of data")
         if frame.kind is not LineFrameKind.DATA:
             self._frame = frame._replace(data=bytes(frame.data) + piece)
             return None
-        self._frame = frame._replace(offset=frame.offset + len(piece))
-        return frame._replace(data=piece) if piece else None
+        return Frame(frame.kind, frame.stream, offset, frame.acknowledged, piece) if piece else None
 
     def end(self) -> Frame | None:
         """Note that the message is over; return it, unless its data was."""

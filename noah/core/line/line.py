@@ -174,7 +174,7 @@ class Line:
             if frame.stream > self._opened:
                 raise BadMessage(f"stream {frame.stream} was never opened")
             return []  # it is over here, and the other end did not know
-        return list(self._receive(frame, stream))
+        return self._receive(frame, stream)
 
     def _open_other(self, frame: Frame) -> Iterator[Event]:
         if self._opens or frame.stream <= self._opened or len(frame.data) != 1:
@@ -186,21 +186,22 @@ class Line:
         self._streams[frame.stream] = _Stream(frame.data[0], is_said=True)
         yield Opened(frame.stream, frame.data[0])
 
-    def _receive(self, frame: Frame, stream: _Stream) -> Iterator[Event]:
+    def _receive(self, frame: Frame, stream: _Stream) -> list[Event]:
         number = frame.stream
         if frame.kind is LineFrameKind.RESET:
             del self._streams[number]
-            yield WasReset(number)
-            return
+            return [WasReset(number)]
+        events: list[Event] = []
         kept = stream.sending.kept_bytes
         stream.sending.acknowledge(frame.acknowledged)
         if frame.kind is LineFrameKind.DATA and (data := stream.receiving.take(frame.offset, frame.data)):
-            yield Came(number, data)
+            events.append(Came(number, data))
         elif frame.kind is LineFrameKind.FINISH and stream.receiving.finish(frame.offset):
-            yield Finished(number)
+            events.append(Finished(number))
         if stream.sending.kept_bytes < kept:
-            yield HasRoom(number)
+            events.append(HasRoom(number))
         self._forget_if_over(number)
+        return events
 
     def _forget_if_over(self, number: int) -> None:
         stream = self._streams[number]

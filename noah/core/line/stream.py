@@ -11,8 +11,9 @@ from noah.core.line.frame import BadMessage, Data
 
 # Bytes that one direction of a stream keeps at most: 100 Mbit/s at a round trip of 300 ms.
 WINDOW_BYTES: Final = 4 * 1024 * 1024
-# Bytes that are passed on before an acknowledgement is sent without data. JDWP asks and answers, so most go with data.
-ACKNOWLEDGE_EVERY: Final = 256 * 1024
+# Bytes that are passed on before an acknowledgement is sent without data. JDWP asks and answers, so most go with data,
+# also those of replies of 256 KiB, which come with a header.
+ACKNOWLEDGE_EVERY: Final = 512 * 1024
 JOINED_BYTES: Final = 4096  # of what waits is kept together: a thousand commands are not a thousand objects
 
 
