@@ -3,11 +3,13 @@
 import asyncio
 import hashlib
 import struct
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
 
+from noah.core.jdwp.cache import ROWS, Lifetime, effect_of
+from noah.core.jdwp.far import OWN_IDS as AHEAD_IDS
 from noah.core.jdwp.questions import OWN_IDS
-from noah.core.jdwp.wire import HANDSHAKE, HEADER_SIZE, command
+from noah.core.jdwp.wire import HANDSHAKE, HEADER_SIZE, REPLY, command, header
 from tests import jdwp
 from tests.jdwp import ALL, BREAKPOINT, Debugger, integer, long, string
 
@@ -95,6 +97,55 @@ def without_own_questions(stream: bytes) -> bytes:
             kept += stream[at : at + length]
         at += length
     return bytes(kept)
+
+
+def packets(stream: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+    """Yield ID, flags, command or error, and payload."""
+    assert stream.startswith(HANDSHAKE)
+    at = len(HANDSHAKE)
+    while at + HEADER_SIZE <= len(stream):
+        length, packet_id, flags, number = header(stream, at)
+        yield packet_id, flags, number, stream[at + HEADER_SIZE : at + length]
+        at += length
+
+
+def replies(up: bytes, down: bytes) -> Iterator[tuple[int, tuple[int, bytes], tuple[int, bytes]]]:
+    """Yield of what came down: the number of events before it, the question, and error and payload of its answer."""
+    asked = {packet_id: (number, payload) for packet_id, _, number, payload in packets(up)}
+    events = 0
+    for packet_id, flags, error, payload in packets(down):
+        if flags & REPLY:
+            yield events, asked[packet_id], (error, payload)
+        else:
+            events += 1
+
+
+def check_against_the_jvm(sent: bytes, got: bytes, *, up: bytes, down: bytes) -> None:
+    """Hold what a debugger *sent* and *got* over an accelerated line against what the JVM was asked and said.
+
+    The streams differ, since the accelerator asks ahead and answers from memory. The same bytes means:
+    - what has an effect came to the JVM exactly as it was sent, in that order, once;
+    - the events are the JVM's, in their order, by hash;
+    - each command has one reply, and that is, by hash, what the JVM itself said to the same question at the same stop
+      (between the same two events); to a question about classes or the VM, at this or an earlier one.
+    """
+    ours = [packet for packet in packets(up) if packet[0] >> 24 not in (OWN_IDS, AHEAD_IDS)]
+    assert [one for one in ours if effect_of(one[2], one[3])] == [
+        one for one in packets(sent) if effect_of(one[2], one[3])
+    ]
+    events, true_events = ([one for one in packets(stream) if not one[1] & REPLY] for stream in (got, down))
+    assert events == true_events
+    said: dict[tuple[int, bytes], list[tuple[int, str]]] = {}
+    for stop, question, (error, payload) in replies(up, down):
+        said.setdefault(question, []).append((stop, f"{error} {digest(payload)}"))
+    count = 0
+    for stop, question, (error, payload) in replies(sent, got):
+        row = ROWS.get(question[0])
+        lasts = row is not None and row.lifetime in (Lifetime.VM, Lifetime.CLASS)
+        true = {answer for at, answer in said[question] if at == stop or (lasts and at < stop)}
+        assert f"{error} {digest(payload)}" in true, f"command {question} at stop {stop}"
+        count += 1
+    assert count == sum(1 for _ in packets(sent))
 
 
 def digest(stream: bytes | bytearray) -> str:

@@ -146,7 +146,7 @@ class LocalDebugger(asyncio.Protocol):
         self._waits += len(data)
 
     def flush(self) -> None:
-        """Write what came for the debugger, all together: what costs is each send(2), and the other side's waking up."""
+        """Write what came for the debugger, all together: what costs is each send(2)."""
         out, self._out = self._out, []
         if out and not self._transport.is_closing():
             if len(out) == 1:

@@ -26,7 +26,7 @@ from noah.proxy.tunnel import Tunnel
 from noah.web.api.line import SILENT_AFTER_S, carry
 from tests import jdwp
 from tests.java import SHOP, compiled
-from tests.line import Relay, debug, digest, without_own_questions
+from tests.line import Relay, check_against_the_jvm, debug, digest, without_own_questions
 from tests.ports import free_port
 
 pytestmark = [
@@ -148,7 +148,7 @@ async def test_a_line_cut_at_random_moments_loses_no_byte_and_detaches_nobody(ag
         assert len(here.slot.audit()["connections"]) == 1
 
 
-async def test_a_debugger_that_is_answered_from_memory_survives_cuts_too(agent_port: int) -> None:
+async def test_a_debugger_that_is_answered_from_memory_over_cuts_gets_what_the_jvm_says(agent_port: int) -> None:
     choose = random.Random(15)
     async with world(agent_port, accelerates=True) as here, asyncio.TaskGroup() as group:
         debugging = group.create_task(asyncio.to_thread(debug, here.line.port, rounds=range(25)))
@@ -161,7 +161,7 @@ async def test_a_debugger_that_is_answered_from_memory_survives_cuts_too(agent_p
             async with here.network.cut():
                 await asyncio.sleep(choose.choice([0, 0.1]))
             cuts += 1
-        sent, _ = await debugging
+        sent, got = await debugging
         assert cuts > 2
         assert here.line.answered is not None
         assert here.line.answered > 100
@@ -172,6 +172,7 @@ async def test_a_debugger_that_is_answered_from_memory_survives_cuts_too(agent_p
         # What the accelerator asked ahead is not counted as the debugger's, and what it answered is.
         audit = here.slot.audit()
         assert audit["commands"] == asked_by(sent)
+        check_against_the_jvm(sent, got, up=bytes(here.agent.up), down=bytes(here.agent.down))
         assert sum(audit["foreseen"].values()) > 100
 
 
@@ -228,7 +229,9 @@ async def debug_over_cuts(classes: Path, seed: int, *, accelerates: bool) -> int
                     await asyncio.sleep(0.01)
             assert here.agent.connections == 1
             assert len(here.slot.audit()["connections"]) == 1
-            if not accelerates:
+            if accelerates:
+                check_against_the_jvm(sent, got, up=bytes(here.agent.up), down=bytes(here.agent.down))
+            else:
                 assert digest(without_own_questions(bytes(here.agent.up))) == digest(sent)
                 assert digest(without_own_questions(bytes(here.agent.down))) == digest(got)
     stops = next(count)
