@@ -1,9 +1,10 @@
-"""How long a debugger waits on a slow line, plain and accelerated: jdb's story, and an IDE's by two JDI clients.
+"""How long a debugger waits on a slow line, plain and accelerated: jdb, two JDI clients, VS Code's engine.
 
     python -m benchmarks.accelerator [--round-trip 100] [--threads 100] [--runs 3] [--only jdb] [--skip-plain]
 
 Both ends of the line are in this process, and so is the delay: no gateway, no WebSocket. The JVM and the debuggers are
-real. Eclipse's client runs if Maven has brought org.eclipse.jdt.debug here.
+real. Eclipse's client and VS Code's engine run if Maven has brought them here, by `mvn dependency:get -Dartifact=` with
+org.eclipse.jdt:org.eclipse.jdt.debug:3.21.500 and com.microsoft.java:com.microsoft.java.debug.core:0.25.1.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from benchmarks import vscode
 from tests.integration.accelerator.line import Line, accelerated
 from tests.integration.jdi.harness import build, eclipse_classpath
 from tests.jdb import attached
@@ -24,6 +26,7 @@ from tests.ports import free_port
 REPOSITORY = Path(__file__).parent.parent
 AT_PROMPT = r"main\[1\] "
 LONGEST_S = 600.0  # of one session on a plain line
+DEBUGGERS = ("jdb", "jdk", "eclipse", "vscode", "vscode-fields")  # the last without showing objects by toString()
 
 Laps = dict[str, float]  # seconds by what was done
 
@@ -93,6 +96,9 @@ async def one_run(folder: Path, what: str, arguments: argparse.Namespace, *, is_
     ):
         if what == "jdb":
             laps = await jdb_story(port, threads=arguments.threads)
+        elif what.startswith("vscode"):
+            jars = vscode.classpath(folder) or []
+            laps = await vscode.story(port, folder, jars, shows_to_string=what == "vscode")
         else:
             laps = await ide_story(port, folder, what)
         return laps, lines[0]
@@ -109,16 +115,21 @@ async def main() -> None:
     parser.add_argument("--round-trip", type=float, default=100.0, help="in milliseconds")
     parser.add_argument("--threads", type=int, default=100)
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--only", choices=["jdb", "jdk", "eclipse"])
+    parser.add_argument("--only", choices=DEBUGGERS)
     parser.add_argument("--skip-plain", action="store_true")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         compile_all(folder)
-        for what in [arguments.only] if arguments.only else ["jdb", "jdk", "eclipse"]:
+        for what in [arguments.only] if arguments.only else DEBUGGERS:
             if what == "eclipse" and eclipse_classpath(folder) is None:
                 print("eclipse: not measured, Maven has not brought it here")
                 continue
+            if what.startswith("vscode"):
+                if (jars := vscode.classpath(folder)) is None:
+                    print(f"{what}: not measured, Maven has not brought it here")
+                    continue
+                vscode.compile_server(folder, jars)
             for is_plain in [False] if arguments.skip_plain else [True, False]:
                 runs = [await one_run(folder, what, arguments, is_plain=is_plain) for _ in range(arguments.runs)]
                 names = runs[0][0]

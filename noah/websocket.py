@@ -1,9 +1,8 @@
 """RFC 6455 on a connection that aiohttp has upgraded, at either of its ends.
 
 From the 101 on the connection belongs to this protocol, since every byte of a debugger may pass here: payloads are
-handed on piece by piece as they arrive, messages are never assembled, nothing is queued. The frames are not wsproto's,
-which cost a sixth of an exec's route, nor aiohttp's, whose queues and tasks doubled the round trip of a line: see
-benchmarks/websocket.py and benchmarks/connect.py.
+handed on piece by piece as they arrive, messages are never assembled, nothing is queued: aiohttp's own WebSocket has a
+queue and a task at each end. benchmarks/connect.py and benchmarks/exec.py measure what becomes of that.
 """
 
 import asyncio
