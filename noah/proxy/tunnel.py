@@ -89,7 +89,7 @@ class Tunnel:
             return
         raise Conflict(
             f"Session {self.session_id} is connected from {self.info.address} since {self.info.since:%H:%M} UTC: stop "
-            "`noah connect` there, or take it over with --take-over."
+            "`noah connect` there by `noah connect stop`, or take it over with --take-over."
         )
 
     async def serve(
