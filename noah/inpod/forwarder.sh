@@ -30,7 +30,7 @@
 #  - The first `start` does not end: it is the parent that reaps socat. A java that is PID 1 reaps nothing, and what it
 #    inherits stays as a zombie for ever; this shell's own parent is the container's shim, which does reap.
 #  - A dead gateway changes nothing for the probe until the report's end; then all of it ends by itself. A debugger's bytes
-#    pass for five minutes without a word, and no longer: whether it may be here is then known to nobody.
+#    pass for ten minutes without a word, and no longer: whether it may be here is then known to nobody.
 #  - The JVM of a session stays the JVM of the session as long as it lives, whoever else takes its port.
 #  - On a host it may run as root, where other users write to /dev/shm as well: it makes files that were not there, under
 #    names that cannot be known, and believes and overwrites its own only.
@@ -38,7 +38,7 @@
 #  - Nobody connects to the JDWP port to see whether it is there: that would take its only slot.
 #  - It ends by `exit`: an API server before 1.30 cannot close the stdin that this script comes by.
 set -u
-word_life=${noah_word_life:-300}  # seconds; the gateway says a word every ten seconds at least
+word_life=${noah_word_life:-600}  # seconds; the gateway says a word every ten seconds at least
 umask 077  # the report and the socket are for the app's own user
 verb=$1 session=$2 name=$3 jdwp=$4 where=$5 checkport=$6
 dir=${NOAH_REPORTS:-/dev/shm}

@@ -89,7 +89,7 @@ class Session:
     token: str = TOKEN
     where: str = "host"
     checkport: str = "-"
-    word_life: int = 300
+    word_life: int = 600
     started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     @property
