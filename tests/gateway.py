@@ -51,6 +51,10 @@ class Api:
         """Make a token for *user*, who is not an operator."""
         self._tokens[user] = self._file.create(user, groups=[], now=datetime.now(UTC), expires_at=None)
 
+    def know(self, user: str, token: str) -> None:
+        """Use a token that was made before."""
+        self._tokens[user] = token
+
     def revoke(self, user: str) -> None:
         """Make the token of *user* invalid; the next that is asked for is a new one."""
         self._file.revoke(user)

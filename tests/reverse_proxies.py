@@ -45,24 +45,42 @@ async def haproxy(folder: Path, rest: str, *, port: int, name: str) -> AsyncIter
 
 @asynccontextmanager
 async def load_balancer(
-    folder: Path, servers: Sequence[tuple[str, int]], *, port: int, debug_ports: str
+    folder: Path, servers: Sequence[tuple[str, int]], *, port: int, debug_ports: str, spare: int = 0
 ) -> AsyncIterator[None]:
-    """Run HAProxy before gateways at these hosts and HTTP ports: for HTTP at *port*, and for all debug ports."""
+    """Run HAProxy before gateways at these hosts and HTTP ports: for HTTP at *port*, and for all debug ports.
+
+    *spare*: how many gateways more put_server() may add, each with the HTTP port 7070.
+    """
     file, log = folder / "balancer.cfg", folder / "balancer.log"
     checked = "  option httpchk GET /readyz\n  default-server inter 500ms fall 2 rise 1\n"
+    later = [f"s{n} 127.0.0.1" for n in range(spare)]
     lines = [
+        f"global\n  stats socket {folder}/balancer.sock level admin\n",
         "defaults\n  timeout connect 5s\n  timeout check 10s\n  timeout client 1h\n  timeout server 1h\n",
         "  retries 3\n  option redispatch 1\n",
         f"listen http\n  mode http\n  retry-on conn-failure empty-response\n  bind 127.0.0.1:{port}\n{checked}",
         *(f"  server g{n} {host}:{number} check\n" for n, (host, number) in enumerate(servers)),
+        *(f"  server {one}:7070 check disabled\n" for one in later),
         f"listen debug\n  mode tcp\n  bind 127.0.0.1:{debug_ports}\n{checked}",
         # Without a port: the one that the debugger came to.
         *(f"  server g{n} {host} check port {number}\n" for n, (host, number) in enumerate(servers)),
+        *(f"  server {one} check port 7070 disabled\n" for one in later),
     ]
     file.write_text("".join(lines))
     log.touch()
     async with _running(["haproxy", "-db", "-f", str(file)], port=port, log=log):
         yield
+
+
+async def put_server(folder: Path, number: int, host: str) -> None:
+    """Have the load balancer of *folder* send requests and debuggers to this host, too, by one of its spare places."""
+    for name in ("http", "debug"):
+        for change in (f"addr {host}", "state ready"):
+            reader, writer = await asyncio.open_unix_connection(folder / "balancer.sock")
+            writer.write(f"set server {name}/s{number} {change}\n".encode())
+            said = (await reader.read()).decode().strip()
+            assert not said or "changed" in said, said
+            writer.close()
 
 
 def make_certificate(folder: Path, name: str) -> None:

@@ -12,16 +12,14 @@ import subprocess
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from scripts.manifests import CHART
 from tests.cluster.conftest import Kubectl, java_app, until
-from tests.helm import helm
+from tests.cluster.installed import PASSWORD, Installed, reached_from_pods
 from tests.jdwp import VERSION, Debugger
 from tests.postgres import Postgres
 
@@ -31,31 +29,6 @@ ROOT = Path(__file__).parents[2]
 REPOSITORY, TAG = "noah.test/gateway", "test"
 FIRST_PORT = 20000
 UID = 10001
-PASSWORD = "of the database"
-
-
-@dataclass
-class Installed:
-    """A release of the chart, in a namespace that admits only restricted pods."""
-
-    kubectl: Kubectl
-    apps: Kubectl
-    values: Path
-
-    def helm(self, *argv: object) -> str:
-        whole = [helm(), *map(str, argv), "-n", self.kubectl.namespace, "--kubeconfig", str(self.kubectl.kubeconfig)]
-        done = subprocess.run(whole, capture_output=True, text=True, check=False, timeout=400)
-        assert done.returncode == 0, done.stderr + self.kubectl("get", "pods,events")
-        return done.stdout
-
-    def install_or_upgrade(self, *argv: str) -> None:
-        self.helm("upgrade", "--install", "noah", CHART, "-f", self.values, "--wait", "--timeout", "5m", *argv)
-
-    def exec(self, *argv: str) -> str:
-        return self.kubectl("exec", "deploy/noah", "-c", "gateway", "--", *argv)
-
-    def address(self, service: str) -> str:
-        return str(self.kubectl.get("service", service)["spec"]["clusterIP"])
 
 
 @pytest.fixture(scope="module")
@@ -227,23 +200,6 @@ def test_sessions_are_kept_in_postgresql(installed: Installed, postgres: Postgre
                 rows = connection.execute("SELECT id FROM sessions WHERE ended_at IS NULL").fetchall()
             assert rows == [(session["id"],)]
         installed.install_or_upgrade()
-
-
-@contextmanager
-def reached_from_pods(kubectl: Kubectl, postgres: Postgres) -> Iterator[str]:
-    """The address of a database of the server, at the node's address, where a password is asked for."""
-    postgres.execute(f"CREATE ROLE gateway LOGIN PASSWORD '{PASSWORD}'", "CREATE DATABASE gateway OWNER gateway")
-    rules = postgres.folder / "data/pg_hba.conf"
-    rules.write_text("host all gateway 127.0.0.1/32 scram-sha-256\n" + rules.read_text())
-    postgres.execute("SELECT pg_reload_conf()")
-    nodes = json.loads(kubectl("get", "nodes", "-o", "json"))["items"]
-    (node,) = (one["address"] for one in nodes[0]["status"]["addresses"] if one["type"] == "InternalIP")
-    listen, to = f"TCP-LISTEN:{postgres.port},bind={node},fork,reuseaddr", f"TCP:127.0.0.1:{postgres.port}"
-    with subprocess.Popen(["socat", listen, to]) as forwarder:
-        try:
-            yield f"postgresql://gateway@{node}:{postgres.port}/gateway"
-        finally:
-            forwarder.terminate()
 
 
 def test_the_gateway_may_do_nothing_outside_of_the_namespaces_that_are_named(installed: Installed) -> None:
