@@ -51,7 +51,7 @@ for manifest in yaml.safe_load_all(sys.stdin):
             container["env"] += more["env"]
             container["volumeMounts"] += more["volumeMounts"]
     print("---")
-    yaml.safe_dump(manifest, sys.stdout)
+    print(json.dumps(manifest))
 """
 
 
