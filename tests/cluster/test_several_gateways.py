@@ -246,7 +246,7 @@ async def in_session(
             enabled.append((app, await session_on(api, target, user=person, allow=["10.0.0.0/8"])))
         yield enabled
         for _, session in enabled:
-            await api.end(session)
+            await api.end(session, user=session["owner"])
     finally:
         for app in apps.values():
             app.close()

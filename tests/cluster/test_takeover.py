@@ -85,6 +85,7 @@ async def test_a_killed_and_a_frozen_gateway_put_no_pod_at_risk(
         shown = await api.until(of_killed, "ready")
         print(f"\nowned by another gateway after {took_s:.1f} s, ready after {loop.time() - since:.1f} s")
         assert shown["port"] == of_killed["port"]
+        assert await orders.restarts() == 0
         assert await socats(orders) == forwarders[orders]
 
         # The same port answers, and the report goes on.
