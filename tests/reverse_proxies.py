@@ -52,7 +52,9 @@ async def load_balancer(
     *spare*: how many gateways more put_server() may add, each with the HTTP port 7070.
     """
     file, log = folder / "balancer.cfg", folder / "balancer.log"
-    checked = "  option httpchk GET /readyz\n  default-server inter 500ms fall 2 rise 1\n"
+    # The database of gateways that start all at once may take some seconds on a busy machine.
+    patient = "inter 1s fall 4 rise 1" if spare else "inter 500ms fall 2 rise 1"
+    checked = f"  option httpchk GET /readyz\n  default-server {patient}\n"
     later = [f"s{n} 127.0.0.1" for n in range(spare)]
     lines = [
         f"global\n  stats socket {folder}/balancer.sock level admin\n",
