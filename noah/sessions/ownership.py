@@ -255,7 +255,9 @@ class Ownership:
         return min(self._others(), key=lambda id: has[id], default=None)
 
     def _others(self) -> list[str]:
-        """Return the other gateways that take sessions."""
+        """Return the other gateways that take sessions; none without the lease, when nobody knows who is there."""
+        if not self._lease.is_held:
+            return []
         peers = self._lease.peers.values()
         usable = [one.id for one in peers if not (one.about.is_draining or one.has_expired)]
         return [id for id in usable if id != self._lease.gateway_id]

@@ -53,8 +53,23 @@ async def works_again(replicas: Replicas, session: dict[str, Any]) -> None:
                     if e.status != 503:
                         raise
                     await asyncio.sleep(0.2)
-        shown = {(await gateway.api.show(session))["expires_at"] for gateway in replicas.gateways}
-    assert len(shown) == 1
+    await replicas.shown_alike(session)
+
+
+async def test_gateways_that_are_stopped_without_their_database_end_and_go_on_later(
+    postgres: Postgres, postgres_url: str, targets: dict[str, int], tmp_path: Path
+) -> None:
+    async with replicas(postgres, postgres_url, tmp_path, config=as_config(targets)) as three:
+        session = await three.gateways[0].api.ready("local/orders")
+        await asyncio.to_thread(postgres.kill)
+        async with asyncio.timeout(WITHIN_S):
+            codes = await asyncio.gather(*(gateway.stop() for gateway in three.gateways))
+        assert codes == [0, 0, 0]
+        await asyncio.to_thread(postgres.start)
+        await three.start()
+        await works_again(three, session)
+        for gateway in three.gateways:
+            await gateway.api.until(session, "ready", within=WITHIN_S)
 
 
 async def test_a_debugger_outlives_restarts_latency_and_a_failover(

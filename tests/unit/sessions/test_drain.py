@@ -89,6 +89,16 @@ async def test_a_debugger_is_waited_for_while_all_leases_have_ended(jvm: Jvm) ->
         gateway.ownership.stop()
 
 
+async def test_a_gateway_without_its_lease_waits_for_no_other_to_take_its_sessions(jvm: Jvm) -> None:
+    async with having_sessions(jvm, peer("g-2")) as gateway:  # as it was seen before the database was away
+        story = gateway.begin()
+        await story.until(lambda: story.live.status is Status.READY)
+        story.lease.is_held = False
+        async with asyncio.timeout(30):
+            await gateway.ownership.drain()
+        gateway.ownership.stop()
+
+
 async def test_a_session_that_begins_while_its_gateway_stops_does_not_keep_it(jvm: Jvm) -> None:
     async with having_sessions(jvm) as gateway:
         gateway.ownership.stop()  # what was being read goes on, and finds a session of this gateway's
