@@ -1,6 +1,7 @@
 """The line of one session, kept up: connected, and again after each loss, for as long as the session lasts."""
 
 import asyncio
+import errno
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -287,6 +288,8 @@ def _sentence(error: Exception) -> str:
             return f"The proxy does not let the line pass: {error}."
         case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
             return f"No TLS with the gateway: {error}. SSL_CERT_FILE names the authorities to trust."
+        case OSError(errno=errno.ECONNREFUSED):  # asyncio's text of it names an address as Python writes it
+            return "The gateway does not answer: connection refused."
         case OSError():
             return f"The gateway does not answer: {error.strerror or error}."
         case BadMessage():

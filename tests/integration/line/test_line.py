@@ -185,6 +185,9 @@ async def test_a_gateway_that_starts_again_closes_the_debugger_and_takes_the_nex
         async with attached(port) as jdb:
             await jdb.ask("stop in Shop$OrderService.price", until=STOPPED)
             await here.process.stop()
+            async with asyncio.timeout(WITHIN_S):
+                while " does not answer: connection refused." not in (await here.said("connect", "status"))[1]:
+                    await asyncio.sleep(0.1)
             await here.process.start()
             await asyncio.wait_for(jdb.process.wait(), WITHIN_S)
         await here.until(lambda s: s["line"] and s["line"]["state"] == "connected")
