@@ -126,6 +126,26 @@ class Replicas:
                 await asyncio.sleep(0.3)
 
 
+class Requests:
+    """Requests that go on all the time, and what failed of them."""
+
+    def __init__(self, api: Api) -> None:
+        self.answered = 0
+        self.failed: list[str] = []
+        self._api = api
+
+    async def ask_for_ever(self, sessions: list[dict[str, Any]]) -> None:
+        ids = {session["id"] for session in sessions}
+        while True:
+            try:
+                items = (await self._api.ask("GET", "sessions?limit=100"))["items"]
+                assert ids <= {item["id"] for item in items}
+                self.answered += 1
+            except Exception as e:  # noqa: BLE001 - whatever it is, it is counted
+                self.failed.append(f"{type(e).__name__}: {e}")
+            await asyncio.sleep(0.1)
+
+
 async def until(true: Callable[[], Any], within: float = 60.0, what: str = "") -> None:
     try:
         async with asyncio.timeout(within):

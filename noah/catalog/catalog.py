@@ -13,7 +13,7 @@ from operator import itemgetter
 from sys import intern
 
 from noah.catalog.environments import Environments, EnvironmentSummary, summary_of
-from noah.catalog.sorted_keys import Among, Column, Matches, Part, SortedKeys, Span, Test
+from noah.catalog.sorted_keys import Among, Column, Matches, SortedKeys, Span, Substring, Test
 from noah.catalog.tally import Tally, count_down
 from noah.catalog.target_info import END, AppPlace, TargetInfo, area_of_name, label_text
 from noah.core.page import Page
@@ -275,7 +275,7 @@ class Catalog:
             span = Span.whole([key for key in places if _has(key[: key.index(END)].lower(), words)])
         else:
             scope = self._all if cluster is None else self._groups.get(("pod", cluster)) or Group([])
-            span, tests = scope.places.span(""), list[Test](map(Part, words))
+            span, tests = scope.places.span(""), list[Test](map(Substring, words))
             if areas is not None:
                 tests.append(Among({*areas, *self._places_on_hosts(areas)}, _area_of_place))
             if tests:
@@ -315,7 +315,7 @@ class Catalog:
         names = self._environments.names
         span = names.span("")
         if words:
-            span = _all_of(names.search(span, list(map(Part, words))))
+            span = _all_of(names.search(span, list(map(Substring, words))))
         more = {name for name in gone if _has(name.lower(), words)}
         if areas is not None:
             in_areas = self._environments_in(areas)
@@ -440,8 +440,8 @@ class Catalog:
 
     def _found(self, keys: SortedKeys, span: Span, wanted: TargetFilter, *more: str) -> Span:
         """Return those of a span of *keys* with the words, labels, areas and environment that are *wanted*."""
-        tests: list[Test] = [Part(word) for word in (*more, *wanted.words)]
-        tests += [Part(label, self._labels_of, is_once=True) for label in wanted.label_texts]
+        tests: list[Test] = [Substring(word) for word in (*more, *wanted.words)]
+        tests += [Substring(label, self._labels_of, is_once=True) for label in wanted.label_texts]
         areas = self._areas_of(wanted)
         if areas is not None:
             tests.append(Among(areas, _area_of))

@@ -23,7 +23,7 @@ Column = Callable[[str], str]  # gives the value of a key
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Substring:
     """Looks for values of which something is a part; of the text, or of a column."""
 
     part: str
@@ -39,7 +39,7 @@ class Among:
     of: Column
 
 
-Test = Part | Among
+Test = Substring | Among
 Tests = tuple[Test, ...]
 
 
@@ -250,7 +250,7 @@ class _Stretch(NamedTuple):
 
     def counted(self, tests: Tests, groups: Column | None) -> _Counted:
         # Not with sets: comparing them may take as long as counting.
-        if self.begin or self.end < len(self.of.keys) or not all(isinstance(test, Part) for test in tests):
+        if self.begin or self.end < len(self.of.keys) or not all(isinstance(test, Substring) for test in tests):
             return self._count(tests, groups)
         kept = self.of.counted
         if (tests, groups) not in kept:

@@ -191,7 +191,7 @@ _WINDOW, _EFFORT = -12, 5  # of zlib: 4 KiB, without a header, and little memory
 
 
 class _Shared:
-    """What several pods have in common, compressed."""
+    """Holds what several pods have in common, compressed."""
 
     __slots__ = ("__weakref__", "packed")
 

@@ -255,7 +255,7 @@ class Ownership:
         return min(self._others(), key=lambda id: has[id], default=None)
 
     def _others(self) -> list[str]:
-        """Return the other gateways that take sessions; none without the lease, when nobody knows who is there."""
+        """Return the other gateways that take sessions; none without the lease, when what was read of them is old."""
         if not self._lease.is_held:
             return []
         peers = self._lease.peers.values()

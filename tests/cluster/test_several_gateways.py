@@ -27,6 +27,7 @@ from tests.cluster.test_in_cluster import TREE, api_server, mounts
 from tests.gateway import Api
 from tests.ports import free_port, free_ports
 from tests.postgres import Postgres
+from tests.replicas import Requests
 from tests.reverse_proxies import load_balancer, put_server
 
 pytestmark = [pytest.mark.cluster, pytest.mark.jvm, pytest.mark.postgres, pytest.mark.timeout(900)]
@@ -176,26 +177,6 @@ async def balanced(gateways: Gateways, folder: Path, *, places: int = 16) -> Asy
             api.know(name, token)
         yield api
         following.cancel()
-
-
-class Requests:
-    """Requests that go on all the time, and what failed of them."""
-
-    def __init__(self, api: Api) -> None:
-        self.answered = 0
-        self.failed: list[str] = []
-        self._api = api
-
-    async def ask_for_ever(self, sessions: list[dict[str, Any]]) -> None:
-        ids = {session["id"] for session in sessions}
-        while True:
-            try:
-                items = (await self._api.ask("GET", "sessions?limit=100"))["items"]
-                assert ids <= {item["id"] for item in items}
-                self.answered += 1
-            except Exception as e:  # noqa: BLE001 - whatever it is, it is counted
-                self.failed.append(f"{type(e).__name__}: {e}")
-            await asyncio.sleep(0.1)
 
 
 class Debuggers:

@@ -16,7 +16,7 @@ from noah.demo.debugger import Jdb
 from tests.gateway import Api
 from tests.ports import free_port
 from tests.postgres import Postgres
-from tests.replicas import Replica, replicas, until
+from tests.replicas import Replica, Requests, replicas, until
 from tests.reverse_proxies import load_balancer
 from tests.sample_process import App
 
@@ -57,26 +57,6 @@ async def deployed(
         await stack.enter_async_context(load_balancer(folder, servers, port=port, debug_ports=debug_ports))
         first = six.gateways[0]
         yield Deployment(six.gateways, apps, Api(first.api.http, f"http://127.0.0.1:{port}", first.tokens), folder)
-
-
-class Requests:
-    """Requests that go on all the time, and what failed of them."""
-
-    def __init__(self, api: Api) -> None:
-        self.answered = 0
-        self.failed: list[str] = []
-        self._api = api
-
-    async def ask_for_ever(self, sessions: list[dict[str, Any]]) -> None:
-        ids = {session["id"] for session in sessions}
-        while True:
-            try:
-                items = (await self._api.ask("GET", "sessions"))["items"]
-                assert {item["id"] for item in items} == ids
-                self.answered += 1
-            except Exception as e:  # noqa: BLE001 - whatever it is, it is counted
-                self.failed.append(f"{type(e).__name__}: {e}")
-            await asyncio.sleep(0.05)
 
 
 @pytest.mark.parametrize(

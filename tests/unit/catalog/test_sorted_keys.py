@@ -6,7 +6,7 @@ from collections.abc import Callable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from noah.catalog.sorted_keys import Among, Part, SortedKeys, Span, Test
+from noah.catalog.sorted_keys import Among, SortedKeys, Span, Substring, Test
 
 KEYS = st.text("abB-\n", min_size=1, max_size=4)
 
@@ -27,7 +27,9 @@ def test_short_lists_answer_as_one_long_list_would(
         assert len(keys) == len(model)
         if number == len(changes) // 2:
             keys.search(keys.span(""), [Among({"a"}, first_of)])  # whose column then follows the changes
-            keys.search(keys.span(""), [Part(key[:1].lower())], groups=first_of)  # whose count must follow them, too
+            keys.search(
+                keys.span(""), [Substring(key[:1].lower())], groups=first_of
+            )  # whose count must follow them, too
     stop = start + more
     assert keys.part(start, stop) == model[start:stop]
     assert keys.first_from(key) == bisect_left(model, key)
@@ -39,13 +41,13 @@ def test_short_lists_answer_as_one_long_list_would(
     cases: list[tuple[list[Test], Callable[[str], bool]]] = [
         ([], lambda one: True),
         (
-            [Part(word), Part("-"), Part("a", first_of)],
+            [Substring(word), Substring("-"), Substring("a", first_of)],
             lambda one: word in one.lower() and "-" in one and one[0] == "a",
         ),
-        ([Part(word[0], first_of, is_once=True)], lambda one: word[0] == one[0]),
-        ([Part(word)], lambda one: word in one.lower()),
+        ([Substring(word[0], first_of, is_once=True)], lambda one: word[0] == one[0]),
+        ([Substring(word)], lambda one: word in one.lower()),
         ([Among({word[0]}, first_of)], lambda one: one.startswith(word[0])),
-        ([Part(word), Among({"a", "-"}, first_of)], lambda one: word in one.lower() and one[0] in "a-"),
+        ([Substring(word), Among({"a", "-"}, first_of)], lambda one: word in one.lower() and one[0] in "a-"),
     ]
     for tests, passes in cases:
         wanted = [one for one in part if passes(one)]
