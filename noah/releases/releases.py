@@ -202,7 +202,7 @@ class Releases:
         stream = self._streams.get(revision.id)
         # An end that is kept is not written over by another look at it, which sees less.
         looks_again = kept is not None and kept.ended_at is not None
-        if stream is None or (stream.is_over and (looks_again or not stream.is_to_be_kept)):
+        if stream is None or (stream.is_over and (looks_again or not stream.is_unsaved)):
             release = Release(
                 id=revision.id,
                 cluster=workload.cluster,
@@ -295,7 +295,7 @@ class Releases:
                 self._begin(Noticed(workload, is_certain=True, at=self._clock()))
         finally:
             if self._is_stopping:
-                if stream.is_to_be_kept and not stream.is_saved:
+                if stream.is_unsaved:
                     await self._persistence.save_unfinished(stream)
             elif not stream.is_shared:
                 if not stream.is_over:

@@ -61,6 +61,11 @@ class Stream:
     def is_to_be_kept(self) -> bool:
         return self._is_rollout and not self._looks_again
 
+    @property
+    def is_unsaved(self) -> bool:
+        """Return whether the store has not all yet that it will have of it."""
+        return self.is_to_be_kept and not self.is_saved
+
     def mark_as_rollout(self) -> None:
         """Keep it: it is a rollout, and not only a workload that somebody looks at."""
         self._is_rollout = True

@@ -363,7 +363,10 @@ class Ownership:
             live.update(row.session, state=None, audit=row.audit, fence=row.head.fence)
         if task is None:
             self._holders.remove(id)
-        elif task.is_lost:
+            return
+        if row.head.number > task.number:  # it went to another gateway while this one was away, and ended there
+            self._lose(task)
+        if task.is_lost:
             task.live.session = row.session
             task.wake()
 
@@ -400,6 +403,8 @@ class Ownership:
         for id in gone:
             if id not in found:
                 self._versions.pop(id, None)
+                if task := self._tasks.get(id):
+                    self._lose(task)
                 if self._elsewhere.pop(id, None) and id not in self._tasks:
                     self._holders.remove(id)
 

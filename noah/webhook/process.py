@@ -30,27 +30,22 @@ async def webhook_process(wanted: WebhookSettings) -> AsyncIterator[Awaitable[No
 
     Yield what to wait for: it raises BadSettings if the webhook cannot be served. Meanwhile others can start as well.
     """
-    process = await _begun(wanted)
     is_served: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     async with asyncio.TaskGroup() as group:
-        kept = group.create_task(_keep(process, wanted, is_served), name="keep the webhook's process")
+        kept = group.create_task(_keep(wanted, is_served), name="keep the webhook's process")
         try:
             yield is_served
         finally:
             kept.cancel()
 
 
-async def _keep(process: Process, wanted: WebhookSettings, is_served: asyncio.Future[None]) -> None:
+async def _keep(wanted: WebhookSettings, is_served: asyncio.Future[None]) -> None:
     backoff = Backoff(first_s=FIRST_PAUSE_S, longest_s=LONGEST_PAUSE_S)
     loop = asyncio.get_running_loop()
     while True:
         began = loop.time()
         try:
-            await _served(process)
-            if not is_served.done():
-                is_served.set_result(None)
-            code = await process.wait()
-            log.warning("the webhook's process has ended (%s), and is started again", code)
+            await _run(wanted, is_served)
         except BadSettings as e:
             if not is_served.done():
                 is_served.set_exception(e)
@@ -58,12 +53,21 @@ async def _keep(process: Process, wanted: WebhookSettings, is_served: asyncio.Fu
             log.warning("the webhook's process cannot be started: %s", e.sentence)
         except Exception:  # the task's outermost loop
             log.exception("the webhook's process cannot be started")
-        finally:
-            await _end(process)
         if loop.time() - began > STEADY_S:
             backoff.reset()
         await asyncio.sleep(backoff.next_s())
-        process = await _begun(wanted)
+
+
+async def _run(wanted: WebhookSettings, is_served: asyncio.Future[None]) -> None:
+    process = await _begun(wanted)
+    try:
+        await _served(process)
+        if not is_served.done():
+            is_served.set_result(None)
+        code = await process.wait()
+        log.warning("the webhook's process has ended (%s), and is started again", code)
+    finally:
+        await _end(process)
 
 
 async def _begun(wanted: WebhookSettings) -> Process:
@@ -87,9 +91,11 @@ async def _served(process: Process) -> None:
 async def _end(process: Process) -> None:
     if process.stdin is not None:
         process.stdin.close()
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(ENDS_WITHIN_S):
+    try:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ENDS_WITHIN_S):
+                await process.wait()
+    finally:  # also when this is canceled
+        if process.returncode is None:
+            process.kill()
             await process.wait()
-    if process.returncode is None:
-        process.kill()
-        await process.wait()

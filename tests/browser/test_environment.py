@@ -111,6 +111,7 @@ async def test_environments_that_somebody_pins_or_has_used_come_first(
     await expect(page.get_by_role("region", name="Yours")).to_have_count(0)
     await page.get_by_role("link", name="team-a").click()
     await expect(page.get_by_role("heading", level=1)).to_contain_text("team-a")
+    await page.wait_for_function("document.cookie.includes('team-a')")
     await page.go_back()
     yours = page.get_by_role("region", name="Yours").get_by_role("listitem")
     await expect(yours).to_have_count(1, timeout=SOON)

@@ -57,6 +57,8 @@ class FreeClaims:
 
 async def test_tidying_goes_on(caplog: pytest.LogCaptureFixture) -> None:
     class Store(Breaks):
+        is_shared = False
+
         async def now(self) -> datetime:
             return datetime.now(UTC)
 

@@ -94,6 +94,24 @@ async def test_a_gateway_that_was_away_gets_the_session_of_its_debugger_back(
     assert (await owner.api.end(session))["status"] == "ended"
 
 
+async def test_a_session_that_ends_while_its_gateway_is_away_is_over_there_too(three: Replicas, app: App) -> None:
+    a = three.gateways[0]
+    session = await a.api.ready(f"local/{app.name}")
+    async with _away(a, "frozen"):
+        owner = await three.new_owner_of(session, after=a)
+        await owner.api.until(session, "ready")
+        assert (await owner.api.end(session))["status"] == "ended"
+        again = await owner.api.ready(f"local/{app.name}")
+        assert again["port"] == session["port"]
+    # Its port leads to the new session, and nothing of the old one keeps it from ending.
+    await a.api.until(again, "ready")
+    async with app.at_a_breakpoint(a.host, again["port"]):
+        await owner.api.until(again, "suspended")
+    assert (await owner.api.end(again))["status"] == "ended"
+    async with asyncio.timeout(60):
+        assert await a.stop() == 0
+
+
 async def _is_left_alone(owner: Replica, session: dict[str, str]) -> bool:
     shown = await owner.api.show(session)
     return shown["status"] == "waiting" and "through another gateway" in shown["reason"]
