@@ -378,6 +378,7 @@ async def test_a_webhook_that_ends_is_started_again_and_one_that_cannot_listen_s
         with pytest.RaisesGroup(pytest.RaisesExc(BadSettings, match="cannot listen")):
             async with webhook_process(wanted) as second:
                 await second
+        assert len(children("noah.webhook")) == 1  # also while it was ending, nothing of the second is left
     async with asyncio.timeout(20):
         while await connects():
             await asyncio.sleep(0.02)
