@@ -17,16 +17,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Spread the files of each folder evenly over the run.
 
     They need the same: processors, or pods that all come up, or nothing but time. One after the other they would keep
-    a machine idle, and later ask too much of it. The largest come first: none of those begins at the end.
+    a machine idle, and later ask too much of it. First come those that may take longest, then the largest: none of them
+    begins at the end.
     """
     folders: dict[Path, dict[Path, list[pytest.Item]]] = {}
     for item in items:
         folders.setdefault(item.path.parent, {}).setdefault(item.path, []).append(item)
     placed: list[tuple[float, list[pytest.Item]]] = []
     for files in folders.values():
-        largest_first = sorted(files, key=lambda file: file.stat().st_size, reverse=True)
-        placed += [(number / len(files), files[file]) for number, file in enumerate(largest_first)]
+        longest_first = sorted(files, key=lambda file: (_limit_s(files[file]), file.stat().st_size), reverse=True)
+        placed += [(number / len(files), files[file]) for number, file in enumerate(longest_first)]
     items[:] = chain.from_iterable(tests for _, tests in sorted(placed, key=itemgetter(0)))
+
+
+def _limit_s(tests: list[pytest.Item]) -> float:
+    """Return the most time that one of the tests may take; 0 where none has a limit of its own."""
+    limits = [limit.args[0] for test in tests if (limit := test.get_closest_marker("timeout"))]
+    return max(limits, default=0.0)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
