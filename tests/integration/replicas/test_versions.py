@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.chaos import Watcher
+from tests.conftest import NEEDS_HISTORY
 from tests.jdwp import CLASSES_BY_SIGNATURE, Debugger, string
 from tests.postgres import Postgres
 from tests.replicas import Replica, Replicas, as_config, jvms, replicas, until
@@ -39,9 +40,9 @@ def git(*argv: str) -> bytes:
             ["git", "-c", "safe.directory=*", "-C", str(ROOT), *argv], check=False, capture_output=True
         )
     except FileNotFoundError:
-        pytest.skip("git is not installed, so the version before is not known")
+        pytest.skip(f"{NEEDS_HISTORY}git is not installed, so the version before is not known")
     if done.returncode:
-        pytest.skip(f"git knows no version before: {done.stderr.decode(errors='replace').strip()[:300]}")
+        pytest.skip(f"{NEEDS_HISTORY}git knows no version before: {done.stderr.decode(errors='replace').strip()[:300]}")
     return done.stdout
 
 
@@ -52,11 +53,15 @@ def version_before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     added = git("log", "--diff-filter=A", "--format=%H", "-1", "--", f"{VERSIONS}/{newest}").decode().strip()
     # In a shallow clone everything seems to be added by its oldest commit, which seems to have none before it.
     if not added or not git("rev-list", "--parents", "-1", added).decode().split()[1:]:
-        pytest.skip(f"this checkout's history ends before {newest} was added: fetch more of it (git fetch --unshallow)")
+        pytest.skip(
+            f"{NEEDS_HISTORY}that of this checkout ends before {newest} was added: fetch more (git fetch --unshallow)"
+        )
     folder = tmp_path_factory.mktemp("before")
     with tarfile.open(fileobj=io.BytesIO(git("archive", f"{added}^", "noah"))) as archive:
         archive.extractall(folder, filter="data")
     assert not (folder / VERSIONS / newest).exists()
+    if not (folder / "noah/store/lease.py").exists():  # where commits were joined into one
+        pytest.skip(f"{NEEDS_HISTORY}the version before {newest} in this one does not know of several gateways")
     return folder
 
 
