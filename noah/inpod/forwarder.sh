@@ -418,8 +418,8 @@ end_session() {
   end_all
   # The watchdog is in a script that holds it.
   [ "$verb" != stop ] || let_go
-  # A word that was on its way may have been written meanwhile.
-  rm -f "$report" "$word" "$old" "$sock" "$secret" "$new"
+  # A word that was on its way may have been written meanwhile, or its writer have been killed before it was whole.
+  rm -f "$report" "$word" "$old" "$dir/.noah-$session."*
 }
 
 # watchdog: ends everything when the report is no longer in force. An extension is seen when it wakes.

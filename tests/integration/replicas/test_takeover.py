@@ -3,11 +3,12 @@
 import asyncio
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 
 from noah.core.lease import LEASE_S
+from noah.errors import Unavailable
 from tests.postgres import Postgres
 from tests.replicas import BUSY, TAKEN_OVER_WITHIN_S, Replica, Replicas, until
 from tests.sample_process import App
@@ -103,10 +104,17 @@ async def test_a_session_that_ends_while_its_gateway_is_away_is_over_there_too(t
         assert (await owner.api.end(session))["status"] == "ended"
         again = await owner.api.ready(f"local/{app.name}")
         assert again["port"] == session["port"]
-    # Its port leads to the new session, and nothing of the old one keeps it from ending.
+    # Its port leads to the new session, soon, and nothing of the old one keeps it from ending.
     await a.api.until(again, "ready")
-    async with app.at_a_breakpoint(a.host, again["port"]):
-        await owner.api.until(again, "suspended")
+
+    async def leads_to_it() -> bool:
+        with suppress(Unavailable):
+            async with app.at_a_breakpoint(a.host, again["port"]):
+                await owner.api.until(again, "suspended")
+                return True
+        return False
+
+    await until(leads_to_it)
     assert (await owner.api.end(again))["status"] == "ended"
     async with asyncio.timeout(60):
         assert await a.stop() == 0

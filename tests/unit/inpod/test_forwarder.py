@@ -368,6 +368,13 @@ def test_the_none_way_writes_a_report_only(session: Session, jvm: Jvm) -> None:
         assert not session.alive()
 
 
+def test_what_a_writer_left_that_was_killed_goes_with_the_session(session: Session) -> None:
+    session.start("none")
+    (session.reports / f".noah-{session.id}.70b298da").write_text("running 1")  # not renamed yet
+    session.run("stop")
+    assert list(session.reports.iterdir()) == []
+
+
 def test_a_word_where_no_session_is_writes_nothing(session: Session) -> None:
     session.run("word", 60, "suspended")
     assert list(session.reports.iterdir()) == []
