@@ -106,6 +106,8 @@ class Ports:
         id, now = live.session.id, asyncio.get_running_loop().time()
         if now < self._open_again_at.get(id, 0.0):
             return
+        if any(one.port == live.session.port for one in self._listeners.values()):
+            return  # of a session that is ending here: the next look finds it free
         try:
             await self._open(live, self._passing_slot(id))
             self._open_again_at.pop(id, None)
