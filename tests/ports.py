@@ -1,8 +1,8 @@
 """Ports for what a test starts, of which no other test, and no connection of anybody, takes one meanwhile.
 
-A port that the kernel chose is free for whoever binds or connects next: one of thousands of tests then met another
-program there. So each test process has a block of ports for itself, below the range that the kernel chooses from, and
-gives them out in turn.
+A port that the kernel chose may be taken by the next program that binds or connects: one of thousands of tests then met
+another program there. So each test process has a block of ports for itself, below the range that the kernel chooses
+from, and gives them out in turn.
 """
 
 import fcntl

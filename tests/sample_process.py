@@ -77,3 +77,14 @@ class App:
             await debugger.says("Breakpoint hit")
             yield debugger
             order.cancel()
+
+
+@asynccontextmanager
+async def running_app(classes: Path) -> AsyncIterator[App]:
+    """Run the app for as long as the context; no other test process has one of its name."""
+    app = App(classes, f"orders-{os.getpid()}")
+    try:
+        await app.start()
+        yield app
+    finally:
+        await app.kill()

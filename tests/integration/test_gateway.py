@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import signal
 import sqlite3
 from collections.abc import AsyncIterator, Callable
@@ -17,19 +16,15 @@ from noah.demo.debugger import jdb
 from tests.gateway import Api, Process, Refused, serving
 from tests.java import SAMPLE, compiled
 from tests.ports import free_port
-from tests.sample_process import App
+from tests.sample_process import App, running_app
 
 pytestmark = pytest.mark.jvm
 
 
 @pytest.fixture
 async def app(tmp_path: Path) -> AsyncIterator[App]:
-    app = App(compiled(SAMPLE, tmp_path / "classes"), f"orders-{os.getpid()}")
-    try:
-        await app.start()
+    async with running_app(compiled(SAMPLE, tmp_path / "classes")) as app:
         yield app
-    finally:
-        await app.kill()
 
 
 @pytest.fixture

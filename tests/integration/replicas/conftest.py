@@ -1,6 +1,5 @@
 """Three gateways on one PostgreSQL, and a JVM that they debug."""
 
-import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pytest
 from tests.java import SAMPLE, compiled
 from tests.postgres import Postgres
 from tests.replicas import Replicas, replicas
-from tests.sample_process import App
+from tests.sample_process import App, running_app
 
 
 @pytest.fixture(scope="module")
@@ -20,12 +19,8 @@ def classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 async def app(classes: Path) -> AsyncIterator[App]:
-    app = App(classes, f"orders-{os.getpid()}")
-    try:
-        await app.start()
+    async with running_app(classes) as app:
         yield app
-    finally:
-        await app.kill()
 
 
 @pytest.fixture
