@@ -5,6 +5,7 @@ checkout is not a part of the machine: what needs an earlier version may be skip
 """
 
 import os
+import sys
 from collections import Counter
 from itertools import chain
 from operator import itemgetter
@@ -14,6 +15,11 @@ import pytest
 
 pytest_plugins = ["tests.postgres"]
 NEEDS_HISTORY = "history: "  # how the reason of such a skip begins
+
+# What is compiled is kept, also where the environment says otherwise: each gateway that a test starts would compile the
+# product (0.4 s of CPU), and each process that collects would compile all tests (7 s).
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

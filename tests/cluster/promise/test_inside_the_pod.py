@@ -285,7 +285,7 @@ async def _helper(api: Api, app: ProbedApp, death: Callable[[ProbedApp], Awaitab
         await api.until(session, "suspended")
         await asyncio.sleep(BOUND_S)
         spared = await app.restarts()
-        killed_after = await app.killed_after(await death(app), within=HIDDEN_S)
+        killed_after = await app.killed_after(await death(app), within=HIDDEN_S, port=HELPER_PORT)
     return Helper(spared, killed_after)
 
 
