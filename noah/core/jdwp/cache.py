@@ -6,6 +6,7 @@ A question is a command's number and its payload, byte for byte. A row says how 
 - Lifetime.CLASS: until classes are redefined or unloaded; only while the debugger has asked for all ClassUnload events.
 - Lifetime.THREAD: while one thread is suspended, with or without the others.
 - Lifetime.STILL: while the whole VM is suspended.
+- Lifetime.MOMENT: for a second, while one thread is suspended and others run (`MOMENT_S`).
 
 Whatever has an effect has no row: it always reaches the JVM, and ends what it may change (`effect_of`). That is every
 command which is not listed here as harmless; a command that JDWP does not have ends everything.
@@ -49,6 +50,7 @@ METHOD_VARIABLES: Final = command(6, 2)
 METHOD_VARIABLES_GENERIC: Final = command(6, 5)
 OBJECT_TYPE: Final = command(9, 1)
 OBJECT_VALUES: Final = command(9, 2)
+IS_COLLECTED: Final = command(9, 9)
 STRING_VALUE: Final = command(10, 1)
 THREAD_GROUP: Final = command(11, 5)
 THREAD_FRAME_COUNT: Final = command(11, 7)
@@ -56,10 +58,16 @@ GROUP_NAME: Final = command(12, 1)
 GROUP_PARENT: Final = command(12, 2)
 GROUP_CHILDREN: Final = command(12, 3)
 ARRAY_LENGTH: Final = command(13, 1)
+ARRAY_VALUES: Final = command(13, 2)
 FRAME_VALUES: Final = command(16, 1)
 FRAME_THIS: Final = command(16, 3)
 REQUEST_CLEAR: Final = command(15, 2)
 CLASS_UNLOAD: Final = 9  # a kind of event
+
+# Seconds, at the debugger's end, beyond the time that any reply is on its way: as long as a person does not notice,
+# and long enough for a debugger to ask the names of a thousand threads one after the other.
+MOMENT_S: Final = 1.0
+INVALID_OBJECT: Final = 20  # the error for an object that has been collected
 
 _RUNNING, _SLEEPING, _AT_MONITOR, _WAITING = 1, 2, 3, 4  # a thread's status
 _WHOLE_LIST: Final = b"\xff\xff\xff\xff"  # of frames
@@ -80,6 +88,16 @@ class Lifetime(IntEnum):
     CLASS = 1
     THREAD = 2
     STILL = 3
+    MOMENT = 4
+
+
+class Otherwise(Enum):
+    """How long an answer of a still VM lasts where only some threads are suspended."""
+
+    UNKNOWN = auto()  # it may be another at any time
+    OWN_THREAD = auto()  # as long as the thread that it is about is suspended, whatever other threads do
+    ANY_THREAD = auto()  # as long as any thread is: it is about an object, and never changes during the object's life
+    MOMENT = auto()  # for MOMENT_S: it hardly ever changes
 
 
 class Subject(Enum):
@@ -108,7 +126,7 @@ class Row(NamedTuple):
     subject: Subject
     mentions: Callable[[bytes], Mentions]
     source: str  # in "JDWP Protocol Details", why the answer lasts
-    while_held: bool = False  # it lasts while its own thread is suspended, whatever other threads do
+    otherwise: Otherwise = Otherwise.UNKNOWN
 
 
 # What answers mention
@@ -193,10 +211,21 @@ _VM: Final = "VirtualMachine: describes the target VM itself"
 _CLASS: Final = "ReferenceType, Method: taken from the class file"
 _STILL: Final = "VirtualMachine.Suspend: suspends the execution of the application"
 _STACK: Final = "StackFrame: a frame ID is valid while its thread is suspended"
+_OBJECT: Final = (
+    "ObjectReference.ReferenceType: the runtime type; arrays have their length, strings their characters for life"
+)
+_BRIEF: Final = "ThreadReference: no state of the thread is asked for, only what it is called and whether it is there"
+
+_SOURCES: Final = {
+    Otherwise.UNKNOWN: _STILL,
+    Otherwise.OWN_THREAD: _STACK,
+    Otherwise.ANY_THREAD: _OBJECT,
+    Otherwise.MOMENT: _BRIEF,
+}
 
 
-def _still(subject: Subject, mentions: Callable[[bytes], Mentions], *, while_held: bool = False) -> Row:
-    return Row(Lifetime.STILL, subject, mentions, _STACK if while_held else _STILL, while_held)
+def _still(subject: Subject, mentions: Callable[[bytes], Mentions], otherwise: Otherwise = Otherwise.UNKNOWN) -> Row:
+    return Row(Lifetime.STILL, subject, mentions, _SOURCES[otherwise], otherwise)
 
 
 def _class(mentions: Callable[[bytes], Mentions] = _nothing, *, subject: Subject = Subject.TYPE) -> Row:
@@ -232,23 +261,25 @@ ROWS: Final[dict[int, Row]] = {
     METHOD_VARIABLES: _class(subject=Subject.METHOD),
     command(6, 3): _class(subject=Subject.METHOD),  # Bytecodes: as loaded, without breakpoints
     METHOD_VARIABLES_GENERIC: _class(subject=Subject.METHOD),
-    OBJECT_TYPE: _still(Subject.OBJECT, _one_tagged_type),
+    OBJECT_TYPE: _still(Subject.OBJECT, _one_tagged_type, Otherwise.ANY_THREAD),
     OBJECT_VALUES: _still(Subject.OBJECT, _value_list),
-    STRING_VALUE: _still(Subject.STRING, _nothing),
-    wire.THREAD_NAME: _still(Subject.THREAD, _nothing),  # a running thread may be renamed
+    # Asked of threads, one by one. The collector may also work while the whole VM is suspended.
+    IS_COLLECTED: Row(Lifetime.MOMENT, Subject.OBJECT, _nothing, _BRIEF, Otherwise.MOMENT),
+    STRING_VALUE: _still(Subject.STRING, _nothing, Otherwise.ANY_THREAD),
+    wire.THREAD_NAME: _still(Subject.THREAD, _nothing, Otherwise.MOMENT),  # a running thread may be renamed
     wire.THREAD_STATUS: _still(Subject.THREAD, _nothing),  # as of the stop: see `is_same`
-    THREAD_GROUP: _still(Subject.THREAD, _one_object),
-    wire.THREAD_FRAMES: _still(Subject.THREAD, _frame_types, while_held=True),
-    THREAD_FRAME_COUNT: _still(Subject.THREAD, _nothing, while_held=True),
+    THREAD_GROUP: _still(Subject.THREAD, _one_object, Otherwise.MOMENT),  # null once the thread has ended
+    wire.THREAD_FRAMES: _still(Subject.THREAD, _frame_types, Otherwise.OWN_THREAD),
+    THREAD_FRAME_COUNT: _still(Subject.THREAD, _nothing, Otherwise.OWN_THREAD),
     command(11, 8): _still(Subject.THREAD, _tagged_object_list),  # OwnedMonitors
     command(11, 13): _still(Subject.THREAD, _monitors_and_depths),  # OwnedMonitorsStackDepthInfo
     GROUP_NAME: _still(Subject.GROUP, _nothing),
     GROUP_PARENT: _still(Subject.GROUP, _one_object),
     GROUP_CHILDREN: _still(Subject.GROUP, _children),
-    ARRAY_LENGTH: _still(Subject.ARRAY, _nothing),
-    command(13, 2): _still(Subject.ARRAY, _array_region),  # GetValues
-    FRAME_VALUES: _still(Subject.FRAME, _value_list, while_held=True),
-    FRAME_THIS: _still(Subject.FRAME, _one_tagged_object, while_held=True),
+    ARRAY_LENGTH: _still(Subject.ARRAY, _nothing, Otherwise.ANY_THREAD),
+    ARRAY_VALUES: _still(Subject.ARRAY, _array_region),
+    FRAME_VALUES: _still(Subject.FRAME, _value_list, Otherwise.OWN_THREAD),
+    FRAME_THIS: _still(Subject.FRAME, _one_tagged_object, Otherwise.OWN_THREAD),
     command(17, 1): _class(_one_tagged_type),  # ReflectedType
 }
 
@@ -264,7 +295,7 @@ _HARMLESS: Final = frozenset(
         # What a wait with a deadline changes at its end, also while its thread is suspended: MonitorInfo and
         # CurrentContendedMonitor.
         command(9, 5), command(11, 9),
-        command(9, 7), command(9, 8), command(9, 9), command(9, 10),  # collection of objects, ReferringObjects
+        command(9, 7), command(9, 8), command(9, 10),  # collection of objects, ReferringObjects
         wire.THREAD_SUSPEND, wire.THREAD_SUSPEND_COUNT, command(11, 15),  # IsVirtual
         command(14, 1),  # VisibleClasses
         wire.REQUEST_SET, REQUEST_CLEAR, command(15, 3),  # of events; all breakpoints
@@ -319,6 +350,14 @@ def is_same(number: int, remembered: bytes, truth: bytes) -> bool:
     return remembered[3] in (_SLEEPING, _WAITING) and truth[3] in (_RUNNING, _AT_MONITOR)
 
 
+def is_collected_since(number: int, error: int) -> bool:
+    """Return whether the JVM's *error* says that the object of a remembered answer has been collected since.
+
+    While other threads run, what they alone hold may go; what was remembered was so until then.
+    """
+    return error == INVALID_OBJECT and ROWS[number].otherwise is Otherwise.ANY_THREAD
+
+
 # Questions about several parts: what is known of each part answers any choice of them
 
 _MOST_PARTS: Final = 1024
@@ -355,6 +394,13 @@ def split_values(answer: bytes) -> list[bytes]:
     if at != len(answer):
         raise Malformed
     return values
+
+
+def split_array(answer: bytes) -> list[bytes]:
+    """Return the tagged values of a part of an array, if it is one of objects."""
+    if not answer or answer[0] not in _OBJECT_TAGS:
+        return []
+    return [answer[at : at + 9] for at in range(5, len(answer) - 8, 9)]
 
 
 def join_values(values: list[bytes]) -> bytes:

@@ -2,7 +2,8 @@
 
 The debugger's commands go to the JVM at once, in their order; questions of its own go behind them, few enough that a
 command waits for at most _AHEAD_S. While the VM runs, the JVM is asked only what takes no thread's time: tables of
-classes that the debugger has just touched, and what the VM is.
+classes that the debugger has just touched, and what the VM is. While some threads are suspended and others run, also
+what all threads are called, whenever the debugger begins to ask for that.
 
 It trusts neither side: what is not understood passes, and when it has passed too much of that, nothing is foreseen.
 """
@@ -13,7 +14,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from noah.core.jdwp import cache, frames, wire
-from noah.core.jdwp.cache import CLASS_UNLOAD, DISPOSE_OBJECTS, ROWS, Effect, Lifetime, Question
+from noah.core.jdwp.cache import CLASS_UNLOAD, DISPOSE_OBJECTS, MOMENT_S, ROWS, Effect, Lifetime, Otherwise, Question
+from noah.core.jdwp.commands import INVOKES
 from noah.core.jdwp.foresee import Habits, Walk
 from noah.core.jdwp.frames import (
     Ahead,
@@ -55,6 +57,7 @@ _MAKES_QUESTIONS: Final = frozenset(
         cache.TYPE_FIELDS,
         cache.TYPE_FIELDS_GENERIC,
         cache.SUPERCLASS,
+        cache.TYPE_INTERFACES,
     }
 )
 
@@ -112,6 +115,9 @@ class Far:
         self._walked = -1  # the epoch of the walk
         self._is_fresh = True  # the VM ran since the last walk
         self._touches = self._new_walk()
+        self._others = self._new_walk()  # what may be asked about all threads, whatever they do
+        self._moment = (-1, 0.0)  # the effects that had passed when that walk began, and when it was
+        self._returned = b""  # by the last method that was invoked: a tagged value
         self._has_asked_about_vm = False
 
     def feed_line(self, data: Data, *, now_s: float) -> tuple[Parts, Parts]:
@@ -205,6 +211,8 @@ class Far:
                 and payload[:8] != self._event[0].to_bytes(8)
             ):
                 self._habits.note_others()
+        if number in ROWS and ROWS[number].otherwise is Otherwise.MOMENT and self._begin_moment():
+            self._question(wire.VM_ALL_THREADS, b"", is_ahead=True)
         # What is only known in part is not a question that has an answer.
         self._open[packet_id] = self._asked(number if kind is PieceKind.PACKET else 0, payload)
 
@@ -271,8 +279,15 @@ class Far:
             self._watch.add(payload)
         if is_whole and number in ROWS:
             stamp = self._stamp(asked)
+        if is_whole and not error:
+            if number in INVOKES:
+                self._returned = payload[:9]
+            elif number == wire.VM_ALL_THREADS and self._begin_moment():
+                self._others.learn(number, b"", payload)
         if stamp is None:
             self._send(FrameKind.PASS, data)
+            if is_whole and not error:
+                self._go_on_from(asked, payload)
             return
         self._to_line += frames.keep(stamp, data)
         self._follow(asked, stamp, error, payload)
@@ -290,11 +305,22 @@ class Far:
         elif row.lifetime is Lifetime.CLASS and asked.is_watched and self._watch:
             if asked.class_effects == stillness.class_effects and asked.unloads == self._unloads:
                 lifetime = Lifetime.CLASS
-        elif stillness.is_still and asked.epoch == stillness.epoch:
+        elif row.lifetime is not Lifetime.MOMENT and stillness.is_still and asked.epoch == stillness.epoch:
             lifetime = Lifetime.STILL
-        elif row.while_held and asked.effects == stillness.effects and stillness.holds(_first_id(asked.payload)):
-            lifetime = Lifetime.THREAD
+        elif asked.effects == stillness.effects:
+            lifetime = self._otherwise(asked.number, asked.payload)
         return None if lifetime is None else Stamp(lifetime, stillness.effects, stillness.class_effects)
+
+    def _otherwise(self, number: int, payload: bytes) -> Lifetime | None:
+        """Return how long an answer lasts where some threads are suspended and others run."""
+        match ROWS[number].otherwise:
+            case Otherwise.OWN_THREAD if self._stillness.holds(_first_id(payload)):
+                return Lifetime.THREAD
+            case Otherwise.ANY_THREAD if self._stillness.holds_any:
+                return Lifetime.THREAD
+            case Otherwise.MOMENT if self._stillness.holds_any:
+                return Lifetime.MOMENT
+        return None
 
     def _take_own(self, own: _Own, error: int, payload: bytes | None) -> None:
         asked = own.asked
@@ -315,6 +341,8 @@ class Far:
         if error and error not in cache.LASTING_ERRORS:
             return
         stamp = self._stamp(asked)
+        if asked.number == wire.VM_ALL_THREADS and not error:
+            self._others.learn(asked.number, b"", payload)
         if stamp is None:
             self._give_back(asked.number, error, payload)
             return
@@ -350,7 +378,7 @@ class Far:
         if not stillness.is_settled:
             return
         most = max(1, min(_MOST_AHEAD, int(_AHEAD_S / self._cost_s)))
-        walks = [*self._current_walk(), self._touches]
+        walks = [self._others, *self._current_walk(), self._touches]
         while self._ahead < most and self._unacknowledged + _ANSWER * (self._ahead + 1) <= _WINDOW:
             question = next(filter(None, (walk.take() for walk in walks)), None)
             if question is None:
@@ -360,12 +388,12 @@ class Far:
 
     def _is_sure(self, question: Question) -> bool:
         """True if an answer that came now would stay true for a while."""
-        row = ROWS[question[0]]
-        if self._stillness.is_still:
+        lifetime = ROWS[question[0]].lifetime
+        if lifetime is Lifetime.CLASS and self._watch:
             return True
-        if row.while_held:
-            return self._stillness.holds(_first_id(question[1]))
-        return row.lifetime is Lifetime.CLASS and bool(self._watch)
+        if lifetime is not Lifetime.MOMENT and self._stillness.is_still:
+            return True
+        return self._otherwise(*question) is not None
 
     def _current_walk(self) -> list[Walk]:
         stillness = self._stillness
@@ -382,8 +410,25 @@ class Far:
                 self._walk.stop(*self._event)
             if stillness.is_still and (self._event is None or (self._is_fresh and self._habits.wants_others)):
                 self._walk.all_threads()
+            self._walk.look_into(self._returned)
+            self._returned = b""
             self._is_fresh = False
         return [self._walk]
+
+    def _begin_moment(self) -> bool:
+        """Foresee again what threads are called; False if that is known for a while, or no thread is suspended."""
+        effects, since_s = self._moment
+        stillness = self._stillness
+        if (
+            not self._is_on
+            or not stillness.holds_any
+            or (effects == stillness.effects and self._now_s - since_s < MOMENT_S / 2)
+        ):
+            return False
+        self._known[Lifetime.MOMENT] = set()
+        self._moment = stillness.effects, self._now_s
+        self._others = self._new_walk()
+        return True
 
     def _new_walk(self) -> Walk:
         return Walk(self._habits, is_known=self._is_known, recall=self._tables.get)
@@ -420,6 +465,9 @@ class Far:
         if asked.number in _MAKES_QUESTIONS and self._tables_size + len(payload) <= _MOST_TABLES:
             self._tables_size += len(payload)
             self._tables[question] = payload
+        self._go_on_from(asked, payload)
+
+    def _go_on_from(self, asked: _Asked, payload: bytes) -> None:
         if self._walk is not None and self._walked == self._stillness.epoch:
             self._walk.learn(asked.number, asked.payload, payload)
 
@@ -429,6 +477,7 @@ class Far:
             self._known[Lifetime.STILL] = set()
         if as_of[1] != self._known_as_of[1]:
             self._known[Lifetime.THREAD] = set()
+            self._known[Lifetime.MOMENT] = set()
         self._known_as_of = as_of
 
     def _forget_classes(self) -> None:

@@ -21,6 +21,7 @@ _MOST_FRAMES: Final = 256  # of a thread, whose methods are asked for
 _MOST_THREADS: Final = 1024
 _MOST_OBJECTS: Final = 256  # that are looked into
 _MOST_TYPES: Final = 32  # that an object inherits from
+_MOST_CLIMBED: Final = 1024  # types of all objects, and what they inherit from
 _MOST_FIELDS: Final = 256  # of a type
 _MOST_QUESTIONS: Final = 20_000  # of one walk
 _MOST_LINES: Final = 64  # methods of a class that is touched, whose lines are asked for
@@ -51,7 +52,9 @@ _OF_OBJECTS: Final = frozenset({cache.TYPE_FIELDS, cache.TYPE_FIELDS_GENERIC, ca
 # So it is asked only once the debugger has begun to ask for it.
 _LOCKING: Final = cache.GROUP_CHILDREN
 # Asked only after something else is known: not of a subject alone.
-_DEPENDENT: Final = frozenset({cache.OBJECT_VALUES, cache.FRAME_VALUES, cache.TYPE_VALUES, wire.command(13, 2)})
+_DEPENDENT: Final = frozenset(
+    {cache.OBJECT_VALUES, cache.FRAME_VALUES, cache.TYPE_VALUES, cache.ARRAY_VALUES, cache.IS_COLLECTED}
+)
 
 
 class Rank(IntEnum):
@@ -119,6 +122,7 @@ class Walk:
         self._type_of: dict[bytes, bytes] = {}
         self._of_type: dict[bytes, list[bytes]] = {}  # objects whose fields are wanted, by their types
         self._types_of: dict[bytes, set[bytes]] = {}  # the same by object
+        self._climbed: set[bytes] = set()  # types that are asked about with all that they inherit from
         self._has_others = False
 
     def take(self) -> Question | None:
@@ -141,6 +145,11 @@ class Walk:
             self._has_others = True
             self._add(Rank.THREADS, cache.TOP_LEVEL_GROUPS, b"")
             self._add(Rank.THREADS, wire.VM_ALL_THREADS, b"")
+
+    def look_into(self, value: bytes) -> None:
+        """Foresee what is asked about a tagged value that the debugger has just been given."""
+        with suppress(KeyError, IndexError):
+            self._look_into([value] if value else [], 0)
 
     def touch(self, number: int, question: bytes) -> None:
         """The debugger asked this itself, and has to wait for the answer."""
@@ -195,11 +204,18 @@ class Walk:
                 self._look_into(cache.split_values(answer), 1 + self._objects.get(question[:8], 0))
             case cache.OBJECT_TYPE:
                 self._follow_type(question[:8], answer[1:9])
+            case cache.ARRAY_VALUES:
+                self._look_into(cache.split_array(answer), 1)
             case cache.TYPE_FIELDS | cache.TYPE_FIELDS_GENERIC:
                 self._ask_fields(self._of_type.get(question, []), answer, generic=number == cache.TYPE_FIELDS_GENERIC)
             case cache.SUPERCLASS if any(answer):
+                if question in self._climbed:
+                    self._climb(answer[:8])
                 for thing in self._of_type.get(question, ()):
                     self._open(thing, answer[:8])
+            case cache.TYPE_INTERFACES if question in self._climbed:
+                for interface in _ids(answer, 4):
+                    self._climb(interface)
 
     def _follow_frames(self, thread: bytes, answer: bytes) -> None:
         is_stop = thread == self._thread
@@ -255,16 +271,31 @@ class Walk:
         self._type_of[thing] = type_id
         depth = self._objects.get(thing)
         if depth is not None:
-            self._ask(Subject.TYPE, type_id, Rank.OBJECTS)
+            self._climb(type_id)
             if depth == 0:
                 self._open(thing, type_id)
+
+    def _climb(self, type_id: bytes) -> None:
+        """Ask about a type and all that it inherits from, as far as that is known."""
+        above = [type_id]
+        while above and len(self._climbed) < _MOST_CLIMBED:
+            one = above.pop()
+            if one in self._climbed:
+                continue
+            self._climbed.add(one)
+            self._ask(Subject.TYPE, one, Rank.OBJECTS)
+            parent = self._recall((cache.SUPERCLASS, one))
+            if parent is not None and any(parent):
+                above.append(parent[:8])
+            interfaces = self._recall((cache.TYPE_INTERFACES, one))
+            if interfaces is not None:
+                above += _ids(interfaces, 4)
 
     def _open(self, thing: bytes, type_id: bytes) -> None:
         """Look into all fields of an object, as far as its type and what that inherits from are known."""
         while type_id not in self._types_of.setdefault(thing, set()) and len(self._types_of[thing]) < _MOST_TYPES:
             self._types_of[thing].add(type_id)
             self._of_type.setdefault(type_id, []).append(thing)
-            self._ask(Subject.TYPE, type_id, Rank.OBJECTS)
             for number in (cache.TYPE_FIELDS, cache.TYPE_FIELDS_GENERIC):
                 table = self._recall((number, type_id))
                 if table is not None:
@@ -288,8 +319,9 @@ class Walk:
         for number in self._habits.of(Subject.THREAD):
             payload = cache.all_frames(thread) if number == wire.THREAD_FRAMES else thread
             self._add(Rank.STACKS if rank is Rank.THREADS and number == wire.THREAD_FRAMES else rank, number, payload)
-        if self._habits.wants(cache.OBJECT_TYPE):
-            self._add(rank, cache.OBJECT_TYPE, thread)
+        for number in (cache.OBJECT_TYPE, cache.IS_COLLECTED):
+            if self._habits.wants(number):
+                self._add(rank, number, thread)
 
     def _ask_of_code(self, type_id: bytes, code: bytes, rank: Rank) -> None:
         for number in self._habits.of(Subject.TYPE):

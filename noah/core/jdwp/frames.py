@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, Self
 from noah.core.jdwp.cache import Lifetime
 from noah.core.jdwp.wire import HEADER_SIZE, header
 
-ACCELERATOR_VERSION: Final = 1
+ACCELERATOR_VERSION: Final = 2
 
 WHOLE: Final = 64 << 10  # bytes of a packet; longer ones are lists of classes and redefinitions, which nobody remembers
 LONGEST_FRAME: Final = 320 << 10  # bytes; what is gathered or passes as a piece has up to 256 KiB

@@ -9,11 +9,13 @@ disposals are corrected by it, so that the JVM forgets an object exactly when it
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from math import inf
+from typing import Final, NamedTuple
 
 from noah.core.jdwp import wire
 from noah.core.jdwp.cache import (
     LASTING_ERRORS,
+    MOMENT_S,
     Lifetime,
     Mentions,
     Question,
@@ -41,14 +43,28 @@ class JvmReply:
 _Key = Question | tuple[int, bytes, bytes]  # the latter for the value of one field or variable
 
 
+class Found(NamedTuple):
+    """An answer from memory, and the IDs that it hands out."""
+
+    answer: JvmReply
+    mentions: Mentions
+    is_brief: bool = False  # the JVM may say another thing by now: Lifetime.MOMENT
+
+
 @dataclass(slots=True)
 class _Entry:
     answer: JvmReply  # of a part: its value
     mentions: Mentions
+    until_s: float = inf
+
+
+def _size(key: _Key, entry: _Entry) -> int:
+    return _ENTRY_BYTES + sum(len(part) for part in key[1:] if isinstance(part, bytes)) + len(entry.answer.payload)
 
 
 class Memory:
     def __init__(self) -> None:
+        self.now_s = 0.0  # who uses this sets it
         self._lifetimes: dict[Lifetime, dict[_Key, _Entry]] = {lifetime: {} for lifetime in Lifetime}
         self._bytes: Counter[Lifetime] = Counter()
         self._by_id: dict[int, set[_Key]] = {}  # keys of Lifetime.CLASS, by all IDs in question and answer
@@ -56,11 +72,11 @@ class Memory:
 
     # Questions
 
-    def answer(self, number: int, payload: bytes) -> tuple[JvmReply, Mentions] | None:
-        """Return what the JVM would answer now, and the IDs that this hands out; None if that is not known."""
-        found = self._find((number, payload))
-        if found is not None:
-            return self._may_give(found.answer, found.mentions)
+    def answer(self, number: int, payload: bytes) -> Found | None:
+        """Return what the JVM would answer now; None if that is not known."""
+        entry = self._find((number, payload))
+        if entry is not None:
+            return self._may_give(entry.answer, entry.mentions, is_brief=entry.until_s < inf)
         if number == wire.THREAD_FRAMES and len(payload) == 16:
             return self._some_frames(payload)
         parts = split_question(number, payload)
@@ -68,16 +84,16 @@ class Memory:
 
     def _find(self, key: _Key) -> _Entry | None:
         for entries in self._lifetimes.values():
-            if (entry := entries.get(key)) is not None:
+            if (entry := entries.get(key)) is not None and self.now_s < entry.until_s:
                 return entry
         return None
 
-    def _may_give(self, answer: JvmReply, handed_out: Mentions) -> tuple[JvmReply, Mentions] | None:
+    def _may_give(self, answer: JvmReply, handed_out: Mentions, *, is_brief: bool = False) -> Found | None:
         if handed_out != NO_MENTIONS and len(self._balance) >= _MOST_UNBALANCED:
             return None
-        return answer, handed_out
+        return Found(answer, handed_out, is_brief)
 
-    def _some_frames(self, payload: bytes) -> tuple[JvmReply, Mentions] | None:
+    def _some_frames(self, payload: bytes) -> Found | None:
         whole = self._find((wire.THREAD_FRAMES, payload[:8] + b"\0\0\0\0\xff\xff\xff\xff"))
         if whole is None:
             return None
@@ -86,7 +102,7 @@ class Memory:
             return None
         return self._may_give(JvmReply(0, some), mentions(wire.THREAD_FRAMES, some))
 
-    def _join(self, number: int, subject: bytes, parts: list[bytes]) -> tuple[JvmReply, Mentions] | None:
+    def _join(self, number: int, subject: bytes, parts: list[bytes]) -> Found | None:
         values = []
         for part in parts:
             entry = self._find((number, subject, part))
@@ -101,6 +117,8 @@ class Memory:
         self, number: int, payload: bytes, answer: JvmReply, handed_out: Mentions, lifetime: Lifetime
     ) -> Counter[int]:
         """Remember an answer; return the objects that it mentions and that are not remembered, and how often."""
+        if lifetime is Lifetime.MOMENT:
+            return self._learn_briefly((number, payload), answer, handed_out)
         parts = None if answer.error else split_question(number, payload)
         if parts is None:
             is_kept = self._put(lifetime, (number, payload), _Entry(answer, handed_out))
@@ -117,11 +135,21 @@ class Memory:
                 left[thing] += 1
         return left
 
+    def _learn_briefly(self, key: Question, answer: JvmReply, handed_out: Mentions) -> Counter[int]:
+        earlier = self._lifetimes[Lifetime.MOMENT].pop(key, None)
+        left: Counter[int] = Counter()
+        if earlier is not None:
+            self._bytes[Lifetime.MOMENT] -= _size(key, earlier)
+            left.update(earlier.mentions[0])
+        if not self._put(Lifetime.MOMENT, key, _Entry(answer, handed_out, self.now_s + MOMENT_S)):
+            left.update(handed_out[0])
+        return left
+
     def _put(self, lifetime: Lifetime, key: _Key, entry: _Entry) -> bool:
         entries = self._lifetimes[lifetime]
         if key in entries or (entry.answer.error and entry.answer.error not in LASTING_ERRORS):
             return False
-        size = _ENTRY_BYTES + sum(len(part) for part in key[1:] if isinstance(part, bytes)) + len(entry.answer.payload)
+        size = _size(key, entry)
         if self._bytes[lifetime] + size > _MOST_BYTES:
             return False
         self._bytes[lifetime] += size

@@ -24,12 +24,13 @@ from noah.core.jdwp.cache import (
     Lifetime,
     Mentions,
     effect_of,
+    is_collected_since,
     is_same,
     mentions,
 )
 from noah.core.jdwp.commands import INVOKES
 from noah.core.jdwp.frames import BrokenLine, Data, FrameKind, Frames, Out, Packets, Parts, PieceKind, Stamp
-from noah.core.jdwp.memory import NO_MENTIONS, JvmReply, Memory
+from noah.core.jdwp.memory import NO_MENTIONS, Found, JvmReply, Memory
 from noah.core.jdwp.wire import HEADER_SIZE, REPLY, Malformed, header
 
 CHECK_ONE_IN: Final = 64  # answers from memory; a check costs the line some 60 bytes and the JVM one question
@@ -65,7 +66,7 @@ class _Waiting:
 @dataclass(slots=True)
 class _Check:
     number: int
-    answer: JvmReply
+    found: Found
     events: int  # how many had come when the answer was given
 
 
@@ -109,6 +110,7 @@ class Near:
         return self._work(now_s)
 
     def _work(self, now_s: float) -> tuple[Parts, Parts]:
+        self._memory.now_s = now_s
         effort = _SLICE
         while effort > 0 and (one := self._line.next()) is not None:
             effort -= self._take_frame(*one)
@@ -155,8 +157,8 @@ class Near:
         if kind is PieceKind.PACKET and self.is_on and number in ROWS:
             found = self._memory.answer(number, payload)
             if found is not None:
-                self._answer(one, *found)
-                return effort + len(found[0].payload) // _BYTES_PER_EFFORT
+                self._answer(one, found)
+                return effort + len(found.answer.payload) // _BYTES_PER_EFFORT
         self.passed += 1
         one.has_passed = True
         effect = effect_of(number, payload)
@@ -170,18 +172,18 @@ class Near:
             self._await(one)
         return effort
 
-    def _answer(self, one: _Waiting, answer: JvmReply, handed_out: Mentions) -> None:
+    def _answer(self, one: _Waiting, found: Found) -> None:
         """Answer from memory, at once or after earlier commands."""
-        one.answer, one.mentions = answer, handed_out
+        one.answer, one.mentions = found.answer, found.mentions
         one.is_done = True
         self._serial += 1
         if self._serial % self._check_one_in == 0 and len(self._checks) < _MOST_CHECKS:
-            self._checks[self._serial] = _Check(one.number, answer, self._events)
+            self._checks[self._serial] = _Check(one.number, found, self._events)
             self._to_line += frames.check(FrameKind.CHECK, self._serial, one.number, one.payload)
         if self._waiting or self._replies.is_inside:
             self._held_as_of = self._effects
         self._waiting.append(one)
-        self._waiting_bytes += len(answer.payload)
+        self._waiting_bytes += len(found.answer.payload)
         if len(self._waiting) > _MOST_WAITING or self._waiting_bytes > _MOST_WAITING_BYTES:
             self._switch_off("too many commands wait for replies")
         self._flush()
@@ -189,7 +191,7 @@ class Near:
     def _pass_effect(self, effect: Effect, data: bytes) -> None:
         """Pass a command on that has an effect, and forget what it may change."""
         self._effects += 1
-        lifetimes = [Lifetime.THREAD, Lifetime.STILL]
+        lifetimes = [Lifetime.THREAD, Lifetime.STILL, Lifetime.MOMENT]
         if Effect.CLASSES in effect:
             self._class_effects += 1
             lifetimes.append(Lifetime.CLASS)
@@ -351,17 +353,17 @@ class Near:
         if found is None or one.packet_id in self._superfluous:
             return
         self._close(one.packet_id)
-        one.answer, one.mentions = found
+        one.answer, one.mentions = found.answer, found.mentions
         one.is_done = True
         self._waiting_bytes += len(one.answer.payload)
-        self._superfluous[one.packet_id] = _Check(one.number, one.answer, self._events)
+        self._superfluous[one.packet_id] = _Check(one.number, found, self._events)
         self._held_as_of = self._effects
         self._flush()
 
     def _is_current(self, stamp: Stamp) -> bool:
         if not self.is_on:
             return False
-        if stamp.lifetime in (Lifetime.THREAD, Lifetime.STILL):
+        if stamp.lifetime in (Lifetime.THREAD, Lifetime.STILL, Lifetime.MOMENT):
             return stamp.effects == self._effects
         return stamp.class_effects == self._class_effects
 
@@ -388,8 +390,8 @@ class Near:
         self._unwanted.update(handed_out[0])
         if check.events != self._events:
             return
-        said = check.answer
+        said = check.found.answer
         if said.error == truth.error and is_same(check.number, said.payload, truth.payload):
             self.checked += 1
-        else:
+        elif not check.found.is_brief and not is_collected_since(check.number, truth.error):
             self._switch_off(f"the JVM's answer to {wire.NAMES[check.number]} is not the one in memory")

@@ -56,6 +56,10 @@ class Stillness:
     def holds(self, thread: int) -> bool:
         return not self._open and (self._is_stopped or thread in self._held)
 
+    @property
+    def holds_any(self) -> bool:
+        return not self._open and (self._is_stopped or bool(self._held))
+
     # What passes
 
     def command(self, packet_id: int, number: int, payload: bytes) -> Effect:

@@ -59,7 +59,8 @@ class Talker:
         order = self._pools[Subject.METHOD]
         for code in self._chance.sample(order, min(3, len(order))):
             place = b"\x01" + code + long(0)
-            (reply,) = self.exchange([(wire.REQUEST_SET, b"\x02\x02" + integer(1) + b"\x07" + place)])
+            policy = self._chance.choice([jdwp.EVENT_THREAD, jdwp.ALL]).to_bytes()
+            (reply,) = self.exchange([(wire.REQUEST_SET, b"\x02" + policy + integer(1) + b"\x07" + place)])
             if reply is not None:
                 self._breakpoints.append(reply)
         self.exchange([(wire.VM_RESUME, b"")])
@@ -275,7 +276,6 @@ _QUESTIONS: Final = [
     *(number for number in ROWS if number != cache.GROUP_CHILDREN),
     *[wire.VM_ALL_THREADS, wire.THREAD_FRAMES, cache.FRAME_VALUES, cache.OBJECT_VALUES] * 3,
     wire.THREAD_SUSPEND_COUNT,
-    command(9, 9),  # IsCollected
 ]
 
 

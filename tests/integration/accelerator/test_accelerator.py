@@ -89,7 +89,7 @@ async def test_jdb_sees_through_an_accelerated_line_what_the_jvm_says(jvm: int) 
     async with shadowed(jvm) as (port, lines), attached(port) as jdb:
         await look_around(jdb)
         await jdb.quit()
-    judge(lines[0], at_least=100)
+    judge(lines[0], at_least=80)
 
 
 async def look_around(jdb: Jdb) -> None:

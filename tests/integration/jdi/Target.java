@@ -111,11 +111,17 @@ public class Target {
     }
     System.out.println("open");
     while (true) {
-      Thread brief = new Thread(() -> pause(400), "brief");
+      Thread brief = new Thread(() -> halve(400), "brief");
       brief.setDaemon(true);
       brief.start();
       pause(100);
     }
+  }
+
+  static void halve(long millis) {
+    pause(millis / 2);
+    Thread.currentThread().setName("brief, soon over");
+    pause(millis / 2);
   }
 
   static void pause(long millis) {

@@ -36,6 +36,7 @@ class Jvm:
     def __init__(self) -> None:
         self.counts = {THREAD: 0, OTHER: 0}
         self.asked: list[Question] = []  # in order
+        self.errors: dict[Question, int] = {}
         self.answers: dict[Question, bytes] = {
             (wire.VM_ID_SIZES, b""): SIZES,
             (wire.VM_VERSION, b""): jdwp.version(),
@@ -59,6 +60,7 @@ class Jvm:
                 (wire.THREAD_STATUS, long(thread)): integer(1, 1),
                 (cache.THREAD_GROUP, long(thread)): long(GROUP),
                 (cache.THREAD_FRAME_COUNT, long(thread)): integer(1),
+                (cache.IS_COLLECTED, long(thread)): b"\0",
                 (wire.THREAD_FRAMES, cache.all_frames(long(thread))): FRAMES,
             }
 
@@ -81,6 +83,8 @@ class Jvm:
             return reply(packet_id, integer(self.counts[int.from_bytes(payload)]))
         if number == wire.REQUEST_SET:
             return reply(packet_id, integer(77))
+        if (number, payload) in self.errors:
+            return reply(packet_id, error=self.errors[number, payload])
         if (number, payload) in self.answers:
             return reply(packet_id, self.answers[number, payload])
         known = number not in ROWS
@@ -157,6 +161,7 @@ class Joined:
 
     def remembers(self, number: int, payload: bytes = b"") -> bool:
         """Whether the near end would answer; the question reaches nobody."""
+        self.near._memory.now_s = self.now_s
         return self.near._memory.answer(number, payload) is not None
 
 
@@ -297,13 +302,149 @@ def test_one_suspended_thread_shows_its_stack_and_no_other() -> None:
     joined.settle()
     assert joined.remembers(wire.THREAD_FRAMES, cache.all_frames(long(THREAD)))
     assert joined.remembers(cache.FRAME_VALUES, long(THREAD, FRAME) + integer(1, 1) + b"L")
-    assert not joined.remembers(wire.THREAD_NAME, long(THREAD)), "somebody may rename it"
+    assert not joined.remembers(wire.THREAD_STATUS, long(THREAD)), "its sleep may end"
+    assert not joined.remembers(wire.THREAD_NAME, long(OTHER))
     assert not joined.remembers(wire.THREAD_FRAMES, cache.all_frames(long(OTHER)))
     joined.from_jvm(stop(NONE, thread=OTHER))
     joined.settle()
     assert joined.remembers(wire.THREAD_FRAMES, cache.all_frames(long(THREAD))), "what others do is nothing to it"
     joined.send(wire.THREAD_RESUME, long(THREAD))
     assert not joined.remembers(wire.THREAD_FRAMES, cache.all_frames(long(THREAD)))
+
+
+def held(*, shadow: bool = False) -> Joined:
+    """One thread stands at a breakpoint, and the other one runs."""
+    joined = begun(shadow=shadow)
+    joined.from_jvm(joined.jvm.event(EVENT_THREAD))
+    joined.settle()
+    joined.packets()
+    joined.jvm.asked.clear()
+    return joined
+
+
+NAME_OF_OTHER = (wire.THREAD_NAME, long(OTHER))
+
+
+def test_after_a_list_of_threads_their_names_are_known_for_a_moment() -> None:
+    joined = held()
+    assert not joined.remembers(*NAME_OF_OTHER)
+    joined.ask(wire.VM_ALL_THREADS)
+    assert joined.remembers(*NAME_OF_OTHER)
+    assert joined.remembers(cache.THREAD_GROUP, long(OTHER))
+    assert not joined.remembers(wire.THREAD_STATUS, long(OTHER)), "it runs"
+    joined.jvm.answers[NAME_OF_OTHER] = string("renamed")
+    joined.now_s += 0.9
+    assert joined.ask(*NAME_OF_OTHER) == string("thread-2"), "as any reply that was long on its way"
+    joined.now_s += 0.2
+    assert joined.ask(*NAME_OF_OTHER) == string("renamed")
+
+
+def test_a_debugger_that_knows_its_threads_and_asks_for_one_name_is_sent_all() -> None:
+    joined = held()
+    joined.ask(*NAME_OF_OTHER)
+    assert joined.remembers(cache.THREAD_GROUP, long(OTHER))
+    given_back = integer(2) + long(THREAD) + integer(1) + long(OTHER) + integer(1)
+    assert (cache.DISPOSE_OBJECTS, given_back) in joined.jvm.asked, "the list was not the debugger's"
+
+
+def test_names_of_running_threads_are_asked_ahead_twice_a_second_at_most() -> None:
+    joined = held()
+    for _ in range(30):
+        joined.ask(wire.VM_ALL_THREADS)
+        joined.now_s += 0.1
+    assert 4 <= joined.jvm.asked.count(NAME_OF_OTHER) <= 7
+
+
+def test_whether_a_thread_is_collected_is_asked_ahead_once_the_debugger_has_asked_it() -> None:
+    joined = held()
+    joined.ask(wire.VM_ALL_THREADS)
+    assert (cache.IS_COLLECTED, long(OTHER)) not in joined.jvm.asked
+    assert joined.ask(cache.IS_COLLECTED, long(THREAD)) == b"\0"
+    joined.now_s += 0.6
+    joined.ask(wire.VM_ALL_THREADS)
+    assert joined.remembers(cache.IS_COLLECTED, long(OTHER))
+
+
+@pytest.mark.parametrize("number", [wire.THREAD_RESUME, wire.VM_RESUME, wire.OBJECT_INVOKE, cache.DISPOSE_OBJECTS])
+def test_what_was_known_for_a_moment_ends_with_an_effect(number: int) -> None:
+    joined = held()
+    joined.ask(wire.VM_ALL_THREADS)
+    assert joined.remembers(*NAME_OF_OTHER)
+    joined.send(number, integer(0) if number == cache.DISPOSE_OBJECTS else long(THREAD))
+    assert not joined.remembers(*NAME_OF_OTHER)
+
+
+def test_a_thread_that_was_renamed_within_a_moment_is_not_a_difference() -> None:
+    joined = held(shadow=True)
+    joined.ask(wire.VM_ALL_THREADS)
+    joined.jvm.answers[NAME_OF_OTHER] = string("renamed")
+    assert joined.ask(*NAME_OF_OTHER) == string("thread-2")
+    assert (joined.near.is_on, joined.near.notes, joined.near.checked) == (True, [], 0)
+
+
+def test_what_an_object_is_for_life_is_known_while_one_thread_is_suspended() -> None:
+    joined = held()
+    for question in [(cache.OBJECT_TYPE, long(THING)), (cache.STRING_VALUE, long(THING))]:
+        assert joined.remembers(*question)
+    joined.from_jvm(stop(NONE, thread=OTHER))
+    joined.settle()
+    assert joined.remembers(cache.OBJECT_TYPE, long(THING)), "what others do is nothing to it"
+    joined.send(wire.THREAD_RESUME, long(THREAD))
+    assert not joined.remembers(cache.OBJECT_TYPE, long(THING)), "it may be collected"
+
+
+def test_fields_of_an_object_are_not_known_while_other_threads_run() -> None:
+    joined = held()
+    fields = long(THING) + integer(1) + long(55)
+    joined.jvm.answers[cache.OBJECT_VALUES, fields] = integer(1) + b"I" + integer(5)
+    joined.ask(cache.OBJECT_VALUES, fields)
+    joined.jvm.answers[cache.OBJECT_VALUES, fields] = integer(1) + b"I" + integer(6)
+    assert joined.ask(cache.OBJECT_VALUES, fields) == integer(1) + b"I" + integer(6)
+
+
+def test_an_object_that_was_collected_since_is_not_a_difference() -> None:
+    joined = held(shadow=True)
+    joined.jvm.errors[cache.OBJECT_TYPE, long(THING)] = cache.INVALID_OBJECT
+    assert joined.ask(cache.OBJECT_TYPE, long(THING)) == b"\x01" + long(TYPE)
+    assert joined.near.is_on
+    joined.jvm.errors[cache.STRING_VALUE, long(THING)] = 13
+    joined.ask(cache.STRING_VALUE, long(THING))
+    assert not joined.near.is_on, "another error is one"
+
+
+def test_what_a_field_or_an_element_refers_to_is_foreseen_once_the_debugger_looks_there() -> None:
+    joined = held()
+    for thing, number, question, answer in [
+        (601, cache.OBJECT_VALUES, long(THING) + integer(1) + long(55), integer(1) + b"s" + long(601)),
+        (602, cache.ARRAY_VALUES, long(700) + integer(0, 1), b"L" + integer(1) + b"s" + long(602)),
+    ]:
+        joined.jvm.answers |= {(number, question): answer, (cache.STRING_VALUE, long(thing)): string("inner")}
+        joined.ask(number, question)
+        assert joined.remembers(cache.STRING_VALUE, long(thing))
+
+
+def test_what_an_invoked_method_returned_is_foreseen() -> None:
+    joined = held()
+    invocation = wire.OBJECT_INVOKE, long(THING, THREAD)
+    joined.jvm.answers[invocation] = b"s" + long(603) + b"L" + long(0)
+    joined.jvm.answers[cache.STRING_VALUE, long(603)] = string("Order 3")
+    joined.ask(*invocation)
+    assert joined.remembers(cache.STRING_VALUE, long(603))
+
+
+def test_all_that_the_type_of_an_object_inherits_from_is_foreseen() -> None:
+    joined = begun()
+    parent, interface, above = 8, 9, 10
+    joined.jvm.answers |= {
+        (cache.SUPERCLASS, long(TYPE)): long(parent),
+        (cache.SUPERCLASS, long(parent)): long(0),
+        (cache.TYPE_INTERFACES, long(parent)): integer(1) + long(interface),
+        (cache.TYPE_INTERFACES, long(interface)): integer(1) + long(above),
+        (cache.TYPE_FIELDS_GENERIC, long(above)): integer(0),
+    }
+    joined.from_jvm(joined.jvm.event(EVENT_THREAD))
+    joined.settle()
+    assert joined.remembers(cache.TYPE_FIELDS_GENERIC, long(above))
 
 
 def test_an_answer_from_memory_waits_for_the_replies_to_earlier_commands() -> None:
