@@ -4,6 +4,7 @@ import com.sun.jdi.Field;
 import com.sun.jdi.LocalVariable;
 import com.sun.jdi.Location;
 import com.sun.jdi.Method;
+import com.sun.jdi.ObjectCollectedException;
 import com.sun.jdi.ObjectReference;
 import com.sun.jdi.PrimitiveValue;
 import com.sun.jdi.ReferenceType;
@@ -31,17 +32,20 @@ import java.util.Map;
  *
  * <p>It attaches, stops at a breakpoint in the method, shows the stack and all variables of so many frames, and steps so
  * often, showing the same each time. WORK is "look", or "change": then it also invokes methods, sets variables, pops
- * frames, and looks again after each. It prints how long each part took, and what it saw as one number.
+ * frames, and looks again after each. WORK "change-one" is the same while only the stop's thread is suspended, as VS
+ * Code does it: all other threads run, and are asked for their names. It prints how long each part took, and what it saw as one number.
  */
 public class Ide {
   private final VirtualMachine vm;
   private final int frames;
+  private final boolean one; // thread is suspended, and not all
   private long seen = 1;
   private int looked;
 
-  Ide(VirtualMachine vm, int frames) {
+  Ide(VirtualMachine vm, int frames, boolean one) {
     this.vm = vm;
     this.frames = frames;
+    this.one = one;
   }
 
   public static void main(String[] args) throws Exception {
@@ -57,10 +61,10 @@ public class Ide {
           arguments.get("timeout").setValue("60000");
         }
         long begun = System.nanoTime();
-        Ide ide = new Ide(connector.attach(arguments), Integer.parseInt(args[4]));
+        Ide ide = new Ide(connector.attach(arguments), Integer.parseInt(args[4]), args[6].endsWith("-one"));
         ide.vm.allClasses();
         lap("attach", begun);
-        ide.run(args[2], args[3], Integer.parseInt(args[5]), args[6].equals("change"));
+        ide.run(args[2], args[3], Integer.parseInt(args[5]), args[6].startsWith("change"));
         ide.vm.dispose();
         System.out.println("SEEN " + ide.looked + " " + ide.seen);
         System.exit(0);
@@ -77,7 +81,7 @@ public class Ide {
     Method where = vm.classesByName(type).get(0).methodsByName(method).get(0);
     BreakpointRequest breakpoint =
         vm.eventRequestManager().createBreakpointRequest(where.allLineLocations().get(1));
-    breakpoint.setSuspendPolicy(EventRequest.SUSPEND_ALL);
+    breakpoint.setSuspendPolicy(one ? EventRequest.SUSPEND_EVENT_THREAD : EventRequest.SUSPEND_ALL);
     breakpoint.enable();
     ThreadReference thread = waitFor(BreakpointEvent.class);
     breakpoint.disable();
@@ -93,8 +97,13 @@ public class Ide {
       StepRequest step =
           vm.eventRequestManager().createStepRequest(thread, StepRequest.STEP_LINE, StepRequest.STEP_OVER);
       step.addCountFilter(1);
+      step.setSuspendPolicy(one ? EventRequest.SUSPEND_EVENT_THREAD : EventRequest.SUSPEND_ALL);
       step.enable();
-      vm.resume();
+      if (one) {
+        thread.resume();
+      } else {
+        vm.resume();
+      }
       thread = waitFor(StepEvent.class);
       vm.eventRequestManager().deleteEventRequest(step);
       showStack(thread);
@@ -125,6 +134,10 @@ public class Ide {
 
   private void showThreads() throws Exception {
     for (ThreadReference each : vm.allThreads()) {
+      if (one) {
+        showRunning(each);
+        continue;
+      }
       see(each.name());
       see(each.status());
       see(each.threadGroup() == null ? "it has ended" : each.threadGroup().name());
@@ -132,6 +145,15 @@ public class Ide {
       for (StackFrame frame : each.frames()) {
         showLocation(frame.location());
       }
+    }
+  }
+
+  private void showRunning(ThreadReference thread) {
+    try {
+      see(thread.isCollected() ? "it is gone" : thread.name());
+      see(thread.threadGroup() == null ? "it has ended" : thread.threadGroup().name());
+    } catch (ObjectCollectedException | IllegalThreadStateException e) {
+      see("it has ended meanwhile");
     }
   }
 
@@ -203,7 +225,8 @@ public class Ide {
         ReferenceType type = self == null ? null : self.referenceType();
         if (type != null) {
           Method toString = type.methodsByName("toString", "()Ljava/lang/String;").get(0);
-          show(self.invokeMethod(thread, toString, new ArrayList<>(), 0), 1);
+          int options = one ? ObjectReference.INVOKE_SINGLE_THREADED : 0;
+          show(self.invokeMethod(thread, toString, new ArrayList<>(), options), 1);
         }
         break;
       case 2:
