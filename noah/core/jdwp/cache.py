@@ -92,7 +92,7 @@ class Lifetime(IntEnum):
 
 
 class Otherwise(Enum):
-    """How long an answer of a still VM lasts where only some threads are suspended."""
+    """Says how long what a still VM answers lasts where only some threads are suspended."""
 
     UNKNOWN = auto()  # it may be another at any time
     OWN_THREAD = auto()  # as long as the thread that it is about is suspended, whatever other threads do
