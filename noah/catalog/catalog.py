@@ -15,10 +15,12 @@ from sys import intern
 from noah.catalog.environments import Environments, EnvironmentSummary, summary_of
 from noah.catalog.sorted_keys import Among, Column, Matches, SortedKeys, Span, Substring, Test
 from noah.catalog.tally import Tally, count_down
-from noah.catalog.target_info import END, AppPlace, TargetInfo, area_of_name, label_text
+from noah.catalog.target_info import END, AppPlace, TargetInfo, area_of_name, label_text, workload_text
 from noah.core.page import Page
 from noah.core.session.rights import namespace_area
 from noah.core.session.target import Target
+
+FEW = 4  # targets of an app; counting them costs less than the 250 bytes in which they would be counted per change
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,16 +77,22 @@ class Scope:
     def __init__(self, columns: Sequence[Column]) -> None:
         self.by_app = SortedKeys(kept=columns)
         self.places = SortedKeys(kept=[_area_of_place])
+        self.apps = 0
 
     def add(self, info: TargetInfo, *, key: str, place_key: str) -> None:
         if not self.by_app.has(place_key):
             self.places.add(place_key, text=_lower(info.app))
+            self.apps += not self.by_app.has(info.app + END)
         self.by_app.add(key, text=_lower(key))
 
-    def remove(self, *, key: str, place_key: str) -> None:
+    def remove(self, info: TargetInfo, *, key: str, place_key: str) -> None:
         self.by_app.remove(key)
         if not self.by_app.has(place_key):
             self.places.remove(place_key)
+            self.apps -= not self.by_app.has(info.app + END)
+
+    def keys_of(self, app: str) -> Span:
+        return self.by_app.span(app + END)
 
 
 class Group(Scope):
@@ -92,7 +100,7 @@ class Group(Scope):
 
     def __init__(self, columns: Sequence[Column]) -> None:
         super().__init__(columns)
-        self.apps: dict[str, Tally] = {}
+        self.tallies: dict[str, Tally] = {}  # of apps that have had more than FEW targets here; others are counted
         self.namespaces: Counter[str] = Counter()  # targets in each
         self.ready: Counter[str] = Counter()  # targets in each that are ready
 
@@ -102,12 +110,11 @@ class Group(Scope):
         if namespace is not None:
             self.namespaces[namespace] += before is None
             self.ready[namespace] += info.ready - (before is not None and before.ready)
-        tally = self.apps.get(info.app)
-        if tally is None:
-            tally = self.apps[info.app] = Tally()
-        elif before is not None:
-            tally.remove(before)
-        tally.add(info)
+        tally = self.tallies.get(info.app)
+        if tally is not None:
+            if before is not None:
+                tally.remove(before)
+            tally.add(info)
 
     def forget(self, info: TargetInfo) -> None:
         namespace = info.place.namespace
@@ -116,10 +123,11 @@ class Group(Scope):
             self.ready[namespace] -= info.ready
             if namespace not in self.namespaces:
                 del self.ready[namespace]
-        tally = self.apps[info.app]
-        tally.remove(info)
-        if not tally.targets:
-            del self.apps[info.app]
+        tally = self.tallies.get(info.app)
+        if tally is not None:
+            tally.remove(info)
+            if not tally.targets:
+                del self.tallies[info.app]
 
 
 class Catalog:
@@ -130,7 +138,6 @@ class Catalog:
         self._infos: dict[str, TargetInfo] = {}
         self._by_name = SortedKeys(kept=[self._labels_of, _area_of])
         self._all = Scope([self._labels_of, self._app_of, _area_of])
-        self._apps: Counter[str] = Counter()  # targets of each
         self._groups: dict[tuple[str, str | None], Group] = {}  # by kind and cluster
         self._environments = Environments()
         self._areas = set[str]()  # that have targets
@@ -143,7 +150,7 @@ class Catalog:
         before = self._infos.get(name)
         if before is not None and (before.app, before.environment) == (info.app, info.environment):
             if before != info:
-                self._infos[name] = info
+                info = self._infos[name] = info.sharing(before)
                 self._environments.change(before, info)
                 group = self._group(info)
                 group.count(info, before=before)
@@ -162,10 +169,11 @@ class Catalog:
             self._shown_areas = None
         self._by_name.add(name, text=_lower(key))
         self._environments.add(info, key)
-        self._apps[info.app] += 1
         group.count(info)
         for scope in (self._all, group):
             scope.add(info, key=key, place_key=place_key)
+        if info.app not in group.tallies and len(keys := group.keys_of(info.app)) > FEW:
+            group.tallies[info.app] = self._tally_of(keys.listed())
 
     def remove(self, target: Target) -> None:
         name = str(target)
@@ -175,10 +183,9 @@ class Catalog:
         key, place, group = info.key, info.place, self._group(info)
         self._by_name.remove(name)
         self._environments.remove(info, key)
-        count_down(self._apps, info.app)
         group.forget(info)
         for scope in (self._all, group):
-            scope.remove(key=key, place_key=place.key)
+            scope.remove(info, key=key, place_key=place.key)
         del self._infos[name]
         if place.namespace is None or place.namespace not in group.namespaces:
             self._areas.remove(info.area)
@@ -196,17 +203,19 @@ class Catalog:
         return (self._infos[name] for name in map(str, targets) if name in self._infos)
 
     def of_app(self, app: str) -> Sequence[Target]:
-        return [self._info(key).target for key in self._all.by_app.span(app + END).listed()]
+        return [self._info(key).target for key in self._all.keys_of(app).listed()]
 
     def of_workload(self, workload: str) -> Sequence[Target]:
         """Return the targets of all workloads of that name, "Deployment/shop", wherever they are."""
-        return sorted((info.target for info in self._infos.values() if info.workload == workload), key=str)
+        kept = workload, workload_text(workload, workload.partition("/")[2])
+        found = [info for info in self._infos.values() if info.workload_text in kept]
+        return sorted((info.target for info in found if info.workload == workload), key=str)
 
     def cluster(self, name: str, areas: Collection[str] | None = None) -> ClusterSummary:
         """Return what there is in a cluster, or in those of its *areas*."""
         group = self._groups.get(("pod", name)) or Group([])
         if areas is None:
-            targets, apps, seen = len(group.by_app), len(group.apps), list(group.namespaces)
+            targets, apps, seen = len(group.by_app), group.apps, list(group.namespaces)
         else:
             span, _ = self._by_app(TargetFilter(kind="pod", cluster=name, areas=areas))
             targets, apps = len(span), self._apps_in(span)
@@ -237,10 +246,10 @@ class Catalog:
         sections = []
         for app, infos in on_page.items():
             whole = span.within(app + END)
-            if groups is None and len(whole) < self._apps[app]:
+            if groups is None and len(whole) < len(self._all.keys_of(app)):
                 tally = self._tally_of(whole.listed())
             else:
-                tally = _tally_in(self._groups.values() if groups is None else groups, app)
+                tally = self._tally_in(self._groups.values() if groups is None else groups, app)
             sections.append(AppSection(app, infos, max(0, first - whole.start), tally))
         environment = self._environments.get(wanted.environment or "")
         if environment is not None and len(span) == len(environment.keys):
@@ -250,7 +259,7 @@ class Catalog:
         elif wanted.app is not None:
             apps = len(sections)
         else:
-            apps = len(groups[0].apps) if len(groups) == 1 else len(self._apps)
+            apps = (groups[0] if len(groups) == 1 else self._all).apps
         return page, sections, apps
 
     def find_apps(
@@ -474,13 +483,12 @@ class Catalog:
             tally.add(self._info(key))
         return tally
 
-
-def _tally_in(groups: Iterable[Group], app: str) -> Tally:
-    tally = Tally()
-    for group in groups:
-        if app in group.apps:
-            tally.merge(group.apps[app])
-    return tally
+    def _tally_in(self, groups: Iterable[Group], app: str) -> Tally:
+        tally = Tally()
+        for group in groups:
+            kept = group.tallies.get(app)
+            tally.merge(self._tally_of(group.keys_of(app).listed()) if kept is None else kept)
+        return tally
 
 
 def _area_of(key: str) -> str:

@@ -5,9 +5,11 @@ There may be a hundred thousand of them: they are compact, and the garbage colle
 
 from collections.abc import Mapping
 from datetime import datetime
+from sys import intern
 from typing import NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from noah.core.session.rights import namespace_area
 from noah.core.session.target import HostTarget, LocalTarget, PodTarget, Target
@@ -49,7 +51,7 @@ class TargetInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     name: str  # str() of its target
     app: str
     environment: str
-    workload: str | None = None
+    workload_text: str | None = None  # see workload_text()
     label_text: str = END  # see label_text()
     ready: bool
     phase: str  # "Running", "Pending", "CrashLoopBackOff": what `kubectl get pods` would say
@@ -72,11 +74,30 @@ class TargetInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def kind(self) -> str:
-        return self.name.partition("/")[0]
+        return intern(self.name.partition("/")[0])
 
     @property
     def area(self) -> str:
-        return area_of_name(self.name)
+        return intern(area_of_name(self.name))
+
+    @property
+    def workload(self) -> str | None:
+        """ "Deployment/shop"; None for what no controller owns."""
+        text = self.workload_text
+        return text + self.app if text and text.endswith("/") else text
+
+    def sharing(self, before: "TargetInfo") -> "TargetInfo":
+        """Return the same with the strings of what was known of this target *before*, where they are equal.
+
+        The catalog's order has those; a target that has changed would otherwise have each of them twice.
+        """
+        return replace(
+            self,
+            name=before.name,
+            app=before.app,
+            label_text=before.label_text if before.label_text == self.label_text else self.label_text,
+            started_at=before.started_at if before.started_at == self.started_at else self.started_at,
+        )
 
     @property
     def key(self) -> str:
@@ -86,7 +107,8 @@ class TargetInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     @property
     def place(self) -> AppPlace:
         kind, *parts = self.name.split("/")
-        return AppPlace(self.app, parts[0], parts[1], kind) if kind == "pod" else AppPlace(self.app, None, None, kind)
+        cluster, namespace = map(intern, parts[:2]) if kind == "pod" else (None, None)
+        return AppPlace(self.app, cluster, namespace, kind)
 
     @property
     def labels(self) -> dict[str, str]:
@@ -97,6 +119,14 @@ class TargetInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 def area_of_name(name: str) -> str:
     """Return the area of the target that is called so."""
     return name.rsplit("/", 2)[0] if name.startswith("pod/") else name
+
+
+def workload_text(workload: str | None, app: str) -> str | None:
+    """Return a workload as it is kept: most are named as their app, and of those only "Deployment/" is."""
+    if workload is None:
+        return None
+    kind, slash, name = workload.partition("/")
+    return intern(kind + slash if name == app else workload)
 
 
 def label_text(labels: Mapping[str, str]) -> str:

@@ -5,7 +5,6 @@ Pods are the API's own JSON as dicts: models cost a blocked event loop (443 ms f
 
 import json
 import re
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
@@ -63,8 +62,8 @@ def workload_of(pod: Pod) -> str | None:
             for label, parent in _TEMPLATE_HASHES:
                 template = labels_of(pod).get(label)
                 if kind == WorkloadKind.REPLICA_SET and template and name.endswith(f"-{template}"):
-                    return sys.intern(f"{parent}/{name.removesuffix(f'-{template}')}")
-            return sys.intern(f"{kind}/{name}")
+                    return f"{parent}/{name.removesuffix(f'-{template}')}"
+            return f"{kind}/{name}"
     return None
 
 

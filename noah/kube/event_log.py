@@ -15,7 +15,7 @@ import msgspec
 from noah.errors import NoahError, Unavailable
 from noah.kube.bounded_json import parse
 from noah.kube.client import Client
-from noah.kube.watch import Change, Key, Listed, Pace, Removed, Updated, Watch
+from noah.kube.watch import Change, Key, Listed, Pace, Removed, Updated, Watch, key_of
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +121,7 @@ class _Followed:
             pace=pace,
             waits_for=Unavailable,
             read=_read,
+            held=lambda: [key_of(event) for event in self.events.values()],
         )
 
     async def run(self) -> None:
@@ -137,13 +138,13 @@ class _Followed:
                 self._put(event)
             case Removed(event):
                 self.events.pop(event["metadata"]["uid"], None)
-            case Listed(keys):
-                return self._keep_only(keys)
+            case Listed(gone):
+                return self._forget(gone)
         return None
 
-    def _keep_only(self, keys: Collection[Key]) -> Iterator[None]:
+    def _forget(self, gone: Collection[Key]) -> Iterator[None]:
         for uid, event in list(self.events.items()):
-            if (event["metadata"].get("namespace"), event["metadata"]["name"]) not in keys:
+            if key_of(event) in gone:
                 self.events.pop(uid, None)
             yield
 

@@ -44,6 +44,7 @@ class Informer:
                 selected={"labelSelector": selector} if selector else {},
                 pace=pace,
                 read=partial(read_pod, annotation=annotation),
+                held=partial(self._pods.keys, namespace),
             )
 
     async def run(self) -> None:
@@ -97,8 +98,11 @@ class Informer:
         return self._pods.subscribe(callback)
 
     def _taker(self, namespace: str | None) -> Take:
-        def complete(keys: Collection[Key]) -> Iterator[None]:
-            yield from self._pods.keep_only(namespace, keys)
+        def complete(gone: Collection[Key]) -> Iterator[None]:
+            for place, name in gone:
+                if (pod := self._pods.get(place or "", name)) is not None:
+                    self._pods.remove(pod)
+                yield
             if not self._listed[namespace].is_set():
                 _spare_the_collector()
             self._listed[namespace].set()
@@ -109,8 +113,8 @@ class Informer:
                     self._pods.put(pod)
                     if not self._listed[namespace].is_set() and len(self._pods) % SPARED_EVERY == 0:
                         _spare_the_collector()
-                case Listed(keys):
-                    return complete(keys)
+                case Listed(gone):
+                    return complete(gone)
                 case Removed(pod):
                     self._pods.remove(pod)
             return None

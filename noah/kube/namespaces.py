@@ -6,13 +6,14 @@ For clusters whose settings name environments by it; elsewhere namespaces are no
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, Literal
 
 import msgspec
 
 from noah.core.environment import EnvironmentRule, Metadata
 from noah.kube.client import Client
-from noah.kube.watch import Change, Listed, Pace, Removed, Take, Updated, Watch
+from noah.kube.watch import Change, Key, Listed, Pace, Removed, Updated, Watch
 
 log = logging.getLogger(__name__)
 
@@ -60,14 +61,15 @@ class Namespaces:
                 selected={"fieldSelector": f"metadata.name={namespace}"} if namespace else {},
                 pace=pace,
                 read=self._read,
+                held=partial(self._held, namespace),
                 accept=METADATA_ONLY,
             )
 
     async def run(self) -> None:
         """Runs until it is cancelled."""
         async with asyncio.TaskGroup() as group:
-            for namespace, watch in self._watches.items():
-                group.create_task(watch.run(self._taker(namespace)), name=f"watch {watch.name}")
+            for watch in self._watches.values():
+                group.create_task(watch.run(self._take), name=f"watch {watch.name}")
 
     @property
     def trouble(self) -> str | None:
@@ -95,23 +97,22 @@ class Namespaces:
         kept = {"name": metadata.name, "resourceVersion": metadata.resource_version}
         return {"metadata": kept, "value": values.get(self._key)}
 
-    def _taker(self, only: str | None) -> Take:
-        def complete(names: Collection[str]) -> Iterator[None]:
-            for name in list(self._values) if only is None else [only]:
-                if name not in names:
-                    yield from self._put(name, None)
-                    yield
+    def _held(self, only: str | None) -> Iterable[Key]:
+        return [(None, name) for name in self._values if only in (None, name)]
 
-        def take(change: Change) -> Iterator[None] | None:
-            match change:
-                case Updated(namespace):
-                    return self._put(namespace["metadata"]["name"], namespace["value"])
-                case Removed(namespace):
-                    return self._put(namespace["metadata"]["name"], None)
-                case Listed(keys):
-                    return complete({name for _, name in keys})
+    def _take(self, change: Change) -> Iterator[None] | None:
+        match change:
+            case Updated(namespace):
+                return self._put(namespace["metadata"]["name"], namespace["value"])
+            case Removed(namespace):
+                return self._put(namespace["metadata"]["name"], None)
+            case Listed(gone):
+                return self._forget(gone)
 
-        return take
+    def _forget(self, gone: Collection[Key]) -> Iterator[None]:
+        for _, name in gone:
+            yield from self._put(name, None)
+            yield
 
     def _put(self, name: str, value: str | None) -> Iterator[None]:
         if self._values.get(name) == value:

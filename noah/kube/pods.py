@@ -7,7 +7,7 @@ What the pods of a workload have in common, all but the node of their spec, is h
 import logging
 import sys
 import zlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from itertools import islice
 from typing import Any, Literal
@@ -203,7 +203,7 @@ class _Held(msgspec.Struct, frozen=True, gc=False):
     spec: _Shared  # but for the node
     conditions: _Shared
     rest: bytes  # compressed
-    workload: str | None
+    group: int  # of workloads; they are not held as text, which is longer than all else that is held of a small pod
 
     def pod(self) -> Pod:
         pod: Pod = _expanded(self.rest)
@@ -233,9 +233,18 @@ class PodIndex:
 
     def in_namespace(self, namespace: str, workload: str | None = None) -> Iterator[Pod]:
         """Yield the pods of a namespace, or those of one workload in it ("Deployment/shop")."""
+        group = _group_of(workload)
         for one in list(self._by_namespace.get(namespace, {}).values()):
-            if workload is None or one.workload == workload:
-                yield one.pod()
+            if workload is None or one.group == group:
+                pod = one.pod()
+                if workload is None or workload_of(pod) == workload:
+                    yield pod
+
+    def keys(self, namespace: str | None) -> Iterator[tuple[str, str]]:
+        """Yield the namespace and the name of each pod in *namespace*, or everywhere."""
+        for space in list(self._by_namespace) if namespace is None else [namespace]:
+            for name in list(self._by_namespace.get(space, {})):
+                yield space, name
 
     def subscribe(self, callback: Callback) -> Callable[[], None]:
         """Call *callback* with every change until the function that is returned is called."""
@@ -272,15 +281,6 @@ class PodIndex:
             del self._by_namespace[namespace]
         self._publish(pod, "deleted")
 
-    def keep_only(self, namespace: str | None, listed: Collection[tuple[str | None, str]]) -> Iterator[None]:
-        """Remove what is not *listed*, which is all that there is in *namespace*, or everywhere; yield between pods,
-        where others may have a turn."""
-        for space in list(self._by_namespace) if namespace is None else [namespace]:
-            for name, held in list(self._by_namespace.get(space, {}).items()):
-                if (space, name) not in listed:
-                    self.remove(held.pod())
-                yield
-
     def _packed(self, pod: Pod) -> _Held:
         spec, status = pod.get("spec") or {}, pod.get("status") or {}
         return _Held(
@@ -295,7 +295,7 @@ class PodIndex:
                     }
                 )
             ),
-            workload=workload_of(pod),
+            group=_group_of(workload_of(pod)),
         )
 
     def _share(self, tree: dict[str, Any]) -> _Shared:
@@ -345,6 +345,11 @@ def read_pod(text: bytes | msgspec.Raw, *, annotation: str | None = None) -> Pod
         raise ValueError(f"it cannot be read as a pod: {e}") from None
     kept: Pod = pod if len(memoryview(text)) <= SMALL else _bounded(pod)
     return kept
+
+
+def _group_of(workload: str | None) -> int:
+    """Return one of 256 numbers, which Python has as objects already."""
+    return zlib.crc32((workload or "").encode()) & 0xFF
 
 
 def _compressed(packed: bytes) -> bytes:

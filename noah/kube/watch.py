@@ -50,9 +50,9 @@ class Removed:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """The list is complete: each object that there is has been handed on, and had one of these keys."""
+    """The list is complete: each object that there is has been handed on, and these were held and are gone."""
 
-    keys: Collection[Key]
+    gone: Collection[Key]
 
 
 Change = Updated | Removed | Listed
@@ -101,11 +101,13 @@ class Watch:
         selected: Mapping[str, str],
         pace: Pace,
         read: Callable[[bytes | msgspec.Raw], Object],
+        held: Callable[[], Iterable[Key]],
         waits_for: type[NoahError] = NoahError,
         accept: str = "application/json",
     ) -> None:
         """*selected* holds the query's selectors; *read* returns what is handed on of an object in JSON, or raises
-        ValueError.
+        ValueError. *held* returns the keys of what is held when a list begins: nothing, the first time, so that a list
+        of very many need not remember what it has handed on.
 
         *accept*: the media types to ask for, with {kind} where metadata alone is asked for.
 
@@ -120,6 +122,7 @@ class Watch:
         self._selected = dict(selected)
         self._pace = pace
         self._read = read
+        self._held = held
         self._waits_for = waits_for
         self._accept = accept
         self._backoff = Backoff(first_s=pace.first_wait, longest_s=pace.longest_wait)
@@ -162,7 +165,8 @@ class Watch:
 
     async def _list(self, take: Take) -> str:
         """Hand on all objects, and return the version from which they are to be watched."""
-        keys, empty, params = set[Key](), 0, {**self._selected}
+        gone = {key async for key in in_turns(self._held())}
+        count, empty, params = 0, 0, {**self._selected}
         while True:
             page = await self._page(params)
             self._heard()
@@ -170,19 +174,20 @@ class Watch:
             def take_all(items: Iterable[msgspec.Raw] = page.items or ()) -> Iterator[None]:
                 for item in items:
                     if (found := self._object(item)) is not None:
-                        keys.add(_key_of(found))
+                        gone.discard(key_of(found))
                         yield from take(Updated(found)) or ()
                     yield
 
             async for _ in in_turns(take_all()):
                 pass
+            count += len(page.items or ())
             empty = 0 if page.items else empty + 1
             if not page.metadata.after:
-                async for _ in in_turns(take(Listed(keys)) or ()):
+                async for _ in in_turns(take(Listed(gone)) or ()):
                     pass
                 return page.metadata.resource_version
-            if len(keys) > MOST_OBJECTS or empty == MOST_EMPTY_PAGES:
-                raise Unavailable(f'Cluster "{self._client.name}" lists without end: {len(keys)} objects and more.')
+            if count > MOST_OBJECTS or empty == MOST_EMPTY_PAGES:
+                raise Unavailable(f'Cluster "{self._client.name}" lists without end: {count} objects and more.')
             params["continue"] = page.metadata.after
 
     async def _page(self, params: Mapping[str, str]) -> _Page:
@@ -280,7 +285,7 @@ class Watch:
         self.trouble = error.sentence
 
 
-def _key_of(found: Object) -> Key:
+def key_of(found: Mapping[str, Any]) -> Key:
     return found["metadata"].get("namespace"), found["metadata"]["name"]
 
 

@@ -277,7 +277,7 @@ async def test_pages_without_end_are_not_followed_for_ever() -> None:
 
     async with api_in_a_thread(pages) as api, Client(api.settings) as client:
         pace = Pace(first_wait=60.0)
-        watch = Watch(client, "/api/v1/pods", name="p", page_size=10, selected={}, pace=pace, read=read_pod)
+        watch = Watch(client, "/api/v1/pods", name="p", page_size=10, selected={}, pace=pace, read=read_pod, held=tuple)
         task = asyncio.get_running_loop().create_task(watch.run(lambda change: None))
         async with asyncio.timeout(20):
             while watch.trouble is None:

@@ -10,7 +10,7 @@ from sys import intern
 
 from noah.catalog.catalog import Catalog
 from noah.catalog.holders import Holders
-from noah.catalog.target_info import END, TargetInfo, label_text
+from noah.catalog.target_info import END, TargetInfo, label_text, workload_text
 from noah.core import pods
 from noah.core.pods import Pod
 from noah.core.session.session import Session
@@ -256,12 +256,13 @@ def _infos(cluster: Cluster, pod: Pod) -> Iterable[TargetInfo]:
 
 def _info(cluster: Cluster, pod: Pod, container: str) -> TargetInfo:
     meta, version, checkurl = pod["metadata"], pods.version_of(pod, container), pods.checkurl_of(pod, container)
+    app = intern(pods.app_of(pod, cluster.settings.app_label).replace(END, ""))
     namespace, container = intern(meta["namespace"]), intern(container)  # thousands of targets have these in common
     return TargetInfo(
         name=str(PodTarget(cluster.name, namespace, meta["name"], container)),
-        app=intern(pods.app_of(pod, cluster.settings.app_label).replace(END, "")),
+        app=app,
         environment=intern(cluster.environment_of(namespace, meta)),
-        workload=pods.workload_of(pod),
+        workload_text=workload_text(pods.workload_of(pod), app),
         label_text=label_text(pods.labels_of(pod)),
         ready=pods.is_ready(pod),
         phase=intern(pods.phase_of(pod)),

@@ -1,6 +1,7 @@
 """The index of targets answers as a walk over all of them would, whatever came and went."""
 
 import time
+import tracemalloc
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -9,6 +10,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from noah.catalog.catalog import AppSection, Catalog, TargetFilter
 from noah.catalog.environments import EnvironmentSummary
@@ -25,7 +27,7 @@ INFOS = st.builds(
     name=TARGETS.map(str),
     app=NAMES,
     environment=st.sampled_from(["a", "b"]),
-    workload=st.none() | st.sampled_from(["Deployment/a", "Deployment/b"]),
+    workload_text=st.none() | st.sampled_from(["Deployment/", "Deployment/a", "Deployment/b"]),
     label_text=st.dictionaries(NAMES, NAMES, max_size=2).map(label_text),
     ready=st.booleans(),
     phase=st.sampled_from(["Running", UNKNOWN]),
@@ -46,7 +48,7 @@ FILTERS = st.builds(
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(INFOS | TARGETS, max_size=40), FILTERS, st.integers(1, 7), st.sampled_from([0, 2, 64]))
+@given(st.lists(INFOS | TARGETS, max_size=60), FILTERS, st.integers(1, 7), st.sampled_from([0, 2, 64]))
 def test_every_listing_is_what_a_walk_over_all_targets_gives(
     changes: list[TargetInfo | Target], wanted: TargetFilter, limit: int, one_in: int
 ) -> None:
@@ -243,3 +245,22 @@ def pod(n: int) -> TargetInfo:
         ready=True,
         phase="Running",
     )
+
+
+def test_a_target_that_changes_does_not_take_more_memory_than_before() -> None:
+    def changed(number: int, restarts: int) -> TargetInfo:
+        labels = label_text({"app": f"shop-{number:06}", "team": "x" * 100})
+        return structs.replace(pod(number), label_text=labels, restarts=restarts)
+
+    catalog = Catalog()
+    tracemalloc.start()
+    try:
+        for number in range(500):
+            catalog.put(changed(number, 0))
+        before, _ = tracemalloc.get_traced_memory()
+        for number in range(500):
+            catalog.put(changed(number, 1))
+        assert (tracemalloc.get_traced_memory()[0] - before) / 500 < 20
+    finally:
+        tracemalloc.stop()
+    assert catalog.find(TargetFilter(), after=None, limit=1).items == [changed(0, 1)]

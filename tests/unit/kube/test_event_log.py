@@ -76,7 +76,7 @@ class Follower:
 
 
 async def test_events_are_listed_and_watched_once_for_all_who_follow(events: Events, client: Client) -> None:
-    events.watches = [[("ADDED", event("b", 11)), ("MODIFIED", event("b", 12)), ("DELETED", event("a", 13))]]
+    events.watches = [[("ADDED", event("b", 11)), ("DELETED", event("a", 12)), ("MODIFIED", event("b", 13))]]
     async with running(client) as event_log:
         first, second = Follower(event_log), Follower(event_log)
         await first.has("a", "b", "b")
