@@ -82,6 +82,8 @@ def containers_of(pod: Pod) -> list[Mapping[str, Any]]:
 def choose_container(pod: Pod, wanted: str | None) -> str:
     """Return the container that is meant: the one asked for, the annotated one, the only JVM, the only one."""
     all_of_them = containers_of(pod)
+    if wanted is None and len(all_of_them) == 1:
+        return str(all_of_them[0]["name"])
     names: list[str] = [c["name"] for c in pod["spec"]["containers"]]
     if wanted is not None:
         if all(c["name"] != wanted for c in all_of_them):

@@ -13,9 +13,9 @@ from noah.kube.client import Client
 from noah.kube.pods import Callback, Pod, PodIndex, read_pod
 from noah.kube.watch import Change, Key, Listed, Pace, Removed, Take, Updated, Watch
 
-PAGE = 250  # pods; finding where each begins holds the event loop for some 2 ms
+PAGE = 250  # pods
 PACE = Pace()
-SPARED_EVERY = 1000  # pods of a first list: a full collection after 90,000 took 47 ms
+SPARED_EVERY = 250  # pods of a first list: a full collection after 90,000 took 47 ms; a young one now takes 0.2 ms
 
 
 class Informer:
@@ -107,12 +107,16 @@ class Informer:
                 _spare_the_collector()
             self._listed[namespace].set()
 
+        def put(pod: Pod) -> Iterator[None]:
+            yield from self._pods.put(pod)
+            if not self._listed[namespace].is_set() and len(self._pods) % SPARED_EVERY == 0:
+                yield
+                _spare_the_collector()
+
         def take(change: Change) -> Iterator[None] | None:
             match change:
                 case Updated(pod):
-                    self._pods.put(pod)
-                    if not self._listed[namespace].is_set() and len(self._pods) % SPARED_EVERY == 0:
-                        _spare_the_collector()
+                    return put(pod)
                 case Listed(gone):
                     return complete(gone)
                 case Removed(pod):

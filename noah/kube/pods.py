@@ -252,14 +252,18 @@ class PodIndex:
         self._callbacks[key] = callback
         return lambda: self._callbacks.pop(key, None) and None
 
-    def put(self, pod: Pod) -> None:
-        """Hold a pod as a list or a watch shows it, already trimmed. Raises Unavailable if there are too many."""
+    def put(self, pod: Pod) -> Iterator[None]:
+        """Hold a pod as a list or a watch shows it, already trimmed. Raises Unavailable if there are too many.
+
+        It yields where others may have a turn: nothing is changed by then, and all of it afterwards.
+        """
+        held = self._packed(pod)
+        yield
         namespace, name = key_of(pod)
         namespace = sys.intern(namespace)
         before = self._by_namespace.get(namespace, {}).get(name)
         if before is None and self._count >= MOST_PODS:
             raise Unavailable(f"The cluster has more than {MOST_PODS} pods: choose some by namespaces or a selector.")
-        held = self._packed(pod)
         if before is not None:
             if before.rest == held.rest and before.spec is held.spec and before.conditions is held.conditions:
                 return

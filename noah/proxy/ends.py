@@ -19,6 +19,7 @@ from noah.core.jdwp.observer import Data, FromDebugger, FromJvm, Observer, Overs
 from noah.core.jdwp.wire import HANDSHAKE
 from noah.errors import NoahError
 from noah.proxy.handshake import Handshake
+from noah.turns import debugger_talks
 
 READ_SIZE: Final = 256 * 1024  # bytes
 
@@ -127,6 +128,7 @@ class RelayEnd(asyncio.Protocol, asyncio.BufferedProtocol):
         self.data_received(self._buffer[:nbytes])
 
     def data_received(self, data: Data) -> None:
+        debugger_talks()
         try:
             passed = self._direction.feed(data)
             if passed is not data:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from itertools import pairwise
 
-from noah.turns import TURN_S, in_turns, turn
+from noah.turns import TURN_S, debugger_talks, in_turns, turn
 
 
 def busy(count: int) -> Iterator[int]:
@@ -79,3 +79,17 @@ async def test_pieces_come_in_their_order_and_a_reader_may_stop_early() -> None:
         if piece == 3:
             break
     assert [piece async for piece in in_turns("ab")] == ["a", "b"]
+
+
+async def test_while_a_debugger_talks_work_stands_still_most_of_the_time() -> None:
+    async def talk() -> None:
+        while True:
+            debugger_talks()
+            await asyncio.sleep(0)
+
+    task = asyncio.get_running_loop().create_task(talk())
+    began, worked = time.perf_counter(), 0.0
+    async for _ in in_turns(busy(100)):
+        worked += 1.1 * TURN_S
+    task.cancel()
+    assert time.perf_counter() - began > 2 * worked

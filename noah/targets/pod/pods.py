@@ -196,11 +196,11 @@ class Pods:
 
     def _list(self, cluster: Cluster, pod: Pod, *, is_there: bool) -> None:
         infos = list(_infos(cluster, pod)) if is_there else []
-        shown = {info.target for info in infos}
+        shown = {info.name.rpartition("/")[2] for info in infos}
+        namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
         for container in pod["spec"]["containers"]:
-            target = PodTarget(cluster.name, pod["metadata"]["namespace"], pod["metadata"]["name"], container["name"])
-            if target not in shown:
-                self._catalog.remove(target)
+            if container["name"] not in shown:
+                self._catalog.remove(PodTarget(cluster.name, namespace, name, container["name"]))
         for info in infos:
             self._catalog.put(info)
 

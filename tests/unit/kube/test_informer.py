@@ -451,11 +451,11 @@ def test_pods_of_one_revision_are_held_in_half_a_kibibyte_each() -> None:
         one["spec"]["containers"][0]["livenessProbe"] = {"exec": {"command": ["sh", "-c", "x" * 2000]}}
         return json.dumps(one).encode()
 
-    index.put(read_pod(text(0)))
+    list(index.put(read_pod(text(0))))
     tracemalloc.start()
     try:
         for number in range(1, 501):
-            index.put(read_pod(text(number)))
+            list(index.put(read_pod(text(number))))
         assert tracemalloc.get_traced_memory()[0] / 500 < 512
     finally:
         tracemalloc.stop()
