@@ -43,6 +43,7 @@ _MOST_OPEN: Final = 4096  # commands of the debugger that are followed; the near
 _MOST_OWN: Final = 16_384  # its own questions that are not answered: the near end does not ask for as many checks
 _MOST_KNOWN: Final = 50_000  # questions that the near end knows the answers to
 _MOST_TABLES: Final = 8 << 20  # bytes of answers about classes, which questions are made of
+_MOMENTS_APART_S: Final = 0.1  # from asking about all threads to asking again: it takes up to 15 ms for a thousand
 _MANY: Final = 4  # questions about threads at one stop: more than one asks about the stop's own thread
 # Commands of the debugger before the JVM is asked anything: the observer tells jdb by its first four.
 _COMMANDS_FIRST: Final = 4
@@ -118,7 +119,7 @@ class Far:
         self._is_fresh = True  # the VM ran since the last walk
         self._touches = self._new_walk()
         self._others = self._new_walk()  # what may be asked about all threads, whatever they do
-        self._moment = (-1, 0.0)  # the effects that had passed when that walk began, and when it was
+        self._moment = (-1, -1.0)  # the effects that had passed when that walk began, and when it was
         self._returned = b""  # by the last method that was invoked: a tagged value
         self._has_asked_about_vm = False
 
@@ -425,11 +426,8 @@ class Far:
         """Foresee again what threads are called; False if that is known for a while, or no thread is suspended."""
         effects, since_s = self._moment
         stillness = self._stillness
-        if (
-            not self._is_on
-            or not stillness.holds_any
-            or (effects == stillness.effects and self._now_s - since_s < MOMENT_S / 2)
-        ):
+        lasts_s = MOMENT_S / 2 if effects == stillness.effects else _MOMENTS_APART_S
+        if not self._is_on or not stillness.holds_any or self._now_s - since_s < lasts_s:
             return False
         self._known[Lifetime.MOMENT] = set()
         self._moment = stillness.effects, self._now_s

@@ -21,7 +21,7 @@ _MOST_FRAMES: Final = 256  # of a thread, whose methods are asked for
 _MOST_THREADS: Final = 1024
 _MOST_OBJECTS: Final = 256  # that are looked into
 _MOST_TYPES: Final = 32  # that an object inherits from
-_MOST_CLIMBED: Final = 1024  # types of all objects, and what they inherit from
+_MOST_CLIMBED: Final = 256  # types of all objects, with what they inherit from
 _MOST_FIELDS: Final = 256  # of a type
 _MOST_QUESTIONS: Final = 20_000  # of one walk
 _MOST_LINES: Final = 64  # methods of a class that is touched, whose lines are asked for
@@ -177,14 +177,14 @@ class Walk:
             case wire.THREAD_FRAMES if question == cache.all_frames(question[:8]):
                 self._follow_frames(question[:8], answer)
             case wire.VM_ALL_THREADS:
-                for thread in _ids(answer, 4)[:_MOST_THREADS]:
+                for thread in _ids(answer, 4, most=_MOST_THREADS):
                     self._ask_of_thread(thread, Rank.THREADS)
             case cache.TOP_LEVEL_GROUPS:
-                for group in _ids(answer, 4):
+                for group in _ids(answer, 4, most=_MOST_THREADS):
                     self._ask(Subject.GROUP, group, Rank.THREADS)
             case cache.GROUP_CHILDREN:
                 threads = int.from_bytes(answer[:4])
-                for group in _ids(answer, 8 + 8 * threads)[:_MOST_THREADS]:
+                for group in _ids(answer, 8 + 8 * threads, most=_MOST_THREADS):
                     self._ask(Subject.GROUP, group, Rank.THREADS)
                     self._add(Rank.THREADS, _LOCKING, group)
             case cache.THREAD_GROUP:
@@ -214,7 +214,7 @@ class Walk:
                 for thing in self._of_type.get(question, ()):
                     self._open(thing, answer[:8])
             case cache.TYPE_INTERFACES if question in self._climbed:
-                for interface in _ids(answer, 4):
+                for interface in _ids(answer, 4, most=_MOST_TYPES):
                     self._climb(interface)
 
     def _follow_frames(self, thread: bytes, answer: bytes) -> None:
@@ -289,7 +289,7 @@ class Walk:
                 above.append(parent[:8])
             interfaces = self._recall((cache.TYPE_INTERFACES, one))
             if interfaces is not None:
-                above += _ids(interfaces, 4)
+                above += _ids(interfaces, 4, most=_MOST_TYPES)
 
     def _open(self, thing: bytes, type_id: bytes) -> None:
         """Look into all fields of an object, as far as its type and what that inherits from are known."""
@@ -347,9 +347,9 @@ class Walk:
 # Answers, taken apart
 
 
-def _ids(answer: bytes, at: int) -> list[bytes]:
-    """Return the IDs of a list whose count ends at *at*."""
-    count = int.from_bytes(answer[at - 4 : at])
+def _ids(answer: bytes, at: int, *, most: int) -> list[bytes]:
+    """Return the first IDs, at most so many, of a list whose count ends at *at*."""
+    count = min(most, int.from_bytes(answer[at - 4 : at]))
     return [answer[begin : begin + 8] for begin in range(at, min(len(answer) - 7, at + 8 * count), 8)]
 
 

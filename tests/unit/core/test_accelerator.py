@@ -730,6 +730,29 @@ def test_a_read_of_anything_that_a_jvm_sends_is_worked_off_in_short_calls(packet
     assert max(slowest, slowest_call(joined.pass_down, joined.near)) < LIMIT
 
 
+THOUSANDS = integer(7000) + b"".join(long(i + 5000) for i in range(7000))
+
+
+def test_long_lists_of_threads_are_worked_off_in_short_calls_whatever_comes_between() -> None:
+    joined = held()
+    joined.jvm = Mute()
+    for i in range(100):
+        joined.debugger(ask(2 * i + 100, cache.DISPOSE_OBJECTS, integer(0)))
+        joined.debugger(ask(2 * i + 101, wire.VM_ALL_THREADS))
+    joined.pass_up()
+    data = b"".join(reply(2 * i + 100) + reply(2 * i + 101, THOUSANDS) for i in range(100))
+    assert slowest_call(lambda: joined.from_jvm(data), joined.far) < LIMIT
+
+
+def test_a_type_that_inherits_from_thousands_is_worked_off_in_short_calls() -> None:
+    joined = begun()
+    for type_id in [TYPE, *range(5000, 12000)]:
+        joined.jvm.answers[cache.TYPE_INTERFACES, long(type_id)] = THOUSANDS
+    slowest = slowest_call(lambda: joined.from_jvm(joined.jvm.event(EVENT_THREAD)), joined.far)
+    assert (cache.TYPE_INTERFACES, long(5001)) in joined.jvm.asked
+    assert slowest < LIMIT
+
+
 class Mute(Jvm):
     """A JVM that answers nothing any more."""
 
