@@ -211,7 +211,9 @@ async def debug_over_cuts(classes: Path, seed: int, *, accelerates: bool) -> int
     with shop(classes) as port, ThreadPoolExecutor(1) as thread:
         async with world(port, accelerates=accelerates) as here:
             loop = asyncio.get_running_loop()
-            debugging = loop.run_in_executor(thread, partial(debug, here.line.port, rounds=rounds()))
+            # Between two cuts of 30 s there may be too little time for a single reply.
+            patient = partial(debug, here.line.port, rounds=rounds(), patience_s=300)
+            debugging = loop.run_in_executor(thread, patient)
             lengths_s = [length for length in LENGTHS_S for _ in range(CUTS_OF_EACH)]
             choose.shuffle(lengths_s)
             for length_s in lengths_s:
