@@ -6,6 +6,7 @@ the answer to it is the JVM's.
 
 import asyncio
 import errno
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Final, cast
@@ -207,10 +208,12 @@ class LocalPort:
         raise Unavailable(f"Port {self.port} of this machine is taken, and so are {TRIES - 1} others.")
 
     async def _listen(self, port: int) -> None:
-        loop = asyncio.get_running_loop()
-        self._servers = [await loop.create_server(self._connected, "127.0.0.1", port)]
+        # Not by address: asyncio leaves a socket open that could be bound, and then could not listen.
+        sockets = [socket.create_server(("127.0.0.1", port))]
         with suppress(OSError):  # a machine without IPv6; "localhost" is both where there is
-            self._servers.append(await loop.create_server(self._connected, "::1", port))
+            sockets.append(socket.create_server(("::1", port), family=socket.AF_INET6))
+        loop = asyncio.get_running_loop()
+        self._servers = [await loop.create_server(self._connected, sock=one) for one in sockets]
 
     def close(self) -> None:
         for server in self._servers:
