@@ -29,6 +29,13 @@ HOOKS = {
     "preonline.sh": f"#!/bin/sh\necho '{EVIL}'; sleep 2; echo warmed up\n",
 }
 TICKS = "i=0; while :; do i=$((i+1)); echo tick $i; sleep 0.05; done"
+NOTE_WHAT_IS_REPLACED = """() => {
+  const body = document.querySelector("[data-replaced]");
+  window.replaced = [];
+  const note = () => window.replaced.push(...[...body.rows].slice(1).map((row) => row.cells[0].textContent));
+  new MutationObserver(note).observe(body, { childList: true });
+  note();
+}"""
 NEVER = {"exec": {"command": ["false"]}}
 
 
@@ -107,6 +114,7 @@ async def test_a_release_is_seen_from_its_first_pod_to_its_end(
     kubectl.apply(inject(shop("shop", replicas=2)).manifest)
     await expect(page.get_by_role("row", name="Deployment shop")).to_contain_text("running", timeout=SOON)
     await page.get_by_role("link", name="Deployment shop, revision 1").click()
+    await page.evaluate(NOTE_WHAT_IS_REPLACED)
     hook = page.locator(".line.of-hook", has_text="window.ran=1").first
     await expect(hook).to_have_text(re.compile(r"noah-preonline.*preOnline"), timeout=SOON)
     await expect(hook.locator(".said")).to_have_text(EVIL)
@@ -115,6 +123,7 @@ async def test_a_release_is_seen_from_its_first_pod_to_its_end(
     await expect(page.locator("[data-result]")).to_have_text("done")
     await expect(page.locator("#progress")).to_have_text("2 of 2 online")
     await expect(page.get_by_role("region", name="Pods").get_by_text("✓ there")).to_have_count(2)
+    assert await page.evaluate("window.replaced") == [], "it replaces nothing, and never looked as if it did"
     await expect(page.locator("#log .line").last).to_contain_text("2 of 2 online")
     await page.get_by_label("Filter").fill("MIGRATED")
     await expect(page.locator("#log .line .said")).to_have_text(["the database is migrated\u2407"] * 2)

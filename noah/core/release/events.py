@@ -68,7 +68,7 @@ class PodChanges:
         name = pod["metadata"]["name"]
         if self._phases.get(name) != (phase := phase_of(pod)):
             self._phases[name] = phase
-            yield ReleaseEvent(at, ReleaseEventKind.POD, phase, {"pod": name})
+            yield ReleaseEvent(at, ReleaseEventKind.POD, phase, {"pod": name, "is_new": True})
         for condition in pod["status"].get("conditions") or ():
             kind, now = condition["type"], (condition["status"] == "True", _why(condition))
             if kind in CONDITIONS and self._conditions.get((name, kind)) != now:
@@ -88,7 +88,7 @@ class PodChanges:
         known, phase = self._phases.get(name), phase_of(pod)
         self._phases[name] = phase
         if known not in (None, phase):
-            yield ReleaseEvent(at, ReleaseEventKind.POD, phase, {"pod": name})
+            yield ReleaseEvent(at, ReleaseEventKind.POD, phase, {"pod": name, "is_new": False})
 
 
 def of_event(event: Json, otherwise: str) -> ReleaseEvent:

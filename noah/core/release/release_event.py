@@ -9,7 +9,7 @@ from typing import Any
 
 class ReleaseEventKind(StrEnum):
     RELEASE = "release"  # the first one: which release this is
-    POD = "pod"  # a pod's phase changed
+    POD = "pod"  # a pod's phase changed; is_new: it is the release's own, not one that the release replaces
     CONDITION = "condition"  # a pod's condition changed
     ONLINE = "online"  # healthcheck.html of a pod came or went
     PROGRESS = "progress"  # how many pods are online

@@ -81,6 +81,14 @@ def test_of_a_pod_that_is_replaced_only_what_happens_to_it_is_reported() -> None
     assert list(changes.of_old(old, AT)) == []
 
 
+def test_each_phase_says_whether_the_pod_is_the_releases_own() -> None:
+    changes, old = PodChanges(), {**pod("Running"), "metadata": {"name": "old"}}
+    assert next(changes.of_new(pod("Pending"), AT)).more == {"pod": "a", "is_new": True}
+    list(changes.of_old(old, AT))
+    old["metadata"]["deletionTimestamp"] = AT
+    assert next(changes.of_old(old, AT)).more == {"pod": "old", "is_new": False}
+
+
 def test_an_event_has_the_time_at_which_it_happened_last() -> None:
     event = {
         "involvedObject": {"kind": "Pod", "name": "shop-1"},

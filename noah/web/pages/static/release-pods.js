@@ -10,7 +10,7 @@ const CONDITIONS = {
   Ready: "ready",
 };
 const LINES = new Set(["log", "hook"]); // which change nothing here
-const OF_REPLACED = new Set(["pod", "event", "paused"]); // all events about pods that the release replaces
+const OF_ANY = new Set(["pod", "event", "paused"]); // also about pods that the release replaces; others are about its own
 
 export class Head {
   #head;
@@ -71,12 +71,13 @@ export class Head {
     else if (event.kind === "online") pod.online = event.online;
     else if (event.kind === "paused") pod.paused = event;
     if (!LINES.has(event.kind) || !pod.isNew) this.#changed.add(event.pod);
-    if (!OF_REPLACED.has(event.kind)) pod.isNew = true;
+    if (!OF_ANY.has(event.kind) || event.is_new) pod.isNew = true;
+    else if (event.kind !== "event") pod.isNew ??= false; // an event of the cluster does not say whose the pod is
     this.#pods.set(event.pod, pod);
   }
 
   #draw(name, pod) {
-    if (!pod) return;
+    if (pod?.isNew === undefined) return;
     if (!this.#rows.has(name)) this.#rows.set(name, this.#row(name));
     const row = this.#rows.get(name);
     const body = this.#head.querySelector(pod.isNew ? "[data-pods]" : "[data-replaced]");
