@@ -3,7 +3,8 @@
     python -m benchmarks.scale [--namespaces 10000] [--each 3] [--clusters 3] [--churn-s 30] [--kubeconfig FILE]
 
 The API server is scale_api.py, in a process of its own, unless a kubeconfig names a real one, which is then every
-cluster. Beside a session's relay (load.c: a JVM's agent and a debugger) runs in the gateway's event loop.
+cluster (scale_real.py). Beside a session's relay (load.c: a JVM's agent and a debugger) runs in the gateway's event
+loop.
 """
 
 import argparse
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ import aiohttp
 
 from benchmarks.held import Held
 from benchmarks.relay import BUILD, LOAD, build_load, running
+from benchmarks.scale_real import App, RealApi
 from noah.kube.clusters import STILL_USED_EVERY_S
 from noah.store import upgrade
 from tests.ports import free_port
@@ -270,14 +272,14 @@ class Bench:
         await self._http.delete(f"{self.gateway.url}/api/v1/sessions/{session['id']}")
         return took * 1000
 
-    async def restarts(self, cluster: str) -> Mapping[tuple[str, str], int]:
+    async def restarts(self, cluster: str) -> Mapping[App, int]:
         """Return how often each app of a cluster was started again, as the gateway shows it, page by page."""
-        found, after = dict[tuple[str, str], int](), ""
+        found, after = dict[App, int](), ""
         while after is not None:
             path = f"/api/v1/targets?cluster={cluster}&limit={PAGE}" + (f"&continue={after}" if after else "")
             async with self._http.get(self.gateway.url + path) as answer:
                 page = await answer.json()
-            found |= {(one["namespace"], one["app"]): one["restarts"] for one in page["items"]}
+            found |= {App(one["namespace"], one["app"]): one["restarts"] for one in page["items"]}
             after = page["continue"]
         return found
 
@@ -339,37 +341,62 @@ class Bench:
         figures["a cluster goes: CPU, s"] = self.gateway.cpu_s - cpu
         figures.hold("a cluster goes", self.gateway)
 
-    async def churn(self, figures: Figures, rate: int, seconds: float) -> None:
+    async def churn(self, figures: Figures, real: RealApi | None, rate: int, seconds: float) -> None:
         """Let pods change, see that memory stays, and compare all that is listed with what there is in the end."""
-        assert self.api is not None
-        gateway, before, cpu = self.gateway, self.gateway.memory_mib(), self.gateway.cpu_s
+        gateway, options = self.gateway, self._options
+        if real is None:
+            assert self.api is not None
+            self.api.say(f"churn {rate}")
+        else:  # each of its changes is one of each cluster
+            await real.churn(rate / options.clusters)
+        before, cpu = gateway.memory_mib(), gateway.cpu_s
         gateway.lag()
-        self.api.say(f"churn {rate}")
-        began, trips, most = time.monotonic(), list[float](), before
-        while time.monotonic() < began + seconds:
+        began, trips, most, after_a_minute = time.monotonic(), list[float](), before, before
+        while (lasts := time.monotonic() - began) < seconds:
             trips.append(await self.trip())
             most = max(most, gateway.memory_mib())
+            if lasts < 60:
+                after_a_minute = gateway.memory_mib()
             await asyncio.sleep(0.2)
         figures["churn: CPU, % of a core"] = 100 * (gateway.cpu_s - cpu) / (time.monotonic() - began)
         figures.hold("churn", gateway)
         figures["churn: relay p99, ms"] = statistics.median(trips)
         figures["churn: relay p99, worst run, ms"] = max(trips)
-        self.api.say("churn 0")
+        if real is None:
+            assert self.api is not None
+            self.api.say("churn 0")
+        else:
+            await real.stop()
         await asyncio.sleep(SETTLES_WITHIN_S)
         figures["churn: memory grows by, MiB"] = gateway.memory_mib() - before
+        figures["churn: of that after the first minute, MiB"] = gateway.memory_mib() - after_a_minute
         figures["churn: by at most, MiB"] = most - before
-        counts, options = self.api.counts(), self._options
-        places = ((c, f"scale-{c}-{m:05d}", n, version) for c, m, n, version in counts["changed"])
-        changed = {(c, place, f"{place}-app-{n}"): version for c, place, n, version in places}
+        if real is None:
+            assert self.api is not None
+            counts = self.api.counts()
+            figures["churn: changes"], figures["churn: pods changed"] = counts["changes"], len(counts["changed"])
+            there = {f"c{n}": self._there(counts["changed"], n) for n in range(options.clusters)}
+        else:
+            restarts = await real.restarts()
+            figures["churn: changes"] = options.clusters * real.changes
+            figures["churn: changes that were refused"] = options.clusters * real.refused
+            figures["churn: pods changed"] = options.clusters * sum(map(bool, restarts.values()))
+            there = {f"c{n}": restarts for n in range(options.clusters)}
         listed, lost = 0, 0
-        for cluster in (f"c{number}" for number in range(options.clusters)):
-            shown = await self.restarts(cluster)
+        for cluster, expected in there.items():
+            shown = {place: many for place, many in (await self.restarts(cluster)).items() if place in expected}
             listed += len(shown)
-            lost += sum(shown[place, app] != changed.get((cluster, place, app), 0) for place, app in shown)
-        figures["churn: changes"], figures["churn: pods changed"] = counts["changes"], len(changed)
+            lost += len(expected) - sum(expected[place] == many for place, many in shown.items())
         figures["churn: pods compared"], figures["churn: pods shown otherwise"] = listed, lost
-        if lost or listed != options.namespaces * options.each * options.clusters:
+        if lost:
             raise SystemExit("Changes are lost.")
+
+    def _there(self, changed: Sequence[tuple[str, int, int, int]], cluster: int) -> Mapping[App, int]:
+        """Return how often each app of a cluster of scale_api.py was started again."""
+        versions = {(m, n): version for name, m, n, version in changed if name == f"c{cluster}"}
+        places = ((m, n) for m in range(self._options.namespaces) for n in range(self._options.each))
+        named = ((f"scale-c{cluster}-{m:05d}", n, versions.get((m, n), 0)) for m, n in places)
+        return {App(namespace, f"{namespace}-app-{n}"): version for namespace, n, version in named}
 
 
 async def run(options: argparse.Namespace, folder: Path) -> Mapping[str, float]:
@@ -401,11 +428,12 @@ async def run(options: argparse.Namespace, folder: Path) -> Mapping[str, float]:
                 cpu = gateway.cpu_s
                 await asyncio.sleep(10)
                 figures["at rest: CPU, % of a core"] = (gateway.cpu_s - cpu) * 10
-            if bench.api is not None:
-                await bench.churn(figures, 200, options.churn_s)
-                figures["in the end, MiB"] = gateway.memory_mib()
+            real = await stack.enter_async_context(RealApi(options.kubeconfig)) if options.kubeconfig else None
+            await bench.churn(figures, real, 200, options.churn_s)
+            figures["in the end, MiB"] = gateway.memory_mib()
             if options.clusters > 1:
-                await bench.without_one(figures, count * (options.clusters - 1))
+                left = await bench.total() * (options.clusters - 1) // options.clusters
+                await bench.without_one(figures, left)
         if bench.api is not None and options.bad and options.only != "churn":
             await _misbehave(bench, bench.api, count * options.clusters, figures)
     return figures

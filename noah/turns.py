@@ -1,7 +1,8 @@
 """Work of many small pieces on the event loop, in turns, between which everybody else is served.
 
 All such work shares the loop: however many clusters are listed at once, one of them has one turn per pass of the loop.
-While a debugger talks with its JVM, the work stands still for most of the time.
+While a debugger talks with its JVM, there is one turn in a millisecond, and none while an answer is due: else each of
+its questions would wait for a turn or two.
 """
 
 import asyncio
@@ -12,20 +13,10 @@ from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 TURN_S = 0.00005  # of work; a debugger's bytes wait for one such turn, and between two turns pass some 10 us
-TALKS_S = 0.02  # after its last bytes a debugger is taken to wait for more
-AT_ONCE_S = 0.0005  # of work, while a debugger talks; then nobody has a turn for PAUSE_S
-PAUSE_S = 0.001  # the shortest that uvloop knows
+TALKS_S = 0.02  # after an answer, in which a debugger is taken to ask again
+PAUSE_S = 0.001  # between two turns meanwhile, and for an answer; the shortest that uvloop knows
 
 _T = TypeVar("_T")
-
-
-class _Debuggers:
-    talked_at = float("-inf")  # by perf_counter()
-
-
-def debugger_talks() -> None:
-    """Called whenever bytes of a debugger or its JVM have come."""
-    _Debuggers.talked_at = perf_counter()
 
 
 async def in_turns(pieces: Iterable[_T]) -> AsyncGenerator[_T, None]:
@@ -41,7 +32,16 @@ async def in_turns(pieces: Iterable[_T]) -> AsyncGenerator[_T, None]:
 
 async def turn() -> None:
     """Wait for a turn: the event loop has served its sockets since the last one, whose it ever was."""
-    await _turns.setdefault(asyncio.get_running_loop(), _Turns()).mine()
+    await _turns().mine()
+
+
+def debugger_asks() -> None:
+    """Have nobody get a turn now: bytes of a debugger have been passed on to its JVM."""
+    _turns().asked()
+
+
+def jvm_answers() -> None:
+    _turns().answered()
 
 
 class _Turns:
@@ -49,34 +49,54 @@ class _Turns:
 
     def __init__(self) -> None:
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._works_since = 0.0  # by perf_counter(): the last pause was over then
+        self._next: asyncio.Handle | None = None  # gives the next turn
+        self._is_asked = self._is_held_back = False  # a debugger waits for an answer; and a turn waits for that too
+        self._answered_at = self._given_at = -TALKS_S  # by perf_counter()
 
     def mine(self) -> asyncio.Future[None]:
-        mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        mine: asyncio.Future[None] = loop.create_future()
         self._waiting.append(mine)
-        if len(self._waiting) == 1:
-            self._go_on()
+        if self._next is None:
+            self._next = loop.call_soon(self._give)
         return mine
 
-    def _go_on(self) -> None:
-        loop, now = asyncio.get_running_loop(), perf_counter()
-        if now - _Debuggers.talked_at < TALKS_S and now - self._works_since > AT_ONCE_S:
-            loop.call_later(PAUSE_S, self._pause_over)
-        else:
-            loop.call_soon(self._give)
+    def asked(self) -> None:
+        self._is_asked = True
 
-    def _pause_over(self) -> None:
-        self._works_since = perf_counter()
-        self._give()
+    def answered(self) -> None:
+        self._is_asked, self._answered_at = False, perf_counter()
+        if self._is_held_back and self._next is not None:
+            self._next.cancel()
+            self._is_held_back = False
+            self._next = asyncio.get_running_loop().call_soon(self._give)
 
     def _give(self) -> None:
         """Let the first of those who wait go on in the loop's next pass, and the next one in a pass after it."""
+        self._next = None
         while self._waiting and self._waiting[0].done():  # cancelled
             self._waiting.popleft()
-        if self._waiting:
+        if not self._waiting:
+            return
+        loop, now = asyncio.get_running_loop(), perf_counter()
+        if self._is_asked:
+            self._is_held_back = True
+            self._next = loop.call_later(PAUSE_S, self.answered)
+        elif now - self._answered_at < TALKS_S and now - self._given_at < PAUSE_S:
+            self._next = loop.call_later(PAUSE_S, self._give)
+        else:
+            self._given_at = now
             self._waiting.popleft().set_result(None)
-        if self._waiting:
-            self._go_on()
+            if self._waiting:
+                self._next = loop.call_soon(self._give)
 
 
-_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, _Turns] = WeakKeyDictionary()
+_by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, _Turns] = WeakKeyDictionary()
+
+
+def _turns() -> _Turns:
+    loop = asyncio.get_running_loop()
+    found = _by_loop.get(loop)
+    if found is None:
+        found = _by_loop[loop] = _Turns()
+    return found

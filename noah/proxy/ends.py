@@ -19,7 +19,7 @@ from noah.core.jdwp.observer import Data, FromDebugger, FromJvm, Observer, Overs
 from noah.core.jdwp.wire import HANDSHAKE
 from noah.errors import NoahError
 from noah.proxy.handshake import Handshake
-from noah.turns import debugger_talks
+from noah.turns import debugger_asks, jvm_answers
 
 READ_SIZE: Final = 256 * 1024  # bytes
 
@@ -121,6 +121,11 @@ class RelayEnd(asyncio.Protocol, asyncio.BufferedProtocol):
         self._transport.set_write_buffer_limits(high=0)
         self._write_directly()
 
+    @staticmethod
+    def heard() -> None:
+        """Note that something was passed on: other work on the event loop stands back for it."""
+        raise NotImplementedError
+
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._buffer
 
@@ -128,7 +133,6 @@ class RelayEnd(asyncio.Protocol, asyncio.BufferedProtocol):
         self.data_received(self._buffer[:nbytes])
 
     def data_received(self, data: Data) -> None:
-        debugger_talks()
         try:
             passed = self._direction.feed(data)
             if passed is not data:
@@ -149,6 +153,7 @@ class RelayEnd(asyncio.Protocol, asyncio.BufferedProtocol):
                 sent = write(other.fd, passed)
         if sent != len(passed):
             other.send(passed[sent:] if sent else passed)
+        self.heard()
         if self._events:
             self.relay.report()
 
@@ -245,6 +250,7 @@ class DebuggerEnd(RelayEnd):
     __slots__ = ()
 
     name = "the debugger"
+    heard = staticmethod(debugger_asks)
 
     def __init__(self, relay: Pair, observer: Observer) -> None:
         super().__init__(relay, observer, observer.from_debugger)
@@ -258,6 +264,7 @@ class JvmEnd(RelayEnd):
     __slots__ = ("_handshake", "greeted")
 
     name = "the JVM"
+    heard = staticmethod(jvm_answers)
 
     def __init__(self, relay: Pair, observer: Observer) -> None:
         super().__init__(relay, observer, observer.from_jvm)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from itertools import pairwise
 
-from noah.turns import TURN_S, debugger_talks, in_turns, turn
+from noah.turns import PAUSE_S, TURN_S, debugger_asks, in_turns, jvm_answers, turn
 
 
 def busy(count: int) -> Iterator[int]:
@@ -81,15 +81,38 @@ async def test_pieces_come_in_their_order_and_a_reader_may_stop_early() -> None:
     assert [piece async for piece in in_turns("ab")] == ["a", "b"]
 
 
-async def test_while_a_debugger_talks_work_stands_still_most_of_the_time() -> None:
+async def test_while_a_debugger_talks_there_is_one_turn_in_a_millisecond() -> None:
     async def talk() -> None:
         while True:
-            debugger_talks()
+            debugger_asks()
+            await asyncio.sleep(0)
+            jvm_answers()
             await asyncio.sleep(0)
 
     task = asyncio.get_running_loop().create_task(talk())
-    began, worked = time.perf_counter(), 0.0
-    async for _ in in_turns(busy(100)):
-        worked += 1.1 * TURN_S
+    await asyncio.sleep(0)
+    began = time.perf_counter()
+    async for _ in in_turns(busy(50)):
+        pass
     task.cancel()
-    assert time.perf_counter() - began > 2 * worked
+    assert time.perf_counter() - began > 50 * PAUSE_S / 2  # uvloop's milliseconds begin earlier
+
+
+async def test_nobody_has_a_turn_until_an_answer_has_come_or_is_late() -> None:
+    is_answered, asked_at = False, time.perf_counter()
+
+    async def work() -> None:
+        await turn()
+        assert is_answered or time.perf_counter() - asked_at > PAUSE_S / 2
+
+    async with asyncio.TaskGroup() as group:
+        debugger_asks()
+        group.create_task(work())
+        for _ in range(5):
+            await asyncio.sleep(0)
+            debugger_asks()
+        is_answered = True
+        jvm_answers()
+    debugger_asks()
+    async with asyncio.timeout(20):
+        await turn()
