@@ -126,7 +126,8 @@ def _sessions(client: GatewayClient, targets: tuple[str, ...], place: Place, *, 
             _, session = client.post("/sessions", wanted)
             yield until_usable(client, session, ENABLE_WITHIN, seen=lambda _: None)
         else:
-            yield client.get(session_path(find_session(client, target, place)))
+            session_id = find_session(client, target, place, otherwise=", and `--enable` begins a session")
+            yield client.get(session_path(session_id))
 
 
 def _mine(client: GatewayClient) -> list[Json]:
@@ -176,7 +177,7 @@ async def _until_over(connector: "Connector", stopped: asyncio.Event, *, follow:
 
 
 async def _draw(connector: "Connector") -> None:
-    """Draw the table each second on a terminal; elsewhere print each line when its state changes."""
+    """Draw the table each second on a terminal; elsewhere print each line when the gateway has answered, and changes."""
     shown: dict[str, str] = {}
     height = 0
     while True:
@@ -186,6 +187,8 @@ async def _draw(connector: "Connector") -> None:
             height = _redraw(lines, height)
         else:
             for row in rows:
+                if row["line"] == "connecting":
+                    continue
                 text = " ".join(str(part) for part in (row["target"], row["attach"], row["line"], row["why"]) if part)
                 state = f"{row['line'].partition(' ')[0]} {row['attach']}"
                 if shown.get(row["session"]) != state:
@@ -213,7 +216,8 @@ def _row(line: "SessionLine") -> Json:
     return {
         "session": line.id,
         "target": session["target"],
-        "attach": f"localhost:{line.port}",
+        # The port of a line that is refused leads nowhere.
+        "attach": f"localhost:{line.port}" if line.was_connected or line.status == "lost" else None,
         "line": f"lost {since}" if line.status == "lost" else str(line.status),
         "debugger": attached and (attached.get("debugger") or "attached"),
         "bytes_in": bytes_in,

@@ -123,15 +123,18 @@ def expand(text: str, *, cluster: str | None, namespace: str | None) -> str:
     return "/".join([kind, *rest])
 
 
-def find_session(gateway: GatewayClient, text: str, place: Place) -> str:
-    """Return the ID of the session that *text* means: an ID, or a target that is being debugged."""
+def find_session(gateway: GatewayClient, text: str, place: Place, *, otherwise: str = "") -> str:
+    """Return the ID of the session that *text* means: an ID, or a target that is being debugged.
+
+    *otherwise* ends the sentence of NotFound for a target that nobody is debugging.
+    """
     if SESSION_ID.fullmatch(text) and not place.is_in_cluster:
         return text
     wanted = _wanted(gateway, text, place)
     environment = place.environment if _is_short(wanted) else None
     live = gateway.items("/sessions", {"state": "live", "environment": environment})["items"]
     found = [session for session in live if means(wanted, session)]
-    return _one_of(found, text)
+    return _one_of(found, text, otherwise)
 
 
 def get_session(gateway: GatewayClient, text: str, place: Place) -> Json:
@@ -156,13 +159,13 @@ def means(wanted: Wanted, session: Json) -> bool:
     )
 
 
-def _one_of(sessions: Iterable[Json], text: str) -> str:
+def _one_of(sessions: Iterable[Json], text: str, otherwise: str) -> str:
     found = list(sessions)
     mine = [session for session in found if session.get("mine")]
     match [str(session["id"]) for session in (mine or found)]:
         case [session_id]:
             return session_id
         case []:
-            raise NotFound(f"Nobody is debugging {text[:80]}: `noah sessions` lists who debugs what.")
+            raise NotFound(f"Nobody is debugging {text[:80]}: `noah sessions` lists who debugs what{otherwise}.")
         case several:
             raise BadInput(f"{text[:80]} means several sessions: say which of {', '.join(several)}.")

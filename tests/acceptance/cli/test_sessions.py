@@ -111,6 +111,9 @@ async def test_a_session_is_found_by_its_target_and_ones_own_comes_first(gateway
     nobody = await noah(gateway.url, "end", "app=orders")
     assert nobody.code == 3
     assert nobody.err == "Error: Nobody is debugging app=orders: `noah sessions` lists who debugs what.\n"
+    nobody = await noah(gateway.url, "connect", "app=orders")
+    assert nobody.code == 3
+    assert "`noah sessions` lists who debugs what, and `--enable` begins a session." in nobody.err
 
 
 async def test_end_waits_until_everything_is_verified(gateway: ScriptedGateway) -> None:

@@ -210,6 +210,7 @@ async def test_who_may_not_connect_reads_one_sentence(tmp_path: Path) -> None:
             code, said = await here.said("connect")
             assert code == 4
             assert re.search(r"is connected from 127.0.0.1 since \d\d:\d\d UTC: stop `noah connect` there", said), said
+            assert "localhost:" not in said  # a port that leads nowhere
             async with here.connected("--take-over"):
                 pass
         assert (await here.said("connect", "status"))[1] == "Nothing is connected.\n"
