@@ -1,18 +1,37 @@
-# The gateway's image, for docker, podman and buildah. It runs as user 10001; its root file system may be read-only, since
-# all that it writes is in /var/lib/noah, or where the configuration says.
+# The gateway's image, for docker, podman and buildah, for amd64 and arm64: nothing of the image's architecture is run to
+# build it, so no emulation is needed. It holds Python and the gateway, without a shell. It runs as user 10001; its root
+# file system may be read-only, since all that it writes is in /var/lib/noah, or where the configuration says.
 ARG BASE=python:3.13-slim
+ARG BUILD_BASE=${BASE}
 
-FROM ${BASE} AS build
+FROM ${BASE} AS base
+
+FROM --platform=${BUILDPLATFORM} ${BUILD_BASE} AS build
+ARG TARGETARCH
+RUN apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends binutils-multiarch > /dev/null
+RUN python3 -m venv /tools && /tools/bin/pip install -q --no-cache-dir cyclonedx-bom
 COPY pyproject.toml README.md LICENSE /src/
 COPY noah /src/noah
-# pip compiles what it installs: a gateway that may not write could not keep that. It is not needed any more then.
-RUN python3 -m venv /opt/noah && /opt/noah/bin/pip install --no-cache-dir '/src[fast,server]' \
- && /opt/noah/bin/pip uninstall -qy pip
-# What the image's gateway is made of, as CycloneDX: `docker run --entrypoint cat IMAGE /opt/noah/sbom.cdx.json`.
-RUN python3 -m venv /sbom && /sbom/bin/pip install --no-cache-dir cyclonedx-bom \
- && /sbom/bin/cyclonedx-py environment /opt/noah/bin/python --output-reproducible -o /opt/noah/sbom.cdx.json
+# The wheels of the other machine, which say the C library that they need: Debian 12 has 2.36. Debug symbols are half of
+# what is compiled; those that auditwheel changed (*.libs) do not survive strip.
+RUN case "${TARGETARCH}" in amd64) machine=x86_64 ;; arm64) machine=aarch64 ;; *) exit 1 ;; esac \
+ && platforms="$(seq -f "--platform=manylinux_2_%g_$machine" 36 -1 17) --platform=manylinux2014_$machine" \
+ && python3 -m venv --without-pip /opt/noah && packages=$(echo /opt/noah/lib/python3*/site-packages) \
+ && /tools/bin/pip wheel -q --no-deps --wheel-dir /wheels /src \
+ && /tools/bin/pip --python /opt/noah/bin/python3 install -q --no-cache-dir --no-compile --only-binary=:all: $platforms \
+      --target "$packages" "$(echo /wheels/*.whl)[fast,server]" \
+ && mv "$packages/bin/noah" /opt/noah/bin/ && rm -r "$packages/bin" \
+ && find "$packages" -name '*.so' -exec strip --strip-unneeded {} +
+# What the gateway is made of, as CycloneDX.
+RUN /tools/bin/cyclonedx-py environment /opt/noah/bin/python3 --output-reproducible -o /opt/noah/sbom.cdx.json
+COPY scripts/image_root.py /src/
+COPY --from=base / /base
+# A gateway that may not write could not keep what Python compiles. Nobody changes the sources, so they are not looked at.
+RUN mkdir /image && python3 /src/image_root.py /base "$(echo /opt/noah/lib/python3*/site-packages)" /image \
+ && mkdir -p /image/opt /state && cp -a /opt/noah /image/opt/ \
+ && python3 -m compileall -q --invalidation-mode unchecked-hash -s /image /image/opt
 
-FROM ${BASE}
+FROM scratch
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="Noah debug gateway" \
@@ -21,8 +40,8 @@ LABEL org.opencontainers.image.title="Noah debug gateway" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
       debug.noah/sbom="/opt/noah/sbom.cdx.json"
-RUN useradd --uid 10001 --no-create-home --home-dir /var/lib/noah noah && install -d -o noah -m 700 /var/lib/noah
-COPY --from=build /opt/noah /opt/noah
+COPY --from=build /image /
+COPY --from=build --chown=10001:10001 --chmod=700 /state /var/lib/noah
 ENV PATH=/opt/noah/bin:/usr/local/bin:/usr/bin:/bin
 WORKDIR /var/lib/noah
 USER 10001

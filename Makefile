@@ -5,7 +5,7 @@
 # make bench   the figures of README.md
 # make docs    the site of docs/, into build/site; no link may lead nowhere
 # make manifests  what is made of the Helm chart
-# make release what a release publishes, into dist/: built twice, and the same both times
+# make release what a release publishes, into dist/: packages, the chart, images; built twice, and the same both times
 # make pictures ARGS=KUBECONFIG   the pictures of README and docs, of the product as it runs in that cluster
 # make tools-image   build/noah-tools.tar, the image for containers beside a JVM whose own image has no shell
 
@@ -47,7 +47,7 @@ manifests: .venv/installed-dev
 	$(PY) scripts/manifests.py "$$(scripts/helm)"
 
 release: .venv/installed-dev
-	@scripts/need dpkg-deb:dpkg
+	@scripts/need dpkg-deb:dpkg git:git
 	$(PY) scripts/release.py
 
 pictures: .venv/installed-dev

@@ -1,6 +1,12 @@
 #!/usr/bin/env python3
-"""Build what a release publishes into dist/, or the folder named, twice; refuse it unless both are the same."""
+"""Build what a release publishes into dist/, or the folder named, twice; refuse it unless both are the same.
 
+    scripts/release.py [--without-images] [FOLDER]
+
+Nothing is published: what is printed at the end are the commands for that.
+"""
+
+import argparse
 import hashlib
 import io
 import json
@@ -17,6 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 # Where a release is published, unless the variable says another place.
 HOMEPAGE = os.environ.get("NOAH_HOMEPAGE", "https://example.com/noah")
+ARCHITECTURES = ("amd64", "arm64")
 CONTROL = """\
 Package: noah-cli
 Version: {version}
@@ -31,7 +38,7 @@ Description: command line of the Noah debug gateway
 """
 
 
-def main(out: Path) -> int:
+def main(out: Path, *, with_images: bool) -> int:
     os.environ["SOURCE_DATE_EPOCH"] = _git("log", "-1", "--format=%ct")
     shutil.rmtree(out, ignore_errors=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -45,6 +52,8 @@ def main(out: Path) -> int:
         for each in (first, second):
             build(tree, each)
             _list_parts(tree, programs, each)
+            if with_images:
+                _build_images(tree, each)
         differing = [name for name, sum_ in sums(first).items() if sums(second).get(name) != sum_]
         if differing or sums(first).keys() != sums(second).keys():
             print(f"Two builds differ: {', '.join(differing)}.", file=sys.stderr)
@@ -52,12 +61,37 @@ def main(out: Path) -> int:
         shutil.copytree(first, out)
     packages = [str(path) for path in sorted(out.glob("noah_gateway-*"))]
     subprocess.run([sys.executable, "-m", "twine", "check", "--strict", *packages], check=True)
-    (out / "SHA256SUMS").write_text("".join(f"{sum_}  {name}\n" for name, sum_ in sums(out).items()))
+    lines = [f"{sum_}  {name}" for name, sum_ in sums(out).items()]
+    (out / "SHA256SUMS").write_text("".join(f"{line}\n" for line in lines))
+    print(f"Two builds were the same. In {out}, with SHA256SUMS:", *lines, sep="\n")
+    print("To publish:", *_commands(out), sep="\n  ")
     if _git("status", "--porcelain"):
         print("These are builds of a tree with changes that are not committed: not to be published.")
-    print(f"Two builds were the same. To publish, of {out}:")
-    print((out / "SHA256SUMS").read_text(), end="")
+    if HOMEPAGE.startswith("https://example.com"):
+        print("The krew manifest and the Debian package name example.com: set NOAH_HOMEPAGE, and build again.")
     return 0
+
+
+def _commands(out: Path) -> list[str]:
+    (wheel,) = out.glob("*.whl")
+    version = wheel.name.split("-")[1]
+    images = sorted(out.glob("noah-gateway-*.tar"))
+    tagged = f"REGISTRY/noah-gateway:{version}"
+    copied = [
+        f"skopeo copy docker-archive:{one.name} docker://{tagged}-{one.stem.rpartition('-')[2]}" for one in images
+    ]
+    both = " ".join(f"docker://{tagged}-{one.stem.rpartition('-')[2]}" for one in images)
+    joined = [
+        f"buildah manifest create {tagged} {both} && buildah manifest push --all {tagged} docker://{tagged}",
+    ]
+    return [
+        f"git tag v{version} && git push origin v{version}",
+        f"twine upload {wheel.name} noah_gateway-{version}.tar.gz",
+        *(copied + joined if images else []),
+        f"helm push noah-{version}.tgz oci://REGISTRY/charts",
+        f"upload noah.pyz, *.deb, *.tar.gz, *.cdx.json and SHA256SUMS to {HOMEPAGE}",
+        "krew-noah.yaml becomes plugins/noah.yaml of krew's index",
+    ]
 
 
 def build(tree: Path, out: Path) -> None:
@@ -82,6 +116,16 @@ def build(tree: Path, out: Path) -> None:
     ):
         manifest = manifest.replace(f"@{name}@", value)
     (out / "krew-noah.yaml").write_text(manifest)
+
+
+def _build_images(tree: Path, out: Path) -> None:
+    (wheel,) = out.glob("*.whl")
+    version = wheel.name.split("-")[1]
+    env = {**os.environ, "REVISION": _git("rev-parse", "HEAD")}
+    for architecture in ARCHITECTURES:
+        archive = out / f"noah-gateway-{version}-{architecture}.tar"
+        argv = [str(tree / "scripts/image"), str(archive), f"noah-gateway:{version}", architecture]
+        subprocess.run(argv, check=True, env=env)
 
 
 def _package_for_debian(app: Path, tree: Path, version: str, out: Path) -> None:
@@ -157,4 +201,8 @@ def _git(*argv: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]) if sys.argv[1:] else ROOT / "dist"))
+    options = argparse.ArgumentParser()
+    options.add_argument("folder", nargs="?", type=Path, default=ROOT / "dist")
+    options.add_argument("--without-images", action="store_true")
+    given = options.parse_args()
+    sys.exit(main(given.folder.absolute(), with_images=not given.without_images))
