@@ -85,7 +85,7 @@ def machine() -> Iterator[Machine]:
             assert said.returncode == 0, said.stdout[-2000:]
         for file in (AUTHORITIES, "etc/resolv.conf"):
             shutil.copy(Path("/") / file, one.root / file)
-        release = [sys.executable, str(ROOT / "scripts/release.py"), str(one.root / "dist")]
+        release = [sys.executable, str(ROOT / "scripts/release.py"), "--without-images", str(one.root / "dist")]
         subprocess.run(release, check=True, capture_output=True)
         yield one
     finally:
