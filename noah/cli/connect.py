@@ -177,7 +177,7 @@ async def _until_over(connector: "Connector", stopped: asyncio.Event, *, follow:
 
 
 async def _draw(connector: "Connector") -> None:
-    """Draw the table each second on a terminal; elsewhere print each line when the gateway has answered, and changes."""
+    """Draw the table each second on a terminal; elsewhere print a line at the gateway's answer, and when it changes."""
     shown: dict[str, str] = {}
     height = 0
     while True:
