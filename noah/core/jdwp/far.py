@@ -29,6 +29,7 @@ from noah.core.jdwp.frames import (
     Parts,
     PieceKind,
     Stamp,
+    head_of,
     passing,
 )
 from noah.core.jdwp.stillness import Stillness
@@ -193,13 +194,13 @@ class Far:
         self._to_jvm += data
         if kind is PieceKind.REST:
             return
-        data = bytes(data)
-        _length, packet_id, flags, number = header(data)
+        head = head_of(kind, data)
+        _length, packet_id, flags, number = header(head)
         if flags or packet_id >> 24 == OWN_IDS or len(self._open) >= _MOST_OPEN:
             self._is_on = False
             return
         self._count += 1
-        payload = data[HEADER_SIZE:]
+        payload = head[HEADER_SIZE:]
         stillness = self._stillness
         effect = stillness.command(packet_id, number, payload)
         if Effect.RESUMES in effect:
@@ -244,10 +245,10 @@ class Far:
                 self._send(FrameKind.PASS, data)
             return 0
         self._is_skipping = False
-        data = bytes(data)
-        _length, packet_id, flags, error = header(data)
+        head = head_of(kind, data)
+        _length, packet_id, flags, error = header(head)
         is_whole = kind is PieceKind.PACKET
-        payload = data[HEADER_SIZE:]
+        payload = head[HEADER_SIZE:]
         if not flags & REPLY:
             self._take_events(payload)
             self._send(FrameKind.PASS, data)
@@ -256,11 +257,15 @@ class Far:
             self._is_skipping = not is_whole
             self._take_own(own, error, payload if is_whole else None)
         elif (asked := self._open.pop(packet_id, None)) is not None:
-            self._take_reply(packet_id, asked, error, data, is_whole=is_whole)
+            self._stillness.replied(packet_id, error)
+            if is_whole:
+                self._take_reply(asked, error, head)
+            else:
+                self._send(FrameKind.PASS, data)
         else:
             self._send(FrameKind.PASS, data)
             return 1
-        return 1 + len(data) // _BYTES_PER_EFFORT
+        return 1 + len(head) // _BYTES_PER_EFFORT
 
     def _take_events(self, payload: bytes) -> None:
         try:
@@ -274,29 +279,25 @@ class Far:
             self._unloads += 1
             self._forget_classes()
 
-    def _take_reply(self, packet_id: int, asked: _Asked, error: int, data: bytes, *, is_whole: bool) -> None:
-        self._stillness.replied(packet_id, error)
-        payload = data[HEADER_SIZE:]
-        number = asked.number
-        stamp = None
-        if is_whole and number == wire.VM_ID_SIZES:
+    def _take_reply(self, asked: _Asked, error: int, packet: bytes) -> None:
+        number, payload = asked.number, packet[HEADER_SIZE:]
+        if number == wire.VM_ID_SIZES:
             self._has_ids_of_8 = payload == _IDS_OF_8
             self._is_on = self._is_on and self._has_ids_of_8
-        if number == wire.REQUEST_SET and not error and _is_watch(asked.payload):
-            self._watch.add(payload)
-        if is_whole and number in ROWS:
-            stamp = self._stamp(asked)
-        if is_whole and not error:
-            if number in INVOKES:
+        stamp = self._stamp(asked) if number in ROWS else None
+        if not error:
+            if number == wire.REQUEST_SET and _is_watch(asked.payload):
+                self._watch.add(payload)
+            elif number in INVOKES:
                 self._returned = payload[:9]
             elif number == wire.VM_ALL_THREADS and self._begin_moment():
                 self._others.learn(number, b"", payload)
         if stamp is None:
-            self._send(FrameKind.PASS, data)
-            if is_whole and not error:
+            self._send(FrameKind.PASS, packet)
+            if not error:
                 self._go_on_from(asked, payload)
             return
-        self._to_line += frames.keep(stamp, data)
+        self._to_line += frames.keep(stamp, packet)
         self._follow(asked, stamp, error, payload)
         if not error and number in (wire.TYPE_METHODS, wire.TYPE_METHODS_GENERIC):
             self._touches.touch_class(number, asked.payload, payload)

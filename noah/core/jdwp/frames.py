@@ -263,8 +263,13 @@ class Frames(_Buffer):
 
 class PieceKind(IntEnum):
     PACKET = 0  # a whole packet
-    HEAD = 1  # the beginning of a long packet, its header included
+    HEAD = 1  # the beginning of a long packet, at least its header
     REST = 2  # more of a long packet, or of a stream in which packets are not recognized
+
+
+def head_of(kind: PieceKind, data: Data) -> bytes:
+    """Return what is looked into of a PACKET or a HEAD: all of the one, of the other the header only."""
+    return bytes(data) if kind is PieceKind.PACKET else bytes(data[:HEADER_SIZE])
 
 
 class Packets(_Buffer):
@@ -294,6 +299,7 @@ class Packets(_Buffer):
             self.is_lost = True
             return self.next()
         if length > self._whole:
-            self._rest = length - HEADER_SIZE
-            return PieceKind.HEAD, self._take(HEADER_SIZE)
+            taken = min(size, length, _LONGEST_PIECE)
+            self._rest = length - taken
+            return PieceKind.HEAD, self._pass(taken)
         return (PieceKind.PACKET, self._take(length)) if size >= length else None

@@ -29,7 +29,7 @@ from noah.core.jdwp.cache import (
     mentions,
 )
 from noah.core.jdwp.commands import INVOKES
-from noah.core.jdwp.frames import BrokenLine, Data, FrameKind, Frames, Out, Packets, Parts, PieceKind, Stamp
+from noah.core.jdwp.frames import BrokenLine, Data, FrameKind, Frames, Out, Packets, Parts, PieceKind, Stamp, head_of
 from noah.core.jdwp.memory import NO_MENTIONS, Found, JvmReply, Memory
 from noah.core.jdwp.wire import HEADER_SIZE, REPLY, Malformed, header
 
@@ -89,6 +89,7 @@ class Near:
         self._waiting: deque[_Waiting] = deque()
         self._open: dict[int, _Waiting] = {}  # those that the JVM was asked, by packet ID
         self._open_by_subject: dict[tuple[int, bytes], dict[int, _Waiting]] = {}
+        self._is_skipping = False  # the rest of a long reply that is superfluous
         self._superfluous: dict[int, _Check] = {}  # by packet ID: what was answered while the JVM was being asked
         self._checks: dict[int, _Check] = {}
         self._heard: Counter[int] = Counter()  # commands that were answered from memory since the last resume
@@ -107,7 +108,7 @@ class Near:
         if self._line.is_within(size) and self._replies.is_within(size):  # bulk, for which each copy and call counts
             self._line.skip(size)
             self._replies.skip(size)
-            return [data], []
+            return [] if self._is_skipping else [data], []
         self._line.feed(data)
         return self._work(now_s)
 
@@ -150,15 +151,15 @@ class Near:
         if kind is PieceKind.REST:
             self._send(FrameKind.PASS, data)
             return 0
-        data = bytes(data)
-        _length, packet_id, flags, number = header(data)
-        effort = 1 + len(data) // _BYTES_PER_EFFORT
+        head = head_of(kind, data)
+        _length, packet_id, flags, number = header(head)
+        effort = 1 + len(head) // _BYTES_PER_EFFORT
         if flags:
             self._switch_off("the debugger sent a packet that is not a command")
             self._send(FrameKind.PASS, data)
             return effort
-        payload = data[HEADER_SIZE:]
-        one = _Waiting(data, packet_id, number, payload, self._effects, self._class_effects)
+        payload = head[HEADER_SIZE:]
+        one = _Waiting(head, packet_id, number, payload, self._effects, self._class_effects)
         if kind is PieceKind.PACKET and self.is_on and number in ROWS:
             found = self._memory.answer(number, payload)
             if found is not None:
@@ -168,7 +169,7 @@ class Near:
         one.has_passed = True
         effect = effect_of(number, payload)
         if number == DISPOSE_OBJECTS:
-            data = self._dispose(kind, data, packet_id)
+            data = self._dispose(kind, head, packet_id)
         if effect:
             self._pass_effect(effect, data)
         else:
@@ -193,7 +194,7 @@ class Near:
             self._switch_off("too many commands wait for replies")
         self._flush()
 
-    def _pass_effect(self, effect: Effect, data: bytes) -> None:
+    def _pass_effect(self, effect: Effect, data: Data) -> None:
         """Pass a command on that has an effect, and forget what it may change."""
         self._effects += 1
         lifetimes = [Lifetime.THREAD, Lifetime.STILL, Lifetime.MOMENT]
@@ -285,18 +286,21 @@ class Near:
 
     def _take_packet(self, kind: PieceKind, data: Data, *, stamp: Stamp | None) -> None:
         if kind is PieceKind.REST:
-            self._to_debugger += data
+            if not self._is_skipping:
+                self._to_debugger += data
         else:
-            data = bytes(data)
-            _length, packet_id, flags, error = header(data)
+            self._is_skipping = False
+            head = head_of(kind, data)
+            _length, packet_id, flags, error = header(head)
             if not flags & REPLY:
-                self._overtake(data[HEADER_SIZE:])
+                self._overtake(head[HEADER_SIZE:])
                 self._to_debugger += data
             elif (check := self._superfluous.pop(packet_id, None)) is not None:
-                self._compare(check, JvmReply(error, data[HEADER_SIZE:]))
+                self._is_skipping = kind is PieceKind.HEAD
+                self._compare(check, JvmReply(error, head[HEADER_SIZE:]))
             else:
                 self._to_debugger += data
-                self._reply(packet_id, JvmReply(error, data[HEADER_SIZE:]), stamp)
+                self._reply(packet_id, JvmReply(error, head[HEADER_SIZE:]), stamp)
         self._flush()
 
     def _overtake(self, events: bytes) -> None:

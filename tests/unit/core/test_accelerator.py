@@ -480,6 +480,19 @@ def test_a_command_on_its_way_is_answered_by_what_comes_ahead_and_only_once() ->
     assert joined.near.checked == 1, "but was compared"
 
 
+def test_of_a_long_reply_to_what_is_answered_already_nothing_reaches_the_debugger() -> None:
+    joined = begun()
+    joined.from_jvm(joined.jvm.event())
+    packet_id = joined.send(wire.VM_ALL_THREADS)
+    joined.pass_down()
+    assert [one[1] for one in joined.packets() if one[2]] == [packet_id]
+    joined.jvm.answers[wire.VM_ALL_THREADS, b""] = integer(9000) + bytes(72000)
+    joined.settle()
+    assert joined.packets() == []
+    assert not joined.near.is_on, "it differs"
+    assert joined.ask(wire.THREAD_STATUS, long(THREAD)) == integer(1, 1)
+
+
 def test_a_shadow_that_differs_switches_the_memory_off_and_says_so() -> None:
     joined = stopped(shadow=True)
     joined.jvm.answers[wire.THREAD_NAME, long(OTHER)] = string("renamed")
