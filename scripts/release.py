@@ -96,7 +96,7 @@ def _commands(out: Path) -> list[str]:
 
 def build(tree: Path, out: Path) -> None:
     """Build the sdist, the wheel from it, the zipapp from that, two packages of that; and the chart."""
-    subprocess.run([sys.executable, "-m", "build", "-q", "--outdir", str(out), str(tree)], check=True)
+    subprocess.run([sys.executable, "-m", "build", "-q", "--no-isolation", "--outdir", str(out), str(tree)], check=True)
     (wheel,) = out.glob("*.whl")
     version = wheel.name.split("-")[1]
     app = out / "noah.pyz"
@@ -160,7 +160,8 @@ def _gateways_packages(tree: Path, folder: Path) -> Path:
     extras = project["optional-dependencies"]
     wanted = [*project["dependencies"], *extras["server"], *extras["fast"]]
     pip = [sys.executable, "-m", "pip", "--python", str(folder), "-q", "--disable-pip-version-check"]
-    subprocess.run([*pip, "install", *wanted], check=True)
+    # Nothing of it runs, it is only listed.
+    subprocess.run([*pip, "install", "--no-compile", *wanted], check=True)
     return folder / "bin/python"
 
 
