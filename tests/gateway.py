@@ -15,11 +15,11 @@ import aiohttp
 
 from noah.access.tokens import TokenFile
 from noah.core.session.principal import OPERATORS
+from tests.databases import make_database
 from tests.ports import free_port, some_ports
 from tests.processes import output_of
 
 COMES_UP_WITHIN = 60.0  # seconds, on a busy machine
-_upgraded: list[bytes] = []
 
 
 class Refused(Exception):
@@ -200,7 +200,7 @@ async def serving(
 ) -> AsyncIterator[tuple[Process, Api]]:
     """A gateway on a fresh SQLite database in *folder*; *config* is what follows its [gateway]."""
     process = Process(folder, config, env=env, port=port)
-    await make_database(process)
+    make_database(process.database)
     await process.start()
     try:
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=180)) as http:
@@ -208,14 +208,3 @@ async def serving(
     finally:
         if process.is_running:
             await process.stop()
-
-
-async def make_database(process: Process) -> None:
-    """Upgrade the first database of this test process; the others are copies of it, which costs a second less each."""
-    if not _upgraded:
-        code, said = await process.noah("db", "upgrade", "--config", str(process.file))
-        assert code == 0, said
-        assert not process.database.with_name("noah.db-wal").exists()  # all of it is in the one file
-        _upgraded.append(process.database.read_bytes())
-    process.database.touch(mode=0o600)
-    process.database.write_bytes(_upgraded[0])

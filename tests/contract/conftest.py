@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from noah.store import Store, upgrade
+from tests.databases import make_database
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
@@ -17,9 +18,16 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/noah.db"
 
 
+async def make_tables(url: str) -> None:
+    if url.startswith("sqlite:///"):
+        make_database(Path(url.removeprefix("sqlite:///")))
+    else:
+        await asyncio.to_thread(upgrade, url)
+
+
 @pytest.fixture
 async def store(url: str) -> AsyncIterator[Store]:
-    await asyncio.to_thread(upgrade, url)
+    await make_tables(url)
     store = Store.open(url)
     yield store
     await store.close()

@@ -19,6 +19,7 @@ from noah.store.lease import Lease
 from noah.store.tables import gateways
 from noah.store.wishes import Wish, WishKind
 from tests.contract.asking import FENCE, PORTS, add, end
+from tests.contract.conftest import make_tables
 from tests.principals import BOB
 
 ABOUT = AboutGateway(name="machine", version="1")
@@ -36,7 +37,7 @@ class Clock:
 
 @pytest.fixture
 async def database(url: str) -> AsyncIterator[Database]:
-    await asyncio.to_thread(upgrade, url)
+    await make_tables(url)
     database = Database(url)
     yield database
     await database.close()

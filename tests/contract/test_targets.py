@@ -19,13 +19,14 @@ from noah.core.session.target import PodTarget, Target, Wanted, parse_target, pa
 from noah.errors import NotFound
 from noah.kube.clusters import Cluster
 from noah.settings import parse_settings
-from noah.store import Store, upgrade
+from noah.store import Store
 from noah.store.gateways import AboutGateway
 from noah.targets.base import Kind, Link, Observation
 from noah.targets.host.hosts import Hosts
 from noah.targets.local import open_locals
 from noah.targets.pod.pods import Pods
 from tests.cluster.conftest import Kubectl
+from tests.databases import make_database
 from tests.integration.hosts.machines import HostedOrders, Machine, classes_in, new_root, remove
 from tests.java import SAMPLE, compiled
 from tests.ports import free_port
@@ -119,8 +120,7 @@ async def host(tmp_path: Path) -> AsyncIterator[Way]:
     await machine.start()
     await orders.restart()
     settings = parse_settings(tomllib.loads(machine.settings(orders.settings())), origin="test")
-    await asyncio.to_thread(upgrade, f"sqlite:///{tmp_path}/noah.db")
-    store = Store.open(f"sqlite:///{tmp_path}/noah.db")
+    store = Store.open(make_database(tmp_path / "noah.db"))
     catalog = Catalog()
     try:
         async with store.lease(AboutGateway(name="test", version="0")) as lease:

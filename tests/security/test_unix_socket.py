@@ -21,7 +21,8 @@ from noah.client.gateway_client import GatewayClient
 from noah.errors import BadSettings, NoahError, Unauthenticated
 from noah.settings import parse_settings
 from noah.web.unix_socket import listening_at
-from tests.gateway import Process, make_database
+from tests.databases import make_database
+from tests.gateway import Process
 from tests.processes import output_of
 
 FRIEND, STRANGER = 61234, 61235
@@ -71,7 +72,7 @@ def folder() -> Iterator[Path]:
 @asynccontextmanager
 async def serving(folder: Path, config: str) -> AsyncIterator[UnixProcess]:
     process = UnixProcess(folder, config)
-    await make_database(process)
+    make_database(process.database)
     await process.start()
     try:
         yield process

@@ -14,9 +14,10 @@ from noah.catalog.holders import Holders
 from noah.core.host.edits import EditState, HostEdit
 from noah.core.session.target import HostTarget
 from noah.settings import parse_settings
-from noah.store import Store, upgrade
+from noah.store import Store
 from noah.store.gateways import AboutGateway
 from noah.targets.host.hosts import Hosts
+from tests.databases import make_database
 from tests.ports import free_port
 
 TARGET = HostTarget(host="kvm-1", app="orders")
@@ -31,9 +32,7 @@ async def test_a_host_that_cannot_be_reached_is_not_asked_again_at_each_look(
     app = {"name": "orders", "unit": "orders.service", "options_file": "/etc/default/orders"}
     known["host_key"] = key.export_public_key().decode().strip()
     hosts = parse_settings({"hosts": [{"name": "kvm-1", "apps": [app], **known}]}, origin="test").hosts
-    url = f"sqlite:///{tmp_path}/noah.db"
-    await asyncio.to_thread(upgrade, url)
-    store = Store.open(url)
+    store = Store.open(make_database(tmp_path / "noah.db"))
     caplog.set_level(logging.INFO, "noah.targets.host.hosts")
     async with AsyncExitStack() as stack:
         stack.push_async_callback(store.close)

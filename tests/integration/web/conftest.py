@@ -38,7 +38,7 @@ from noah.settings import (
     SessionSettings,
     Settings,
 )
-from noah.store import Store, upgrade
+from noah.store import Store
 from noah.store.feed import Feed
 from noah.store.gateways import AboutGateway
 from noah.store.hints import Hints
@@ -50,6 +50,7 @@ from noah.targets.pod.pods import Pods
 from noah.web.api.metrics import Metrics
 from noah.web.api.route import AnyRoute
 from noah.web.site import LONGEST_LINE, make_site
+from tests.databases import make_database
 from tests.gateway import Api
 from tests.java import SHOP, compiled
 from tests.ports import free_port, free_ports
@@ -150,9 +151,9 @@ async def serving(
         clusters=(ClusterSettings(name="away", url=f"http://127.0.0.1:{free_port()}"), *more_clusters),
     )
     database = folder / "noah.db"
-    await asyncio.to_thread(upgrade, f"sqlite:///{database}")
+    url = make_database(database)
     async with AsyncExitStack() as stack:
-        store = Store.open(f"sqlite:///{database}")
+        store = Store.open(url)
         stack.push_async_callback(store.close)
         lease = await stack.enter_async_context(store.lease(AboutGateway(name="test", version="0")))
         trail = await stack.enter_async_context(open_trail(store.trail, clock=_now))

@@ -15,10 +15,11 @@ from noah.core.workload import WorkloadKind
 from noah.kube.clusters import Cluster
 from noah.releases.notice import Noticed, Noticing
 from noah.releases.releases import Releases
-from noah.store import Store, upgrade
+from noah.store import Store
 from noah.store.feed import Feed
 from noah.store.gateways import AboutGateway
 from noah.store.hints import Hints
+from tests.databases import make_database
 from tests.unit.releases.fake_cluster import LONG_AGO, FakeCluster, fake_cluster
 
 
@@ -34,9 +35,7 @@ async def clusters() -> AsyncIterator[tuple[FakeCluster, Cluster]]:
 
 @asynccontextmanager
 async def following(cluster: Cluster, folder: Path, **limits: Any) -> AsyncIterator[tuple[Releases, Store]]:
-    url = f"sqlite:///{folder}/noah.db"
-    await asyncio.to_thread(upgrade, url)
-    store = Store.open(url)
+    store = Store.open(make_database(folder / "noah.db"))
     async with store.lease(AboutGateway(name="test", version="0")) as lease, asyncio.TaskGroup() as group:
         feed = Feed(epoch="e", clock=now)
         releases = Releases(
@@ -167,7 +166,7 @@ async def test_an_end_that_is_not_kept_yet_is_not_lost_to_another_look(
             database.execute("BEGIN IMMEDIATE")
             failed = await releases.get(running.id)
             fake.pod("shop-h1-a", state={"waiting": {"reason": "ErrImagePull", "message": "not found"}})
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await failed.ended()
             # The workload is noticed again, somebody looks at it, and it recovers, all before its end is kept.
             fake.event("refused", "ReplicaSet/shop-h1", reason="FailedCreate", text="exceeded quota")
