@@ -47,6 +47,7 @@ LONGEST_PAUSE_S = 4.0  # while the database is away; sessions of a gateway that 
 SAVE_EVERY_S = 0.9  # what is true of a session is written so often at most
 SAVED_AT_ONCE = 100  # states of sessions in one statement
 CATCH_UP_TAKES_S = 5.0  # at most, for a request that wants to see what is true now
+CATCH_UP_STEP_S = 0.5  # by which that is counted
 ASK_BACK_EVERY_S = 5.0  # for a session whose debugger this gateway still has
 # A gateway that is to stop answers for so long at least: load balancers have not noticed before. HAProxy asks every
 # 2 s, and believes the third answer.
@@ -75,7 +76,7 @@ class Ownership:
         trail: Trail,
     ) -> None:
         self._group = group
-        self._coming: asyncio.Task[None] | None = None  # a refresh that has not begun
+        self._coming: asyncio.Task[bool] | None = None  # a refresh that has not begun
         self._is_stopping = False
         self._kinds = kinds
         self._holders = holders
@@ -273,23 +274,36 @@ class Ownership:
     async def catch_up(self) -> None:
         """Return once what any gateway has written before is seen here; all who ask meanwhile share one refresh.
 
-        While the database is away it is what was seen last.
+        While the database is away it is what was seen last. A gateway that stood still is not without its database, but
+        finds its deadlines over and its connections closed: the time does not count, and one failure is not believed.
         """
         if self._lease.is_alone or self._is_stopping:
             return
+        coming, is_second = self._next_refresh(), False
+        for _ in range(round(CATCH_UP_TAKES_S / CATCH_UP_STEP_S)):
+            await asyncio.wait({coming}, timeout=CATCH_UP_STEP_S)
+            if coming.done():
+                if coming.cancelled() or coming.result() or is_second:
+                    return
+                coming, is_second = self._next_refresh(), True
+
+    def _next_refresh(self) -> asyncio.Task[bool]:
         if self._coming is None:
             self._coming = self._group.create_task(self._catch_up(), name="catch up with the other gateways")
-        await asyncio.wait({self._coming}, timeout=CATCH_UP_TAKES_S)
+        return self._coming
 
-    async def _catch_up(self) -> None:
+    async def _catch_up(self) -> bool:
+        """Refresh; return whether that was possible."""
         try:
             async with self._refreshing:
                 self._coming = None  # who asks from now on is shown what comes later
                 await self._refresh()
+            return True
         except NoahError:
             pass  # refresh_for_ever() says so
         except Exception:  # the task's outermost block
             log.exception("catching up with the other gateways failed")
+        return False
 
     async def refresh(self) -> None:
         """See what has changed, take what is free, and write what is true of this gateway's sessions."""

@@ -9,6 +9,8 @@ import pytest
 
 from noah.core.lease import LEASE_S
 from noah.errors import Unavailable
+from noah.sessions.ownership import CATCH_UP_TAKES_S
+from noah.store.database import AT_ONCE_TAKES
 from tests.postgres import Postgres
 from tests.replicas import BUSY, TAKEN_OVER_WITHIN_S, Replica, Replicas, until
 from tests.sample_process import App
@@ -118,6 +120,23 @@ async def test_a_session_that_ends_while_its_gateway_is_away_is_over_there_too(t
     assert (await owner.api.end(again))["status"] == "ended"
     async with asyncio.timeout(60):
         assert await a.stop() == 0
+
+
+async def test_a_gateway_that_stood_still_shows_what_the_others_have_done_meanwhile(three: Replicas, app: App) -> None:
+    a, b, _ = three.gateways
+    session = await a.api.ready(f"local/{app.name}")
+    await b.api.until(session, "ready")
+    async with asyncio.TaskGroup() as group:
+        b.to_database.freeze()  # so that it is asked, and has not answered, when it stands still
+        asked = group.create_task(b.api.show(session), name="what it shows")
+        await asyncio.sleep(1)
+        b.send(signal.SIGSTOP)
+        b.to_database.thaw()
+        extended = await a.api.ask("POST", f"sessions/{session['id']}/extend", {"for": "5h"})
+        await asyncio.sleep(max(CATCH_UP_TAKES_S, AT_ONCE_TAKES))
+        b.send(signal.SIGCONT)
+    assert (await asked)["expires_at"] == extended["expires_at"]
+    assert (await a.api.end(session))["status"] == "ended"
 
 
 async def _is_left_alone(owner: Replica, session: dict[str, str]) -> bool:
