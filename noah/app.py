@@ -54,6 +54,7 @@ from noah.targets.local import open_locals
 from noah.targets.pod.doctor import Doctor
 from noah.targets.pod.pods import Pods
 from noah.traces import tracing
+from noah.web.api.health import open_health
 from noah.web.api.metrics import Metrics
 from noah.web.site import LONGEST_LINE, make_site
 from noah.web.tls import LOOK_EVERY_S, Tls
@@ -179,6 +180,14 @@ async def gateway(settings: Settings, file: Path | None = None) -> AsyncIterator
         await stack.enter_async_context(tidying(store, lease, clock, keep_trail=settings.trail.keep))
         await stack.enter_async_context(_measuring_lag(metrics.lagged))
         await webhook_served
+        health = await stack.enter_async_context(
+            open_health(
+                store=store,
+                lease=lease,
+                stopping=lambda: serving.is_stopping,
+                not_followed=lambda: inventory.trouble,
+            )
+        )
         site = make_site(
             authenticator=authenticator,
             catalog=catalog,
@@ -195,8 +204,7 @@ async def gateway(settings: Settings, file: Path | None = None) -> AsyncIterator
             trail=trail,
             metrics=metrics,
             clock=clock,
-            stopping=lambda: serving.is_stopping,
-            not_followed=lambda: inventory.trouble,
+            health=health,
             inventory=inventory,
         )
         serving = RunningGateway(broker, feed, site[UNTIL_SHUTDOWN])

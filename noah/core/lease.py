@@ -46,6 +46,10 @@ class Belief:
     def is_held(self, now: float) -> bool:
         return now < self.until
 
+    def has_ended(self, now: float) -> bool:
+        """Return whether the lease may have ended for the database, so that another gateway may begin."""
+        return now >= self.until + MARGIN_S
+
     def may_declare_dead(self, now: float) -> bool:
         """Return whether it has been held for so long that the database was not away for the others either."""
         return self.is_held(now) and now >= self.since + GRACE_S

@@ -338,7 +338,8 @@ class Ownership:
         await self._save_live()
         heads = {head.id: head for head in await self._store.heads()}
         changed = [id for id, head in heads.items() if self._versions.get(id) != head.version]
-        gone = [id for id in {*self._versions, *self._elsewhere} if id not in heads]
+        # A session that ended at another gateway before this one knew that it had been added has a task, and no more.
+        gone = [id for id in {*self._versions, *self._elsewhere, *self._tasks} if id not in heads]
         rows = await self._store.rows([*changed, *gone]) if changed or gone else []
         for row in rows:
             await self._see(row)

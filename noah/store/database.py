@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 TAKES = 10.0  # seconds at most, for a whole transaction; the longest here is a page of sessions
 AT_ONCE_TAKES = 5.0  # seconds at most, for a statement that a lease depends on
+# With TLS and a password connecting takes five round trips. Of several servers, one may be a machine that is gone, from
+# which nothing comes at all.
+CONNECTED_WITHIN_S = 10
 GIVEN_BACK_WITHIN = 1.0  # seconds
 BUSY = 5.0  # seconds that SQLite waits for another writer
 UNIQUE_VIOLATION = "23505"  # SQLSTATE
@@ -36,7 +39,7 @@ READ_ONLY = "25006"  # SQLSTATE of a write to what has become a standby
 NO_RIGHT = "42501"  # SQLSTATE
 NO_PARAMETER = "unsupported startup parameter"  # what PgBouncer says of settings that a connection begins with
 _EACH_CONNECTION = {
-    "connect_timeout": 5,  # seconds
+    "connect_timeout": CONNECTED_WITHIN_S,
     # Of a database that says SQL_ASCII, as one made in the locale C does, psycopg would return bytes.
     "client_encoding": "utf8",
     # A pooler may give each transaction another session of the server, which does not know the statement.
@@ -125,9 +128,10 @@ def postgres_args(url: URL) -> dict[str, Any]:
 
 
 def _connection_args(url: URL) -> dict[str, Any]:
-    milliseconds = int(TAKES * 1000)
+    milliseconds, hosts = int(TAKES * 1000), url.query.get("host", "")
     return {
         **_EACH_CONNECTION,
+        "connect_timeout": CONNECTED_WITHIN_S // (1 if isinstance(hosts, str) else len(hosts)),  # for each of them
         # A peer that is gone without closing: the kernel ends our side, and the server rolls back what a gateway that
         # died had begun, locks included.
         "tcp_user_timeout": milliseconds,
@@ -250,6 +254,9 @@ class Database:
         self._threads: set[Thread] = set()
         self._engine = open_engine(url, self._threads)
         self._writing = self._engine.execution_options(writes=True)
+        # PostgreSQL's transactions show each statement what is committed then (READ COMMITTED), so one would only add
+        # two round trips to what is read.
+        self._reading = self._engine.execution_options(**({} if self.is_sqlite else {"isolation_level": "AUTOCOMMIT"}))
         self._at_once = self._writing if self.is_sqlite else open_engine_at_once(url)
 
     @property
@@ -287,16 +294,14 @@ class Database:
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
-        with translated():
-            async with asyncio.timeout(TAKES), self._engine.begin() as connection:
-                yield connection
+        async with self._begun(self._reading, TAKES) as connection:
+            yield connection
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
         """One transaction, committed when the block ends without an error. IntegrityError passes; see violated()."""
-        with translated():
-            async with asyncio.timeout(TAKES), self._writing.begin() as connection:
-                yield connection
+        async with self._begun(self._writing, TAKES) as connection:
+            yield connection
 
     @asynccontextmanager
     async def at_once(self) -> AsyncIterator[AsyncConnection]:
@@ -304,8 +309,14 @@ class Database:
 
         So a statement costs one round trip, and waits for nobody else's: a gateway's lease depends on it.
         """
+        async with self._begun(self._at_once, AT_ONCE_TAKES) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def _begun(self, engine: AsyncEngine, takes_s: float) -> AsyncIterator[AsyncConnection]:
         with translated():
-            async with asyncio.timeout(AT_ONCE_TAKES), self._at_once.begin() as connection:
+            async with asyncio.timeout(CONNECTED_WITHIN_S) as deadline, engine.begin() as connection:
+                deadline.reschedule(asyncio.get_running_loop().time() + takes_s)
                 yield connection
 
     async def now(self, connection: AsyncConnection) -> datetime:

@@ -64,6 +64,11 @@ class Lease:
         return self._belief.is_held(self._clock())
 
     @property
+    def has_ended(self) -> bool:
+        """Return whether another gateway may have its sessions."""
+        return self._belief.has_ended(self._clock())
+
+    @property
     def is_alone(self) -> bool:
         return self._is_alone
 

@@ -35,7 +35,7 @@ from noah.store.feed import Feed
 from noah.targets.host.hosts import Hosts
 from noah.targets.pod.doctor import Doctor
 from noah.traces import span
-from noah.web.api import health
+from noah.web.api.health import HEALTH, Health
 from noah.web.api.inventory import INVENTORY, InventoryView
 from noah.web.api.logins import DEVICE_LASTS_S, DEVICES, MOST_DEVICES, MOST_DEVICES_EACH
 from noah.web.api.metrics import METRICS, GatewayReader, Metrics
@@ -121,8 +121,7 @@ def make_site(
     trail: Trail,
     metrics: Metrics,
     clock: Callable[[], datetime],
-    stopping: Callable[[], bool],
-    not_followed: Callable[[], str | None],
+    health: Health,
     inventory: InventoryView,
 ) -> web.Application:
     site = web.Application(client_max_size=LONGEST_BODY, middlewares=[within_limits, _log, _explain, _guard])
@@ -132,14 +131,12 @@ def make_site(
     site[BROKER], site[FEED], site[CLUSTERS], site[DOCTOR] = broker, feed, clusters, doctor
     site[HOSTS], site[RELEASES] = hosts, releases
     site[SETTINGS], site[CLOCK], site[UNTIL_SHUTDOWN] = settings, clock, UntilShutdown()
-    site[health.HEALTH] = health.Health(store=store, stopping=stopping, not_followed=not_followed)
+    site[HEALTH] = health
     site[METRICS], site[STREAMS] = metrics, Streams()
     site[BUDGET] = Budget()
     site[TRAIL], site[TRAIL_ROWS] = trail, store.trail
     site[INVENTORY] = inventory
-    metrics.read_from(
-        GatewayReader(broker=broker, clusters=clusters, health=site[health.HEALTH], inventory=inventory, clock=clock)
-    )
+    metrics.read_from(GatewayReader(broker=broker, clusters=clusters, health=health, inventory=inventory, clock=clock))
     prepare_templates(site)
     prepare_logins(site)
     site[DEVICES] = Pending(lasts_s=DEVICE_LASTS_S, most=MOST_DEVICES, most_each=MOST_DEVICES_EACH)

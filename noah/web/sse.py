@@ -61,16 +61,15 @@ class EventWriter:
 
     def __init__(self, last_id: str) -> None:
         self.last_id = last_id  # of the last event that was looked at, sent or not
-
-    async def begin(self, request: web.Request) -> web.StreamResponse:
         # Proxies like nginx would otherwise collect an answer before they pass it on.
-        self._response = web.StreamResponse(headers={"X-Accel-Buffering": "no"})
-        self._response.content_type = "text/event-stream"
+        self.response = web.StreamResponse(headers={"X-Accel-Buffering": "no"})
+        self.response.content_type = "text/event-stream"
+
+    async def begin(self, request: web.Request) -> None:
         self._transport = request.transport
-        await self._response.prepare(request)
+        await self.response.prepare(request)
         # The ID alone: a client that is cut off before the first event comes back to here.
         await self._write(f"retry: {RETRY}\nid: {self.last_id}\n\n".encode(errors="replace"))
-        return self._response
 
     async def send(self, events: Iterable[tuple[str, str, Mapping[str, Any]]]) -> None:
         """Write events, each given by its ID, its kind and its data."""
@@ -91,7 +90,7 @@ class EventWriter:
     async def _write(self, data: bytes) -> None:
         try:
             async with asyncio.timeout(STALLED):
-                await self._response.write(data)
+                await self.response.write(data)
         except TimeoutError:
             # To end the answer properly would be to wait for the client again.
             if self._transport is not None:
@@ -142,8 +141,8 @@ async def _stream(
     write: Callable[[EventWriter], Awaitable[object]],
     right: tuple[Right, str | None],
 ) -> web.StreamResponse:
-    response = await stream.begin(request)
     try:
+        await stream.begin(request)
         async with asyncio.TaskGroup() as group:
             pinging = group.create_task(stream.ping_for_ever(), name=f"ping {request.remote}")
             checking = group.create_task(_check(request, *right), name=f"right of {request.remote}")
@@ -152,4 +151,4 @@ async def _stream(
             checking.cancel()
     except* ConnectionResetError:
         pass  # the client went away, which is how most streams end, or does not read
-    return response
+    return stream.response

@@ -12,13 +12,18 @@ import pytest
 
 from noah.errors import Unavailable
 from noah.store import upgrade
+from noah.store.database import Database
+from noah.store.gateways import AboutGateway, GatewayStore
+from tests.faults import link
 from tests.gateway import Refused
 from tests.jdwp import CLASSES_BY_SIGNATURE, Debugger, string
 from tests.postgres import Postgres, new_folder
-from tests.replicas import Replica, Replicas, as_config, jvms, replicas
+from tests.replicas import Replica, Replicas, as_config, jvms, replicas, until
 
 pytestmark = pytest.mark.postgres
 WITHIN_S = 90  # on a busy machine: a lease, a grace, and what is tried again meanwhile
+SLOW_FOR_S = 25  # longer than a lease, and than a look at the database may take
+ABOUT = AboutGateway(name="one", version="1")
 TMPFS_MIB = 120  # an empty server needs 40, and 16 for each further piece of its log
 
 
@@ -39,6 +44,20 @@ async def attach(replicas: Replicas, session: dict[str, Any]) -> tuple[Debugger,
     owner = await replicas.owner_of(session)
     assert owner is not None
     return await asyncio.to_thread(Debugger, session["port"], host=owner.host), owner
+
+
+async def have_leases(replicas: Replicas) -> bool:
+    lasting = "SELECT count(*) FROM gateways WHERE lease_until > clock_timestamp() + interval '5 s'"
+    ((found,),) = await asyncio.to_thread(replicas.postgres.ask, lasting, url=replicas.url)
+    return bool(found == len(replicas.gateways))
+
+
+async def stays_ready(gateway: Replica, for_s: float) -> None:
+    """It is asked all the time, as load balancers and kubelets do."""
+    until_s = asyncio.get_running_loop().time() + for_s
+    while asyncio.get_running_loop().time() < until_s:
+        assert await gateway.is_ready(), f"{gateway} is not ready: {gateway.log.read_text()[-2000:]}"
+        await asyncio.sleep(0.5)
 
 
 async def works_again(replicas: Replicas, session: dict[str, Any]) -> None:
@@ -86,9 +105,12 @@ async def test_a_debugger_outlives_restarts_latency_and_a_failover(
             await works_again(three, session)
             await debugs(debugger)
 
+            await until(lambda: have_leases(three), WITHIN_S, "the gateways have renewed their leases")
             for gateway in three.gateways:  # 2 s for a statement
                 gateway.to_database.delay_s = 1.0
-            await asyncio.sleep(10)
+            async with asyncio.TaskGroup() as group:
+                for gateway in three.gateways:
+                    group.create_task(stays_ready(gateway, SLOW_FOR_S), name=f"readiness of {gateway}")
             await debugs(debugger)
             for gateway in three.gateways:
                 gateway.to_database.delay_s = 0.0
@@ -124,6 +146,39 @@ async def test_the_server_that_writes_are_for_is_found_among_several(postgres: P
         await asyncio.to_thread(standby.stop)
         await asyncio.to_thread(postgres.forget_standby)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+async def test_a_server_that_is_gone_without_a_word_keeps_no_lease_from_the_next_one(
+    postgres: Postgres, postgres_url: str
+) -> None:
+    async with link(to=postgres.port) as gone:
+        gone.freeze()  # what connects there hears nothing
+        await asyncio.to_thread(upgrade, postgres_url)
+        name = postgres_url.rpartition("/")[2]
+        database = Database(f"postgresql://noah@127.0.0.1:{gone.port},127.0.0.1:{postgres.port}/{name}")
+        try:
+            await GatewayStore(database).register("g-1", ABOUT)
+        finally:
+            await database.close()
+
+
+async def test_a_lease_is_renewed_by_a_new_connection_when_each_round_trip_takes_2_s(
+    postgres: Postgres, postgres_url: str
+) -> None:
+    async with link(to=postgres.port) as slow:
+        await asyncio.to_thread(upgrade, postgres_url)
+        database = Database(postgres_url.replace(f":{postgres.port}/", f":{slow.port}/"))
+        try:
+            gateways = GatewayStore(database)
+            await gateways.register("g-1", ABOUT)
+            await slow.cut()
+            with pytest.raises(Unavailable):
+                await gateways.renew("g-1", ABOUT)
+            slow.delay_s = 1.0
+            await slow.mend()
+            assert await gateways.renew("g-1", ABOUT)
+        finally:
+            await database.close()
 
 
 @contextmanager

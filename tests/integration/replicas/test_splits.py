@@ -127,6 +127,7 @@ async def test_a_split_between_a_gateway_and_the_database_cuts_no_debugger_and_d
 
         one.to_database.freeze()
         until_s = asyncio.get_running_loop().time() + lasts_s
+        await until(lambda: _is_unready(one), WITHIN_S, "the gateway without its database leaves the load balancer")
         owner = await three.new_owner_of(stock, after=one)
         await owner.api.until(stock, "ready", within=WITHIN_S)
         # The port answers, at the gateway that has the session now and at one that passes on to it.
@@ -157,6 +158,10 @@ async def test_a_split_between_a_gateway_and_the_database_cuts_no_debugger_and_d
             assert len(ended["audit"]["connections"]) == debuggers_seen, ended["audit"]
         assert list((tmp_path / "reports").iterdir()) == []
         watching.cancel()
+
+
+async def _is_unready(gateway: Replica) -> bool:
+    return not await gateway.is_ready()
 
 
 async def _has(three: Replicas, session: dict[str, Any], gateway: Replica) -> bool:

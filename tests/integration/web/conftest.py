@@ -47,6 +47,7 @@ from noah.targets.host.hosts import Hosts
 from noah.targets.local import open_locals
 from noah.targets.pod.doctor import Doctor
 from noah.targets.pod.pods import Pods
+from noah.web.api.health import open_health
 from noah.web.api.metrics import Metrics
 from noah.web.api.route import AnyRoute
 from noah.web.site import LONGEST_LINE, make_site
@@ -191,6 +192,14 @@ async def serving(
         providers = {
             one.name: await stack.enter_async_context(OidcProvider.open(one, clock=_now)) for one in come_in.oidc
         }
+        health = await stack.enter_async_context(
+            open_health(
+                store=store,
+                lease=lease,
+                stopping=lambda: served.is_stopping,
+                not_followed=lambda: served.not_followed,
+            )
+        )
         site = make_site(
             authenticator=Authenticator(
                 settings,
@@ -214,8 +223,7 @@ async def serving(
             trail=trail,
             metrics=metrics,
             clock=_now,
-            stopping=lambda: served.is_stopping,
-            not_followed=lambda: served.not_followed,
+            health=health,
             inventory=Inventory(None, settings, [], permit=_permit),
         )
         for route in more_routes:

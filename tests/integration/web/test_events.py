@@ -2,20 +2,28 @@
 
 import asyncio
 import json
+import logging
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from noah.client.event_reader import EventReader
 from noah.core.session.event_kind import EventKind
-from noah.web.sse import PING, STALLED
-from tests.integration.web.conftest import Gateway
+from noah.core.session.rights import Right
+from noah.web.api.route import Call, Routes
+from noah.web.permission import demand
+from noah.web.sse import PING, STALLED, EventWriter, streamed
+from noah.web.wire import Nothing
+from tests.integration.web.conftest import Gateway, serving
 
 pytestmark = pytest.mark.jvm
+ROUTES = Routes()
 
 
 class Stream:
@@ -74,6 +82,27 @@ async def test_who_was_cut_off_misses_nothing_and_sees_nothing_twice(gateway: Ga
         assert [(await stream.next())["n"] for _ in range(2)] == [2, 3]
     async with watching(gateway, last_event_id=str(last_id)) as stream:
         assert (await stream.next())["n"] == 2
+
+
+@ROUTES.raw("/api/v1/gone", right=Right.SEE, summary="A stream without its client.", content_types=("text/plain",))
+async def gone(call: Call[Nothing, Nothing]) -> web.StreamResponse:
+    await demand(call.request, Right.SEE)
+    assert call.request.transport is not None
+    call.request.transport.close()
+
+    async def write(_: EventWriter) -> None:
+        raise AssertionError("nobody reads that")
+
+    return await streamed(call.request, "e-0", write, right=(Right.SEE, None))
+
+
+async def test_a_client_that_is_gone_before_its_stream_begins_is_not_a_failure(
+    jvm: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(jvm, tmp_path, more_routes=tuple(ROUTES.declared)) as gateway:
+        with pytest.raises(aiohttp.ClientError):
+            await gateway.http.get(f"{gateway.url}/api/v1/gone", headers=gateway.api.headers())
+    assert [one for one in caplog.records if one.levelno >= logging.ERROR] == []
 
 
 async def test_who_was_cut_off_before_the_first_event_misses_nothing(gateway: Gateway) -> None:

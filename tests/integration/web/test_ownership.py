@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from noah.core.lease import Fence
 from noah.core.session.target import LocalTarget
 from noah.errors import AlreadyDebugged
+from noah.sessions.live_session import LiveSession
 from noah.sessions.live_state import Step
 from noah.store.wishes import Wish, WishKind
 from tests.contract.asking import add
@@ -27,6 +29,12 @@ async def committed(gateway: Gateway, *, owner: str = "ada") -> dict[str, Any]:
     id = f"s-{secrets.token_hex(4)}"
     await add(gateway.store, id, LocalTarget("shop"), owner=owner, allow=("127.0.0.0/8",), ports=gateway.ports)
     return {"id": id}
+
+
+async def has_none(gateway: Gateway) -> None:
+    async with asyncio.timeout(ADOPTED_WITHIN_S):
+        while gateway.broker.own():
+            await asyncio.sleep(0.05)
 
 
 async def test_such_a_row_is_ended_at_once(gateway: Gateway) -> None:
@@ -62,6 +70,18 @@ async def test_sessions_that_come_and_go_are_not_adopted_twice(gateway: Gateway)
         await gateway.api.end(session)
     await asyncio.sleep(3 * REFRESH_EVERY_S)
     assert gateway.broker.live() == []
+
+
+async def test_a_session_that_ended_before_this_gateway_knew_that_it_was_added_is_given_up(gateway: Gateway) -> None:
+    """The gateway stood still, so that another one took over what it had just added, and was declared dead."""
+    session = await gateway.api.ready("local/shop")
+    added = (await gateway.broker.get(session["id"])).session
+    await gateway.api.end(session)
+    await has_none(gateway)
+    gateway.broker._ownership.start(LiveSession(added, fence=Fence("g-declared-dead", 0)))
+    assert gateway.broker.own()
+    await has_none(gateway)
+    assert (await gateway.api.ready("local/shop"))["id"] != session["id"]
 
 
 async def test_a_step_of_another_gateway_s_session_is_passed_on_to_that_gateway(gateway: Gateway) -> None:
