@@ -1,4 +1,7 @@
-"""The outermost loop of a task that lives as long as its process: of one that runs on, and of one that has rounds."""
+"""The outermost loop of a task that lives as long as its process: of one that runs on, and of one that has rounds.
+
+A task that chooses its own pauses has a loop of its own, in which attempted() is a round.
+"""
 
 import asyncio
 import logging
@@ -43,3 +46,24 @@ async def repeat(work: Callable[[], Awaitable[object]], *, name: str, every_s: f
             pause_s = max(every_s, backoff.next_s())
             log.exception("%s: trying again in %.0f s", name, pause_s)
         await asyncio.sleep(pause_s)
+
+
+async def attempted(work: Callable[[], Awaitable[object]], name: str, backoff: Backoff) -> bool:
+    """Do *work* once; return whether it succeeded, after a pause if it did not.
+
+    Of failures in a row the first is logged, and the success after them.
+    """
+    try:
+        await work()
+    except NoahError as e:
+        if not backoff.failures:
+            log.warning("%s failed, and is tried again: %s", name, e.sentence)
+    except Exception:  # the outermost of each task that has such rounds
+        log.exception("%s failed, and is tried again", name)
+    else:
+        if backoff.failures:
+            log.info("%s succeeds again", name)
+        backoff.reset()
+        return True
+    await asyncio.sleep(backoff.next_s())
+    return False

@@ -22,6 +22,7 @@ from noah.core.session.event_kind import EventKind
 from noah.core.session.principal import Principal
 from noah.core.session.target import Target
 from noah.errors import Conflict, LostSession, NoahError, Unavailable
+from noah.keep_running import attempted
 from noah.peers.client import PeerClient
 from noah.sessions.announce import about_session
 from noah.sessions.audits import Audits
@@ -313,26 +314,20 @@ class Ownership:
     async def refresh_for_ever(self, hints: Hints, *, every_s: float) -> None:
         """Refresh at hints, but not all the time, and at intervals."""
         backoff = Backoff(first_s=every_s, longest_s=LONGEST_PAUSE_S)
+        name = "seeing the sessions of all gateways"
         loop, look_at = asyncio.get_running_loop(), 0.0
         async with hints.to(Channel.SESSIONS) as heard:
             while True:
-                try:
-                    if self._lease.is_alone and loop.time() < look_at:
-                        async with self._refreshing:
-                            await self._save_live()
-                    else:
-                        await self.refresh()
+                is_look = not self._lease.is_alone or loop.time() >= look_at
+                if await attempted(self.refresh if is_look else self._save_alone, name, backoff):
+                    if is_look:
                         look_at = loop.time() + LOOK_ALONE_EACH * every_s
-                    if backoff.failures:
-                        log.info("sessions are seen again")
-                    backoff.reset()
-                except NoahError as e:
-                    if not backoff.failures:
-                        log.warning("sessions are seen as they were last: %s", e.sentence)
-                    await asyncio.sleep(backoff.next_s())
-                    continue
-                await asyncio.sleep(min(BREATH_S, every_s))
-                await heard_within(heard, every_s)
+                    await asyncio.sleep(min(BREATH_S, every_s))
+                    await heard_within(heard, every_s)
+
+    async def _save_alone(self) -> None:
+        async with self._refreshing:
+            await self._save_live()
 
     async def _refresh(self) -> None:
         await self._save_live()

@@ -19,6 +19,7 @@ from noah.backoff import Backoff
 from noah.clock import unstopped_clock
 from noah.core.lease import RENEW_EVERY_S, Belief, Fence, renew_after
 from noah.errors import Conflict, NoahError, Unavailable
+from noah.keep_running import attempted
 from noah.store.database import Database, parse_url
 from noah.store.gateways import AboutGateway, GatewayStore, Peer
 
@@ -137,22 +138,9 @@ class Lease:
         backoff = Backoff(first_s=FIRST_PAUSE_S, longest_s=RENEW_EVERY_S)
         while True:
             began = self._clock()
-            try:
-                await self.renew()
-                if backoff.failures:
-                    log.info("the lease is renewed again")
-                backoff.reset()
-            except NoahError as e:
-                if not backoff.failures:
-                    log.warning("the lease is not renewed: %s", e.sentence)
-                await asyncio.sleep(backoff.next_s())
-                continue
-            except Exception:  # the task's outermost loop
-                log.exception("the lease is not renewed")
-                await asyncio.sleep(backoff.next_s())
-                continue
-            due = began + renew_after(one.left_s for one in self.peers.values())
-            await asyncio.sleep(max(0.0, due - self._clock()))
+            if await attempted(self.renew, "renewing the lease", backoff):
+                due = began + renew_after(one.left_s for one in self.peers.values())
+                await asyncio.sleep(max(0.0, due - self._clock()))
 
     async def leave(self) -> None:
         """Give the lease back: what this gateway still owns is everybody's at once."""
