@@ -25,6 +25,7 @@ from noah.releases.stream import Stream
 from noah.settings import Settings
 from noah.store import Store
 from noah.store.feed import Feed
+from noah.store.lease import Lease
 from noah.web.api import health
 from noah.web.api.routes import ROUTES
 from noah.web.keys import CLOCK, CLUSTERS, FEED, RELEASES, SETTINGS
@@ -127,7 +128,13 @@ async def serving(stream: Stream) -> AsyncIterator[str]:
     site = web.Application()
     site[RELEASES] = cast(Releases, OneRelease(stream))
     site[CLUSTERS], site[CLOCK], site[UNTIL_SHUTDOWN], site[SETTINGS] = {}, _now, UntilShutdown(), Settings()
-    site[health.HEALTH] = health.Health(store=cast(Store, None), stopping=lambda: False, not_followed=lambda: None)
+    site[health.HEALTH] = health.Health(
+        cast(asyncio.TaskGroup, None),
+        store=cast(Store, None),
+        lease=cast(Lease, None),
+        stopping=lambda: False,
+        not_followed=lambda: None,
+    )
     site[FEED] = Feed(epoch="bench", clock=_now)
     prepare_templates(site)
     [events] = [route for route in ROUTES if route.path == "/api/v1/releases/{id}/events"]

@@ -33,6 +33,7 @@ from tests.replicas import Replica, Replicas
 SETTLED_WITHIN_S = 60.0
 # A shell that a gateway has begun when it still had the session; less than MARGIN_S of a lease.
 RUNS_WITHIN_S = 2.0
+DRAINED_WITHIN_S = 240.0  # clients detach after 6 s, on a machine that is not busy
 TRIGGER = """
 CREATE TABLE chaos (at timestamptz, writer text, id text, gateway text, fence bigint, was_gateway text,
     was_fence bigint, was_there boolean, is_live_changed boolean, is_over boolean, was_over boolean);
@@ -194,7 +195,7 @@ class Client:
 
 
 class Chaos:
-    def __init__(self, replicas: Replicas, *, longest_s: float, fails_over: bool) -> None:
+    def __init__(self, replicas: Replicas, *, longest_s: float) -> None:
         self.replicas = replicas
         self.done: Counter[str] = Counter()
         self._first = replicas.postgres
@@ -208,14 +209,13 @@ class Chaos:
             self.hang,
             self.slow,
             self.restart_database,
+            self.fail_over,
         ]
-        if fails_over:
-            self._faults.append(self.fail_over)
 
     async def run(self, seconds: float) -> None:
-        """Cause one fault after another: each of them once, and all of them again, in any order."""
+        """Cause one fault after another: each of them once, and all of them again as time goes on, in any order."""
         until, left = time.monotonic() + seconds, list[Callable[[], Awaitable[None]]]()
-        while time.monotonic() < until:
+        while time.monotonic() < until or len(self.done) < len(self._faults):
             left = left or random.sample(self._faults, len(self._faults))
             fault = left.pop()
             self.done[fault.__name__] += 1
@@ -241,7 +241,8 @@ class Chaos:
 
     async def stop_cleanly(self) -> None:
         gateway = self._any()
-        await gateway.stop()
+        async with asyncio.timeout(DRAINED_WITHIN_S):
+            await gateway.stop()
         await gateway.start()
 
     async def freeze(self) -> None:
@@ -293,12 +294,12 @@ class Chaos:
             shutil.rmtree(server.folder, ignore_errors=True)
 
     async def heal(self) -> None:
-        """Have the first server be the one that others use after this run."""
+        """Have the first server be the one that others use after this run, whatever became of it."""
         if (last := self.replicas.postgres) is not self._first:
             await asyncio.to_thread(last.stop)
             self._drop(last)
-            await asyncio.to_thread(self._first.start)
-            await asyncio.to_thread(self._first.forget_standby)
+        await asyncio.to_thread(self._first.start_again)
+        await asyncio.to_thread(self._first.forget_standby)
 
 
 @asynccontextmanager
@@ -390,32 +391,39 @@ async def check_settled(replicas: Replicas, clients: list[Client]) -> None:
     assert chain.verdict() == []
 
 
-async def run(replicas: Replicas, names: list[str], *, seconds: float, longest_s: float, fails_over: bool) -> str:
+async def run(replicas: Replicas, names: list[str], *, seconds: float, longest_s: float) -> str:
     """Run load and chaos for *seconds*, then check everything; return what happened."""
     replicas.postgres.ask(TRIGGER, url=replicas.url)
     async with watched_acts(replicas) as acts:
         await replicas.start()
-        chaos = Chaos(replicas, longest_s=longest_s, fails_over=fails_over)
+        chaos = Chaos(replicas, longest_s=longest_s)
         clients = [Client(replicas, name) for name in names]
         watchers = [Watcher(replicas) for _ in range(3)]
-        is_over = False
-        async with asyncio.TaskGroup() as group:
-            working = [group.create_task(client.run(lambda: is_over), name=client.name) for client in clients]
-            watching = [group.create_task(watcher.run(), name="watch") for watcher in watchers]
-            await chaos.run(seconds)
-            is_over = True
-            async with asyncio.timeout(300):
-                await asyncio.gather(*working)
-            await asyncio.sleep(3)
-            for task in watching:
-                task.cancel()
-        await check_settled(replicas, clients)
-        checked = check_acts(replicas, acts, check_fences(replicas))
+        try:
+            await _under_load(chaos, clients, watchers, seconds=seconds)
+            await check_settled(replicas, clients)
+            checked = check_acts(replicas, acts, check_fences(replicas))
+            moved = replicas.postgres.ask("SELECT count(*) FROM chaos WHERE fence > was_fence", url=replicas.url)[0][0]
+        finally:
+            await chaos.heal()
     done = sum(len(client.sessions) for client in clients)
     seen = [len(watcher.ids) for watcher in watchers]
-    moved = replicas.postgres.ask("SELECT count(*) FROM chaos WHERE fence > was_fence", url=replicas.url)[0][0]
     return (
         f"{seconds:.0f} s: {dict(chaos.done)}; {done} sessions, {sum(client.attached for client in clients)} debuggers,"
         f" {moved} changes of owner, {checked} starts and stops, events {seen}, reloads"
         f" {[watcher.reloads for watcher in watchers]}"
     )
+
+
+async def _under_load(chaos: Chaos, clients: list[Client], watchers: list[Watcher], *, seconds: float) -> None:
+    is_over = False
+    async with asyncio.TaskGroup() as group:
+        working = [group.create_task(client.run(lambda: is_over), name=client.name) for client in clients]
+        watching = [group.create_task(watcher.run(), name="watch") for watcher in watchers]
+        await chaos.run(seconds)
+        is_over = True
+        async with asyncio.timeout(300):
+            await asyncio.gather(*working)
+        await asyncio.sleep(3)
+        for task in watching:
+            task.cancel()

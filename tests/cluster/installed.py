@@ -13,6 +13,7 @@ from tests.helm import helm
 from tests.postgres import Postgres
 
 PASSWORD = "of the database"
+LOGS = ("logs", "-l", "app.kubernetes.io/instance=noah", "--all-containers", "--prefix", "--tail=20", "--ignore-errors")
 
 
 @dataclass
@@ -27,7 +28,7 @@ class Installed:
     def helm(self, *argv: object) -> str:
         whole = [helm(), *map(str, argv), "-n", self.kubectl.namespace, "--kubeconfig", str(self.kubectl.kubeconfig)]
         done = subprocess.run(whole, capture_output=True, text=True, check=False, timeout=400)
-        assert done.returncode == 0, done.stderr + self.kubectl("get", "pods,events")
+        assert done.returncode == 0, done.stderr + self.kubectl("get", "pods,events") + self.kubectl(*LOGS)
         return done.stdout
 
     def install_or_upgrade(self, *argv: str) -> None:

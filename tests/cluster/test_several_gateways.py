@@ -18,11 +18,12 @@ import aiohttp
 import pytest
 
 from noah.access.tokens import TokenFile
+from noah.core.inject.probe import probe_spec
 from noah.core.session.principal import OPERATORS
 from noah.demo.debugger import Jdb, jdb
 from tests.cluster.conftest import AGENT, Kubectl, until
 from tests.cluster.installed import PASSWORD, Installed, reached_from_pods
-from tests.cluster.promise.probed_app import ProbedApp, come_up, pod_of, session_on
+from tests.cluster.promise.probed_app import CHECKURL, ProbedApp, come_up, pod_of, session_on
 from tests.cluster.test_in_cluster import TREE, api_server, mounts
 from tests.gateway import Api
 from tests.ports import free_port, free_ports
@@ -37,6 +38,9 @@ DRAIN_S = 600
 TAKEN_OVER_WITHIN_S = 15.0  # the lease has 10 s of it
 BUSY = 6.0  # how many times longer a busy machine may take
 PORTS = 40
+COME_UP_AT_ONCE = 6  # pods; thirty JVMs that start together take all of a small node for minutes
+# Of thirty pods, execs every 5 s take two cores. An app that hangs and that nothing spares is killed after 30 to 40 s.
+SELDOM = probe_spec(checkurl=CHECKURL, timeout_seconds=10, period_seconds=10, failure_threshold=3)
 SMALL = f"-Xmx16m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 {AGENT}"
 RENDERER = """\
 #!{python}
@@ -213,8 +217,11 @@ async def in_session(
     gateways: Gateways, api: Api, folder: Path, names: list[str]
 ) -> AsyncIterator[list[tuple[ProbedApp, dict[str, Any]]]]:
     """Apps in pods, probed by the liveness expression, and a session on each."""
-    apps = await come_up(gateways.kubectl, *(pod_of(name, options=SMALL) for name in names))
+    apps: dict[str, ProbedApp] = {}
     try:
+        for first in range(0, len(names), COME_UP_AT_ONCE):
+            pods = [pod_of(one, options=SMALL, livenessProbe=SELDOM) for one in names[first : first + COME_UP_AT_ONCE]]
+            apps |= await come_up(gateways.kubectl, *pods)
         enabled = []
         for n, (name, app) in enumerate(apps.items()):
             target, person = f"pod/here/{gateways.kubectl.namespace}/{name}", PEOPLE[n % len(PEOPLE)]
