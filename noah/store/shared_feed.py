@@ -147,13 +147,17 @@ class SharedFeed(Feed):
                 await asyncio.sleep(0)  # for those who watch to take what they have
 
     async def _catch_up(self, last_id: str) -> None:
-        """Read on if a client has more than this gateway: the one that it comes from has read it earlier."""
-        number = self._number_of(last_id)
-        if number is not None and number <= self._count:
-            return
-        with suppress(Unavailable, TimeoutError):
-            async with asyncio.timeout(CATCH_UP_WITHIN_S):
-                await self.read()
+        """Read on if a client has more than this gateway: the one that it comes from has read it earlier.
+
+        Once more if that fails, so that a gateway that stood still, and finds its deadline over, loses nothing by it.
+        """
+        for _ in range(2):
+            number = self._number_of(last_id)
+            if number is not None and number <= self._count:
+                return
+            with suppress(Unavailable, TimeoutError):
+                async with asyncio.timeout(CATCH_UP_WITHIN_S):
+                    await self.read()
 
     def _begin_at(self, read: Read) -> None:
         """Have the history that was read, and nothing else; all who watch reload."""
