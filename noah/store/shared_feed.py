@@ -29,7 +29,7 @@ POLL_EVERY_S = 1.5  # what an event takes to another gateway if its hint is lost
 MOST_AT_ONCE = 500  # events in one transaction
 MOST_WAITING = 5000  # events while the database is away, half an hour's of 300 busy sessions
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0  # before a database that is away is asked again
-CATCH_UP_WITHIN_S = 5.0  # with a gateway that has read more, as a client's ID shows
+CATCH_UP_WITHIN_S = 10.0  # with a gateway that has read more, as a client's ID shows; a reload is what it costs else
 LAST_APPEND_WITHIN_S = 2.0  # when the gateway stops
 
 
