@@ -159,8 +159,17 @@ async def test_the_version_before_and_this_one_serve_one_database(
         assert postgres.ask("SELECT version_num FROM alembic_version", url=postgres_url) == [(newest,)]
         await old.start()
         await debugged_through(old, session, "Orders")
+        assert (await old.api.end(stock))["end_reason"] == "closed"
+        stock = await old.api.ready("local/stock")
+        assert await both.owner_of(stock) is old
+
+        # It is killed: the new one takes over what the old one had written, and its port.
+        await old.stop(signal.SIGKILL)
+        assert await both.new_owner_of(stock, after=old) is new
+        assert (await new.api.until(stock, "ready", within=WITHIN_S))["port"] == stock["port"]
+        await debugged_through(new, stock, "Stock")
         for one in (session, stock):
-            ended = await old.api.end(one)
+            ended = await new.api.end(one)
             assert (ended["status"], ended["end_reason"]) == ("ended", "closed")
         await until(lambda: _shown_nothing(new), WITHIN_S)
         watching.cancel()
