@@ -33,6 +33,7 @@ from tests.replicas import Replica, Replicas
 SETTLED_WITHIN_S = 60.0
 # A shell that a gateway has begun when it still had the session; less than MARGIN_S of a lease.
 RUNS_WITHIN_S = 2.0
+RECOVERING_S = 30.0  # on a busy machine: new connections, a lease, and then what others have done meanwhile
 DRAINED_WITHIN_S = 240.0  # clients detach after 6 s, on a machine that is not busy
 TRIGGER = """
 CREATE TABLE chaos (at timestamptz, writer text, id text, gateway text, fence bigint, was_gateway text,
@@ -85,13 +86,14 @@ class Watcher:
                 elif line.startswith("event: "):
                     kind = line[7:]
                 elif not line and kind:
-                    self._seen(id, kind, is_excused=outages or self.replicas.outages(gateway))
+                    is_recovering = time.monotonic() < gateway.disturbed_at + RECOVERING_S
+                    self._seen(id, kind, is_excused=outages or is_recovering or self.replicas.outages(gateway))
                     kind = ""
                 elif not line and not self.ids and id:
                     self.ids.append(id)  # where the stream begins
 
     def _seen(self, id: str, kind: str, *, is_excused: bool) -> None:
-        """*is_excused*: the gateway is, or was just now, without its database."""
+        """*is_excused*: the gateway is, or was just now, without its database, or it stood still."""
         (epoch, before), (epoch_now, number) = (one.rsplit("-", 1) for one in (self.ids[-1] if self.ids else id, id))
         if kind == "reload":
             assert is_excused or epoch != epoch_now, f"after event {self.ids[-1:]} a reload came: {id}"
@@ -221,6 +223,10 @@ class Chaos:
             self.done[fault.__name__] += 1
             began = datetime.now()  # noqa: DTZ005 - as the gateways log it
             await fault()
+            is_for_all = fault in (self.restart_database, self.fail_over)
+            for gateway in self.replicas.gateways:
+                if is_for_all or gateway is self._last:
+                    gateway.disturbed_at = time.monotonic()
             print(f"{began:%H:%M:%S}: {datetime.now() - began} of {fault.__name__} {self._last}")  # noqa: DTZ005
             await asyncio.sleep(random.uniform(0.5, 4))
 

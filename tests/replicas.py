@@ -36,6 +36,7 @@ class Replica(Process):
         database += f"?application_name={host}"  # by which the server knows who writes
         super().__init__(own, host=host, database=database, tokens=tokens, **more)
         self.to_database = to_database
+        self.disturbed_at = float("-inf")  # by the monotonic clock: when a fault was over from which it recovers
         self.api = Api(http, self.url, self.tokens)
 
     def __repr__(self) -> str:
