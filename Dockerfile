@@ -28,7 +28,7 @@ COPY scripts/image_root.py /src/
 COPY --from=base / /base
 # A gateway that may not write could not keep what Python compiles. Nobody changes the sources, so they are not looked at.
 RUN mkdir /image && python3 /src/image_root.py /base "$(echo /opt/noah/lib/python3*/site-packages)" /image \
- && mkdir -p /image/opt /state && cp -a /opt/noah /image/opt/ \
+ && install -d -o 10001 -g 10001 -m 700 /image/var/lib/noah && mkdir /image/opt && cp -a /opt/noah /image/opt/ \
  && python3 -m compileall -q --invalidation-mode unchecked-hash -s /image /image/opt
 
 FROM scratch
@@ -41,7 +41,6 @@ LABEL org.opencontainers.image.title="Noah debug gateway" \
       org.opencontainers.image.revision="${REVISION}" \
       debug.noah/sbom="/opt/noah/sbom.cdx.json"
 COPY --from=build /image /
-COPY --from=build --chown=10001:10001 --chmod=700 /state /var/lib/noah
 ENV PATH=/opt/noah/bin:/usr/local/bin:/usr/bin:/bin
 WORKDIR /var/lib/noah
 USER 10001

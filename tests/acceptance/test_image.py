@@ -92,6 +92,8 @@ def image(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def test_it_is_small_and_has_no_shell(image: Image) -> None:
     assert image.size <= MOST_BYTES
     assert int(image.config["config"]["User"]) == USER
+    state = (image.root / "var/lib/noah").stat()
+    assert (state.st_uid, state.st_mode & 0o777) == (USER, 0o700)
     programs = sorted(path.name for folder in ("usr/bin", "usr/local/bin") for path in (image.root / folder).glob("*"))
     assert set(programs) <= {"python3", "python3.13"}
     assert [path for path in image.root.rglob("*") if path.stat(follow_symlinks=False).st_mode & 0o6000] == []
