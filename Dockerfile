@@ -5,6 +5,8 @@ ARG BASE=python:3.13-slim
 ARG BUILD_BASE=${BASE}
 
 FROM ${BASE} AS base
+# Some instruction: buildah 1.28 keeps the container of a stage without any.
+WORKDIR /
 
 FROM --platform=${BUILDPLATFORM} ${BUILD_BASE} AS build
 ARG TARGETARCH
