@@ -28,6 +28,7 @@ class Persistence:
     def __init__(self, store: Store, clock: Callable[[], datetime]) -> None:
         self._store = store
         self._clock = clock
+        self.ends = 0  # that were kept: what was read of the store while it changed may be from before
 
     @asynccontextmanager
     async def while_running(self, stream: Stream) -> AsyncIterator[None]:
@@ -40,6 +41,7 @@ class Persistence:
     async def save_ended(self, stream: Stream) -> None:
         """Save all that is kept of a release that is over, however long the store is away."""
         await self._until_saved(stream.release, partial(self._save, stream))
+        self.ends += 1
         stream.is_saved = True
 
     async def save_unfinished(self, stream: Stream) -> None:
@@ -53,6 +55,7 @@ class Persistence:
     async def save_end(self, release: Release, progress: Progress) -> None:
         """End what is kept of *release* with *progress*, in place of another end that it may have."""
         await self._until_saved(release, partial(self._save_end, release, progress))
+        self.ends += 1
 
     async def _save(self, stream: Stream) -> None:
         await self._store.releases.save(stream.release, stream.journal.kept(), by=stream.claim)

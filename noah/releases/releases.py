@@ -98,8 +98,16 @@ class Releases:
         revision = await self._revision_of(workload)
         if (stream := self._streams.get(revision.id)) and not stream.is_over:
             return stream
-        kept = await self._store.releases.get(revision.id)
+        kept = await self._kept(revision.id)
         return self._stream(workload, revision, kept, is_rollout=False)
+
+    async def _kept(self, id: str) -> Release | None:
+        """Return what is kept of a release, as it is when this returns: not without an end that is kept by then."""
+        while True:
+            ends = self._persistence.ends
+            kept = await self._store.releases.get(id)
+            if ends == self._persistence.ends:
+                return kept
 
     async def get(self, id: str) -> Stream:
         if stream := self._streams.get(id):
@@ -169,7 +177,7 @@ class Releases:
             try:
                 async with self._turns.setdefault(workload.cluster, asyncio.Semaphore(self._at_once)):
                     revision = await self._revision_of(workload)
-                    kept = await self._store.releases.get(revision.id)
+                    kept = await self._kept(revision.id)
                     is_young = revision.made_at is not None and noticed.at - revision.made_at <= YOUNG
                     if kept is None and not noticed.is_certain and not is_young:
                         return  # pods of a revision that was there before: it was scaled, or a node went
