@@ -71,6 +71,11 @@ class _Turns:
             self._is_held_back = False
             self._next = asyncio.get_running_loop().call_soon(self._give)
 
+    def _wait_no_longer(self) -> None:
+        """Give a turn for which an answer came too late, also if the debugger has asked more: some never stop."""
+        self._is_asked = self._is_held_back = False
+        self._give()
+
     def _give(self) -> None:
         """Let the first of those who wait go on in the loop's next pass, and the next one in a pass after it."""
         self._next = None
@@ -81,7 +86,7 @@ class _Turns:
         loop, now = asyncio.get_running_loop(), perf_counter()
         if self._is_asked:
             self._is_held_back = True
-            self._next = loop.call_later(PAUSE_S, self.answered)
+            self._next = loop.call_later(PAUSE_S, self._wait_no_longer)
         elif now - self._answered_at < TALKS_S and now - self._given_at < PAUSE_S:
             self._next = loop.call_later(PAUSE_S, self._give)
         else:

@@ -116,3 +116,18 @@ async def test_nobody_has_a_turn_until_an_answer_has_come_or_is_late() -> None:
     debugger_asks()
     async with asyncio.timeout(20):
         await turn()
+
+
+async def test_a_debugger_that_never_stops_asking_leaves_others_a_turn_every_few_milliseconds() -> None:
+    loop, is_over = asyncio.get_running_loop(), False
+
+    def ask() -> None:
+        debugger_asks()
+        if not is_over:
+            loop.call_soon(ask)
+
+    ask()
+    async with asyncio.timeout(30):
+        for _ in range(20):
+            await turn()
+    is_over = True
