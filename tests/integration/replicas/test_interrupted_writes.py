@@ -81,7 +81,7 @@ async def test_a_restart_in_the_middle_of_writes_does_none_of_them(
 
         # The commit is done, and its answer lost, with the connection.
         for gateway in two.gateways:
-            gateway.to_database.loses_answer_to = b"COMMIT"
+            gateway.to_database.loses_answer_to = b"\x0bCOMMIT\0"  # not BEGIN ISOLATION LEVEL READ COMMITTED
         mail = {"target": "local/mail", "allow": ["127.0.0.0/8"]}
         await refused(one, "POST", "sessions", mail)
         await refused(other, "POST", f"sessions/{orders['id']}/extend", {"for": "6h"})
