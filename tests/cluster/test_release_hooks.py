@@ -182,8 +182,14 @@ def test_the_api_server_accepts_what_is_injected(kubectl: Kubectl, file: Path) -
     kubectl("apply", "--dry-run=server", "-f", "-", stdin=injected.removeprefix("\ufeff"))
 
 
+LATE = "no answer in time"
+
+
 class Balancer:
-    """Looks for healthcheck.html twice each second, and calls only where it was there, each in its turn."""
+    """Looks for healthcheck.html twice each second, and calls only where it was there, each in its turn.
+
+    As HAProxy does by default, it believes the third answer that is late; on a busy machine all may be late at once.
+    """
 
     PER_SECOND = 100
 
@@ -195,11 +201,18 @@ class Balancer:
         self.seconds = 0.0  # since the first call
 
     async def look(self) -> None:
+        late: Counter[str] = Counter()
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=1)) as http:
             while True:
                 known = await asyncio.to_thread(self.addresses)
                 answers = await asyncio.gather(*(self._get(http, a, "/healthcheck.html") for a in known))
-                self.online = [a for a, answer in zip(known, answers, strict=True) if answer == "200"]
+                was_online = set(self.online)
+                late = Counter({a: late[a] + 1 for a, answer in zip(known, answers, strict=True) if answer == LATE})
+                self.online = [
+                    a
+                    for a, answer in zip(known, answers, strict=True)
+                    if answer == "200" or (a in was_online and 1 <= late[a] < 3)
+                ]
                 await asyncio.sleep(0.5)
 
     async def call(self) -> None:
@@ -227,7 +240,9 @@ class Balancer:
             async with http.get(f"http://{address}:8080{path}") as answer:
                 await answer.read()
                 return str(answer.status)
-        except (aiohttp.ClientError, TimeoutError) as e:
+        except TimeoutError:
+            return LATE
+        except aiohttp.ClientError as e:
             return repr(e)
 
 

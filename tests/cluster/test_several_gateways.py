@@ -267,7 +267,7 @@ async def test_an_upgrade_and_a_drain_cut_nobody(
 
         loop = asyncio.get_running_loop()
         since = loop.time()
-        more = ("--set", f'config=[sessions]\ndefault_length = "{sessions}h"')
+        more = ("--set", f'config=[sessions]\ndefault_length = "{sessions}m"')
         await asyncio.to_thread(gateways.release.install_or_upgrade, *more)
         # helm does not wait for the end of the last old one.
         await asyncio.to_thread(gateways.kubectl, "rollout", "status", "deployment/noah", "--timeout=300s", timeout=310)
