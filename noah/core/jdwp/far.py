@@ -18,7 +18,6 @@ from noah.core.jdwp.cache import CLASS_UNLOAD, DISPOSE_OBJECTS, MOMENT_S, ROWS, 
 from noah.core.jdwp.commands import INVOKES
 from noah.core.jdwp.foresee import Habits, Walk
 from noah.core.jdwp.frames import (
-    LONGEST_FRAME,
     Ahead,
     BrokenLine,
     Data,
@@ -30,7 +29,6 @@ from noah.core.jdwp.frames import (
     PieceKind,
     Stamp,
     head_of,
-    passing,
 )
 from noah.core.jdwp.stillness import Stillness
 from noah.core.jdwp.wire import HEADER_SIZE, REPLY, Malformed, header
@@ -130,10 +128,6 @@ class Far:
         return self._work(now_s)
 
     def feed_jvm(self, data: Data, *, now_s: float) -> tuple[Parts, Parts]:
-        size = len(data)
-        if size < LONGEST_FRAME and self._replies.is_within(size):  # bulk, for which each copy and call counts
-            self._replies.skip(size)
-            return [], [] if self._is_skipping else passing(data)
         self._replies.feed(data)
         return self._work(now_s)
 

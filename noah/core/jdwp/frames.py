@@ -71,11 +71,6 @@ def frame(kind: FrameKind, body: Data) -> bytes:
     return _frame.pack(kind, len(body)) + body
 
 
-def passing(data: Data) -> Parts:
-    """Return a frame of what passes, without a copy of it."""
-    return [_frame.pack(FrameKind.PASS, len(data)), data]
-
-
 def keep(stamp: Stamp, packet: bytes) -> bytes:
     return frame(FrameKind.KEEP, _stamp.pack(*stamp) + packet)
 
@@ -198,15 +193,6 @@ class _Buffer:
     def __init__(self) -> None:
         self._data: Data = b""
         self._at = self._end = 0
-        self._rest = 0  # of what passes piece by piece
-
-    def is_within(self, size: int) -> bool:
-        """True if the next *size* bytes are the middle of something long that only passes."""
-        return self._at == self._end and size < self._rest
-
-    def skip(self, size: int) -> None:
-        """Count bytes for which `is_within` is true, instead of feeding and taking them."""
-        self._rest -= size
 
     def feed(self, data: Data) -> None:
         if self._at == self._end:
@@ -236,6 +222,10 @@ class _Buffer:
 
 
 class Frames(_Buffer):
+    def __init__(self) -> None:
+        super().__init__()
+        self._rest = 0  # of a frame that passes piece by piece
+
     def next(self) -> tuple[int, Data] | None:
         """Return a frame's kind and body, and of what passes as much as is there; None until more comes.
 
@@ -276,6 +266,7 @@ class Packets(_Buffer):
     def __init__(self, *, whole: int = WHOLE) -> None:
         super().__init__()
         self._whole = whole
+        self._rest = 0  # of a long packet
         self.is_lost = False  # the borders of packets are unknown from here on
 
     @property

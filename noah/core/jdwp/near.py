@@ -104,11 +104,6 @@ class Near:
         return self._work(now_s)
 
     def feed_line(self, data: Data, *, now_s: float) -> tuple[Parts, Parts]:
-        size = len(data)
-        if self._line.is_within(size) and self._replies.is_within(size):  # bulk, for which each copy and call counts
-            self._line.skip(size)
-            self._replies.skip(size)
-            return [] if self._is_skipping else [data], []
         self._line.feed(data)
         return self._work(now_s)
 
