@@ -39,6 +39,7 @@ _MOST_WAITING_BYTES: Final = 4 << 20  # of answers from memory that wait for the
 _MOST_CHECKS: Final = 4096  # that are under way
 _LONGEST_COMMAND: Final = 256 << 10  # bytes that are gathered; longer ones only redefine classes
 _ACKNOWLEDGED: Final = 16 << 10  # bytes of AHEAD frames that are acknowledged together
+_OF_A_STOP: Final = (Lifetime.THREAD, Lifetime.STILL, Lifetime.MOMENT)  # what every effect ends
 _SLICE: Final = 1000  # units of effort in one call: some 20 ms
 _BYTES_PER_EFFORT: Final = 100  # reading so many bytes of IDs costs as much as a packet
 
@@ -192,7 +193,7 @@ class Near:
     def _pass_effect(self, effect: Effect, data: Data) -> None:
         """Pass a command on that has an effect, and forget what it may change."""
         self._effects += 1
-        lifetimes = [Lifetime.THREAD, Lifetime.STILL, Lifetime.MOMENT]
+        lifetimes = [*_OF_A_STOP]
         if Effect.CLASSES in effect:
             self._class_effects += 1
             lifetimes.append(Lifetime.CLASS)
@@ -367,7 +368,7 @@ class Near:
     def _is_current(self, stamp: Stamp) -> bool:
         if not self.is_on:
             return False
-        if stamp.lifetime in (Lifetime.THREAD, Lifetime.STILL, Lifetime.MOMENT):
+        if stamp.lifetime in _OF_A_STOP:
             return stamp.effects == self._effects
         return stamp.class_effects == self._class_effects
 
