@@ -32,19 +32,10 @@ async def in_turns(pieces: Iterable[_T]) -> AsyncGenerator[_T, None]:
 
 async def turn() -> None:
     """Wait for a turn: the event loop has served its sockets since the last one, whose it ever was."""
-    await _turns().mine()
+    await turns().mine()
 
 
-def debugger_asks() -> None:
-    """Have nobody get a turn now: bytes of a debugger have been passed on to its JVM."""
-    _turns().asked()
-
-
-def jvm_answers() -> None:
-    _turns().answered()
-
-
-class _Turns:
+class Turns:
     """Those who wait for a turn in one event loop."""
 
     def __init__(self) -> None:
@@ -62,6 +53,7 @@ class _Turns:
         return mine
 
     def asked(self) -> None:
+        """Have nobody get a turn now: bytes of a debugger have been passed on to its JVM."""
         self._is_asked = True
 
     def answered(self) -> None:
@@ -96,12 +88,13 @@ class _Turns:
                 self._next = loop.call_soon(self._give)
 
 
-_by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, _Turns] = WeakKeyDictionary()
+_by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, Turns] = WeakKeyDictionary()
 
 
-def _turns() -> _Turns:
+def turns() -> Turns:
+    """Return those of the running event loop. Who needs them often asks for them once."""
     loop = asyncio.get_running_loop()
     found = _by_loop.get(loop)
     if found is None:
-        found = _by_loop[loop] = _Turns()
+        found = _by_loop[loop] = Turns()
     return found

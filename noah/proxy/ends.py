@@ -9,7 +9,7 @@ raises anything, these bytes go on as they came, and so do all others from then 
 
 import asyncio
 import errno
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from os import write
 from typing import Final, Protocol, cast
@@ -19,7 +19,7 @@ from noah.core.jdwp.observer import Data, FromDebugger, FromJvm, Observer, Overs
 from noah.core.jdwp.wire import HANDSHAKE
 from noah.errors import NoahError
 from noah.proxy.handshake import Handshake
-from noah.turns import debugger_asks, jvm_answers
+from noah.turns import turns
 
 READ_SIZE: Final = 256 * 1024  # bytes
 
@@ -94,13 +94,16 @@ class RelayEnd(asyncio.Protocol, asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        "_buffer", "_direction", "_events", "_held", "_ours", "_transport",
+        "_buffer", "_direction", "_events", "_held", "_ours", "_passed_on", "_transport",
         "bytes", "fd", "has_ended", "is_lost", "other", "relay",
     )  # fmt: skip
 
     name: str
 
-    def __init__(self, relay: Pair, observer: Observer, direction: FromDebugger | FromJvm) -> None:
+    def __init__(
+        self, relay: Pair, observer: Observer, direction: FromDebugger | FromJvm, passed_on: Callable[[], None]
+    ) -> None:
+        """*passed_on* is called whenever bytes were: other work on the event loop stands back for them."""
         self.relay = relay
         self.other: RelayEnd
         self.bytes = 0  # that came from here and were passed on
@@ -112,6 +115,7 @@ class RelayEnd(asyncio.Protocol, asyncio.BufferedProtocol):
         self._direction: FromDebugger | FromJvm | Unobserved = direction
         self._held = b""  # by it, of what came from here
         self._ours = 0  # of what comes next, bytes that are not for the other end
+        self._passed_on = passed_on
         self._events: Sequence[object] = observer.conversation.events
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -120,11 +124,6 @@ class RelayEnd(asyncio.Protocol, asyncio.BufferedProtocol):
         # Any backlog at all stops the reading on the other side.
         self._transport.set_write_buffer_limits(high=0)
         self._write_directly()
-
-    @staticmethod
-    def heard() -> None:
-        """Note that something was passed on: other work on the event loop stands back for it."""
-        raise NotImplementedError
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._buffer
@@ -153,7 +152,7 @@ class RelayEnd(asyncio.Protocol, asyncio.BufferedProtocol):
                 sent = write(other.fd, passed)
         if sent != len(passed):
             other.send(passed[sent:] if sent else passed)
-        self.heard()
+        self._passed_on()
         if self._events:
             self.relay.report()
 
@@ -250,10 +249,9 @@ class DebuggerEnd(RelayEnd):
     __slots__ = ()
 
     name = "the debugger"
-    heard = staticmethod(debugger_asks)
 
     def __init__(self, relay: Pair, observer: Observer) -> None:
-        super().__init__(relay, observer, observer.from_debugger)
+        super().__init__(relay, observer, observer.from_debugger, turns().asked)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -264,10 +262,9 @@ class JvmEnd(RelayEnd):
     __slots__ = ("_handshake", "greeted")
 
     name = "the JVM"
-    heard = staticmethod(jvm_answers)
 
     def __init__(self, relay: Pair, observer: Observer) -> None:
-        super().__init__(relay, observer, observer.from_jvm)
+        super().__init__(relay, observer, observer.from_jvm, turns().answered)
         self._handshake: Handshake | None = Handshake()
         # Done when the JVM's handshake is here; failed when it will not come.
         self.greeted: asyncio.Future[None] = asyncio.get_running_loop().create_future()

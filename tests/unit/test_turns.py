@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from itertools import pairwise
 
-from noah.turns import PAUSE_S, TURN_S, debugger_asks, in_turns, jvm_answers, turn
+from noah.turns import PAUSE_S, TURN_S, in_turns, turn, turns
 
 
 def busy(count: int) -> Iterator[int]:
@@ -84,9 +84,9 @@ async def test_pieces_come_in_their_order_and_a_reader_may_stop_early() -> None:
 async def test_while_a_debugger_talks_there_is_one_turn_in_a_millisecond() -> None:
     async def talk() -> None:
         while True:
-            debugger_asks()
+            turns().asked()
             await asyncio.sleep(0)
-            jvm_answers()
+            turns().answered()
             await asyncio.sleep(0)
 
     task = asyncio.get_running_loop().create_task(talk())
@@ -106,14 +106,14 @@ async def test_nobody_has_a_turn_until_an_answer_has_come_or_is_late() -> None:
         assert is_answered or time.perf_counter() - asked_at > PAUSE_S / 2
 
     async with asyncio.TaskGroup() as group:
-        debugger_asks()
+        turns().asked()
         group.create_task(work())
         for _ in range(5):
             await asyncio.sleep(0)
-            debugger_asks()
+            turns().asked()
         is_answered = True
-        jvm_answers()
-    debugger_asks()
+        turns().answered()
+    turns().asked()
     async with asyncio.timeout(20):
         await turn()
 
@@ -122,7 +122,7 @@ async def test_a_debugger_that_never_stops_asking_leaves_others_a_turn_every_few
     loop, is_over = asyncio.get_running_loop(), False
 
     def ask() -> None:
-        debugger_asks()
+        turns().asked()
         if not is_over:
             loop.call_soon(ask)
 
