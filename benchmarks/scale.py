@@ -46,14 +46,14 @@ class MeasuredGateway:
     def __init__(self, process: subprocess.Popen[str], url: str) -> None:
         self.process, self.url = process, url
 
-    def lag(self) -> tuple[float, float, list[tuple[str, int]]]:
+    def lag(self) -> tuple[float, float, float, list[tuple[str, int]]]:
         """Return what happened since this was asked last: see serve()."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write("lag\n")
         self.process.stdin.flush()
-        longest, busiest, stacks = json.loads(self.process.stdout.readline())
-        return longest, busiest, stacks
+        longest, blocked, busiest, stacks = json.loads(self.process.stdout.readline())
+        return longest, blocked, busiest, stacks
 
     @property
     def cpu_s(self) -> float:
@@ -73,8 +73,9 @@ class MeasuredGateway:
 async def serve(config: str, relay_port: int, jvm_port: int) -> None:
     """Run the gateway and a relay until stdin ends.
 
-    Each line is answered with the longest wait for the event loop since the last answer, and the most processor time
-    that it took meanwhile, in ms: on a busy machine the first one is longer. And with what took more than LONG_S.
+    Each line is answered with the longest wait for the event loop since the last answer, the longest that is left when
+    its thread's waits for a processor are taken off, and the most processor time that it took meanwhile, in ms. And
+    with what took more than LONG_S.
     """
     from datetime import UTC, datetime
 
@@ -83,7 +84,7 @@ async def serve(config: str, relay_port: int, jvm_port: int) -> None:
     from noah.proxy.slot import Slot
     from noah.settings import read_settings
 
-    loop, longest, busiest = asyncio.get_running_loop(), 0.0, 0.0
+    loop, longest, blocked, busiest = asyncio.get_running_loop(), 0.0, 0.0, 0.0
     held = Held(longer_than_s=LONG_S)
 
     async def dial(protocol: Callable[[], asyncio.BufferedProtocol]) -> asyncio.Transport:
@@ -91,11 +92,16 @@ async def serve(config: str, relay_port: int, jvm_port: int) -> None:
         return transport
 
     async def measure() -> None:
-        nonlocal longest, busiest
+        nonlocal longest, blocked, busiest
+        times = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
+        spent, waited = _schedule(times)
         while True:
-            due, spent = loop.time() + LAG_INTERVAL_S, time.thread_time()
+            due = loop.time() + LAG_INTERVAL_S
             await asyncio.sleep(LAG_INTERVAL_S)
-            longest, busiest = max(longest, loop.time() - due), max(busiest, time.thread_time() - spent)
+            late, (spent_now, waited_now) = loop.time() - due, _schedule(times)
+            longest, busiest = max(longest, late), max(busiest, spent_now - spent)
+            blocked = max(blocked, late - (waited_now - waited))
+            spent, waited = spent_now, waited_now
             held.beat()
 
     slot = Slot(
@@ -120,9 +126,15 @@ async def serve(config: str, relay_port: int, jvm_port: int) -> None:
         print(json.dumps(url), flush=True)
         while await lines.readline():
             await asyncio.sleep(2 * LAG_INTERVAL_S)  # what happened before is measured before it is reported
-            print(json.dumps([longest * 1000, busiest * 1000, held.report()]), flush=True)
-            longest = busiest = 0.0
+            print(json.dumps([longest * 1000, blocked * 1000, busiest * 1000, held.report()]), flush=True)
+            longest = blocked = busiest = 0.0
         measuring.cancel()
+
+
+def _schedule(times: int) -> tuple[float, float]:
+    """Return for how many seconds a thread has run, and has waited for a processor; *times* is its schedstat."""
+    ran_ns, waited_ns, _ = os.pread(times, 100, 0).split()
+    return int(ran_ns) / 1e9, int(waited_ns) / 1e9
 
 
 class Figures(dict[str, float]):
@@ -133,8 +145,9 @@ class Figures(dict[str, float]):
         print(f"{name:60} {value:10,.2f}", flush=True)
 
     def hold(self, what: str, gateway: MeasuredGateway) -> None:
-        longest, busiest, stacks = gateway.lag()
+        longest, blocked, busiest, stacks = gateway.lag()
         self[f"{what}: longest wait for the loop, ms"] = longest
+        self[f"{what}: the same without its waits for a processor, ms"] = blocked
         self[f"{what}: most processor time at once, ms"] = busiest
         for stack, times in stacks[:MOST_STACKS]:
             print(f"    held {times} times by {stack}", flush=True)

@@ -30,6 +30,7 @@ class TargetFilter:
     cluster: str | None = None
     namespace: str | None = None
     app: str | None = None
+    workload_text: str | None = None  # as a TargetInfo has it
     labels: Sequence[tuple[str, str]] = ()
     words: Sequence[str] = ()  # in lower case; each is part of the target's or the app's name
     areas: Collection[str] | None = None  # what somebody may see; None: everything
@@ -45,6 +46,7 @@ class TargetFilter:
             and self.environment in (None, info.environment)
             and self.kind in (None, info.kind)
             and self.app in (None, info.app)
+            and self.workload_text in (None, info.workload_text)
             and (self.cluster is None or self.cluster == info.place.cluster)
             and (self.namespace is None or self.namespace == info.place.namespace)
             and all(text in info.label_text for text in self.label_texts)
@@ -136,8 +138,8 @@ class Catalog:
     def __init__(self, *, one_in: int = 64) -> None:
         self._one_in = one_in
         self._infos: dict[str, TargetInfo] = {}
-        self._by_name = SortedKeys(kept=[self._labels_of, _area_of])
-        self._all = Scope([self._labels_of, self._app_of, _area_of])
+        self._by_name = SortedKeys(kept=[self._labels_of, self._workload_of, _area_of])
+        self._all = Scope(self._columns)
         self._groups: dict[tuple[str, str | None], Group] = {}  # by kind and cluster
         self._environments = Environments()
         self._areas = set[str]()  # that have targets
@@ -154,7 +156,7 @@ class Catalog:
                 self._environments.change(before, info)
                 group = self._group(info)
                 group.count(info, before=before)
-                if before.label_text != info.label_text:
+                if _in_columns(before) != _in_columns(info):
                     self._by_name.update(name)
                     for scope in (self._all, group):
                         scope.by_app.update(info.key)
@@ -173,7 +175,7 @@ class Catalog:
         for scope in (self._all, group):
             scope.add(info, key=key, place_key=place_key)
         if info.app not in group.tallies and len(keys := group.keys_of(info.app)) > FEW:
-            group.tallies[info.app] = self._tally_of(keys.listed())
+            group.tallies[info.app] = self._tally_of(keys)
 
     def remove(self, target: Target) -> None:
         name = str(target)
@@ -202,14 +204,37 @@ class Catalog:
         """Return what is known of those of *targets* that exist."""
         return (self._infos[name] for name in map(str, targets) if name in self._infos)
 
-    def of_app(self, app: str) -> Sequence[Target]:
-        return [self._info(key).target for key in self._all.keys_of(app).listed()]
+    def app_names(self, wanted: TargetFilter, *, prefix: str, most: int) -> Sequence[str]:
+        """Return the names of apps that begin with *prefix*, in order: the first *most* of them."""
+        firsts = self._by_app(wanted)[0].within(prefix).firsts(lambda key: key.partition(END)[0] + END, most)
+        return [key.partition(END)[0] for key in firsts]
 
-    def of_workload(self, workload: str) -> Sequence[Target]:
-        """Return the targets of all workloads of that name, "Deployment/shop", wherever they are."""
-        kept = workload, workload_text(workload, workload.partition("/")[2])
-        found = [info for info in self._infos.values() if info.workload_text in kept]
-        return sorted((info.target for info in found if info.workload == workload), key=str)
+    def namespaces(self, wanted: TargetFilter, *, prefix: str, most: int) -> Sequence[str]:
+        """Return the names of namespaces that begin with *prefix*, in order: the first *most* of them."""
+        found = set[str]()
+        for _, cluster in self._groups:
+            if cluster is not None and wanted.cluster in (None, cluster):
+                names = self._names(replace(wanted, kind="pod", cluster=cluster)).within(f"pod/{cluster}/{prefix}")
+                found.update(key.split("/")[2] for key in names.firsts(lambda key: area_of_name(key) + "/", most))
+        return sorted(found, key=lambda name: f"{name}/")[:most]  # as their targets are
+
+    def places(self, wanted: TargetFilter, *, workload: str | None = None, most: int) -> Sequence[AppPlace]:
+        """Return the namespaces that have pods of what is *wanted*, one place of each, in order, and at most *most*.
+
+        *workload*: the one that owns the pods, "Deployment/shop".
+        """
+        wanted = replace(wanted, kind="pod")
+        if workload is None:
+            return self._places_in(self._by_app(wanted)[0], most)
+        name = workload.partition("/")[2]
+        as_app = replace(wanted, app=name, workload_text=workload_text(workload, name))
+        named = self._places_in(self._by_app(as_app)[0], most)
+        others = self._places_in(self._names(replace(wanted, workload_text=workload)), most)
+        namespaces = {f"{place.cluster}/{place.namespace}/": place for place in (*named, *others)}
+        return [place for _, place in sorted(namespaces.items())][:most]
+
+    def _places_in(self, span: Span, most: int) -> Sequence[AppPlace]:
+        return [self._info(key).place for key in span.firsts(lambda key: key.rsplit("/", 2)[0] + "/", most)]
 
     def cluster(self, name: str, areas: Collection[str] | None = None) -> ClusterSummary:
         """Return what there is in a cluster, or in those of its *areas*."""
@@ -247,7 +272,7 @@ class Catalog:
         for app, infos in on_page.items():
             whole = span.within(app + END)
             if groups is None and len(whole) < len(self._all.keys_of(app)):
-                tally = self._tally_of(whole.listed())
+                tally = self._tally_of(whole)
             else:
                 tally = self._tally_in(self._groups.values() if groups is None else groups, app)
             sections.append(AppSection(app, infos, max(0, first - whole.start), tally))
@@ -340,7 +365,7 @@ class Catalog:
     def _group(self, info: TargetInfo) -> Group:
         key = info.kind, info.place.cluster
         if key not in self._groups:
-            self._groups[key] = Group([self._labels_of, self._app_of, _area_of])
+            self._groups[key] = Group(self._columns)
         return self._groups[key]
 
     # Columns. *key*: a name, or an app's name and that.
@@ -348,8 +373,18 @@ class Catalog:
     def _info(self, key: str) -> TargetInfo:
         return self._infos[key.rpartition(END)[2]]
 
+    @property
+    def _columns(self) -> Sequence[Column]:
+        return self._labels_of, self._workload_of, self._state_of, self._app_of, _area_of
+
     def _labels_of(self, key: str) -> str:
         return self._info(key).label_text
+
+    def _state_of(self, key: str) -> str:
+        return self._info(key).state_text
+
+    def _workload_of(self, key: str) -> str:
+        return self._info(key).workload_text or ""
 
     def _app_of(self, key: str) -> str:
         return intern(self._info(key).app)
@@ -451,6 +486,8 @@ class Catalog:
         """Return those of a span of *keys* with the words, labels, areas and environment that are *wanted*."""
         tests: list[Test] = [Substring(word) for word in (*more, *wanted.words)]
         tests += [Substring(label, self._labels_of, is_once=True) for label in wanted.label_texts]
+        if wanted.workload_text is not None:
+            tests.append(Among({wanted.workload_text}, self._workload_of))
         areas = self._areas_of(wanted)
         if areas is not None:
             tests.append(Among(areas, _area_of))
@@ -472,23 +509,25 @@ class Catalog:
 
     def _tally_at(self, place: AppPlace, wanted: TargetFilter) -> Tally:
         """Count an app at a place: on hosts that is many hosts, of which not all may be seen or *wanted*."""
-        keys = self._all.by_app.span(place.key).listed()
-        if wanted.areas is None and wanted.environment is None:
-            return self._tally_of(keys)
-        return self._tally_of(key for key in keys if wanted.admits(self._info(key)))
+        span = self._all.by_app.span(place.key)
+        if wanted.environment is not None or (wanted.areas is not None and place.area is None):
+            span = Span.whole([key for key in span.listed() if wanted.admits(self._info(key))])
+        return self._tally_of(span)
 
-    def _tally_of(self, keys: Iterable[str]) -> Tally:
-        tally = Tally()
-        for key in keys:
-            tally.add(self._info(key))
-        return tally
+    def _tally_of(self, span: Span) -> Tally:
+        """Count targets, which may be half of all that there are: nothing here is called for each of them."""
+        return Tally.of(span.counted(self._state_of))
 
     def _tally_in(self, groups: Iterable[Group], app: str) -> Tally:
         tally = Tally()
         for group in groups:
             kept = group.tallies.get(app)
-            tally.merge(self._tally_of(group.keys_of(app).listed()) if kept is None else kept)
+            tally.merge(self._tally_of(group.keys_of(app)) if kept is None else kept)
         return tally
+
+
+def _in_columns(info: TargetInfo) -> tuple[str | None, ...]:
+    return info.label_text, info.workload_text, info.state_text
 
 
 def _area_of(key: str) -> str:

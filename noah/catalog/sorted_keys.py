@@ -8,9 +8,10 @@ that lie all over the memory take 10 to 25 ms, joined ones 3 to 7.
 """
 
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import compress, islice, repeat
+from itertools import chain, compress, islice, repeat
 from operator import and_, contains, countOf, is_not
 from typing import NamedTuple, Protocol
 
@@ -52,6 +53,9 @@ class Keys(Protocol):
     def first_after(self, key: str) -> int: ...
 
     def part(self, start: int, stop: int) -> list[str]: ...
+
+    def counted(self, start: int, stop: int, column: Column) -> Counter[str]:
+        """Return how many of the keys from one number to another have each value of a column."""
 
 
 class SortedKeys:
@@ -125,6 +129,9 @@ class SortedKeys:
         for one, begin, end in self._lists_of(start, stop):
             found += one.keys[begin:end]
         return found
+
+    def counted(self, start: int, stop: int, column: Column) -> Counter[str]:
+        return Counter(chain.from_iterable(one.cut(one.of.values(column)) for one in self._lists_of(start, stop)))
 
     def span(self, prefix: str) -> "Span":
         return Span(self, self.first_from(prefix), self.first_from(prefix + _LAST))
@@ -328,6 +335,15 @@ class Matches:
             number += 1
         return found
 
+    def counted(self, start: int, stop: int, column: Column) -> Counter[str]:
+        number, found = max(0, bisect_right(self._starts, start) - 1), Counter[str]()
+        while number < len(self._starts) and self._starts[number] < stop:
+            first, one = self._starts[number], self._stretches[number]
+            values = compress(one.cut(one.of.values(column)), one.passing(self._tests))
+            found.update(islice(values, max(0, start - first), stop - first))
+            number += 1
+        return found
+
     def _keys(self, number: int) -> list[str]:
         found = self._found.get(number)
         if found is None:
@@ -352,6 +368,9 @@ class FoundKeys:
 
     def part(self, start: int, stop: int) -> list[str]:
         return self._keys[start:stop]
+
+    def counted(self, start: int, stop: int, column: Column) -> Counter[str]:
+        return Counter(map(column, self._keys[start:stop]))
 
 
 class Span:
@@ -378,8 +397,20 @@ class Span:
         start = min(max(self.keys.first_from(prefix), self.start), self.stop)
         return Span(self.keys, start, min(max(self.keys.first_from(prefix + _LAST), start), self.stop))
 
+    def firsts(self, group: Callable[[str], str], most: int) -> list[str]:
+        """Return the first key of each group, but of *most* groups at most; *group* returns how its keys begin."""
+        found, number = list[str](), self.start
+        while number < self.stop and len(found) < most:
+            found += self.part(number, number + 1)
+            number = self.within(group(found[-1])).stop
+        return found
+
     def part(self, start: int, stop: int) -> list[str]:
         return self.keys.part(max(start, self.start), min(stop, self.stop))
 
     def listed(self) -> list[str]:
         return self.keys.part(self.start, self.stop)
+
+    def counted(self, column: Column) -> Counter[str]:
+        """Return how many of its keys have each value of a column."""
+        return self.keys.counted(self.start, self.stop, column)

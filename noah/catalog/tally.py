@@ -1,10 +1,11 @@
 """How many targets there are of something, and in which state: kept per change, so that no listing has to count."""
 
 from collections import Counter
+from collections.abc import Mapping
 
 import msgspec
 
-from noah.catalog.target_info import UNKNOWN, TargetInfo
+from noah.catalog.target_info import END, UNKNOWN, TargetInfo
 
 
 class Tally(msgspec.Struct, gc=False):
@@ -25,15 +26,29 @@ class Tally(msgspec.Struct, gc=False):
     def versions(self) -> Counter[str]:
         return _counter(self._versions, self._with_version)
 
+    @classmethod
+    def of(cls, states: Mapping[str, int]) -> "Tally":
+        """Make one of how many targets have each TargetInfo.state_text."""
+        tally, kinds, versions = cls(), Counter[str](), Counter[str]()
+        for state, count in states.items():
+            kind, unknown, ready, version = state.split(END, 3)
+            tally._count(count, is_ready=bool(ready), is_unknown=bool(unknown))
+            kinds[kind] += count
+            if version:
+                versions[version] += count
+        tally._kinds, tally._versions = _compact(kinds), _compact(versions)
+        tally._with_version = versions.total()
+        return tally
+
     def add(self, info: TargetInfo) -> None:
         self._kinds = counted_up(self._kinds, self.targets, info.kind, 1)
-        self._count(info, 1)
+        self._count(1, is_ready=info.ready, is_unknown=info.phase == UNKNOWN)
         if info.version:
             self._versions = counted_up(self._versions, self._with_version, info.version, 1)
             self._with_version += 1
 
     def remove(self, info: TargetInfo) -> None:
-        self._count(info, -1)
+        self._count(-1, is_ready=info.ready, is_unknown=info.phase == UNKNOWN)
         self._kinds = counted_down(self._kinds, self.targets, info.kind)
         if info.version:
             self._with_version -= 1
@@ -50,13 +65,15 @@ class Tally(msgspec.Struct, gc=False):
         self.unknown += other.unknown
         self.known_ready += other.known_ready
 
-    def _count(self, info: TargetInfo, by: int) -> None:
+    def _count(self, by: int, *, is_ready: bool, is_unknown: bool) -> None:
         self.targets += by
-        self.ready += by if info.ready else 0
-        if info.phase == UNKNOWN:
-            self.unknown += by
-        elif info.ready:
-            self.known_ready += by
+        self.ready += by * is_ready
+        self.unknown += by * is_unknown
+        self.known_ready += by * (is_ready and not is_unknown)
+
+
+def _compact(counter: Counter[str]) -> str | Counter[str] | None:
+    return counter if len(counter) > 1 else next(iter(counter), None)
 
 
 def _counter(counted: str | Counter[str] | None, total: int) -> Counter[str]:

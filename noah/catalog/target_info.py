@@ -86,6 +86,12 @@ class TargetInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         text = self.workload_text
         return text + self.app if text and text.endswith("/") else text
 
+    @property
+    def state_text(self) -> str:
+        """Return what a Tally counts of it, as a text that very many targets have in common."""
+        state = "unknown" * (self.phase == UNKNOWN), "ready" * self.ready
+        return intern(END.join((self.kind, *state, self.version or "")))
+
     def sharing(self, before: "TargetInfo") -> "TargetInfo":
         """Return the same with the strings of what was known of this target *before*, where they are equal.
 

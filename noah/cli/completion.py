@@ -16,12 +16,12 @@ from noah.cli.terminal import echo
 from noah.client.environment import client_from_environment
 from noah.client.gateway_client import GatewayClient, Json
 from noah.core.printable import printable
-from noah.core.workload import SHORT_NAMES, workload_kind_of
+from noah.core.workload import SHORT_NAMES, in_pod_name, workload_kind_of
 from noah.errors import BadInput, NoahError
 
 LONGEST_WAIT_S = 1.0  # to connect, and for the answer; nobody waits longer for a proposal
 SHELLS = ["bash", "zsh", "fish"]
-MOST_TARGETS = 200  # more proposals than that do not help a reader
+MOST_OFFERED = 200  # more proposals than that do not help a reader
 
 _Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem[str]]]
 
@@ -44,28 +44,30 @@ def _asks_gateway(find: Callable[[GatewayClient, click.Context, str], Iterable[t
 @_asks_gateway
 def complete_targets(gateway: GatewayClient, ctx: click.Context, typed: str) -> Iterable[tuple[str, str]]:
     cluster, namespace, environment = (ctx.params.get(key) for key in ("cluster", "namespace", "environment"))
+    wanted = {"cluster": cluster, "namespace": namespace, "environment": environment}
+    if "/" in typed:
+        # The API looks for a part of a full name; of a short one that is what follows its kind.
+        wanted["q"] = in_pod_name(typed.rpartition("/")[2]) if namespace or environment else typed
+    items = gateway.items("/targets", wanted, limit=MOST_OFFERED)["items"]
+    full = [(item["target"], item["app"]) for item in items]
     if namespace:
-        return _short_names(gateway.items("/targets", {"cluster": cluster, "namespace": namespace})["items"])
-    # The API looks for a substring, which what was typed of a full name is.
-    wanted = {"q": typed.rpartition("/")[2] if environment else typed, "environment": environment}
-    items = gateway.items("/targets", wanted, limit=MOST_TARGETS)["items"]
-    if environment:
-        return [*_short_names(items), *((item["target"], item["app"]) for item in items)]
-    return [(item["target"], item["app"]) for item in items]
+        return _short_names(items)
+    return [*_short_names(items), *full] if environment else full
 
 
 @_asks_gateway
 def complete_sessions(gateway: GatewayClient, ctx: click.Context, typed: str) -> Iterable[tuple[str, str]]:
     """Offer sessions by their IDs, and by their targets once somebody begins to type one."""
-    wanted = {"state": "live", "environment": ctx.params.get("environment")}
-    live = gateway.items("/sessions", wanted)["items"]
+    target = typed if "/" in typed else None
+    wanted = {"state": "live", "environment": ctx.params.get("environment"), "target": target}
+    live = gateway.items("/sessions", wanted, limit=MOST_OFFERED)["items"]
     ids = [(item["id"], f"{item['target']} ({item['owner']})") for item in live]
     return ids + [(item["target"], item["owner"]) for item in live if typed]
 
 
 @_asks_gateway
 def complete_environments(gateway: GatewayClient, _: click.Context, typed: str) -> Iterable[tuple[str, str]]:
-    items = gateway.items("/environments", {"q": typed}, limit=MOST_TARGETS)["items"]
+    items = gateway.items("/environments", {"q": typed}, limit=MOST_OFFERED)["items"]
     return [(item["name"], f"{item['targets']} targets") for item in items]
 
 
@@ -77,14 +79,19 @@ def complete_clusters(gateway: GatewayClient, _: click.Context, typed: str) -> I
 
 @_asks_gateway
 def complete_namespaces(gateway: GatewayClient, ctx: click.Context, typed: str) -> Iterable[tuple[str, str]]:
-    apps = gateway.items("/apps", {"cluster": ctx.params.get("cluster")})["items"]
-    return [(name, "") for name in sorted({app["namespace"] for app in apps if app.get("namespace")})]
+    return _names(gateway, ctx, typed, of="namespaces", where=("environment", "cluster"))
 
 
 @_asks_gateway
 def complete_apps(gateway: GatewayClient, ctx: click.Context, typed: str) -> Iterable[tuple[str, str]]:
-    where = {key: ctx.params.get(key) for key in ("environment", "cluster", "namespace")}
-    return [(name, "") for name in sorted({app["app"] for app in gateway.items("/apps", where)["items"]})]
+    return _names(gateway, ctx, typed, of="apps", where=("environment", "cluster", "namespace"))
+
+
+def _names(
+    gateway: GatewayClient, ctx: click.Context, typed: str, *, of: str, where: Iterable[str]
+) -> Iterable[tuple[str, str]]:
+    wanted = {"of": of, "prefix": typed, **{key: ctx.params.get(key) for key in where}}
+    return [(name, "") for name in gateway.get("/names", wanted)["items"]]
 
 
 def _short_names(items: Iterable[Json]) -> list[tuple[str, str]]:

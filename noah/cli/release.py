@@ -18,7 +18,7 @@ from noah.client.gateway_client import GatewayClient, Json, Query
 from noah.core.printable import printable
 from noah.core.release.release import PATHS, Result
 from noah.core.release.release_event import LINE_KINDS, ReleaseEventKind
-from noah.core.workload import SHORT_NAMES, workload_kind_of
+from noah.core.workload import SHORT_NAMES, in_pod_name, workload_kind_of
 from noah.errors import BadInput, NotFound
 
 MOST_LISTED = 50  # releases that are shown; a gateway keeps more
@@ -150,7 +150,8 @@ def _finder(gateway: GatewayClient, workload: str, place: Place) -> Callable[[],
 def _place_of(gateway: GatewayClient, kind: str, name: str, environment: str) -> tuple[str, str]:
     """Return the cluster and the namespace in which an environment has the workload."""
     workload = f"{workload_kind_of(kind)}/{name}"
-    targets = gateway.items("/targets", {"environment": environment, "kind": "pod"})["items"]
+    wanted = {"environment": environment, "kind": "pod", "q": in_pod_name(name)}
+    targets = gateway.items("/targets", wanted)["items"]
     places = sorted({(str(t["cluster"]), str(t["namespace"])) for t in targets if t["workload"] == workload})
     if not places:
         raise NotFound(f"There is no {kind}/{name} with pods in environment {environment}: name its namespace with -n.")

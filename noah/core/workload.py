@@ -36,6 +36,11 @@ def workload_kind_of(typed: str) -> WorkloadKind | None:
     return _KINDS.get(typed.partition(".")[0].lower())
 
 
+def in_pod_name(workload: str) -> str:
+    """Return as much of a workload's name as the names of its pods have (Kubernetes: storage/names/generate.go)."""
+    return workload[:58]
+
+
 class WorkloadRef(NamedTuple):
     """The full name of one workload."""
 

@@ -69,6 +69,7 @@ EXPECTED: Mapping[str, tuple[int, int, int, int, int, int]] = {
     "GET /api/v1/targets": LOGGED_IN,
     "GET /api/v1/targets/{target}": WHO_SEES,
     "GET /api/v1/apps": LOGGED_IN,
+    "GET /api/v1/names": LOGGED_IN,
     "POST /api/v1/sessions": (NOT_LOGGED_IN, GONE, REFUSED, 200, 409, 409),  # the owner has it, so nobody else gets it
     "GET /api/v1/sessions": LOGGED_IN,
     "GET /api/v1/sessions/{id}": WHO_SEES,

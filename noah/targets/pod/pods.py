@@ -8,9 +8,9 @@ from contextlib import ExitStack
 from functools import partial
 from sys import intern
 
-from noah.catalog.catalog import Catalog
+from noah.catalog.catalog import Catalog, TargetFilter
 from noah.catalog.holders import Holders
-from noah.catalog.target_info import END, TargetInfo, label_text, workload_text
+from noah.catalog.target_info import END, AppPlace, TargetInfo, label_text, workload_text
 from noah.core import pods
 from noah.core.pods import Pod
 from noah.core.session.session import Session
@@ -22,6 +22,7 @@ from noah.targets.pod.link import PodLink, listed
 from noah.targets.unconfigured import Unconfigured
 from noah.turns import in_turns
 
+MOST_PLACES = 11  # of one app are looked for; ten are named
 FIRST_LIST_TAKES = 3.0  # seconds; 500 pods a page, and a page is a tenth of a second
 
 
@@ -165,34 +166,38 @@ class Pods:
             if pod := cluster.informer.get(wanted.namespace, wanted.pod):
                 return cluster, pod
             raise NotFound(_no_such_pod(listed(cluster), wanted))
-        listed(cluster)
-        workload = "/".join(wanted.workload) if wanted.workload else None
-        in_namespace = cluster.informer.in_namespace(wanted.namespace, workload)
-        found = [
-            pod
-            for pod in in_namespace
-            if (workload or _means(wanted, cluster, pod))
-            and wanted.environment in (None, cluster.environment_of(wanted.namespace, pod["metadata"]))
-        ]
-        return cluster, _oldest(found, wanted, f" in namespace {wanted.namespace} of cluster {cluster.name}")
+        return listed(cluster), self._in_namespace(cluster, wanted.namespace, wanted)
 
     def _choose_anywhere(self, wanted: WantedPod) -> tuple[Cluster, Pod]:
-        found = list(self._found_anywhere(wanted))
-        places = sorted({f"{cluster.name}/{pod['metadata']['namespace']}" for cluster, pod in found})
+        where = TargetFilter(app=wanted.app)
+        places = self._catalog.places(where, workload=_workload_of(wanted), most=MOST_PLACES)
         if len(places) > 1:
             raise in_several(wanted, places)
-        return found[0][0] if found else self._any(), _oldest([pod for _, pod in found], wanted, "")
+        for place in places:
+            assert place.cluster is not None
+            assert place.namespace is not None
+            cluster = self.cluster(place.cluster)
+            return cluster, self._in_namespace(cluster, place.namespace, wanted)
+        if not self._clusters:
+            raise NotFound("The gateway knows no cluster: add [[clusters]] to its configuration.")
+        raise _nowhere(wanted)
 
-    def _found_anywhere(self, wanted: WantedPod) -> Iterable[tuple[Cluster, Pod]]:
-        if wanted.workload is not None:
-            targets = self._catalog.of_workload("/".join(wanted.workload))
-        else:
-            targets = self._catalog.of_app(wanted.app or "")
-        of_pods = dict.fromkeys((t.cluster, t.namespace, t.pod) for t in targets if isinstance(t, PodTarget))
-        for name, namespace, pod_name in of_pods:
-            cluster = self._clusters.get(name)  # None: it is gone, and its pods are being removed from the catalog
-            if cluster is not None and (pod := cluster.informer.get(namespace, pod_name)) is not None:
-                yield cluster, pod
+    def _in_namespace(self, cluster: Cluster, namespace: str, wanted: WantedPod) -> Pod:
+        workload = _workload_of(wanted)
+        found = [
+            pod
+            for pod in cluster.informer.in_namespace(namespace, workload)
+            if (workload or pods.app_of(pod, cluster.settings.app_label) == wanted.app)
+            and wanted.environment in (None, cluster.environment_of(namespace, pod["metadata"]))
+        ]
+        where = f" in namespace {namespace} of cluster {cluster.name}"
+        if not found:
+            raise _nowhere(wanted, where)
+        pod = pods.oldest_ready(found)
+        if pod is None:
+            phases = ", ".join(f"{p['metadata']['name']} is {pods.phase_of(p)}" for p in found[:3])
+            raise CannotDebug(f"No pod of {_name(wanted)}{where} is ready: {phases}.")
+        return pod
 
     def _list(self, cluster: Cluster, pod: Pod, *, is_there: bool) -> None:
         infos = list(_infos(cluster, pod)) if is_there else []
@@ -204,22 +209,18 @@ class Pods:
         for info in infos:
             self._catalog.put(info)
 
-    def _any(self) -> Cluster:
-        if not self._clusters:
-            raise NotFound("The gateway knows no cluster: add [[clusters]] to its configuration.")
-        return next(iter(self._clusters.values()))
+
+def in_several(wanted: WantedPod, places: Sequence[AppPlace]) -> BadInput:
+    named = [f"{place.cluster}/{place.namespace}" for place in places]
+    more = ", ..." if len(named) == MOST_PLACES else ""
+    first = f"pod/{named[0]}/{wanted}"
+    return BadInput(
+        f"{wanted} is in several places ({', '.join(named[: MOST_PLACES - 1])}{more}): say which, as in {first}."
+    )
 
 
-def in_several(wanted: WantedPod, places: Sequence[str]) -> BadInput:
-    """*places*: "CLUSTER/NAMESPACE" each."""
-    first = f"pod/{places[0]}/{wanted}"
-    return BadInput(f"{wanted} is in several places ({', '.join(places[:10])}): say which, as in {first}.")
-
-
-def _means(wanted: WantedPod, cluster: Cluster, pod: Pod) -> bool:
-    if wanted.workload is not None:
-        return pods.workload_of(pod) == "/".join(wanted.workload)
-    return pods.app_of(pod, cluster.settings.app_label) == wanted.app
+def _workload_of(wanted: WantedPod) -> str | None:
+    return "/".join(wanted.workload) if wanted.workload else None
 
 
 def _name(wanted: WantedPod) -> str:
@@ -229,14 +230,8 @@ def _name(wanted: WantedPod) -> str:
     return f"{kind.lower()} {name}"
 
 
-def _oldest(found: Sequence[Pod], wanted: WantedPod, where: str) -> Pod:
-    if not found:
-        raise NotFound(f"There is no pod of {_name(wanted)}{where}: `noah targets` lists what there is.")
-    pod = pods.oldest_ready(found)
-    if pod is None:
-        phases = ", ".join(f"{p['metadata']['name']} is {pods.phase_of(p)}" for p in found[:3])
-        raise CannotDebug(f"No pod of {_name(wanted)}{where} is ready: {phases}.")
-    return pod
+def _nowhere(wanted: WantedPod, where: str = "") -> NotFound:
+    return NotFound(f"There is no pod of {_name(wanted)}{where}: `noah targets` lists what there is.")
 
 
 def _no_such_pod(cluster: Cluster, wanted: WantedPod) -> str:

@@ -14,16 +14,17 @@ from noah.catalog.tally import Tally
 from noah.catalog.target_info import AppPlace, TargetInfo
 from noah.core.session.rights import Right, area_of, namespace_area
 from noah.core.session.session import Status
-from noah.core.session.target import HostTarget, LocalTarget, PodTarget, Target, Wanted, WantedPod, parse_wanted
+from noah.core.session.target import PodTarget, Wanted, WantedPod, parse_wanted
 from noah.errors import BadInput, CannotDebug, NotFound, Unavailable
 from noah.sessions.live_session import LiveSession
-from noah.targets.pod.pods import in_several
+from noah.targets.pod.pods import MOST_PLACES, in_several
 from noah.web.api.route import Call, Reply, Routes
 from noah.web.keys import BROKER, CATALOG, HOLDERS
 from noah.web.permission import demand, not_there, seen
 from noah.web.wire import Model, Moment, Nothing, Paged, Text, cursor_of, maybe, moment, with_tokens
 
 ROUTES = Routes()
+FEW_AREAS = 100  # about so many a cluster may be asked at once
 
 
 class TargetsQuery(Paged):
@@ -144,38 +145,42 @@ async def find_target(request: web.Request, text: str, right: Right, *, environm
 
 async def _narrowed(request: web.Request, wanted: WantedPod, environment: str | None) -> Wanted:
     """Return *wanted* with the only place that it means among those that the person sees."""
-    catalog = request.app[CATALOG]
-    found = catalog.of_workload("/".join(wanted.workload)) if wanted.workload else catalog.of_app(wanted.app or "")
-    if environment is not None:
-        found = [info.target for info in catalog.infos(found) if info.environment == environment]
-    areas = await seen(request, {area_of(target) for target in found if isinstance(target, PodTarget)})
+    catalog, workload = request.app[CATALOG], "/".join(wanted.workload) if wanted.workload else None
+    named = TargetFilter(app=wanted.app, environment=environment)
+    places = catalog.places(named, workload=workload, most=FEW_AREAS)
+    areas = await _seen_among(request, [place.area for place in places if place.area is not None])
     if environment is None and areas is None:
         return wanted
-    pods = [target for target in found if isinstance(target, PodTarget) and (areas is None or area_of(target) in areas)]
-    places = sorted({f"{target.cluster}/{target.namespace}" for target in pods})
+    places = catalog.places(replace(named, areas=areas), workload=workload, most=MOST_PLACES)
     if len(places) > 1:
         raise in_several(wanted, places)
-    if not places and environment is not None:
-        return await _elsewhere(request, wanted, found, environment)
-    if not places:
+    if places:
+        return replace(wanted, cluster=places[0].cluster, namespace=places[0].namespace, environment=environment)
+    if environment is None:
         raise not_there(str(wanted))
-    cluster, _, namespace = places[0].partition("/")
-    return replace(wanted, cluster=cluster, namespace=namespace, environment=environment)
-
-
-async def _elsewhere(
-    request: web.Request, wanted: WantedPod, found: Sequence[Target], environment: str
-) -> HostTarget | LocalTarget:
-    """Return the app of an environment that has no pods of it: on a host, or on this machine."""
-    there = [target for target in found if not isinstance(target, PodTarget)]
-    areas = await seen(request, map(area_of, there))
-    there = [target for target in there if areas is None or area_of(target) in areas]
+    there = [] if wanted.app is None else await _off_clusters(request, named)
     if not there:
         raise not_there(f"{wanted} in environment {environment[:80]}")
     if len(there) > 1:
-        several = ", ".join(sorted(map(str, there))[:10])
+        several = ", ".join(str(info.target) for info in there[:10])
         raise BadInput(f"{wanted} is in several places of {environment} ({several}): say which.")
-    return there[0]
+    target = there[0].target
+    assert not isinstance(target, PodTarget)
+    return target
+
+
+async def _off_clusters(request: web.Request, named: TargetFilter) -> Sequence[TargetInfo]:
+    """Return an app's targets on hosts and on this machine that the person sees; not all if they are many."""
+    kinds, catalog = [replace(named, kind="host"), replace(named, kind="local")], request.app[CATALOG]
+    found = [info for one in kinds for info in catalog.find(one, after=None, limit=FEW_AREAS).items]
+    areas = await _seen_among(request, [info.area for info in found])
+    kinds = [replace(one, areas=areas) for one in kinds]
+    return [info for one in kinds for info in catalog.find(one, after=None, limit=MOST_PLACES).items]
+
+
+async def _seen_among(request: web.Request, areas: Sequence[str]) -> Collection[str] | None:
+    """Return what of *areas* the person sees; of all areas if these are not few: that answer is kept for a while."""
+    return await seen(request, areas if len(areas) < FEW_AREAS else request.app[CATALOG].areas())
 
 
 def _area_of(wanted: Wanted) -> str | None:

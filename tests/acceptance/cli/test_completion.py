@@ -4,6 +4,7 @@ import asyncio
 import os
 
 import pytest
+from aiohttp import web
 
 from tests.acceptance.cli.command import SCRIPTS, SESSION, TARGET, environment
 from tests.acceptance.cli.scripted_gateway import ScriptedGateway, says, streams
@@ -32,9 +33,12 @@ from tests.processes import output_of
 async def test_the_shell_completes_what_the_gateway_knows(
     gateway: ScriptedGateway, line: str, offered: list[str]
 ) -> None:
-    app = {"app": "shop", "cluster": "dev", "namespace": "team-a"}
     gateway.on("GET /targets", says({"items": [TARGET], "continue": None, "total": 1}))
-    gateway.on("GET /apps", says({"items": [app], "continue": None, "total": 1}))
+
+    async def names(request: web.Request) -> web.StreamResponse:
+        return web.json_response({"items": {"apps": ["shop"], "namespaces": ["team-a"]}[request.query["of"]]})
+
+    gateway.on("GET /names", names)
     gateway.on("GET /sessions", says({"items": [SESSION], "continue": None, "total": 1}))
     gateway.on("GET /clusters", says({"items": [{"name": "dev", "reachable": True}], "continue": None, "total": 1}))
     environment = {"name": "shop-test", "targets": 3}

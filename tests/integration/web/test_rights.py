@@ -94,6 +94,7 @@ async def test_a_stranger_gets_nothing_from_any_route(gateway: Gateway) -> None:
             "GET /api/v1/clusters",
             "GET /api/v1/targets",
             "GET /api/v1/apps",
+            "GET /api/v1/names",
             "GET /api/v1/sessions",
         ),
         *("GET /api/v1/sessions.csv", "GET /api/v1/sessions.jsonl", "GET /api/v1/events", "GET /api/v1/releases"),

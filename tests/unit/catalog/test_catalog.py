@@ -47,6 +47,10 @@ FILTERS = st.builds(
 )
 
 
+def found_by(there: Mapping[Target, TargetInfo], wanted: TargetFilter) -> Sequence[TargetInfo]:
+    return [info for info in there.values() if wanted.admits(info)]
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.lists(INFOS | TARGETS, max_size=60), FILTERS, st.integers(1, 7), st.sampled_from([0, 2, 64]))
 def test_every_listing_is_what_a_walk_over_all_targets_gives(
@@ -62,21 +66,30 @@ def test_every_listing_is_what_a_walk_over_all_targets_gives(
             there.pop(change, None)
         if number % 5 == 0:
             catalog.find_by_app(wanted, after=None, limit=1)  # a reader in between: what is kept for it must follow
-    found = [info for info in there.values() if wanted.admits(info)]
+    found = found_by(there, wanted)
     by_name = sorted(found, key=lambda info: str(info.target))
     by_app = sorted(found, key=lambda info: (info.app, str(info.target)))
     assert through(catalog, wanted, limit) == by_name
     assert through_by_app(catalog, wanted, limit) == by_app
     assert through_apps(catalog, wanted, limit) == rows_of(there.values(), wanted)
-    for app in ("a", "shop"):
-        assert set(catalog.of_app(app)) == {info.target for info in there.values() if info.app == app}
-    assert set(catalog.of_workload("Deployment/a")) == {
-        info.target for info in there.values() if info.workload == "Deployment/a"
-    }
+    in_place = replace(TargetFilter(environment=wanted.environment, areas=wanted.areas), kind="pod")
+    for app, workload in (("a", None), ("shop", None), (None, "Deployment/a")):
+        named = replace(in_place, app=app)
+        pods = [info.place for info in found_by(there, named) if workload in (None, info.workload)]
+        expected = sorted({f"{place.cluster}/{place.namespace}/" for place in pods})
+        places = catalog.places(named, workload=workload, most=limit)
+        assert [f"{place.cluster}/{place.namespace}/" for place in places] == expected[:limit]
+    for prefix in ("", "a", "shop"):
+        names = {info.app for info in found if info.app.startswith(prefix)}
+        assert catalog.app_names(wanted, prefix=prefix, most=limit) == sorted(names)[:limit]
+        in_clusters = found_by(there, replace(wanted, app=None, kind="pod"))
+        names = {name for info in in_clusters if (name := info.place.namespace or "").startswith(prefix)}
+        expected = sorted(names, key=lambda name: f"{name}/")[:limit]
+        assert catalog.namespaces(replace(wanted, app=None), prefix=prefix, most=limit) == expected
     seen = [info for info in there.values() if TargetFilter(areas=wanted.areas).admits(info)]
-    named = catalog.find_environments(areas=wanted.areas, after=None, limit=9)
-    assert [one.name for one in named.items] == sorted({info.environment for info in seen})
-    for one in named.items:
+    listed = catalog.find_environments(areas=wanted.areas, after=None, limit=9)
+    assert [one.name for one in listed.items] == sorted({info.environment for info in seen})
+    for one in listed.items:
         of_it = [info for info in seen if info.environment == one.name]
         assert one == environment_of(one.name, of_it)
         assert one == catalog.environment(one.name, wanted.areas)
