@@ -62,6 +62,18 @@ async def test_the_shell_completes_every_kind_of_workload(
     assert await completed(gateway.url, f"noah enable --cluster dev -n team-a {offered[0]}") == ([offered], "")
 
 
+@pytest.mark.parametrize(
+    ("typed", "looked_for"),
+    [("dep", None), ("deploy/sh", "sh"), ("deploy/" + "s" * 70, "s" * 58), ("pod/dev/team-a/shop-1/a", "a")],
+)
+async def test_of_a_short_name_what_its_pods_are_named_by_is_looked_for(
+    gateway: ScriptedGateway, typed: str, looked_for: str | None
+) -> None:
+    gateway.on("GET /targets", says({"items": [TARGET], "continue": None, "total": 1}))
+    await completed(gateway.url, f"noah enable --env shop-test {typed}")
+    assert [asked.query.get("q") for asked in gateway.asked] == [looked_for]
+
+
 async def test_completion_is_silent_and_quick_when_the_gateway_is_not_well(gateway: ScriptedGateway) -> None:
     assert await completed(f"http://127.0.0.1:{free_port()}", "noah enable p") == ([], "")
     assert await completed("not a url", "noah enable p") == ([], "")
