@@ -61,12 +61,23 @@ class Noticing:
 
     async def by_pods(self) -> AsyncGenerator[Noticed, None]:
         """Yield workloads whose pods come or go as in a rollout. It never ends by itself."""
-        found: dict[WorkloadRef, Noticed] = {}
+        found = dict[WorkloadRef, Noticed]()
+        left = set[WorkloadRef]()  # by pods of their newest revision
         has_news = asyncio.Event()
 
+        def keep(noticed: Noticed) -> None:
+            found[noticed.workload] = noticed.after(found.get(noticed.workload))
+
         def changed(pod: Pod, change: str) -> None:
-            if noticed := self._noticed(pod, is_new=change == "added"):
-                found[noticed.workload] = noticed.after(found.get(noticed.workload))
+            workload = self._workload_of(pod)
+            if workload is None:
+                return
+            if not is_there(pod):
+                if _marked(pod) == self._newest.get(workload):
+                    left.add(workload)
+            elif change == "added" and (noticed := self._on_coming(workload, pod)):
+                keep(noticed)
+            if left or found:
                 has_news.set()
 
         unsubscribe = self._cluster.informer.subscribe(changed)
@@ -76,6 +87,9 @@ class Noticing:
             while True:
                 await has_news.wait()
                 has_news.clear()
+                while left:
+                    if noticed := await self._on_leaving(left.pop()):
+                        keep(noticed)
                 while found:
                     yield found.pop(next(iter(found)))
         finally:
@@ -105,29 +119,26 @@ class Noticing:
 
     # -- pods that come and go
 
-    def _noticed(self, pod: Pod, *, is_new: bool) -> Noticed | None:
-        workload = self._workload_of(pod)
-        if workload is None:
-            return None
-        if not is_there(pod):
-            return self._on_leaving(workload, pod)
-        if is_new and _marked(pod) != self._newest.get(workload) and (is_injected(pod) or self._is_debugged(workload)):
-            return self._on_coming(workload, pod)
-        return None
-
     def _on_coming(self, workload: WorkloadRef, pod: Pod) -> Noticed | None:
-        before, self._newest[workload] = self._newest.get(workload), _marked(pod)
+        before, mark = self._newest.get(workload), _marked(pod)
+        if mark == before or not (is_injected(pod) or self._is_debugged(workload)):
+            return None
+        self._newest[workload] = mark
         made_at, now = datetime.fromisoformat(pod["metadata"]["creationTimestamp"]), self._clock()
         if now - made_at >= YOUNG:
             return None
         return Noticed(workload, is_certain=before is not None and made_at > self._began, at=now)
 
-    def _on_leaving(self, workload: WorkloadRef, pod: Pod) -> Noticed | None:
-        """A rollback to what is still there makes no pods; those of the revision that is taken back go."""
-        if _marked(pod) != self._newest.get(workload):
-            return None
-        for other in self._cluster.informer.in_namespace(workload.namespace, workload_of(pod)):
-            if is_there(other) and _marked(other) != _marked(pod):
+    async def _on_leaving(self, workload: WorkloadRef) -> Noticed | None:
+        """A rollback to what is still there makes no pods; those of the revision that is taken back go.
+
+        All pods of a workload may leave at once, and each may be one of thousands: they are looked at in turns.
+        """
+        newest, owner = self._newest.get(workload), f"{workload.kind}/{workload.name}"
+        async for other in in_turns(self._cluster.informer.in_namespace(workload.namespace, owner)):
+            if self._newest.get(workload) != newest:
+                return None  # another rollout has begun
+            if is_there(other) and _marked(other) != newest:
                 self._newest[workload] = _marked(other)
                 return Noticed(workload, is_certain=True, at=self._clock())
         return None

@@ -11,6 +11,7 @@ import struct
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +22,7 @@ import pytest
 from noah.access.permissions import Permissions
 from noah.catalog.catalog import Catalog
 from noah.catalog.holders import Holders
+from noah.core.inject.manifest import ORIGINAL
 from noah.core.jdwp import wire
 from noah.core.jdwp.conversation import Conversation
 from noah.core.jdwp.observer import FromDebugger, FromJvm
@@ -32,6 +34,7 @@ from noah.kube.clusters import Cluster
 from noah.kube.event_log import EventLog
 from noah.kube.informer import Informer
 from noah.kube.pods import MOST_CONTAINERS, read_pod
+from noah.releases.notice import Noticing
 from noah.settings import WebhookSettings, parse_settings
 from noah.targets.host.hosts import Hosts
 from noah.targets.pod.pods import Pods, _infos
@@ -260,6 +263,44 @@ async def test_a_namespace_of_very_many_pods_that_changes_its_environment_holds_
                 while targets_in("after") < len(objects):
                     await asyncio.sleep(0.01)
     assert targets_in("before") == 0
+    assert longest.seconds < most_s()
+
+
+def set_member(name: str, of: str, *, made_at: datetime) -> dict[str, Any]:
+    """Return an injected pod of a StatefulSet."""
+    owner = {"kind": "StatefulSet", "name": of, "uid": of, "controller": True}
+    about = {"name": name, "uid": name, "creationTimestamp": made_at.isoformat()}
+    return pod(meta={**about, "ownerReferences": [owner], "annotations": {ORIGINAL: "{}"}})
+
+
+async def test_a_workload_of_very_many_pods_that_is_scaled_to_nothing_holds_nobody_up() -> None:
+    now = datetime.now(UTC)
+    objects = [set_member(f"p{i}", "shop", made_at=now) for i in range(16_000)]
+    is_listed = threading.Event()
+
+    async def answer(call: Call) -> None:
+        if call.param("watch"):
+            call.begin_watch()
+            if call.path.endswith("/pods") and await asyncio.to_thread(is_listed.wait, 60):
+                for number in range(100):
+                    call.event("DELETED", {**objects[number], "status": {"phase": "Succeeded"}})
+                call.event("ADDED", set_member("other", "other", made_at=now))
+            await call.reader.read()
+        elif call.path.endswith("/pods"):
+            begin, limit = int(call.param("continue") or 0), int(call.param("limit") or 0)
+            more = {"continue": str(begin + limit)} if begin + limit < len(objects) else {}
+            call.json(200, {"metadata": {"resourceVersion": "9", **more}, "items": objects[begin : begin + limit]})
+        else:
+            call.json(200, {})
+
+    async with api_in_a_thread(answer) as api, Cluster(api.settings) as cluster, asyncio.timeout(120):
+        assert await cluster.informer.wait_synced(60)
+        noticing = Noticing(cluster, live=list, clock=lambda: now)
+        async with contextlib.aclosing(noticing.by_pods()) as noticed:
+            assert (await anext(noticed)).workload.name == "shop"
+            with watching_the_loop() as longest:
+                is_listed.set()
+                assert (await anext(noticed)).workload.name == "other"
     assert longest.seconds < most_s()
 
 
