@@ -9,7 +9,7 @@ import signal
 import ssl
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +27,8 @@ from noah.core.jdwp import wire
 from noah.core.jdwp.conversation import Conversation
 from noah.core.jdwp.observer import FromDebugger, FromJvm
 from noah.core.session.rights import Grant, Right
-from noah.errors import BadSettings
+from noah.core.session.target import WantedPod
+from noah.errors import BadSettings, NotFound
 from noah.kube.bounded_json import LONGEST, TooLarge, parse
 from noah.kube.client import Client
 from noah.kube.clusters import Cluster
@@ -273,18 +274,17 @@ def set_member(name: str, of: str, *, made_at: datetime) -> dict[str, Any]:
     return pod(meta={**about, "ownerReferences": [owner], "annotations": {ORIGINAL: "{}"}})
 
 
-async def test_a_workload_of_very_many_pods_that_is_scaled_to_nothing_holds_nobody_up() -> None:
-    now = datetime.now(UTC)
-    objects = [set_member(f"p{i}", "shop", made_at=now) for i in range(16_000)]
-    is_listed = threading.Event()
+def listing(
+    objects: Sequence[dict[str, Any]], changes: Sequence[tuple[str, dict[str, Any]]] = (), *, after: threading.Event
+) -> Callable[[Call], Awaitable[None]]:
+    """Return what answers with a list of pods in pages, and with *changes* of them after that event."""
 
     async def answer(call: Call) -> None:
         if call.param("watch"):
             call.begin_watch()
-            if call.path.endswith("/pods") and await asyncio.to_thread(is_listed.wait, 60):
-                for number in range(100):
-                    call.event("DELETED", {**objects[number], "status": {"phase": "Succeeded"}})
-                call.event("ADDED", set_member("other", "other", made_at=now))
+            if call.path.endswith("/pods") and await asyncio.to_thread(after.wait, 60):
+                for kind, changed in changes:
+                    call.event(kind, changed)
             await call.reader.read()
         elif call.path.endswith("/pods"):
             begin, limit = int(call.param("continue") or 0), int(call.param("limit") or 0)
@@ -293,10 +293,32 @@ async def test_a_workload_of_very_many_pods_that_is_scaled_to_nothing_holds_nobo
         else:
             call.json(200, {})
 
-    async with api_in_a_thread(answer) as api, Cluster(api.settings) as cluster, asyncio.timeout(120):
+    return answer
+
+
+async def test_an_app_that_is_looked_for_among_very_many_pods_holds_nobody_up() -> None:
+    probe = {"exec": {"command": ["sh", "-c", *(f"word-{i}" for i in range(50))]}}
+    objects = [pod(meta={"name": f"p{i}"}, livenessProbe=probe, readinessProbe=probe) for i in range(20_000)]
+    is_over = threading.Event()
+    is_over.set()
+    async with api_in_a_thread(listing(objects, after=is_over)) as api, Cluster(api.settings) as cluster:
+        assert await cluster.informer.wait_synced(60)
+        found = Pods({cluster.name: cluster}, catalog=Catalog(), holders=Holders())
+        with watching_the_loop() as longest, pytest.raises(NotFound):
+            await found.resolve(WantedPod(cluster.name, "n", app="none"))
+    assert longest.seconds < most_s()
+
+
+async def test_a_workload_of_very_many_pods_that_is_scaled_to_nothing_holds_nobody_up() -> None:
+    now = datetime.now(UTC)
+    objects = [set_member(f"p{i}", "shop", made_at=now) for i in range(16_000)]
+    changes = [("DELETED", {**one, "status": {"phase": "Succeeded"}}) for one in objects[:100]]
+    changes.append(("ADDED", set_member("other", "other", made_at=now)))
+    is_listed = threading.Event()
+    async with api_in_a_thread(listing(objects, changes, after=is_listed)) as api, Cluster(api.settings) as cluster:
         assert await cluster.informer.wait_synced(60)
         noticing = Noticing(cluster, live=list, clock=lambda: now)
-        async with contextlib.aclosing(noticing.by_pods()) as noticed:
+        async with contextlib.aclosing(noticing.by_pods()) as noticed, asyncio.timeout(60):
             assert (await anext(noticed)).workload.name == "shop"
             with watching_the_loop() as longest:
                 is_listed.set()

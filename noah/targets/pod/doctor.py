@@ -50,7 +50,7 @@ class Doctor:
         return [finding async for finding in _of_cluster(self._known.cluster(name))]
 
     async def pod(self, wanted: WantedPod) -> list[Finding]:
-        cluster, pod = self._known.choose(wanted)
+        cluster, pod = await self._known.choose(wanted)
         return [finding async for finding in _of_pod(cluster, pod, wanted.container)]
 
 

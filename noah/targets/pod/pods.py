@@ -92,7 +92,7 @@ class Pods:
     async def resolve(self, wanted: Wanted) -> TargetInfo:
         assert isinstance(wanted, WantedPod)
         await self._first_listed(wanted)
-        cluster, pod = self.choose(wanted)
+        cluster, pod = await self.choose(wanted)
         container = pods.choose_container(pod, wanted.container)
         if not pods.is_there(pod):
             raise CannotDebug(f"Pod {pods.name_of(pod)} is {pods.phase_of(pod)}: there is nothing to debug.")
@@ -158,17 +158,17 @@ class Pods:
             raise NotFound(f"The gateway knows no cluster {name!r}; it knows {known}.")
         return self._clusters[name]
 
-    def choose(self, wanted: WantedPod) -> tuple[Cluster, Pod]:
+    async def choose(self, wanted: WantedPod) -> tuple[Cluster, Pod]:
         if wanted.cluster is None or wanted.namespace is None:
-            return self._choose_anywhere(wanted)
+            return await self._choose_anywhere(wanted)
         cluster = self.cluster(wanted.cluster)
         if wanted.pod is not None:
             if pod := cluster.informer.get(wanted.namespace, wanted.pod):
                 return cluster, pod
             raise NotFound(_no_such_pod(listed(cluster), wanted))
-        return listed(cluster), self._in_namespace(cluster, wanted.namespace, wanted)
+        return listed(cluster), await self._in_namespace(cluster, wanted.namespace, wanted)
 
-    def _choose_anywhere(self, wanted: WantedPod) -> tuple[Cluster, Pod]:
+    async def _choose_anywhere(self, wanted: WantedPod) -> tuple[Cluster, Pod]:
         where = TargetFilter(app=wanted.app)
         places = self._catalog.places(where, workload=_workload_of(wanted), most=MOST_PLACES)
         if len(places) > 1:
@@ -177,16 +177,16 @@ class Pods:
             assert place.cluster is not None
             assert place.namespace is not None
             cluster = self.cluster(place.cluster)
-            return cluster, self._in_namespace(cluster, place.namespace, wanted)
+            return cluster, await self._in_namespace(cluster, place.namespace, wanted)
         if not self._clusters:
             raise NotFound("The gateway knows no cluster: add [[clusters]] to its configuration.")
         raise _nowhere(wanted)
 
-    def _in_namespace(self, cluster: Cluster, namespace: str, wanted: WantedPod) -> Pod:
+    async def _in_namespace(self, cluster: Cluster, namespace: str, wanted: WantedPod) -> Pod:
         workload = _workload_of(wanted)
         found = [
             pod
-            for pod in cluster.informer.in_namespace(namespace, workload)
+            async for pod in in_turns(cluster.informer.in_namespace(namespace, workload))
             if (workload or pods.app_of(pod, cluster.settings.app_label) == wanted.app)
             and wanted.environment in (None, cluster.environment_of(namespace, pod["metadata"]))
         ]
