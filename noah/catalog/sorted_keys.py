@@ -16,6 +16,7 @@ from operator import and_, contains, countOf, is_not
 from typing import NamedTuple, Protocol
 
 LONGEST = 1000  # keys of one list; of a longer one, two are made
+ONE_BY_ONE = 8  # if fewer than one in so many keys are left, each of those costs less than all at once
 MOST_COUNTED = 8  # searches whose counts are kept: pages ask for the same every few seconds
 _BETWEEN = "\n"  # joined texts; a list in which a text has it is searched without joining
 _LAST = "\U0010ffff"  # sorts after all that names are made of
@@ -281,7 +282,14 @@ class _Stretch(NamedTuple):
         near: dict[Column | None, list[str]] = {}
         for test in tests:
             if isinstance(test, Among):
-                one = map(test.those.__contains__, self.cut(self.of.values(test.of)))
+                values = self.cut(self.of.values(test.of))
+                if passing is not None:
+                    passing = list(passing)
+                    if countOf(passing, True) * ONE_BY_ONE < len(values):
+                        for number in compress(range(len(values)), passing):
+                            passing[number] = values[number] in test.those
+                        continue
+                one = map(test.those.__contains__, values)
             elif test.part not in (joined := self.of.joined(test.of)):
                 return ()
             elif test.is_once and _BETWEEN not in test.part and joined.count(test.part) == len(self.of.keys):
