@@ -5,14 +5,18 @@
 Every first part of a path (/a, /b, ...) is a cluster, and part of its namespaces' names. A line on stdin changes how it
 answers: "churn RATE" (pods per second), "gone yes" (each watch ends with 410), "busy SHARE" (429 with Retry-After: 1),
 "drop SECONDS" (watches end), "counts" (prints the requests, and the versions of the pods that have changed).
+
+Commands in pods answer as the forwarder of a JVM that waits for a debugger, and as its agent, which says no more than
+its handshake.
 """
 
 import asyncio
+import base64
 import json
 import random
 import sys
 from collections import Counter
-from hashlib import md5
+from hashlib import md5, sha1
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
@@ -20,6 +24,14 @@ from uuid import UUID
 JDWP = "-agentlib:jdwp=transport=dt_socket,server=y,suspend=n,address=127.0.0.1:50005,quiet=y"
 BEGAN = "2026-01-01T00:00:00Z"
 READY = ("Initialized", "Ready", "ContainersReady", "PodScheduled")
+ANSWER = "tool socat\nwritable\nagent free\njvms 1\njava 7 100\njava-age 600\ncontainer-age 600\n"
+HELD = f"{ANSWER}forwarder 9 100 0\ndone\n"
+HANDSHAKE = b"JDWP-Handshake"
+WORDS = (b"free ", b"running ", b"suspended ", b"unknown ")
+SUCCESS = b'{"metadata":{},"status":"Success"}'
+STDIN, STDOUT, STATUS = 0, 1, 3  # channels
+BINARY, CLOSE, PING, PONG = 0x82, 0x88, 0x89, 0x8A  # first bytes of frames
+ACCEPT = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455
 PROBE = ["sh", "-c", "echo probe" + "#" * 800, "noah-liveness", "http://127.0.0.1:8080/checkurl"]
 
 
@@ -104,7 +116,7 @@ class Api:
         self.versions: dict[tuple[str, int], int] = {}  # of the pods that have changed, by cluster and number
         self.watches: dict[str, set[asyncio.StreamWriter]] = {}
         self.requests: Counter[str] = Counter()
-        self.changes = 0
+        self.changes = self.held = 0  # held: forwarders
         self.rate = self.busy = self.drop_s = 0.0
         self.is_gone = False
 
@@ -125,7 +137,12 @@ class Api:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
-                await self._answer(head.decode().split(" ")[1], writer)
+                text = head.decode()
+                target = text.split(" ")[1]
+                if "/exec?" in target:
+                    self.requests["exec"] += 1
+                    return await self._exec(text, parse_qs(urlsplit(target).query)["command"], reader, writer)
+                await self._answer(target, writer)
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
@@ -136,6 +153,8 @@ class Api:
         cluster, query = url.path.split("/")[1], {k: v[0] for k, v in parse_qs(url.query).items()}
         if not url.path.endswith("/pods"):
             self.requests["other"] += 1
+            if "watch" in query:  # of which nothing ever comes
+                return await self._watch("", writer, 0, float(query.get("timeoutSeconds", 3600)))
             return _send(writer, 200, b'{"metadata":{"resourceVersion":"1"},"items":[]}')
         kind = "watch" if "watch" in query else "list" if "continue" not in query else "page"
         self.requests[kind] += 1
@@ -153,6 +172,29 @@ class Api:
         _send(writer, 200, head + items + b"]}")
         await writer.drain()
         return None
+
+    async def _exec(
+        self, head: str, argv: list[str], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        lines = (line.partition(": ") for line in head.split("\r\n")[1:])
+        headers = {name.lower(): value for name, _, value in lines}
+        accept = base64.b64encode(sha1(headers["sec-websocket-key"].encode() + ACCEPT, usedforsecurity=False).digest())
+        protocol = headers["sec-websocket-protocol"].partition(",")[0]
+        writer.write(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"Sec-WebSocket-Accept: {accept.decode()}\r\nSec-WebSocket-Protocol: {protocol}\r\n\r\n".encode()
+        )
+        is_held = argv[:4] == ["sh", "-s", "--", "start"]
+        if is_held:
+            _say(writer, STDOUT, HELD.encode())
+        elif argv[0] == "sh":
+            _say(writer, STDOUT, f"{ANSWER}done\n".encode())
+            _say(writer, STATUS, SUCCESS)
+        self.held += is_held
+        try:
+            await _converse(reader, writer)
+        finally:
+            self.held -= is_held
 
     async def _watch(self, cluster: str, writer: asyncio.StreamWriter, since: int, lasts_s: float) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n")
@@ -188,6 +230,38 @@ class Api:
         return b'{"type":"MODIFIED","object":' + self.pod(cluster, number) + b"}\n"
 
 
+async def _frame(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    """Return the next frame of a client, whose frames are masked: its first byte and its payload."""
+    first, size = await reader.readexactly(2)
+    size &= 0x7F
+    if size >= 126:
+        size = int.from_bytes(await reader.readexactly(2 if size == 126 else 8), "big")
+    mask, payload = await reader.readexactly(4), await reader.readexactly(size)
+    key = int.from_bytes((mask * (size // 4 + 1))[:size], "big")
+    return first, (int.from_bytes(payload, "big") ^ key).to_bytes(size, "big")
+
+
+def _say(writer: asyncio.StreamWriter, channel: int, content: bytes) -> None:
+    size = len(content) + 1
+    length = bytes((size,)) if size < 126 else bytes((126,)) + size.to_bytes(2, "big")
+    writer.write(bytes((BINARY,)) + length + bytes((channel,)) + content)
+
+
+async def _converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer words and debuggers' handshakes until the client closes the stream."""
+    while (frame := await _frame(reader))[0] != CLOSE:
+        first, payload = frame
+        if first == PING:
+            writer.write(bytes((PONG, len(payload))) + payload)
+        elif payload[:1] == bytes((STDIN,)):
+            heard = payload[1:]
+            if heard.startswith(WORDS):
+                _say(writer, STDOUT, b"ok free\n" if heard.startswith(b"free") else b"ok\n")
+            elif heard == HANDSHAKE:
+                _say(writer, STDOUT, HANDSHAKE)
+    writer.write(bytes((CLOSE, len(frame[1]))) + frame[1])
+
+
 def _uid(of: str) -> UUID:
     return UUID(bytes=md5(of.encode(), usedforsecurity=False).digest())
 
@@ -219,7 +293,7 @@ async def main(port: int, namespaces: int, each: int) -> None:
                             writer.close()
                 case ["counts"]:
                     changed = [[c, n // each, n % each, v] for (c, n), v in api.versions.items()]
-                    counts = {"requests": api.requests, "changed": changed, "changes": api.changes}
+                    counts = {"requests": api.requests, "changed": changed, "changes": api.changes, "held": api.held}
                     print(json.dumps(counts), flush=True)
         churning.cancel()
 

@@ -17,7 +17,7 @@ from noah.kube.errors import ExecCut
 from noah.kube.exec.commands import HANDSHAKE, Container, path_of, why_refused
 from noah.kube.exec.pipe import Pipe
 from noah.kube.exec.stream import STDOUT, V4, ChannelStream, Sink
-from noah.kube.exec.websocket import BEAT, BUFFER, ExecCounts
+from noah.kube.exec.websocket import BEAT, ExecCounts
 
 DATA, TROUBLE = 0, 1  # channels of the first port
 PREFIX_BYTES = 2  # of each channel: the port's number
@@ -60,7 +60,7 @@ class PortForward:
         self.counts = ExecCounts()
         self._client = client
         self._handshake = handshake
-        self._shared = {"buffer": memoryview(bytearray(BUFFER)), "counts": self.counts, "beat": beat}
+        self._shared = {"counts": self.counts, "beat": beat}
 
     async def connect(
         self,

@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 
 FIRST_PAUSE_S = 0.5  # after a failure
 EVERY = 30.0  # seconds; so much of what an attached debugger does may be lost
+SAVED_AT_ONCE = 100  # audits in one transaction: thousands would hold the event loop, and outlast its deadline
 # Seconds; a gateway that stops does not wait longer for its database, except for a locked file of SQLite (BUSY).
 LAST = 2.0
 
@@ -84,9 +85,11 @@ class Audits:
             audit, fence = self._lives[id].audit, self._lives[id].fence
             if audit is not None and fence is not None and audit != self._saved[id]:
                 changed[id] = fence, audit
-        if changed:
-            await self._store.save_audits(changed)
-            self._saved.update({id: audit for id, (_, audit) in changed.items()})
+        ids = list(changed)
+        for first in range(0, len(ids), SAVED_AT_ONCE):
+            some = {id: changed[id] for id in ids[first : first + SAVED_AT_ONCE]}
+            await self._store.save_audits(some)
+            self._saved.update({id: audit for id, (_, audit) in some.items()})
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ never learned that its commit had been done, what people asked of its sessions e
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from noah.access.permissions import Permissions
@@ -38,6 +38,7 @@ from noah.store.lease import Lease
 from noah.store.sessions import Head, SessionRow, SessionStore
 from noah.store.wishes import Wish, WishKind, WishStore
 from noah.targets.base import Kind
+from noah.turns import turn
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ BREATH_S = 0.25  # between two refreshes, however much happens
 LONGEST_PAUSE_S = 4.0  # while the database is away; sessions of a gateway that came back first must not wait long
 SAVE_EVERY_S = 0.9  # what is true of a session is written so often at most
 SAVED_AT_ONCE = 100  # states of sessions in one statement
+SEEN_AT_ONCE = 20  # rows of sessions: to read them, and to begin their tasks, takes 5 ms
 CATCH_UP_TAKES_S = 5.0  # at most, for a request that wants to see what is true now
 CATCH_UP_STEP_S = 0.5  # by which that is counted
 ASK_BACK_EVERY_S = 5.0  # for a session whose debugger this gateway still has
@@ -335,15 +337,27 @@ class Ownership:
         changed = [id for id, head in heads.items() if self._versions.get(id) != head.version]
         # A session that ended at another gateway before this one knew that it had been added has a task, and no more.
         gone = [id for id in {*self._versions, *self._elsewhere, *self._tasks} if id not in heads]
-        rows = await self._store.rows([*changed, *gone]) if changed or gone else []
-        for row in rows:
-            await self._see(row)
-        self._forget_missing(gone, {row.head.id for row in rows})
+        self._forget_missing(gone, await self._see_all([*changed, *gone]))
         await self._ports.refresh(self._elsewhere.values(), own=self._tasks)
         taken = await self._take_over(heads.values())
         await self._fulfil_wishes([*changed, *taken])
         await self._ask_back(heads)
         await self._pass_on_notes()
+
+    async def _see_all(self, ids: Sequence[str]) -> Collection[str]:
+        """Take over what is new in these rows; return the IDs of those that there are.
+
+        A few are read at a time: a gateway that starts, or takes over from another one, has thousands to see, and
+        debuggers are attached meanwhile.
+        """
+        found: set[str] = set()
+        for first in range(0, len(ids), SEEN_AT_ONCE):
+            rows = await self._store.rows(ids[first : first + SEEN_AT_ONCE])
+            for row in rows:  # at once after they were read: what a task writes meanwhile is newer
+                await self._see(row)
+            found.update(row.head.id for row in rows)
+            await turn()
+        return found
 
     async def _see(self, row: SessionRow) -> None:
         """Take over what is new in the row."""
@@ -432,8 +446,7 @@ class Ownership:
             taken += await self._store.take_over(gateway=lease.gateway_id, most=others)
         if taken:
             log.info("took over %d of %d sessions that had no gateway", len(taken), len(free))
-            for row in await self._store.rows(taken):
-                await self._see(row)
+            await self._see_all(taken)
         return taken
 
     async def _ask_back(self, heads: Mapping[str, Head]) -> None:

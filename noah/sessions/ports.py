@@ -95,19 +95,19 @@ class Ports:
             if not self._slots[id].passing:
                 del self._slots[id]
         for id, live in wanted.items():
-            listener = self._listeners.get(id)
-            if listener is not None and listener.port != live.session.port:
+            if (listener := self._listeners.get(id)) is not None and listener.port != live.session.port:
                 self.close(id)
-                listener = None
-            if listener is None and id not in own:
-                await self._try_open(live)
+        if missing := wanted.keys() - self._listeners.keys() - set(own):
+            # Of sessions that are ending here: the next look finds them free.
+            busy = {listener.port for listener in self._listeners.values()}
+            for id in missing:
+                if id not in own and wanted[id].session.port not in busy:
+                    await self._try_open(wanted[id])
 
     async def _try_open(self, live: LiveSession) -> None:
         id, now = live.session.id, asyncio.get_running_loop().time()
         if now < self._open_again_at.get(id, 0.0):
             return
-        if any(one.port == live.session.port for one in self._listeners.values()):
-            return  # of a session that is ending here: the next look finds it free
         try:
             await self._open(live, self._passing_slot(id))
             self._open_again_at.pop(id, None)

@@ -1,10 +1,10 @@
 """Which port a session gets. People's run configurations hold it, so it should be the one that they had."""
 
-import itertools
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import Select, delete, exists, func, insert, literal, select, union, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from noah.core.session.target import PodTarget, Target
@@ -22,21 +22,34 @@ async def choose_port(
     if connection.dialect.name == "postgresql":
         # All choose by the same rule: those who choose at once would want the same port, again and again.
         await connection.execute(select(func.pg_advisory_xact_lock(CHOOSING)))
-    busy = set((await connection.scalars(select(sessions.c.port).where(is_live))).all()) | avoid
-    kept = (await connection.execute(select(debug_ports).order_by(debug_ports.c.used_at))).all()
-    free: dict[int, tuple[str, str]] = {
-        row.port: (row.owner_id, row.app) for row in kept if row.port in ports and row.port not in busy
-    }
-    theirs = [port for port, kept_for in free.items() if kept_for == (owner_id, app)]
+    free = _free(ports, avoid)
+    theirs: Sequence[int] = (await connection.scalars(free.where(debug_ports.c.owner_id == owner_id, debug_ports.c.app == app))).all()
     if theirs:
         places = await _last_places(connection, owner_id, app) if len(theirs) > 1 else {}
         return min(theirs, key=lambda port: (places.get(port) != place, port))
-    taken = busy | {row.port for row in kept}
-    never_used = (port for port in ports if port not in taken)
-    port = next(itertools.chain(never_used, free), None)
+    port: int | None = await connection.scalar(_first_never_used(ports, avoid))
+    if port is None:
+        port = await connection.scalar(free.order_by(debug_ports.c.used_at).limit(1))
     if port is None:
         raise PortsUsedUp()
     return port
+
+
+def _free(ports: range, avoid: Set[int]) -> Select[Any]:
+    """Return the ports that somebody had and no session has."""
+    port = debug_ports.c.port
+    is_wanted = port.between(ports[0], ports[-1]), port.not_in(avoid)
+    return select(port).where(*is_wanted, ~exists().where(is_live, sessions.c.port == port))
+
+
+def _first_never_used(ports: range, avoid: Set[int]) -> Select[Any]:
+    """Return the smallest port that nobody has, or had; thousands are not to be read for it."""
+    taken = union(select(sessions.c.port).where(is_live), select(debug_ports.c.port)).subquery()
+    follows = [select(literal(one)) for one in (ports[0], *(one + 1 for one in avoid))]
+    after = union(select((taken.c.port + 1).label("port")), *follows).subquery()
+    port = after.c.port
+    is_wanted = port.between(ports[0], ports[-1]), port.not_in(avoid)
+    return select(func.min(port)).where(*is_wanted, port.not_in(select(taken.c.port)))
 
 
 async def keep_port(connection: AsyncConnection, port: int, owner_id: str, app: str, now: datetime) -> None:

@@ -219,6 +219,21 @@ async def test_each_write_of_a_row_shows_in_its_version(store: Store) -> None:
     assert len(seen) == 7
 
 
+async def test_heads_are_those_of_the_rows_whatever_was_read_before(store: Store) -> None:
+    assert await store.sessions.heads() == []
+    for id in ("s1", "s2"):
+        await add(store, id)
+    assert {head.fence for head in await store.sessions.heads()} == {FENCE}
+    await store.sessions.extend("s1", until_from_now=timedelta(hours=9))
+    await store.sessions.hand_over("s2", to=None, fence=FENCE, live=None, audit=None)
+    heads = {head.id: head for head in await store.sessions.heads()}
+    assert heads == {row.head.id: row.head for row in await store.sessions.rows(["s1", "s2"])}
+    assert (heads["s2"].gateway, heads["s2"].fence) == (None, None)
+    await store.sessions.ask_end("s1", reason=EndReason.CLOSED, detail=None, by=BOB)
+    await store.sessions.finish("s1", audit=None, fence=FENCE)
+    assert [head.id for head in await store.sessions.heads()] == ["s2"]
+
+
 # -- takeovers
 
 

@@ -20,7 +20,7 @@ from noah.kube.exec.held import HeldExec
 from noah.kube.exec.pipe import Pipe
 from noah.kube.exec.slots import WAIT_S, ExecSlots
 from noah.kube.exec.stream import STDOUT, V4, V5, ExecStream, Sink
-from noah.kube.exec.websocket import BEAT, BUFFER, ExecCounts
+from noah.kube.exec.websocket import BEAT, ExecCounts
 from noah.traces import span_within
 
 HANDSHAKE = 10.0  # seconds
@@ -58,7 +58,7 @@ class Exec:
         self._client = client
         self._handshake = handshake
         self._slots = ExecSlots(client.name)
-        self._shared = {"buffer": memoryview(bytearray(BUFFER)), "counts": self.counts, "beat": beat}
+        self._shared = {"counts": self.counts, "beat": beat}
 
     async def run(
         self,

@@ -7,6 +7,7 @@ import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import aiohttp
 
@@ -16,6 +17,16 @@ from noah.websocket import NO_CODE, NORMAL, Opcode, WebSocket, upgraded_by
 BEAT = 10.0  # seconds between pings; load balancers cut streams that are quiet for a minute
 MISSED = 3  # beats without a single byte, and the peer counts as dead
 BUFFER = 256 * 1024  # bytes read at once
+
+
+# One for each event loop, however many clusters and streams there are: nothing stays in it between two calls.
+_buffers: WeakKeyDictionary[asyncio.AbstractEventLoop, memoryview] = WeakKeyDictionary()
+
+
+def _shared_buffer(loop: asyncio.AbstractEventLoop) -> memoryview:
+    if loop not in _buffers:
+        _buffers[loop] = memoryview(bytearray(BUFFER))
+    return _buffers[loop]
 
 
 @dataclass(slots=True)
@@ -33,19 +44,14 @@ class ChannelSocket(WebSocket, asyncio.BufferedProtocol):
     for the other.
     """
 
-    def __init__(
-        self, answer: aiohttp.ClientResponse, *, name: str, buffer: memoryview, counts: ExecCounts, beat: float = BEAT
-    ) -> None:
-        """Takes over the connection of *answer*, a 101. *name* stands in sentences.
-
-        *buffer* may be shared by all of an event loop: nothing stays in it between two calls.
-        """
+    def __init__(self, answer: aiohttp.ClientResponse, *, name: str, counts: ExecCounts, beat: float = BEAT) -> None:
+        """Takes over the connection of *answer*, a 101. *name* stands in sentences."""
         upgraded = upgraded_by(answer)
         if upgraded is None:
             raise ExecCut(f"{name} was cut in its handshake.")
         super().__init__(upgraded, name=name)
         self.protocol = answer.headers.get("Sec-WebSocket-Protocol", "")
-        self._buffer = buffer
+        self._buffer = _shared_buffer(self._loop)
         self._counts = counts
         self._every = beat
         self._channel = -1  # of the present message; -1: its first byte has not come

@@ -5,15 +5,18 @@ import secrets
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from noah.core.lease import Fence
 from noah.core.session.target import LocalTarget
 from noah.errors import AlreadyDebugged
 from noah.sessions.live_session import LiveSession
 from noah.sessions.live_state import Step
+from noah.sessions.ownership import SEEN_AT_ONCE
 from noah.store.wishes import Wish, WishKind
 from tests.contract.asking import add
 from tests.integration.web.conftest import REFRESH_EVERY_S, Gateway
+from tests.ports import free_ports
 from tests.principals import BOB
 
 pytestmark = pytest.mark.jvm
@@ -82,6 +85,30 @@ async def test_a_session_that_ended_before_this_gateway_knew_that_it_was_added_i
     assert gateway.broker.own()
     await has_none(gateway)
     assert (await gateway.api.ready("local/shop"))["id"] != session["id"]
+
+
+async def test_the_rows_of_very_many_sessions_are_read_a_few_at_a_time(gateway: Gateway) -> None:
+    """A gateway that sees thousands at once, since another one died, has debuggers who wait for its event loop."""
+    await gateway.execute(ADD_GATEWAY)
+    count = 5 * SEEN_AT_ONCE
+    first, asked = free_ports(count), list[int]()
+
+    def notice(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> None:
+        if "live" in statement.partition("FROM sessions")[0]:  # whole rows
+            asked.append(len(parameters))
+
+    for number in range(count):
+        await add(gateway.store, f"s-{number}", LocalTarget(f"app-{number}"), ports=range(first, first + count))
+    engine = gateway.store.sessions._database._engine.sync_engine
+    event.listen(engine, "before_cursor_execute", notice)
+    await gateway.broker.refresh()
+    assert len(gateway.broker.live()) == count
+    await gateway.execute("DELETE FROM sessions")
+    await gateway.broker.refresh()
+    assert gateway.broker.live() == []
+    event.remove(engine, "before_cursor_execute", notice)
+    assert asked
+    assert max(asked) <= SEEN_AT_ONCE
 
 
 async def test_a_step_of_another_gateway_s_session_is_passed_on_to_that_gateway(gateway: Gateway) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import collections
+import tracemalloc
 from collections.abc import Callable
 
 import pytest
@@ -11,6 +12,7 @@ from noah.kube.client import Client
 from noah.kube.errors import ExecCut, MissingRight
 from noah.kube.exec.commands import Container, Exec, ExecResult
 from noah.kube.exec.stream import V4, V5
+from noah.kube.portforward import PortForward
 from tests.unit.kube.fake_api import CLOSE, Answer, Call, FakeApi, frame, status
 
 POD = Container("shop", "orders-1", "app", node="node-a")
@@ -41,6 +43,16 @@ async def test_argv_goes_word_by_word_whatever_it_contains(api: FakeApi, client:
     (call,) = api.asked("exec")
     assert [value for name, value in call.params if name == "command"] == words
     assert call.param("container") == "app"
+
+
+async def test_one_of_very_many_clusters_has_no_buffer_of_its_own(client: Client) -> None:
+    tracemalloc.start()
+    try:
+        clusters = [(Exec(client), PortForward(client)) for _ in range(100)]
+        size, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert size / len(clusters) < 16 * 1024  # each read is of 256 KiB
 
 
 async def test_a_stream_cut_in_the_middle_is_no_success(api: FakeApi, client: Client) -> None:
