@@ -160,7 +160,7 @@ async def gateway(settings: Settings, file: Path | None = None) -> AsyncIterator
         )
         releases = await stack.enter_async_context(
             open_releases(
-                clusters=clusters, store=store, lease=lease, hints=hints, feed=feed, live=broker.live, clock=clock
+                clusters=clusters, store=store, lease=lease, hints=hints, feed=feed, live_in=broker.live_in, clock=clock
             )
         )
         clusters.follow(pods.follow, releases.follow, broker.follow)

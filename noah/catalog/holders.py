@@ -1,18 +1,21 @@
-"""Which session is on which target, and whose it is. Sessions write it; kinds of target and the site read it."""
+"""Which session is on which target, and whose it is. Sessions write it; kinds of target and the site read it.
+
+There may be thousands of them: who asks for a person's, an app's or a namespace's is not shown all.
+"""
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Hashable, Iterator
 
 from noah.core.session.principal import Principal
-from noah.core.session.target import Target
+from noah.core.session.session import Session
+from noah.core.session.target import PodTarget, Target
 
 
 class Holders:
     def __init__(self) -> None:
+        self._sessions: dict[str, Session] = {}
         self._session_on: dict[Target, str] = {}
-        self._target_of: dict[str, Target] = {}
-        self._owner_of: dict[str, Principal] = {}
-        self._sessions_of: defaultdict[Principal, set[str]] = defaultdict(set)
+        self._having: defaultdict[Hashable, set[str]] = defaultdict(set)  # sessions' IDs, by what they are found by
 
     @property
     def targets(self) -> Collection[Target]:
@@ -24,24 +27,45 @@ class Holders:
 
     def sessions_of(self, owner: Principal) -> Collection[str]:
         """Return the IDs of the sessions that are *owner*'s."""
-        return tuple(self._sessions_of.get(owner, ()))
+        return tuple(self._having.get(owner, ()))
 
-    def put(self, session_id: str, target: Target, owner: Principal) -> None:
-        """Record that the session is on *target* now and *owner*'s, and no longer what it was before."""
-        if (self._target_of.get(session_id), self._owner_of.get(session_id)) != (target, owner):
-            self.remove(session_id)
-            self._target_of[session_id] = target
-            self._session_on[target] = session_id
-            self._owner_of[session_id] = owner
-            self._sessions_of[owner].add(session_id)
+    def sessions_in(self, cluster: str, namespace: str) -> Collection[str]:
+        """Return the IDs of the sessions on pods of a namespace."""
+        return tuple(self._having.get((cluster, namespace), ()))
+
+    def targets_of(self, app: str) -> Collection[Target]:
+        """Return the targets of that app that sessions are on."""
+        return [self._sessions[id].target for id in self._having.get(app, ())]
+
+    def targets_in(self, cluster: str, namespace: str) -> Collection[Target]:
+        """Return the pods of a namespace that sessions are on."""
+        return [self._sessions[id].target for id in self.sessions_in(cluster, namespace)]
+
+    def put(self, session: Session) -> None:
+        """Record the session as it is now, and no longer as it was before."""
+        before = self._sessions.get(session.id)
+        if before is None or (before.target, before.owner, before.app) != (session.target, session.owner, session.app):
+            self.remove(session.id)
+            self._sessions[session.id] = session
+            self._session_on[session.target] = session.id
+            for key in _keys(session):
+                self._having[key].add(session.id)
 
     def remove(self, session_id: str) -> None:
-        owner = self._owner_of.pop(session_id, None)
-        if owner is not None:
-            self._sessions_of[owner].discard(session_id)
-            if not self._sessions_of[owner]:
-                del self._sessions_of[owner]
-        target = self._target_of.pop(session_id, None)
+        session = self._sessions.pop(session_id, None)
+        if session is None:
+            return
+        for key in _keys(session):
+            self._having[key].discard(session_id)
+            if not self._having[key]:
+                del self._having[key]
         # A session that is cleared away late must not take the target from the one that has it since.
-        if target is not None and self._session_on.get(target) == session_id:
-            del self._session_on[target]
+        if self._session_on.get(session.target) == session_id:
+            del self._session_on[session.target]
+
+
+def _keys(session: Session) -> Iterator[Hashable]:
+    yield session.owner
+    yield session.app
+    if isinstance(session.target, PodTarget):
+        yield session.target.cluster, session.target.namespace

@@ -6,7 +6,7 @@ of it.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -15,7 +15,6 @@ from noah.core.inject.manifest import is_injected
 from noah.core.pods import Pod, is_there, workload_of
 from noah.core.release.events import of_event
 from noah.core.release.release import PATHS, mark_of
-from noah.core.session.target import PodTarget
 from noah.core.workload import WorkloadKind, WorkloadRef
 from noah.errors import NoahError, Unavailable
 from noah.kube.clusters import Cluster
@@ -45,10 +44,10 @@ class Noticing:
     """Notices rollouts in one cluster."""
 
     def __init__(
-        self, cluster: Cluster, *, live: Callable[[], list[LiveSession]], clock: Callable[[], datetime]
+        self, cluster: Cluster, *, live_in: Callable[[str, str], Iterable[LiveSession]], clock: Callable[[], datetime]
     ) -> None:
         self._cluster = cluster
-        self._live = live
+        self._live_in = live_in
         self._clock = clock
         self._began = clock()
         # The mark of each workload's newest revision. Of a workload that was scaled to nothing it is kept, so that its
@@ -150,12 +149,9 @@ class Noticing:
         return WorkloadRef(self._cluster.name, pod["metadata"]["namespace"], WorkloadKind(kind), name)
 
     def _is_debugged(self, workload: WorkloadRef) -> bool:
-        where = workload.cluster, workload.namespace, f"{workload.kind}/{workload.name}"
-        return any(
-            isinstance(target := live.session.target, PodTarget)
-            and (target.cluster, target.namespace, live.session.workload) == where
-            for live in self._live()
-        )
+        # It is asked of each pod that is listed: what it costs must not grow with all sessions that there are.
+        name = f"{workload.kind}/{workload.name}"
+        return any(live.session.workload == name for live in self._live_in(workload.cluster, workload.namespace))
 
     # -- pods that cannot be made
 

@@ -6,7 +6,7 @@ others are followed while somebody has asked for them.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
@@ -61,7 +61,7 @@ class Releases:
         lease: Lease,
         hints: Hints,
         feed: Feed,
-        live: Callable[[], list[LiveSession]],
+        live_in: Callable[[str, str], Iterable[LiveSession]],
         clock: Callable[[], datetime],
         at_once: int = AT_ONCE,
         memory_bytes: int = MEMORY_BYTES,
@@ -72,7 +72,7 @@ class Releases:
         self._lease = lease
         self._hints = hints
         self._feed = feed
-        self._live = live
+        self._live_in = live_in
         self._clock = clock
         self._memory_bytes = memory_bytes
         self._streams: dict[str, Stream] = {}  # by release, of those that are running or have just ended
@@ -314,7 +314,7 @@ class Releases:
         """Number what is found, for the watchers and the store, until the release has ended; return how it ended."""
         release = stream.release
         progress = self._lost(release)
-        warnings = Warnings(release, feed=self._feed, live=self._live, clock=self._clock)
+        warnings = Warnings(release, feed=self._feed, live_in=self._live_in, clock=self._clock)
         cluster = self._clusters[release.cluster]
         follower = Follower(cluster, release, revision, backlog=self._backlog, clock=self._clock)
         before = Published(stream.journal.held())
@@ -434,7 +434,7 @@ class Releases:
                 self._spawn(keep_running(partial(self._resume, release), name), name)
 
     def _notice(self, cluster: Cluster) -> None:
-        noticing = Noticing(cluster, live=self._live, clock=self._clock)
+        noticing = Noticing(cluster, live_in=self._live_in, clock=self._clock)
         works = {
             f"notice releases in {cluster.name}": partial(self._notice_by_pods, noticing),
             f"forget workloads of {cluster.name}": partial(_forget_deleted, noticing),
@@ -544,13 +544,13 @@ async def open_releases(
     lease: Lease,
     hints: Hints,
     feed: Feed,
-    live: Callable[[], list[LiveSession]],
+    live_in: Callable[[str, str], Iterable[LiveSession]],
     clock: Callable[[], datetime],
 ) -> AsyncIterator[Releases]:
     """Follow releases as long as this context lasts; the next gateway resumes them."""
     async with asyncio.TaskGroup() as group:
         releases = Releases(
-            group, clusters=clusters, store=store, lease=lease, hints=hints, feed=feed, live=live, clock=clock
+            group, clusters=clusters, store=store, lease=lease, hints=hints, feed=feed, live_in=live_in, clock=clock
         )
         await releases.start()
         try:

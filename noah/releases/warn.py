@@ -19,11 +19,16 @@ class Warnings:
     """The warnings of one release. Each pause is warned of once."""
 
     def __init__(
-        self, release: Release, *, feed: Feed, live: Callable[[], list[LiveSession]], clock: Callable[[], datetime]
+        self,
+        release: Release,
+        *,
+        feed: Feed,
+        live_in: Callable[[str, str], Iterable[LiveSession]],
+        clock: Callable[[], datetime],
     ) -> None:
         self._release = release
         self._feed = feed
-        self._live = live
+        self._live_in = live_in
         self._clock = clock
         self._warned: set[tuple[str, datetime]] = set()  # session, and since when its VM is suspended
 
@@ -36,12 +41,11 @@ class Warnings:
         return [self._warn(live, target) for live, target, _ in new]
 
     def _paused(self, names: set[str]) -> Iterator[tuple[LiveSession, PodTarget, tuple[str, datetime]]]:
-        here = self._release.cluster, self._release.namespace
-        for live in self._live():
+        for live in self._live_in(self._release.cluster, self._release.namespace):
             target, vm = live.session.target, live.facts.vm
-            if not isinstance(target, PodTarget) or (target.cluster, target.namespace) != here:
+            if not isinstance(target, PodTarget) or target.pod not in names or vm is None:
                 continue
-            if target.pod in names and live.status is Status.SUSPENDED and vm is not None:
+            if live.status is Status.SUSPENDED:
                 yield live, target, (live.session.id, vm.since)
 
     def _warn(self, live: LiveSession, target: PodTarget) -> ReleaseEvent:

@@ -81,6 +81,11 @@ class Broker:
         """Return the live sessions of all gateways."""
         return self._ownership.live()
 
+    def live_in(self, cluster: str, namespace: str) -> list[LiveSession]:
+        """Return those on pods of a namespace."""
+        found = map(self._ownership.live_of, self._holders.sessions_in(cluster, namespace))
+        return [live for live in found if live is not None]
+
     def own(self) -> list[LiveSession]:
         """Return the live sessions of this gateway."""
         return self._ownership.own()

@@ -162,7 +162,7 @@ class Ownership:
         )
         self._tasks[session.id] = task
         self._pass_on(session.id, live)
-        self._holders.put(session.id, session.target, session.owner)
+        self._holders.put(session)
         self._audits.keep(live)
         running = self._group.create_task(task.run(), name=f"session {session.id} {session.target}")
         self._running[session.id] = running
@@ -418,7 +418,7 @@ class Ownership:
         live = self._elsewhere.get(id)
         if live is None:
             live = self._elsewhere[id] = SessionElsewhere(row.session)
-        self._holders.put(id, row.session.target, row.session.owner)
+        self._holders.put(row.session)
         state = LiveState.from_json(row.live) if row.live else None
         live.update(row.session, state=state, audit=row.audit, fence=row.head.fence)
 

@@ -178,7 +178,7 @@ class SessionTask:
         """
         async with self._writing:
             self.live.session = await statement()
-            self._holders.put(self.live.session.id, self.live.session.target, self.live.session.owner)
+            self._holders.put(self.live.session)
         self.live.close_lines_of_others()
         self.wake()
         if self.live.session.is_over and self._acting is not None:

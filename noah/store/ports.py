@@ -23,7 +23,8 @@ async def choose_port(
         # All choose by the same rule: those who choose at once would want the same port, again and again.
         await connection.execute(select(func.pg_advisory_xact_lock(CHOOSING)))
     free = _free(ports, avoid)
-    theirs: Sequence[int] = (await connection.scalars(free.where(debug_ports.c.owner_id == owner_id, debug_ports.c.app == app))).all()
+    is_theirs = debug_ports.c.owner_id == owner_id, debug_ports.c.app == app
+    theirs: Sequence[int] = (await connection.scalars(free.where(*is_theirs))).all()
     if theirs:
         places = await _last_places(connection, owner_id, app) if len(theirs) > 1 else {}
         return min(theirs, key=lambda port: (places.get(port) != place, port))

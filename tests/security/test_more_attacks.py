@@ -180,7 +180,7 @@ def test_no_line_of_a_log_is_more_than_a_line(text: bytes) -> None:
 @pytest.mark.parametrize("at", ["x", "", "2026-01-01T00:00:00", "0001-01-01T00:00:00+14:00", 5, None, [], {"a": 1}])
 def test_an_event_with_a_strange_time_ends_no_watch_of_releases(at: Any) -> None:
     theirs = Cluster(ClusterSettings(name="theirs", url="http://127.0.0.1:1"))
-    noticing = Noticing(theirs, live=list, clock=lambda: datetime.now(UTC))
+    noticing = Noticing(theirs, live_in=lambda *_: [], clock=lambda: datetime.now(UTC))
     event = {
         "metadata": {"uid": "u"},
         "involvedObject": {"kind": "ReplicaSet", "name": "a/../b?x", "namespace": "n"},

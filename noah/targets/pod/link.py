@@ -344,11 +344,8 @@ class PodLink:
 
     def _successor(self, session: Session, pod: Pod | None) -> PodTarget | None:
         assert session.workload is not None
-        held = frozenset(
-            t.pod
-            for t in self._holders.targets
-            if isinstance(t, PodTarget) and (t.cluster, t.namespace) == (self.target.cluster, self.target.namespace)
-        )
+        there = self._holders.targets_in(self.target.cluster, self.target.namespace)
+        held = frozenset(one.pod for one in there if isinstance(one, PodTarget))
         successor = pods.successor_of(
             self._cluster.informer.in_namespace(self.target.namespace, session.workload),
             workload=session.workload,

@@ -106,7 +106,8 @@ class GatewayReader(Collector):
         yield _family("noah_inventory_removals_waiting", about, "part", waiting)
 
     def _longest(self, live: Iterable[LiveSession]) -> float:
-        since = [one.facts.vm.since for one in live if one.facts.vm is not None and one.facts.vm.stands]
+        vms = (one.slot.vm for one in live if one.slot is not None)
+        since = [vm.since for vm in vms if vm is not None and vm.stands]
         return (self._clock() - min(since)).total_seconds() if since else 0.0
 
 

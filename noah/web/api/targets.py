@@ -206,7 +206,10 @@ async def list_apps(call: Call[AppsQuery, Nothing]) -> Reply[AppsJson]:
     )
     page = with_tokens(shown)
     shown_ones = TargetFilter(environment=query.environment, areas=areas)
-    held = Counter(info.place for info in catalog.infos(call.request.app[HOLDERS].targets) if shown_ones.admits(info))
+    holders = call.request.app[HOLDERS]
+    held: Counter[AppPlace] = Counter()
+    for app in {place.app for place, _ in page.items}:
+        held.update(info.place for info in catalog.infos(holders.targets_of(app)) if shown_ones.admits(info))
     items = [_app_json(place, tally, held[place]) for place, tally in page.items]
     return Reply({"items": items, "continue": page.after, "total": page.total})
 

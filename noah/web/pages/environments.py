@@ -5,7 +5,6 @@ apps on hosts stand under one heading, wherever they run. A page has a number of
 not fit is continued on the next page under the same heading, which always describes the whole app.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -166,12 +165,12 @@ def _has(words: Iterable[str], *texts: str) -> bool:
 def _shown(app: web.Application, wanted: TargetFilter, *, after: str | None, limit: int) -> Shown:
     broker, catalog = app[BROKER], app[CATALOG]
     rows, sections, count = catalog.find_by_app(wanted, after=cursor_of(after), limit=limit)
-    owners = defaultdict(set)
-    for info in catalog.infos(app[HOLDERS].targets):
-        live = broker.holder(info.target)
-        if live is not None and wanted.admits(info):
-            owners[info.app].add(live.session.owner.name)
-    return Shown([_app(one, broker, owners[one.app]) for one in sections], count, with_tokens(rows))
+
+    def owners_of(name: str) -> set[str]:
+        held = (info.target for info in catalog.infos(app[HOLDERS].targets_of(name)) if wanted.admits(info))
+        return {live.session.owner.name for live in map(broker.holder, held) if live is not None}
+
+    return Shown([_app(one, broker, owners_of(one.app)) for one in sections], count, with_tokens(rows))
 
 
 def _app(section: AppSection, broker: Broker, owners: Iterable[str]) -> ShownApp:

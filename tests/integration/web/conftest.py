@@ -186,7 +186,13 @@ async def serving(
         )
         releases = await stack.enter_async_context(
             open_releases(
-                clusters=clusters, store=store, lease=lease, hints=Hints(), feed=feed, live=broker.live, clock=_now
+                clusters=clusters,
+                store=store,
+                lease=lease,
+                hints=Hints(),
+                feed=feed,
+                live_in=broker.live_in,
+                clock=_now,
             )
         )
         providers = {

@@ -73,7 +73,7 @@ async def test_the_stream_of_a_release_that_was_lost_has_an_end(gateway: Gateway
         lease=gateway.lease,
         hints=Hints(),
         feed=gateway.feed,
-        live=list,
+        live_in=lambda *_: [],
         clock=lambda: datetime.now(UTC),
     ):
         async with asyncio.timeout(10):

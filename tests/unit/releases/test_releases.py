@@ -45,7 +45,7 @@ async def following(cluster: Cluster, folder: Path, **limits: Any) -> AsyncItera
             lease=lease,
             hints=Hints(),
             feed=feed,
-            live=list,
+            live_in=lambda *_: [],
             clock=now,
             **limits,
         )
@@ -193,7 +193,7 @@ async def test_workloads_that_were_deleted_are_forgotten_and_those_without_pods_
     clusters: tuple[FakeCluster, Cluster],
 ) -> None:
     fake, cluster = clusters
-    noticing = Noticing(cluster, live=list, clock=now)
+    noticing = Noticing(cluster, live_in=lambda *_: [], clock=now)
     names = [f"shop-{n}" for n in range(10)]
     for name in names:
         fake.deploy(1, name=name)
@@ -222,7 +222,7 @@ async def test_workloads_that_were_deleted_are_forgotten_and_those_without_pods_
 
 async def test_pods_of_long_ago_are_not_a_rollout(clusters: tuple[FakeCluster, Cluster]) -> None:
     fake, cluster = clusters
-    noticing = Noticing(cluster, live=list, clock=now)
+    noticing = Noticing(cluster, live_in=lambda *_: [], clock=now)
     fake.pod("shop-h1-a", made_at=LONG_AGO)
     fake.pod("other-h1-a", workload="other")
     assert [one.workload for one in await noticed_by(noticing, 1)] == [
@@ -232,7 +232,7 @@ async def test_pods_of_long_ago_are_not_a_rollout(clusters: tuple[FakeCluster, C
 
 async def test_refused_pods_are_noticed_without_any_pod(clusters: tuple[FakeCluster, Cluster]) -> None:
     fake, cluster = clusters
-    noticing = Noticing(cluster, live=list, clock=now)
+    noticing = Noticing(cluster, live_in=lambda *_: [], clock=now)
     fake.deploy(1)
     fake.event("e", "ReplicaSet/shop-h1", reason="FailedCreate", text="exceeded quota")
     async with asyncio.timeout(30):
