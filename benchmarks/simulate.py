@@ -15,6 +15,7 @@ import asyncio
 import json
 import os
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -43,6 +44,11 @@ from tests.principals import person
 
 CLUSTERS = 100
 FIRST_PORT = 33_000  # for debuggers: those below are other programs' here, and each gateway has an address of its own
+PAGES = (
+    "/api/v1/sessions?limit=100", "/api/v1/sessions?status=ready", "/api/v1/targets?limit=100", "/api/v1/apps",
+    "/api/v1/environments", "/", "/targets", "/sessions", "/metrics",
+)  # fmt: skip
+ASKED = 20  # times, each of them
 WITHIN_S = 90.0  # whatever is waited for
 AT_ONCE = 8  # clients that change sessions
 POINTS = BUILD / "simulate.json"
@@ -162,6 +168,20 @@ class Fleet:
             "MiB, each": sum(one.memory_mib() for one in self.gateways.values()) / len(pids),
             "loop held, ms": max(busiest for _, busiest, _ in lags),
         }
+
+    async def pages(self) -> dict[str, float]:
+        """Return how many ms of processor time a request takes that shows some of very many sessions: the median."""
+        gateway, found = next(iter(self.gateways.values())), dict[str, float]()
+        for path in PAGES:
+            spent = []
+            for _ in range(ASKED):
+                before = gateway.loop_cpu_ms
+                async with self._http.get(gateway.url + path) as answer:
+                    await answer.read()
+                    answer.raise_for_status()
+                spent.append(gateway.loop_cpu_ms - before)
+            found[path] = statistics.median(spent)
+        return found
 
     def holds(self, what: str) -> float:
         """Return the most processor time at once since this was asked last; print what took more than 15 ms."""
@@ -295,6 +315,8 @@ async def measure(fleet: Fleet, hosts: Sequence[str], options: argparse.Namespac
     print(point["rest"], flush=True)
     if not options.sessions:
         return
+    point["pages, ms of processor time"] = await fleet.pages()
+    fleet.holds("pages")
     async with attached(fleet, options.attached):
         await asyncio.sleep(options.settles_s)
         fleet.holds("attaching")
