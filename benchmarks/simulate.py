@@ -166,7 +166,7 @@ class Fleet:
             "connections": float(connections),
             "requests/s": (sum(asked.values()) - sum(requests.values())) / took,
             "MiB, each": sum(one.memory_mib() for one in self.gateways.values()) / len(pids),
-            "loop held, ms": max(busiest for _, busiest, _ in lags),
+            "loop held, ms": max(busiest for _, _, busiest, _ in lags),
         }
 
     async def pages(self) -> dict[str, float]:
@@ -187,7 +187,7 @@ class Fleet:
         """Return the most processor time at once since this was asked last; print what took more than 15 ms."""
         most = 0.0
         for host, gateway in self.gateways.items():
-            _, busiest, stacks = gateway.lag()
+            _, _, busiest, stacks = gateway.lag()
             most = max(most, busiest)
             for stack, times in stacks[:2]:
                 print(f"    {what}: {host} held {times} times by {stack}", flush=True)

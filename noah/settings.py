@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -139,6 +139,9 @@ class _Listener(_Part):
         return int(self.listen.rpartition(":")[2])
 
 
+MOST_PORTS: Final = 65_536
+
+
 class GatewaySettings(_Listener):
     listen: GatewayAddress = "127.0.0.1:7070"  # or unix:/PATH, for programs of this machine alone
     # The host in what people copy into their IDE, if debug ports are reached from other machines.
@@ -219,8 +222,9 @@ class GatewaySettings(_Listener):
 
     @property
     def ports(self) -> range:
+        """Return the numbers that sessions get: where no ports are opened, they are not limited by those that are."""
         first, _, last = self.debug_ports.partition("-")
-        return range(int(first), int(last) + 1)
+        return range(int(first), int(last) + 1 if self.plain_ports else MOST_PORTS)
 
     @property
     def public_origin(self) -> str | None:

@@ -317,7 +317,7 @@ async def test_a_workload_of_very_many_pods_that_is_scaled_to_nothing_holds_nobo
     is_listed = threading.Event()
     async with api_in_a_thread(listing(objects, changes, after=is_listed)) as api, Cluster(api.settings) as cluster:
         assert await cluster.informer.wait_synced(60)
-        noticing = Noticing(cluster, live=list, clock=lambda: now)
+        noticing = Noticing(cluster, live_in=lambda *_: [], clock=lambda: now)
         async with contextlib.aclosing(noticing.by_pods()) as noticed, asyncio.timeout(60):
             assert (await anext(noticed)).workload.name == "shop"
             with watching_the_loop() as longest:

@@ -128,6 +128,12 @@ def test_a_range_of_ports_that_is_none_is_refused(file: Path, ports: str) -> Non
     assert "gateway.debug_ports: write FIRST-LAST" in refused(file, f"[gateway]\ndebug_ports = '{ports}'")
 
 
+def test_a_gateway_without_plain_ports_is_not_limited_by_their_number(file: Path) -> None:
+    ports = "[gateway]\ndebug_ports = '20000-20049'\n"
+    assert read(file, ports).gateway.ports == range(20000, 20050)
+    assert len(read(file, f"{ports}plain_ports = false").gateway.ports) > 40_000
+
+
 @pytest.mark.parametrize("length", ["0", "-5", "0.5", "-0.5", "inf", "nan", "true", "'0s'", "'-2h'", "'P1D'", "[1]"])
 def test_a_length_that_is_none_is_refused(file: Path, length: str) -> None:
     assert "sessions.default_length: " in refused(file, f"[sessions]\ndefault_length = {length}")
