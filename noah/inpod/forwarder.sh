@@ -60,17 +60,17 @@ fail() { echo "error $1"; exit 3; }
 
 # -- processes
 
-# stat PID: sets comm, state, parent, began from /proc/PID/stat. The command stands in brackets and may contain brackets,
-# spaces and newlines, so the fields are counted from its last bracket.
+# stat PID: sets comm, state, parent, began, memory from /proc/PID/stat. The command stands in brackets and may contain
+# brackets, spaces and newlines, so the fields are counted from its last bracket.
 stat() {
-  comm='' state='' parent='' began='' text=''
+  comm='' state='' parent='' began='' memory='' text=''
   while IFS= read -r line || [ -n "$line" ]; do text="$text $line"; done 2>/dev/null < "/proc/$1/stat" || return 1
   case $text in *\)*) ;; *) return 1 ;; esac
   comm=${text#*\(} comm=${comm%\)*}
   set -- ${text##*\)}
   state=$1 parent=$2
   shift 19
-  began=$1
+  began=$1 memory=$2
 }
 
 # running PID [START]: is there, is not a zombie, and is still the process that it was.
@@ -109,7 +109,12 @@ uid_of() {
 owns() {
   # ls also fails when one of many descriptors is closed meanwhile, and then has listed the others.
   fds=$(ls -l "/proc/$1/fd" 2>/dev/null)
-  case $fds in *'-> '*) ;; *) return 2 ;; esac
+  case $fds in
+  *'-> '*) ;;
+  # A process that ends gives its memory back, closes what it has open, and then is a zombie: it has nothing to be read.
+  *) running "$1" && [ "$memory" != 0 ] || return 1
+    return 2 ;;
+  esac
   shift
   for inode; do
     case $fds in *"socket:[$inode]"*) return 0 ;; esac

@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -527,6 +529,29 @@ def test_a_port_of_somebody_who_is_no_java_is_no_agent(session: Session) -> None
     with socket.create_server(("127.0.0.1", 0)) as other:
         session.jvm = Jvm(session.jvm.process, other.getsockname()[1])
         assert session.look()["agent"] == "none"
+
+
+@pytest.mark.parametrize("session", ["dash", "bash"], indirect=True)  # busybox has commands of its own
+def test_a_java_that_ends_while_it_is_looked_at_is_not_taken_for_one_that_may_not_be_read(
+    session: Session, tmp_path: Path
+) -> None:
+    shutil.copy("/bin/sleep", tmp_path / "java")
+    ending = subprocess.Popen([tmp_path / "java", "600"])
+    until(lambda: Path(f"/proc/{ending.pid}/comm").read_text() == "java\n")
+    ls = tmp_path / "ls"
+    ls.write_text(
+        f"#!/bin/sh\n[ \"$2\" != /proc/{ending.pid}/fd ] || {{ kill -9 {ending.pid}\n"
+        f"until grep -q 'State:.Z' /proc/{ending.pid}/status; do sleep 0.02; done; }}\nexec /bin/ls \"$@\"\n"
+    )
+    ls.chmod(0o755)
+    session.path = f"{tmp_path}:{session.path}"
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            session.jvm = Jvm(session.jvm.process, other.getsockname()[1])
+            assert session.look()["agent"] == "none"
+    finally:
+        ending.kill()
+        assert ending.wait() == -signal.SIGKILL
 
 
 @pytest.fixture
