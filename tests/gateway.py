@@ -16,6 +16,7 @@ import aiohttp
 from noah.access.tokens import TokenFile
 from noah.core.session.principal import OPERATORS
 from tests.databases import make_database
+from tests.forked import FORKS, Forked
 from tests.ports import free_port, some_ports
 from tests.processes import output_of
 
@@ -142,7 +143,7 @@ class Process:
         access = f'[access]\ntokens = "{self.tokens}"\n'
         has_access = "[access]\n" in config
         self.file.write_text(head + (config.replace("[access]\n", access) if has_access else f"{config}\n{access}"))
-        self.process: asyncio.subprocess.Process | None = None
+        self.process: asyncio.subprocess.Process | Forked | None = None
 
     async def noah(self, *argv: str) -> tuple[int, str]:
         process = await asyncio.create_subprocess_exec(
@@ -158,10 +159,14 @@ class Process:
         return process.returncode or 0, out.decode()
 
     async def start(self) -> None:
+        argv = "serve", "--config", str(self.file)
         with self.log.open("ab") as log:
-            self.process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "noah", "serve", "--config", str(self.file), env=self.env, stdout=log, stderr=log
-            )
+            if FORKS.can_run(self.env):
+                self.process = await FORKS.noah(*argv, env=self.env, output=log.fileno())
+            else:
+                self.process = await asyncio.create_subprocess_exec(
+                    sys.executable, "-m", "noah", *argv, env=self.env, stdout=log, stderr=log
+                )
         try:
             async with asyncio.timeout(COMES_UP_WITHIN):
                 while not await self.is_ready():
