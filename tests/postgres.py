@@ -42,6 +42,8 @@ class Postgres:
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": "",
             "fsync": "off",
+            # It may be in the database that is copied for each test, which is refused then; and half of a copy's cost.
+            "autovacuum": "off",
         } | self._settings
         argv = [str(self._binaries / "postgres"), "-D", str(self._data)]
         for name, value in options.items():
@@ -81,9 +83,9 @@ class Postgres:
         """Make a standby the server that writes are for."""
         self._run("pg_ctl", "promote", "-D", str(self._data), "-w")
 
-    def stop(self) -> None:
+    def stop(self, number: signal.Signals = signal.SIGINT) -> None:
         if self._process is not None:
-            self._process.send_signal(signal.SIGINT)
+            self._process.send_signal(number)
             self._process.wait()
 
     def kill(self) -> None:
@@ -180,7 +182,7 @@ def postgres() -> Iterator[Postgres]:
         server.start()
         yield server
     finally:
-        server.stop()
+        server.stop(signal.SIGQUIT)  # without writing hundreds of databases down first
         shutil.rmtree(folder, ignore_errors=True)
 
 
