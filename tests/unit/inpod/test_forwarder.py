@@ -540,7 +540,7 @@ def test_a_java_that_ends_while_it_is_looked_at_is_not_taken_for_one_that_may_no
     until(lambda: Path(f"/proc/{ending.pid}/comm").read_text() == "java\n")
     ls = tmp_path / "ls"
     ls.write_text(
-        f"#!/bin/sh\n[ \"$2\" != /proc/{ending.pid}/fd ] || {{ kill -9 {ending.pid}\n"
+        f'#!/bin/sh\n[ "$2" != /proc/{ending.pid}/fd ] || {{ kill -9 {ending.pid}\n'
         f"until grep -q 'State:.Z' /proc/{ending.pid}/status; do sleep 0.02; done; }}\nexec /bin/ls \"$@\"\n"
     )
     ls.chmod(0o755)
