@@ -132,8 +132,7 @@ async def test_jdb_attaches_through_the_line_and_stops(tmp_path: Path) -> None:
 
 async def test_what_a_stop_shows_is_answered_from_memory_also_while_the_line_is_lost(tmp_path: Path) -> None:
     async with world(tmp_path) as here, here.cuttable() as (network, port), attached(port) as jdb:
-        await jdb.ask("stop in Shop$OrderService.price")
-        await jdb.said(r"Breakpoint hit[\s\S]*main\[1\] ")
+        await jdb.ask("stop in Shop$OrderService.price", until=r"Breakpoint hit[\s\S]*main\[1\] ")
         assert "main" in await jdb.ask("threads", until=r"main\[1\] ")
         async with network.cut():
             await here.until(lambda s: s["line"]["state"] == "lost")
@@ -145,8 +144,7 @@ async def test_what_a_stop_shows_is_answered_from_memory_also_while_the_line_is_
 
 async def test_without_the_accelerator_the_jvm_answers_everything(tmp_path: Path) -> None:
     async with world(tmp_path) as here, here.connected("--no-accelerator") as port, attached(port) as jdb:
-        await jdb.ask("stop in Shop$OrderService.price")
-        await jdb.said(r"Breakpoint hit[\s\S]*main\[1\] ")
+        await jdb.ask("stop in Shop$OrderService.price", until=r"Breakpoint hit[\s\S]*main\[1\] ")
         assert "Shop.main" in await jdb.ask("where", until=r"\[1\] Shop[\s\S]*main\[1\] ")
         assert await here.from_memory() == "-"
         await jdb.quit()
