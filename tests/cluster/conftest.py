@@ -158,4 +158,4 @@ def until(true: Callable[[], Any], *, within: float = 30.0) -> None:
     deadline = time.monotonic() + within
     while not true():
         assert time.monotonic() < deadline, "it did not come true"
-        time.sleep(0.1)
+        time.sleep(0.3)  # each look is most often a kubectl, which takes 0.1 s of CPU

@@ -127,7 +127,7 @@ async def world(agent_port: int, *, accelerates: bool = False) -> AsyncIterator[
 async def test_a_line_cut_at_random_moments_loses_no_byte_and_detaches_nobody(agent_port: int) -> None:
     choose = random.Random(14)
     async with world(agent_port) as here, asyncio.TaskGroup() as group:
-        debugging = group.create_task(asyncio.to_thread(debug, here.line.port, rounds=range(25)))
+        debugging = group.create_task(asyncio.to_thread(debug, here.line.port, rounds=range(12)))
         cuts = 0
         while not debugging.done():
             async with asyncio.timeout(60):

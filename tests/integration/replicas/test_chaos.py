@@ -24,7 +24,7 @@ async def test_a_short_time_of_chaos(
     postgres: Postgres, postgres_url: str, targets: dict[str, int], tmp_path: Path
 ) -> None:
     async with replicas(postgres, postgres_url, tmp_path, config=as_config(targets), start=False) as three:
-        print(await run(three, NAMES, seconds=90, longest_s=15))
+        print(await run(three, NAMES, seconds=60, longest_s=15))
 
 
 @pytest.mark.soak
