@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 PROMPT = r"(?:> |\w[\w .-]*\[\d+\] )"
-DEADLINE = 30.0  # seconds for anything that jdb is asked
+DEADLINE = 60.0  # seconds for anything that jdb is asked
 
 
 class Jdb:

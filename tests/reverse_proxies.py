@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-WITHIN_S = 20.0
+WITHIN_S = 60.0
 
 
 @asynccontextmanager

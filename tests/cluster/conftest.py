@@ -154,7 +154,7 @@ def namespace(kubectl: Kubectl) -> str:
     return kubectl.namespace
 
 
-def until(true: Callable[[], Any], *, within: float = 30.0) -> None:
+def until(true: Callable[[], Any], *, within: float = 60.0) -> None:
     deadline = time.monotonic() + within
     while not true():
         assert time.monotonic() < deadline, "it did not come true"

@@ -93,7 +93,7 @@ async def listed_watched_and_reached(settings: ClusterSettings, kubectl: Kubectl
         await asyncio.to_thread(kubectl, "label", "pod", "orders", "seen=yes")
         await changed.wait()
         pod = Container(kubectl.namespace, "orders", "app")
-        assert (await cluster.exec.run(pod, ["cat"], stdin=b"hi\n", timeout=20)).stdout == b"hi\n"
+        assert (await cluster.exec.run(pod, ["cat"], stdin=b"hi\n", timeout=60)).stdout == b"hi\n"
         receiver = Receiver()
         transport = await cluster.port_forward.connect(pod, 8080, lambda: receiver, on_behalf=None)
         transport.write(b"GET /checkurl HTTP/1.0\r\n\r\n")

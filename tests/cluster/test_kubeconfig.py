@@ -47,8 +47,8 @@ async def test_an_admin_who_acts_as_nobody_has_the_rights_of_nobody(
         assert not await cluster.informer.wait_synced(1)
         assert cluster.reason == refused
         for attempt in (
-            cluster.exec.run(pod, ["true"], timeout=10),
-            cluster.exec.hold(pod, ["true"], until="x", first_line_timeout=10),
+            cluster.exec.run(pod, ["true"], timeout=60),
+            cluster.exec.hold(pod, ["true"], until="x", first_line_timeout=60),
         ):
             with pytest.raises(MissingRight, match=f"pods/exec .* grant that to {nobody}"):
                 await attempt
@@ -84,7 +84,7 @@ async def test_an_admin_who_acts_as_somebody_with_rights_has_those(
     async with Cluster(known.model_copy(update={"namespaces": (kubectl.namespace,)})) as cluster:
         assert await cluster.informer.wait_synced(10)
         assert cluster.informer.get(kubectl.namespace, "orders") is not None
-        assert (await cluster.exec.run(pod, ["echo", "hi"], timeout=10)).stdout == b"hi\n"
+        assert (await cluster.exec.run(pod, ["echo", "hi"], timeout=60)).stdout == b"hi\n"
         with pytest.raises(MissingRight, match="grant that to jane"):
             await cluster.get("/api/v1/nodes")
 

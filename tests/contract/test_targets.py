@@ -211,7 +211,7 @@ async def it_is_found_by_its_name(way: Way) -> None:
 
 
 async def it_is_listed_as_ready(way: Way) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while (info := way.catalog.get(way.session.target)) is None or not info.ready:
             await asyncio.sleep(0.05)
 
@@ -233,7 +233,7 @@ async def a_second_start_changes_nothing(way: Way, link: Link) -> None:
 async def each_word_gets_there(way: Way, link: Link) -> None:
     for word in (Word.SUSPENDED, Word.UNKNOWN, Word.RUNNING, Word.FREE):
         await link.write(way.session, word, now=datetime.now(UTC))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while await way.word() != word:
                 await asyncio.sleep(0.05)
         assert link.trouble is None
@@ -287,7 +287,7 @@ class Greeting(asyncio.BufferedProtocol):
 
 async def greeted(link: Link) -> tuple[Greeting, asyncio.Transport]:
     """Between two debuggers the agent has no socket for a moment; a forwarder before it then hangs up."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             greeting = Greeting()
             try:

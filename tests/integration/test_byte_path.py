@@ -47,7 +47,7 @@ class Through:
     shop: Shop
     notices: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
 
-    async def until(self, condition: Callable[[], object], within: float = 30) -> None:
+    async def until(self, condition: Callable[[], object], within: float = 60) -> None:
         async with asyncio.timeout(within):
             while not condition():
                 await asyncio.sleep(0.005)

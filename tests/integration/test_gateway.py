@@ -96,7 +96,7 @@ async def test_a_killed_gateway_leaves_what_debuggers_did_to_the_next(gateway: t
 
 async def _until_kept(process: Process, seen: Callable[[Any], object]) -> None:
     with closing(sqlite3.connect(process.database)) as database:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not (
                 (text := database.execute("SELECT audit FROM sessions").fetchone()[0]) and seen(json.loads(text))
             ):
@@ -152,7 +152,7 @@ async def test_a_pause_budget_warns_and_then_resumes(gateway: tuple[Process, Api
 
 async def _until_said(events: aiohttp.ClientResponse, words: str) -> str:
     said = ""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while words not in said:
             said += (await events.content.readline()).decode()
     return said

@@ -55,7 +55,7 @@ class ScriptedGateway:
         say = answers.pop(0) if len(answers) > 1 else answers[0]
         return await say(request)
 
-    async def until_asked(self, what: str, times: int = 1, within: float = 20) -> None:
+    async def until_asked(self, what: str, times: int = 1, within: float = 60) -> None:
         method, path = what.split(" ")
         async with asyncio.timeout(within):
             while sum(asked.what == f"{method} /api/v1{path}" for asked in self.asked) < times:

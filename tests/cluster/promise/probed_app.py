@@ -119,7 +119,7 @@ class ProbedApp:
         except (OSError, TimeoutError):
             return False
 
-    async def stands(self, *, within: float = 30) -> None:
+    async def stands(self, *, within: float = 60) -> None:
         """Waits until checkurl hangs, as it does at a breakpoint."""
         async with asyncio.timeout(within):
             # Twice, since a busy machine may be that slow once.

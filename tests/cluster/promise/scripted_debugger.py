@@ -11,7 +11,7 @@ from tests import jdwp
 
 CLASSES_BY_SIGNATURE = command(1, 2)
 LOCATION_ONLY = 7  # a modifier of EventRequest.Set
-ANSWERS_WITHIN_S = 30.0
+ANSWERS_WITHIN_S = 60.0
 
 
 class TurnedAway(Exception):

@@ -19,7 +19,7 @@ from tests.integration.hosts.machines import OPTIONS, HostedOrders, Machine, own
 pytestmark = pytest.mark.jvm
 
 
-async def until(what: Any, within: float = 40) -> None:
+async def until(what: Any, within: float = 90) -> None:
     async with asyncio.timeout(within):
         while not what():
             await asyncio.sleep(0.05)

@@ -42,7 +42,7 @@ async def test_a_jvm_that_listens_is_debugged_without_a_restart(
             shown = await api.until(session, "suspended")
             assert re.match(r"OrderService\.price:\d+", shown["vm"]["location"])
             assert not await orders.answers()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while not await orders.probe_says_alive():
                     await asyncio.sleep(0.1)
         assert await orders.answers(within=10)

@@ -104,7 +104,7 @@ async def test_what_the_user_may_not_touch_is_done_by_sudo(
         assert orders.state()[1:] == before[1:]
         async with at_a_breakpoint(orders, session):
             await api.until(session, "suspended")
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while not await orders.probe_says_alive():
                     await asyncio.sleep(0.1)
         ended = await api.end(session)

@@ -34,7 +34,7 @@ class Stream:
         self._events: list[dict[str, Any]] = []
 
     async def next(self) -> dict[str, Any]:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not self._events:
                 piece = await self.answer.content.readany()
                 if not piece and self.answer.content.at_eof():
@@ -164,7 +164,7 @@ async def test_a_quiet_stream_says_that_it_lives_and_how_far_it_is(gateway: Gate
 async def test_a_watcher_that_is_gone_is_let_go_of(gateway: Gateway) -> None:
     async with watching(gateway):
         assert len(_watchers(gateway)) == 1
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while _watchers(gateway):
             gateway.feed.publish(EventKind.STEP, "local/shop", {})
             await asyncio.sleep(0.05)

@@ -76,7 +76,7 @@ async def test_the_stream_of_a_release_that_was_lost_has_an_end(gateway: Gateway
         live_in=lambda *_: [],
         clock=lambda: datetime.now(UTC),
     ):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not (found := await gateway.store.releases.events("r-1")):
                 await asyncio.sleep(0.02)
     [(number, event)] = found

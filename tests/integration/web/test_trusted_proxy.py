@@ -56,7 +56,7 @@ async def _nginx(folder: Path, to: str, shows: str = SENDS_SECRET) -> AsyncItera
     )
     process = await asyncio.create_subprocess_exec("nginx", "-c", f"{folder}/nginx.conf", "-e", f"{folder}/nginx.log")
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 try:
                     (await asyncio.open_connection("127.0.0.1", port))[1].close()

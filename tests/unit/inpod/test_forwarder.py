@@ -32,7 +32,7 @@ def said_by(lines: list[str]) -> dict[str, str]:
     return {key: value.strip() for key, _, value in (line.strip().partition(" ") for line in lines)}
 
 
-def until(true: Callable[[], object], *, within: float = 30.0) -> None:
+def until(true: Callable[[], object], *, within: float = 60.0) -> None:
     deadline = time.monotonic() + within
     while not true():
         assert time.monotonic() < deadline, "it did not come true"
@@ -573,7 +573,7 @@ def test_without_socat_the_report_is_held_and_the_bytes_go_another_way(no_socat:
     assert (looked["way"], looked["forwarder"]) == ("report", "- - 0")
     assert no_socat.run("stop")[-1] == "done"
     no_socat.say("running")  # was on its way
-    no_socat.started[0].wait(10)
+    no_socat.started[0].wait(60)
     assert list(no_socat.reports.iterdir()) == []
 
 
@@ -591,7 +591,7 @@ def test_a_report_whose_gateway_did_not_come_back_goes_with_the_next_session(no_
     no_socat.start(state="free", seconds=1)
     assert no_socat.started[0].stdin is not None
     no_socat.started[0].stdin.close()
-    no_socat.started[0].wait(10)
+    no_socat.started[0].wait(60)
     until(lambda: uptime() >= int(no_socat.report()[3]))
     left, no_socat.id = no_socat.id, "next"
     no_socat.start(state="free")

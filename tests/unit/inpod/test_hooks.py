@@ -5,7 +5,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -17,6 +16,7 @@ import pytest
 
 from noah.core.inject.probe import inlined, without_comments
 from noah.inpod import script
+from tests.ports import free_port
 from tests.unit.inpod.checkurls import Checkurls
 from tests.unit.inpod.containers import SHELLS, path_with
 
@@ -84,7 +84,7 @@ class Sidecar:
     def is_online(self) -> bool:
         return (self.shared / "healthcheck.html").exists()
 
-    async def until(self, true: Callable[[], bool], within: float = 30) -> None:
+    async def until(self, true: Callable[[], bool], within: float = 60) -> None:
         deadline = time.monotonic() + within
         while not true():
             assert time.monotonic() < deadline, self.said
@@ -190,7 +190,7 @@ def test_signals_and_pid_are_the_apps_own(pod: Pod) -> None:
     assert app.stdout is not None
     assert int(app.stdout.readline()) == app.pid
     app.send_signal(signal.SIGTERM)
-    assert (app.stdout.read(), app.wait(10)) == ("bye\n", 5)
+    assert (app.stdout.read(), app.wait(60)) == ("bye\n", 5)
     app.stdout.close()
 
 
@@ -200,7 +200,7 @@ def test_sigterm_during_the_hook_ends_both(pod: Pod) -> None:
     assert wrapper.stdout is not None
     assert wrapper.stdout.readline() == "[preStart] begun\n"
     wrapper.send_signal(signal.SIGTERM)
-    assert wrapper.wait(10) == 143
+    assert wrapper.wait(60) == 143
     assert wrapper.stdout.read() == ""  # once nobody is left who could write
     wrapper.stdout.close()
 
@@ -275,9 +275,7 @@ async def test_a_hook_that_never_ends_has_a_deadline(pod: Pod, checkurls: Checku
 
 async def test_an_app_that_is_down_is_offline_at_once_and_its_hook_runs_anew(pod: Pod) -> None:
     pod.hook(f'echo run >> "{pod.shared}/runs"')
-    with socket.socket() as reserved:
-        reserved.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{reserved.getsockname()[1]}/"
+    url = f"http://127.0.0.1:{free_port()}/"
     async with pod.preonline(url) as sidecar:
         for times in (1, 2):
             async with answering(url):

@@ -22,6 +22,7 @@ import pytest
 
 from noah import inpod
 from noah.core.inject.probe import inlined
+from tests.ports import free_port
 from tests.processes import output_of
 from tests.unit.inpod.checkurls import Checkurls
 from tests.unit.inpod.containers import SHELLS, Agent, Process, agent, path_with, uptime, zombie
@@ -276,15 +277,13 @@ def real_jvm(folder: Path, *, suspend: str, until: bytes) -> Iterator[int]:
     sleeps = 'System.out.println("runs"); Thread.sleep(600000);'
     source.write_text(f"class Sleeps {{ public static void main(String[] a) throws Exception {{ {sleeps} }} }}")
     subprocess.run(["javac", "-d", folder, source], check=True)
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        port = int(bound.getsockname()[1])
+    port = free_port()
     option = f"-agentlib:jdwp=transport=dt_socket,server=y,suspend={suspend},address=127.0.0.1:{port}"
     with subprocess.Popen(["java", option, "-cp", folder, "Sleeps"], stdout=subprocess.PIPE) as jvm:
         try:
             assert jvm.stdout is not None
-            while until not in jvm.stdout.readline():
-                pass
+            while until not in (line := jvm.stdout.readline()):
+                assert line, "the JVM has ended"
             yield port
         finally:
             jvm.kill()

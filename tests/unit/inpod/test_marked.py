@@ -91,7 +91,7 @@ def test_what_is_printed_is_seen_before_the_next_is(shell: tuple[str, ...], path
         assert process.stdout.readline() == b"[m] line %d\n" % number
     process.stdin.write(b"\nnoah-hook-end 0\n")
     process.stdin.close()
-    assert (process.stdout.read(), process.wait(10)) == (b"", 0)
+    assert (process.stdout.read(), process.wait(60)) == (b"", 0)
     process.stdout.close()
 
 

@@ -51,12 +51,12 @@ class Receiver(asyncio.BufferedProtocol):
         self.lost.set()
 
     async def until(self, condition: str) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while condition not in self.calls:
                 await asyncio.sleep(0.005)
 
     async def bytes(self, number: int) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(self.got) < number:
                 await asyncio.sleep(0.005)
 
@@ -178,7 +178,7 @@ async def test_who_does_not_read_stops_the_sender(api: FakeApi, client: Client) 
     transport.pause_reading()
     assert not transport.is_reading()
     before = -1
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while before != sent or not sent:
             before = sent
             await asyncio.sleep(0.2)

@@ -146,7 +146,7 @@ class Watched:
         self.notices.append((kind, data))
         self._change.set()
 
-    async def until(self, condition: Callable[[], object], within: float = 30) -> None:
+    async def until(self, condition: Callable[[], object], within: float = 60) -> None:
         async with asyncio.timeout(within):
             while not condition():
                 self._change.clear()

@@ -115,7 +115,7 @@ async def test_lines_wait_in_the_socket_while_too_many_are_pending_and_none_is_l
     await fake.print("shop-h1-a", "app", *map(str, range(count)), at="2026-01-01T10:00:00.000000001Z")
     backlog = Backlog()
     async with following(cluster, backlog=backlog) as follower:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while backlog.events < follow.MOST_PENDING:
                 await asyncio.sleep(0.01)
         await asyncio.sleep(0.1)  # as long as a reader that did not wait would need for all of them
@@ -148,7 +148,7 @@ async def test_a_release_without_rights_ends_with_the_reason(clusters: tuple[Fak
     fake.pod("shop-h1-a")
     fake.refused["/events"] = 403
     async with following(cluster) as follower, aclosing(follower.found()) as found:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             async for one in found:
                 if isinstance(one, ReleaseEvent) and one.text.startswith("Events cannot be read: "):
                     break

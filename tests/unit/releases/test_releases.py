@@ -126,7 +126,7 @@ async def test_what_all_releases_hold_together_is_bounded(
             await fake.print(name, "app", *(f"{n} {'x' * 1000}" for n in range(1000)))
             await until(releases, lambda found, n=revision: len(found) == n)  # type: ignore[misc]
             stream = await releases.get((await until(releases, bool))[0].id)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while stream.journal.count < 1000:
                     await asyncio.sleep(0.05)
             fake.pod(name, revision=revision, ready=True)

@@ -199,7 +199,7 @@ class Story:
     def steps(self) -> list[str]:
         return [step.text for step in self.live.steps]
 
-    async def until(self, true: Callable[[], object], within: float = 30.0) -> None:
+    async def until(self, true: Callable[[], object], within: float = 60.0) -> None:
         async with asyncio.timeout(within):
             while not true():
                 await asyncio.sleep(0.01)
