@@ -13,8 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.forked import FORKS
-
 pytest_plugins = ["tests.postgres"]
 NEEDS_HISTORY = "history: "  # how the reason of such a skip begins
 
@@ -22,10 +20,6 @@ NEEDS_HISTORY = "history: "  # how the reason of such a skip begins
 # product (0.4 s of CPU), and each process that collects would compile all tests (7 s).
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-
-
-def pytest_sessionstart() -> None:
-    FORKS.is_open = True
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -67,7 +61,6 @@ def _reason(report: pytest.TestReport) -> str:
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    FORKS.close()
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if not os.environ.get("NOAH_TEST_NO_SKIPS") or reporter is None:
         return

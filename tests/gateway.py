@@ -16,7 +16,7 @@ import aiohttp
 from noah.access.tokens import TokenFile
 from noah.core.session.principal import OPERATORS
 from tests.databases import make_database
-from tests.forked import FORKS, Forked
+from tests.forked import Forked, can_fork
 from tests.ports import free_port, some_ports
 from tests.processes import output_of
 
@@ -160,10 +160,10 @@ class Process:
 
     async def start(self) -> None:
         argv = "serve", "--config", str(self.file)
-        with self.log.open("ab") as log:
-            if FORKS.can_run(self.env):
-                self.process = await FORKS.noah(*argv, env=self.env, output=log.fileno())
-            else:
+        if can_fork(self.env):
+            self.process = Forked(*argv, env=self.env, output=self.log)
+        else:
+            with self.log.open("ab") as log:
                 self.process = await asyncio.create_subprocess_exec(
                     sys.executable, "-m", "noah", *argv, env=self.env, stdout=log, stderr=log
                 )
