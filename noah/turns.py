@@ -1,8 +1,8 @@
 """Work of many small pieces on the event loop, in turns, between which everybody else is served.
 
 All such work shares the loop: however many clusters are listed at once, one of them has one turn per pass of the loop.
-While a debugger talks with its JVM, there is one turn in a millisecond, and none while an answer is due: else each of
-its questions would wait for a turn or two.
+While a debugger talks with its JVM, nobody has a turn while an answer is due, and after an answer there is one at most:
+a question waits for one turn, or for none.
 """
 
 import asyncio
@@ -14,7 +14,8 @@ from weakref import WeakKeyDictionary
 
 TURN_S = 0.00005  # of work; a debugger's bytes wait for one such turn, and between two turns pass some 10 us
 TALKS_S = 0.02  # after an answer, in which a debugger is taken to ask again
-PAUSE_S = 0.001  # between two turns meanwhile, and for an answer; the shortest that uvloop knows
+GAP_S = 0.0002  # from one turn to the next meanwhile, at least
+PAUSE_S = 0.001  # at most, for an answer; the shortest that uvloop knows
 
 _T = TypeVar("_T")
 
@@ -76,11 +77,10 @@ class Turns:
         if not self._waiting:
             return
         loop, now = asyncio.get_running_loop(), perf_counter()
-        if self._is_asked:
+        talks = now - self._answered_at < TALKS_S
+        if self._is_asked or (talks and now - self._given_at < GAP_S):
             self._is_held_back = True
             self._next = loop.call_later(PAUSE_S, self._wait_no_longer)
-        elif now - self._answered_at < TALKS_S and now - self._given_at < PAUSE_S:
-            self._next = loop.call_later(PAUSE_S, self._give)
         else:
             self._given_at = now
             self._waiting.popleft().set_result(None)
