@@ -49,7 +49,7 @@ from noah.store.gateways import AboutGateway
 from noah.store.lease import Lease
 from noah.targets.base import Kind
 from noah.targets.host.hosts import open_hosts
-from noah.targets.host.inventory import HostSources
+from noah.targets.host.inventory import open_host_sources
 from noah.targets.local import open_locals
 from noah.targets.pod.doctor import Doctor
 from noah.targets.pod.pods import Pods
@@ -128,10 +128,10 @@ async def gateway(settings: Settings, file: Path | None = None) -> AsyncIterator
         catalog, holders, metrics = Catalog(), Holders(), Metrics()
         permissions = open_permissions(settings, clusters, catalog)
         pods = Pods(clusters, catalog=catalog, holders=holders, is_complete=lambda: cluster_sources.is_complete)
-        host_sources = await HostSources.of(settings)
+        known_hosts, host_sources = await stack.enter_async_context(open_host_sources(settings))
         hosts = await stack.enter_async_context(
             open_hosts(
-                host_sources.hosts,
+                known_hosts,
                 store.edits,
                 catalog=catalog,
                 holders=holders,

@@ -1,25 +1,28 @@
 """Follows the configuration: which clusters, hosts and JVMs of this machine there are, and who may do what to them.
 
-It is read again when its file changes, every few minutes if hosts come from a command, and on SIGHUP. What is new
-appears. What is gone ends its sessions, and what they changed on hosts stays owed. What cannot be read stays as it is,
-and the rest changes. So does a list of which more than half is gone at once, unless somebody confirms that this is
-meant: a CMDB that answers with half of its hosts must not end half of the sessions.
+It is read again when its file changes and on SIGHUP, and each part of it whenever a source of it says something else.
+What is new appears. What is gone ends its sessions, and what they changed on hosts stays owed. What cannot be read
+stays as it is, and the rest changes. So does a list of which more than half is gone at once, unless somebody confirms
+that this is meant: a CMDB that answers with half of its hosts must not end half of the sessions.
+
+Each part is followed by a task of its own: one that takes long holds up no other, and no right that is taken away.
 """
 
 import asyncio
 import logging
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from noah.access.permissions import Permissions
 from noah.access.trail import Trail
 from noah.core.session.target import Target
-from noah.errors import NoahError
-from noah.file_state import state_if_there
+from noah.errors import BadSettings, NoahError
+from noah.file_state import FileState, state_if_there
 from noah.keep_running import keep_running
 from noah.kube.cluster_sources import ClusterSources
 from noah.kube.clusters import Clusters
@@ -31,9 +34,11 @@ from noah.turns import in_turns
 
 log = logging.getLogger(__name__)
 
-LOOK_INTERVAL_S = 2.0  # at the configuration's file; a look costs some microseconds
-CLUSTERS_EVERY_S = 5.0  # their folders and Secrets; one GET each of some KiB
-AGAIN_AFTER_S = 30.0  # what could not be read is read again, if it is not due before
+LOOK_INTERVAL_S = 1.0  # at the configuration's file; a look costs some microseconds
+# A file may be half of what is being written: it is complete if nothing has changed it for so long, after it took the
+# place of another one (which is done at once, mostly), and after it was written over.
+REPLACED_WITHIN_S, WRITTEN_WITHIN_S = 1.0, 5.0
+CLUSTERS_EVERY_S = 5.0  # their kubeconfigs, folders and Secrets; these are one GET each of some KiB
 MOST_SAID = 5  # things that cannot be read, each in a sentence: pages show them
 FEW = 3  # of what there are not more, any number may go at once
 READ_AT_START = ("gateway", "sessions", "access", "webhook", "trail")
@@ -55,17 +60,15 @@ class Part:
     # Returns what there is, and a sentence for each thing that is as it was before, since it cannot be read.
     read: Callable[[Settings], Awaitable[tuple[Sequence[Named], Sequence[str]]]]
     apply: Callable[[Any], Awaitable[None]]
-    every_s: Callable[[Settings], float | None] = field(default=lambda _: None)  # None: it is in the file
-    read_at: float = field(default=0.0, init=False)  # by the loop's clock
+    in_force: Callable[[], None] = lambda: None  # called when what was read last is what there is
+    sources: HostSources | None = None  # those that may lack things which somebody has to confirm
+    every_s: Callable[[Settings], float | None] = lambda _: None  # None: when it is asked for
+    asked: asyncio.Event = field(default_factory=asyncio.Event)  # set when it is to be read
     trouble: str | None = field(default=None, init=False)
     # The names of those that would be gone, of more than half, if somebody confirmed that.
     refused: frozenset[str] = field(default=frozenset(), init=False)
-
-    def is_due(self, settings: Settings, now: float) -> bool:
-        every_s = self.every_s(settings)
-        if every_s is None:
-            return False
-        return now >= self.read_at + (min(every_s, AGAIN_AFTER_S) if self.trouble else every_s)
+    confirmed: frozenset[str] = field(default=frozenset(), init=False)  # meant to be gone, at the next reading
+    reading: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
 
 class Inventory:
@@ -87,13 +90,11 @@ class Inventory:
         self._file = file
         self._settings = settings
         self._file_trouble: str | None = None
-        self._asked, self._is_confirmed = asyncio.Event(), False
-        self._reading = asyncio.Lock()
-        self._seen = None if file is None else state_if_there(file)
+        self._asked = asyncio.Event()
 
     @property
-    def has_file(self) -> bool:
-        return self._file is not None
+    def file(self) -> Path | None:
+        return self._file
 
     @property
     def trouble(self) -> str | None:
@@ -101,83 +102,102 @@ class Inventory:
         return " ".join(filter(None, (self._file_trouble, *(part.trouble for part in self.parts)))) or None
 
     def read_now(self) -> None:
-        """Read it again soon, as SIGHUP asks for; what is gone then is meant to be gone."""
-        self._is_confirmed = True
+        """Read everything again soon, as SIGHUP asks for; what was refused to be gone is meant to be gone."""
+        for part in self.parts:
+            part.confirmed = part.refused
+            if part.sources is not None:
+                part.sources.read_now()
         self._asked.set()
 
     async def confirm(self) -> None:
         """Believe that those are gone which were refused, and no others."""
         for part in self.parts:
             if part.refused:
-                await self._read(part, confirmed=part.refused)
+                part.confirmed = part.refused
+                await self._read(part)
 
-    async def run(self) -> None:
+    async def follow_file(self) -> None:
         """Runs until it is cancelled."""
-        if self._file is None:
-            return
-        loop = asyncio.get_running_loop()
-        for part in self.parts:
-            part.read_at = loop.time()
+        assert self._file is not None
+        looks = _Looks()
         while True:
-            try:
+            state = await asyncio.to_thread(state_if_there, self._file)
+            is_asked = self._asked.is_set()
+            if is_asked or looks.is_to_be_read(state, asyncio.get_running_loop().time()):
+                self._asked.clear()
+                # The file may be on a slow disk, and is validated by rules that take milliseconds per hundred hosts.
+                if await self._read_file(self._file, afresh=is_asked):
+                    looks.was_read(state)
+            with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_INTERVAL_S):
                     await self._asked.wait()
-            except TimeoutError:
-                pass
-            state = await asyncio.to_thread(state_if_there, self._file)
-            if self._asked.is_set() or state != self._seen:
-                self._asked.clear()
-                self._seen = state
-                is_confirmed, self._is_confirmed = self._is_confirmed, False
-                await self._read_all(self._file, is_confirmed=is_confirmed)
-            for part in self.parts:
-                if part.is_due(self._settings, loop.time()):
-                    await self._read(part)
 
-    async def _read_all(self, file: Path, *, is_confirmed: bool) -> None:
+    async def follow(self, part: Part) -> None:
+        """Runs until it is cancelled."""
+        part.asked.set()  # the sources may have more than they had when the gateway started
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(part.every_s(self._settings)):
+                    await part.asked.wait()
+            part.asked.clear()
+            await self._read(part)
+
+    async def _read_file(self, file: Path, *, afresh: bool) -> bool:
+        """Go by the file, and have all parts read *afresh*; return whether its present content is settled by that."""
+        before = self._settings
         try:
-            # The file may be on a slow disk, and is validated by rules that take milliseconds per hundred hosts.
-            settings = await asyncio.to_thread(read_settings, file)
+            settings, is_permitted_otherwise = await asyncio.to_thread(_changed, file, before)
         except NoahError as e:
             sentence = f"The gateway goes by the configuration as it was, because it cannot be used now: {e.sentence}"
             self._file_trouble = _logged(sentence, before=self._file_trouble)
-            return
+            return True
         try:
-            if (settings.grants, settings.access) != (self._settings.grants, self._settings.access):
+            if is_permitted_otherwise:
                 await self._permit(settings)
         except NoahError as e:
-            self._seen = None  # the next look does it again
             sentence = f"Who may do what has changed in the configuration, which the trail cannot say now: {e.sentence}"
             self._file_trouble = _logged(sentence, before=self._file_trouble)
-            return
+            return False
         self._file_trouble = _logged(None, before=self._file_trouble)
-        if waiting := _waiting(self._at_start, settings) - _waiting(self._at_start, self._settings):
+        if waiting := _waiting(self._at_start, settings) - _waiting(self._at_start, before):
             log.warning("what has changed in %s counts from the gateway's next start on", " and ".join(sorted(waiting)))
         self._settings = settings
-        for part in self.parts:
-            await self._read(part, confirmed=None if is_confirmed else frozenset())
+        if afresh or settings is not before:
+            for part in self.parts:
+                part.asked.set()
+        return True
 
-    async def _read(self, part: Part, *, confirmed: frozenset[str] | None = frozenset()) -> None:
-        """*confirmed*: the names of those that are meant to be gone; None: whichever are."""
-        part.read_at = asyncio.get_running_loop().time()
-        async with self._reading:
+    async def _read(self, part: Part) -> None:
+        async with part.reading:
+            confirmed, part.confirmed = part.confirmed, frozenset()
             try:
-                found, troubles = await part.read(self._settings)
-                sentence = _together(troubles)
-                gone = _gone(part.have, found)
-                is_meant = confirmed is None or gone <= confirmed
-                is_refused = not is_meant and len(part.have) > FEW and 2 * len(gone) > len(part.have)
-                part.refused = gone if is_refused else frozenset()
-                if is_refused:
-                    sentence = (
-                        f"{len(gone)} of {len(part.have)} {part.what} are gone from the configuration at once, so the "
-                        "gateway keeps them: `noah inventory confirm`, or SIGHUP, if that is meant."
-                    )
-                elif not await _are_alike(part.have, found):
-                    await self._apply(part, found)
+                part.trouble = _logged(await self._followed(part, confirmed), before=part.trouble)
             except NoahError as e:
-                sentence = f"The gateway keeps its {part.what}, because they cannot be read now: {e.sentence}"
-        part.trouble = _logged(sentence, before=part.trouble)
+                sentence = f"The gateway keeps its {part.what}, because they cannot be used now: {e.sentence}"
+                part.trouble = _logged(sentence, before=part.trouble)
+            except Exception:  # which the task's outermost loop logs
+                part.trouble = f"The gateway keeps its {part.what}, for a reason that only its log has."
+                raise
+
+    async def _followed(self, part: Part, confirmed: frozenset[str]) -> str | None:
+        """Read a part and go by it; return what is to be said of that. *confirmed*: those that are meant to be gone."""
+        if part.sources is not None:
+            part.sources.accept(confirmed)
+        found, troubles = await part.read(self._settings)
+        gone = _gone(part.have, found)
+        is_refused = not gone <= confirmed and len(part.have) > FEW and 2 * len(gone) > len(part.have)
+        part.refused = (gone if is_refused else frozenset()) | (part.sources.doubted if part.sources else frozenset())
+        if is_refused:
+            refused = (
+                f"{len(gone)} of {len(part.have)} {part.what} are gone from the configuration at once, so the gateway "
+                "keeps them: `noah inventory confirm`, or SIGHUP, if that is meant."
+            )
+            troubles = (refused, *troubles)
+        else:
+            if not await _are_alike(part.have, found):
+                await self._apply(part, found)
+            part.in_force()
+        return _together(troubles)
 
     async def _apply(self, part: Part, found: Sequence[Named]) -> None:
         await part.apply(found)
@@ -186,6 +206,25 @@ class Inventory:
         async for name in in_turns(sorted(_gone(part.have, found))):
             log.info("%s %s is gone from the configuration", part.one, name)
         part.have = found
+
+
+class _Looks:
+    """Says from looks at a file whether it is to be read."""
+
+    def __init__(self) -> None:
+        self._read: FileState | None = None  # as it was when it was read
+        self._seen: FileState | None = None  # at the last look
+        self._seen_since = 0.0
+
+    def is_to_be_read(self, state: FileState | None, now: float) -> bool:
+        if state != self._seen:
+            self._seen, self._seen_since = state, now
+        is_replaced = state is None or self._read is None or state[0] != self._read[0]
+        settles_s = REPLACED_WITHIN_S if is_replaced else WRITTEN_WITHIN_S
+        return state != self._read and now >= self._seen_since + settles_s
+
+    def was_read(self, state: FileState | None) -> None:
+        self._read = state
 
 
 def make_inventory(
@@ -206,6 +245,9 @@ def make_inventory(
     async def all_local(settings: Settings) -> tuple[Sequence[Named], Sequence[str]]:
         return settings.local, ()
 
+    async def all_hosts(settings: Settings) -> tuple[Sequence[Named], Sequence[str]]:
+        return host_sources.of(settings)
+
     def applied_by(configure: Callable[[Any], Awaitable[Collection[Target]]]) -> Callable[[Any], Awaitable[None]]:
         async def apply(found: Any) -> None:
             if affected := await configure(found):
@@ -221,18 +263,9 @@ def make_inventory(
         await trail.note_grants(settings.grants)
 
     def clusters_every_s(settings: Settings) -> float | None:
-        return CLUSTERS_EVERY_S if settings.cluster_folders or settings.cluster_secrets else None
+        are_elsewhere = settings.cluster_folders or settings.cluster_secrets
+        return CLUSTERS_EVERY_S if are_elsewhere or any(one.kubeconfig for one in settings.clusters) else None
 
-    def hosts_every_s(settings: Settings) -> float | None:
-        every = [one.every for one in settings.inventory]
-        every += [settings.hosts_command_every] if settings.hosts_command else []
-        return min(every).total_seconds() if every else None
-
-    hosts_part = Part(
-        "hosts", "host", host_sources.hosts, host_sources.read, applied_by(hosts.configure), hosts_every_s
-    )
-    if not host_sources.is_complete:
-        hosts_part.trouble = "Not all hosts could be read when the gateway started; they are asked for again."
     return Inventory(
         file,
         settings,
@@ -243,9 +276,19 @@ def make_inventory(
                 tuple(one.settings for one in clusters.values()),
                 cluster_sources.read,
                 clusters.configure,
-                clusters_every_s,
+                in_force=cluster_sources.in_force,
+                every_s=clusters_every_s,
             ),
-            hosts_part,
+            Part(
+                "hosts",
+                "host",
+                hosts.configured(),
+                all_hosts,
+                applied_by(hosts.configure),
+                in_force=host_sources.in_force,
+                sources=host_sources,
+                asked=host_sources.changed,
+            ),
             Part("JVMs of this machine", "local", settings.local, all_local, applied_by(configure_local)),
         ],
         permit=permit,
@@ -255,19 +298,36 @@ def make_inventory(
 @asynccontextmanager
 async def following(inventory: Inventory) -> AsyncIterator[None]:
     """Follow the configuration, and have SIGHUP read it now, as long as this context lasts."""
-    if not inventory.has_file:
+    if inventory.file is None:
         yield
         return
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGHUP, inventory.read_now)
+    work: list[tuple[str, Callable[[], Awaitable[None]]]] = [
+        ("follow the configuration", inventory.follow_file),
+        *((f"follow the {part.what}", partial(inventory.follow, part)) for part in inventory.parts),
+    ]
     try:
         async with asyncio.TaskGroup() as group:
-            name = "follow the configuration"
-            task = group.create_task(keep_running(inventory.run, name), name=name)
+            tasks = [group.create_task(keep_running(one, name), name=name) for name, one in work]
             yield
-            task.cancel()
+            for task in tasks:
+                task.cancel()
     finally:
         loop.remove_signal_handler(signal.SIGHUP)
+
+
+def _changed(file: Path, before: Settings) -> tuple[Settings, bool]:
+    """Return the settings of a file, or *before* if they say the same, and whether others may do something.
+
+    Raises BadSettings, also for an empty file, which may be the beginning of one.
+    """
+    settings = read_settings(file)
+    if settings == before:
+        return before, False
+    if not settings.model_fields_set:
+        raise BadSettings(f"{file} is empty. To remove everything, leave [gateway] there.")
+    return settings, (settings.grants, settings.access) != (before.grants, before.access)
 
 
 def _waiting(at_start: Settings, now: Settings) -> set[str]:

@@ -8,16 +8,27 @@ import os
 import re
 import shlex
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    FailFast,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
 
 from noah.duration import format_duration, parse_duration
 from noah.errors import BadSettings
+from noah.file_state import content_of
 
 DEFAULT_FILE = Path("config/noah.toml")
 
@@ -121,6 +132,12 @@ Origin = Annotated[str, AfterValidator(_origin)]
 Network = Annotated[ipaddress.IPv4Network | ipaddress.IPv6Network, BeforeValidator(_network)]
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 TcpPort = Annotated[int, Field(ge=1, le=65535)]
+
+
+def _twice(names: Iterable[str]) -> str | None:
+    """Return the first name that comes a second time; there may be tens of thousands."""
+    seen = set[str]()
+    return next((name for name in names if name in seen or seen.add(name)), None)  # type: ignore[func-returns-value]
 
 
 class _Part(BaseModel):
@@ -317,6 +334,14 @@ class ClusterSettings(ClusterOptions):
     url: str | None = None  # may have a path, as the proxies of Rancher and KubeSphere have
     token_file: Path | None = None
     ca_file: Path | None = None
+    # The API server that a kubeconfig was seen to name: one that names another by now is another cluster's.
+    _server: str | None = PrivateAttr(None)
+
+    def at(self, server: str) -> Self:
+        """Return the settings of the cluster that its kubeconfig leads to *server*; others are not equal to them."""
+        there = self.model_copy()
+        there._server = server
+        return there
 
     @model_validator(mode="after")
     def _one_way_in(self) -> Self:
@@ -418,10 +443,8 @@ class Host(_Part):
 
     @model_validator(mode="after")
     def _apps_are_unique(self) -> Self:
-        names = [app.name for app in self.apps]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"host {self.name!r}: the app {name!r} stands there twice")
+        if (name := _twice(app.name for app in self.apps)) is not None:
+            raise ValueError(f"host {self.name!r}: the app {name!r} stands there twice")
         return self
 
 
@@ -612,6 +635,7 @@ class InventorySettings(_Part):
     @model_validator(mode="after")
     def _is_reached_by_tls(self) -> Self:
         url = urlsplit(self.url)
+        url.port  # noqa: B018 - raises ValueError if it is not a port
         if not url.hostname or (url.scheme != "https" and not (url.scheme == "http" and _is_loopback(url.hostname))):
             raise ValueError("inventory: url begins with https://")
         if self.every < timedelta(seconds=1):
@@ -630,7 +654,8 @@ class Settings(_Part):
     grants: tuple[GrantSettings, ...] = ()
     trail: TrailSettings = TrailSettings()
     local: tuple[Local, ...] = ()
-    hosts: tuple[Host, ...] = ()
+    # The first host that is wrong is named: of thousands, all may be.
+    hosts: Annotated[tuple[Host, ...], FailFast()] = ()
     # Prints more of them, as JSON with the same keys, for people who have a CMDB. It runs again after each
     # hosts_command_every.
     hosts_command: tuple[str, ...] = ()
@@ -647,10 +672,8 @@ class Settings(_Part):
             "access.portals": self.access.portals,
         }
         for kind, parts in kinds.items():
-            names = [part.name for part in parts]
-            for name in names:
-                if names.count(name) > 1:
-                    raise ValueError(f"{kind}: the name {name!r} stands there twice")
+            if (name := _twice(part.name for part in parts)) is not None:
+                raise ValueError(f"{kind}: the name {name!r} stands there twice")
         return self
 
     @model_validator(mode="after")
@@ -662,6 +685,8 @@ class Settings(_Part):
                 raise ValueError(f"access.portals: {portal.name!r} has people_of a provider that is not there")
         if self.access.proxy and self.access.proxy.client_ca and not self.gateway.tls_certificate:
             raise ValueError("access.proxy: client_ca needs the gateway's own TLS: set tls_certificate and tls_key")
+        if (url := _twice(one.url for one in self.inventory)) is not None:
+            raise ValueError(f"inventory: the url {url!r} stands there twice")
         for secrets in self.cluster_secrets:
             if secrets.cluster not in known:
                 raise ValueError(f"cluster_secrets: there is no cluster {secrets.cluster!r} in [[clusters]]")
@@ -678,17 +703,21 @@ def settings_file(given: str | None, environ: Mapping[str, str] = os.environ) ->
     return Path(given or environ.get("NOAH_CONFIG") or DEFAULT_FILE)
 
 
+LONGEST = 16 << 20  # bytes of a configuration; a host takes some 300
+LONGEST_KEY = 200  # characters of one that is shown
 MOST_SAID = 10  # errors: each of thousands of hosts may have one
 
 
 def read_settings(file: Path) -> Settings:
     """Return the settings. BadSettings names the file, and the key or the line that is wrong."""
     try:
-        tree: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
+        tree: dict[str, Any] = tomllib.loads(content_of(file, longest=LONGEST).decode())
     except (OSError, UnicodeDecodeError) as e:
         raise BadSettings(f"The configuration {file} cannot be read: {getattr(e, 'strerror', None) or e}.") from None
     except tomllib.TOMLDecodeError as e:
         raise BadSettings(f"The configuration {file} is not TOML: {e}.") from None
+    except RecursionError:
+        raise BadSettings(f"The configuration {file} is nested too deeply.") from None
     return parse_settings(tree, origin=str(file))
 
 
@@ -704,7 +733,7 @@ def parse_settings(tree: Mapping[str, Any], *, origin: str) -> Settings:
 def _say(error: Any) -> str:
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        return f"unknown key {key!r}"
+        return f"unknown key {key[:LONGEST_KEY]!r}"
     if error["type"] == "tuple_type" and isinstance(error["input"], dict):
         return f"{key}: there may be several, so write [[{key}]] with two brackets"
     reason = error["msg"].removeprefix("Value error, ")

@@ -121,8 +121,7 @@ class Trail:
 
     async def note_grants(self, configured: Sequence[GrantSettings]) -> None:
         """Record that the configuration grants something else than it did when that was recorded last."""
-        grants = [one.model_dump(mode="json") for one in configured]
-        fingerprint = hashlib.sha256(json.dumps(grants, sort_keys=True, default=str).encode()).hexdigest()
+        grants, fingerprint = await asyncio.to_thread(_written, configured)
         before = await self._store.find(code=TrailCode.RIGHTS_CHANGED, limit=1)
         if not (before or grants) or (before and json.loads(before[0].text)["more"]["fingerprint"] == fingerprint):
             return
@@ -148,6 +147,12 @@ class Trail:
 def line_of(row: TrailRow) -> str:
     """Return the row as one JSON object, with its number and its hash."""
     return json.dumps({"number": row.number, **json.loads(row.text), "hash": row.hash}, ensure_ascii=False)
+
+
+def _written(configured: Sequence[GrantSettings]) -> tuple[Sequence[Any], str]:
+    """Return grants as JSON has them, and their fingerprint."""
+    grants = [one.model_dump(mode="json") for one in configured]
+    return grants, hashlib.sha256(json.dumps(grants, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _print(rows: Iterable[TrailRow], lines_to: str) -> None:

@@ -21,6 +21,7 @@ import yaml
 from yarl import URL
 
 from noah.errors import Unavailable
+from noah.file_state import content_of
 from noah.kube.credential_plugin import NoCredentials, PluginRunner
 from noah.kube.kubeconfig import KubeconfigCluster, KubeconfigUser, Pem, choose, files_of
 from noah.kube.proxies import proxy_from
@@ -28,6 +29,7 @@ from noah.settings import ClusterSettings, GivenCluster
 
 FRESH_S = 60.0  # the kubelet renews a token when a fifth of its life is left, which is minutes at least
 LOAD_TIMEOUT_S = 30.0  # for an exec plugin; the clouds' need 1 to 5
+LONGEST_KUBECONFIG = 16 << 20  # bytes; each cluster in it has some 10 KiB with its certificates
 POD_FILES = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
@@ -135,7 +137,7 @@ class Way:
             if self._plugin is None or self._plugin.plugin != user.plugin:
                 self._plugin = PluginRunner(user.plugin)
             given = await self._plugin.credentials(cluster, ca)
-            authorization = f"Bearer {given.token}" if given.token else ""
+            authorization = _bearer(given.token) if given.token else ""
             certificate, key = given.certificate, given.key
         headers = user.impersonation.headers() if user.impersonation else []
         if authorization:
@@ -184,7 +186,7 @@ class _KubeconfigReader:
         files = files_of(self._kubeconfig)
         if len(files) > 1 and not (files := [file for file in files if file.exists()]):
             raise FileNotFoundError(f"none of the files {self._kubeconfig} exists")
-        texts = [(file, file.read_text()) for file in files]
+        texts = [(file, content_of(file, longest=LONGEST_KUBECONFIG).decode()) for file in files]
         if self._parsed is None or self._parsed[0] != texts:
             self._parsed = texts, choose([(file, tree_of(text)) for file, text in texts], self._context)
         return self._parsed[1]
@@ -194,7 +196,7 @@ def tree_of(text: str) -> Any:
     """Return what a kubeconfig holds. Raises yaml.YAMLError."""
     if text.lstrip().startswith("{"):
         # JSON may be indented by tabs, which PyYAML does not take.
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             return json.loads(text)
     return yaml.load(text, Loader=_Loader)  # noqa: S506 - both loaders are safe
 
@@ -228,26 +230,32 @@ async def _from_settings(cluster: ClusterSettings) -> tuple[KubeconfigCluster, K
 
 
 def _content(pem: Pem) -> bytes | None:
-    return pem.read_bytes() if isinstance(pem, Path) else pem
+    return content_of(pem) if isinstance(pem, Path) else pem
 
 
 def _authorization(user: KubeconfigUser) -> str:
     """Return the header's value, or "". A token's file counts more than the token, as long as it can be read."""
     if user.token_file is not None:
         try:
-            token = user.token_file.read_text().strip()
+            token = content_of(user.token_file).decode().strip()
         except OSError:
             if not user.token:
                 raise
             token = user.token
         if not token:
             raise NoCredentials(f"{user.token_file} is empty")
-        return f"Bearer {token}"
+        return _bearer(token)
     if user.token:
-        return f"Bearer {user.token.strip()}"
+        return _bearer(user.token.strip())
     if user.username:
         return "Basic " + base64.b64encode(f"{user.username}:{user.password}".encode()).decode()
     return ""
+
+
+def _bearer(token: str) -> str:
+    if not (token.isascii() and token.isprintable()):
+        raise ValueError("its token is not one line of ASCII, and cannot be sent")
+    return f"Bearer {token}"
 
 
 def _say(error: Exception) -> str:

@@ -6,13 +6,14 @@ is run: who may write a Secret in one namespace must not be somebody who runs pr
 
 import asyncio
 import base64
-import binascii
 import json
+import os
 import re
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -21,10 +22,10 @@ import yaml
 from pydantic import ValidationError
 
 from noah.errors import NoahError, Unavailable
-from noah.file_state import FileState, state_of
-from noah.kube.access import tree_of
+from noah.file_state import content_of, state_of
+from noah.kube.access import LONGEST_KUBECONFIG, tree_of
 from noah.kube.clusters import Cluster, Clusters, open_clusters
-from noah.kube.kubeconfig import choose
+from noah.kube.kubeconfig import choose, files_of
 from noah.settings import ClusterFolder, ClusterOptions, ClusterSecrets, ClusterSettings, GivenCluster, Settings
 
 OWN = "https://kubernetes.default.svc"  # Argo CD's address of the cluster that it runs in, for which it has no Secret
@@ -44,7 +45,8 @@ class _Source:
     named: str
     cluster: ClusterSettings | None
     trouble: str | None
-    state: FileState | None = None  # of the file; as long as it is the same, the file need not be read again
+    state: Hashable  # as long as it and the options are the same, it need not be read again
+    options: ClusterOptions
 
 
 class ClusterSources:
@@ -52,31 +54,46 @@ class ClusterSources:
 
     def __init__(self, clusters: Mapping[str, Cluster]) -> None:
         """*clusters*: where Secrets are read."""
-        self.is_complete = False  # True once each source was read
+        self.is_complete = False  # True once each source was read, and what they have is in force
+        self._were_all_read = False
         self._clusters = clusters
-        self._folders: dict[ClusterFolder, Mapping[str, _Source]] = {}
-        self._secrets: dict[ClusterSecrets, Mapping[str, _Source]] = {}
+        self._configured: dict[ClusterSettings, tuple[Hashable, ClusterSettings]] = {}
+        self._folders: dict[Path, Mapping[str, _Source]] = {}
+        self._secrets: dict[tuple[str, str, str], Mapping[str, _Source]] = {}
 
     async def read(self, settings: Settings) -> tuple[Sequence[ClusterSettings], Sequence[str]]:
         """Return all clusters, and a sentence for each thing that could not be used."""
-        folders, secrets = settings.cluster_folders, settings.cluster_secrets
-        self._folders = {one: self._folders[one] for one in folders if one in self._folders}
-        self._secrets = {one: self._secrets[one] for one in secrets if one in self._secrets}
-        troubles = []
-        for folder in folders:
+        folders = {one.folder: one for one in settings.cluster_folders}
+        secrets = {(one.cluster, one.namespace, one.label): one for one in settings.cluster_secrets}
+        self._folders = {folder: self._folders[folder] for folder in folders if folder in self._folders}
+        self._secrets = {key: self._secrets[key] for key in secrets if key in self._secrets}
+        troubles = list[str]()
+        for folder, options in folders.items():
             try:
-                self._folders[folder] = await asyncio.to_thread(_of_folder, folder, self._folders.get(folder, {}))
+                before = self._folders.get(folder, {})
+                self._folders[folder], more = await asyncio.to_thread(_of_folder, options, before)
+                troubles += more
             except OSError as e:
-                troubles.append(f"The folder {folder.folder} cannot be read: {e.strerror}.")
-        for where in secrets:
+                troubles.append(f"The folder {folder} cannot be read: {e.strerror}.")
+        for key, where in secrets.items():
             try:
                 found = await self._listed(where)
             except NoahError as e:
                 troubles.append(f"The Secrets in namespace {where.namespace} cannot be read: {e.sentence}")
             else:
-                self._secrets[where] = dict(_of_secrets(where, found, self._secrets.get(where, {})))
-        self.is_complete = len(self._folders) == len(folders) and len(self._secrets) == len(secrets)
-        return _together(settings.clusters, [*self._folders.values(), *self._secrets.values()], troubles)
+                self._secrets[key] = await asyncio.to_thread(_of_secrets, where, found, self._secrets.get(key, {}))
+        self._were_all_read = len(self._folders) == len(folders) and len(self._secrets) == len(secrets)
+        configured = await self.configured(settings)
+        return _together(configured, [*self._folders.values(), *self._secrets.values()], troubles)
+
+    async def configured(self, settings: Settings) -> Sequence[ClusterSettings]:
+        """Return the clusters of the configuration itself, each with where its kubeconfig leads."""
+        self._configured = await asyncio.to_thread(_followed, settings.clusters, self._configured)
+        return [there for _, there in self._configured.values()]
+
+    def in_force(self) -> None:
+        """Note that the clusters that were returned last are those of the gateway now."""
+        self.is_complete = self._were_all_read
 
     async def _listed(self, where: ClusterSecrets) -> Sequence[Mapping[str, Any]]:
         cluster = self._clusters.get(where.cluster)
@@ -100,10 +117,13 @@ async def open_all_clusters(
     settings: Settings, *, clock: Callable[[], datetime]
 ) -> AsyncIterator[tuple[Clusters, ClusterSources]]:
     """Open those that can be read now, and all that come later, for as long as this context lasts."""
-    async with open_clusters(settings.clusters, clock=clock) as clusters:
+    async with open_clusters((), clock=clock) as clusters:
         sources = ClusterSources(clusters)
-        found, _ = await sources.read(settings)
-        await clusters.configure(found)
+        await clusters.configure(await sources.configured(settings))
+        if settings.cluster_folders or settings.cluster_secrets:
+            found, _ = await sources.read(settings)
+            await clusters.configure(found)
+        sources.in_force()
         yield clusters, sources
 
 
@@ -120,34 +140,62 @@ def _together(
     return tuple(found.values()), troubles
 
 
-def _of_folder(folder: ClusterFolder, before: Mapping[str, _Source]) -> Mapping[str, _Source]:
-    """Return what each file declares. Raises OSError."""
+def _followed(
+    configured: Sequence[ClusterSettings], before: Mapping[ClusterSettings, tuple[Hashable, ClusterSettings]]
+) -> dict[ClusterSettings, tuple[Hashable, ClusterSettings]]:
+    """Return where each kubeconfig leads now, or led when it could be read last."""
     found = {}
-    # A mounted ConfigMap or Secret has its files behind a link, in a folder that begins with a dot.
-    files = sorted(one for one in folder.folder.iterdir() if not one.name.startswith(".") and one.is_file())
-    for file in files[:MOST]:
-        named, known = f"The kubeconfig {file}", before.get(file.name)
-        state = state_of(file)
-        if known is not None and known.state == state:
-            found[file.name] = known
-            continue
-        try:
-            found[file.name] = _Source(named, _of_file(file, folder), None, state)
-        except Unusable as e:
-            kept = known.cluster if known else None
-            found[file.name] = _Source(named, kept, f"{named} cannot be used: {e}.", state)
+    for cluster in configured:
+        state, there = before.get(cluster, (None, cluster))
+        if cluster.kubeconfig is not None:
+            try:
+                files = [file for file in files_of(cluster.kubeconfig) if file.exists()]
+                if state != (state := tuple(map(state_of, files))):
+                    trees = [(one, tree_of(content_of(one, longest=LONGEST_KUBECONFIG).decode())) for one in files]
+                    there = cluster.at(str(choose(trees, cluster.context)[0].server))
+            except (OSError, ValueError, yaml.YAMLError):
+                state = None  # the cluster itself says so
+        found[cluster] = state, there
     return found
+
+
+def _of_folder(folder: ClusterFolder, before: Mapping[str, _Source]) -> tuple[Mapping[str, _Source], Sequence[str]]:
+    """Return what each file declares, and what is to be said of all of them. Raises OSError."""
+    found = {}
+    with os.scandir(folder.folder) as entries:
+        # A mounted ConfigMap or Secret has its files behind a link, in a folder that begins with a dot.
+        names = sorted(islice((one.name for one in entries if not one.name.startswith(".")), MOST + 1))
+    for name in names[:MOST]:
+        file = folder.folder / name
+        if not file.is_dir():
+            found[name] = _of_entry(file, folder, before.get(name))
+    if len(names) > MOST:
+        return found, [f"The folder {folder.folder} has more than {MOST} files: the rest is left out."]
+    return found, []
+
+
+def _of_entry(file: Path, folder: ClusterFolder, known: _Source | None) -> _Source:
+    named, state = f"The kubeconfig {file}", None
+    try:
+        state = state_of(file)
+        if known is not None and known.state == state and known.options == folder:
+            return known
+        return _Source(named, _of_file(file, folder), None, state, folder)
+    except OSError as e:
+        # What lets it be read may leave its state as it is.
+        state, why = None, e.strerror or "it cannot be read"
+    except Unusable as e:
+        why = str(e)
+    return _Source(named, known.cluster if known else None, f"{named} cannot be used: {why}.", state, folder)
 
 
 def _of_file(file: Path, folder: ClusterFolder) -> ClusterSettings:
     """Return the cluster of a file, which its requests read again by themselves when the file changes."""
     try:
-        if file.stat().st_size > LONGEST_FILE:
-            raise Unusable(f"it has more than {LONGEST_FILE >> 20} MiB")
-        choose([(file, tree_of(file.read_text()))], None)
-        return ClusterSettings(name=_name_of(file.stem), kubeconfig=file, **_options(folder))
-    except OSError as e:
-        raise Unusable(e.strerror or "it cannot be read") from None
+        tree = tree_of(content_of(file, longest=LONGEST_FILE).decode())
+        there, _ = choose([(file, tree)], None)
+        cluster = ClusterSettings(name=_name_of(file.stem), kubeconfig=file, **_options(folder))
+        return cluster.at(str(there.server))
     except ValidationError:
         raise Unusable("its name is not one that a cluster can have") from None
     except (ValueError, yaml.YAMLError) as e:
@@ -156,22 +204,28 @@ def _of_file(file: Path, folder: ClusterFolder) -> ClusterSettings:
 
 def _of_secrets(
     where: ClusterSecrets, secrets: Sequence[Mapping[str, Any]], before: Mapping[str, _Source]
-) -> Iterator[tuple[str, _Source]]:
+) -> Mapping[str, _Source]:
+    found = {}
     for secret in secrets:
-        name = str((secret.get("metadata") or {}).get("name"))
-        named = f"Secret {where.namespace}/{name}"
+        about = secret.get("metadata") or {}
+        name, state = str(about.get("name")), (str(about.get("uid")), str(about.get("resourceVersion")))
+        named, known = f"Secret {where.namespace}/{name}", before.get(name)
+        if known is not None and "resourceVersion" in about and known.state == state and known.options == where:
+            found[name] = known
+            continue
         try:
-            yield name, _Source(named, _of_secret(secret.get("data") or {}, where), None)
+            found[name] = _Source(named, _of_secret(secret.get("data") or {}, where), None, state, where)
         except Unusable as e:
-            kept = before[name].cluster if name in before else None
-            yield name, _Source(named, kept, f"{named} cannot be used: {e}.")
+            kept = known.cluster if known else None
+            found[name] = _Source(named, kept, f"{named} cannot be used: {e}.", state, where)
+    return found
 
 
 def _of_secret(data: Mapping[str, Any], where: ClusterSecrets) -> ClusterSettings:
     try:
         texts = {key: base64.b64decode(str(value), validate=True).decode() for key, value in data.items()}
         config = json.loads(texts.get("config") or "{}")
-    except (binascii.Error, ValueError):
+    except (ValueError, RecursionError):
         raise Unusable("its config is not JSON") from None
     if not isinstance(config, dict) or not isinstance(config.get("tlsClientConfig") or {}, dict):
         raise Unusable("its config is not an object")

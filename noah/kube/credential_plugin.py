@@ -3,7 +3,6 @@
 The gateway has no terminal: a plugin gets no stdin, and its input says so. Its stderr is the reason of a failure.
 """
 
-import asyncio
 import base64
 import json
 import os
@@ -13,7 +12,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from noah import command
 from noah.clock import machine_clock
+from noah.kube import bounded_json
+from noah.kube.bounded_json import TooLarge
 from noah.kube.kubeconfig import CredentialPlugin, KubeconfigCluster
 
 INFO = "KUBERNETES_EXEC_INFO"  # the variable in which a plugin finds what is asked of it
@@ -54,27 +56,18 @@ class PluginRunner:
         if plugin.provide_cluster_info:
             spec["cluster"] = _cluster_info(cluster, ca)
         info = {"kind": "ExecCredential", "apiVersion": plugin.api_version, "spec": spec}
-        process = await asyncio.create_subprocess_exec(
-            found,
-            *plugin.args,
-            env={**os.environ, **dict(plugin.env), INFO: json.dumps(info)},
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        try:
-            out, err = await process.communicate()
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        if process.returncode:
+        env = {**os.environ, **dict(plugin.env), INFO: json.dumps(info)}
+        # Who asks for an access gives it its time.
+        code, out, err = await command.run([found, *plugin.args], timeout=None, reads_stderr=True, env=env)
+        if code:
             why = _one_line(err.decode(errors="replace")) or "it said nothing"
-            raise NoCredentials(f"its exec plugin {plugin.command} ended with exit code {process.returncode}: {why}")
+            raise NoCredentials(f"its exec plugin {plugin.command} ended with exit code {code}: {why}")
         try:
-            return _parsed(json.loads(out), plugin.api_version)
-        except ValueError as e:
-            raise NoCredentials(f"its exec plugin {plugin.command} printed no credentials: {e}") from None
+            return _parsed(bounded_json.parse(out), plugin.api_version)
+        except (ValueError, TooLarge) as e:
+            raise NoCredentials(
+                f"its exec plugin {plugin.command} printed no credentials: {_one_line(str(e))}"
+            ) from None
 
 
 def _parsed(printed: Any, api_version: str) -> Credentials:

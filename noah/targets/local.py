@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
+from noah import command
 from noah.catalog.catalog import Catalog
 from noah.catalog.target_info import TargetInfo
 from noah.core.forwarder import Answer, Where, arguments, read_answer, word_arguments
@@ -16,7 +17,7 @@ from noah.inpod import script
 from noah.keep_running import repeat
 from noah.proxy.relay import Dial
 from noah.settings import Local
-from noah.targets import command, verdict
+from noah.targets import verdict
 from noah.targets.base import Link, Observation
 from noah.targets.unconfigured import Unconfigured
 

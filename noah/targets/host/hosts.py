@@ -255,6 +255,9 @@ class Hosts:
     def names(self) -> Collection[str]:
         return list(self._ssh)
 
+    def configured(self) -> Sequence[Host]:
+        return [ssh.host for ssh in self._ssh.values()]
+
     async def examine(self, host: str) -> tuple[list[str], list[str]]:
         """Look at the apps of a host. Return what is well and what is not, in sentences. Raises Unavailable."""
         apps = [self._apps[target] for target in self._targets_on(self._ssh[host].host)]

@@ -37,7 +37,7 @@ class Ssh:
         self.host = host
         self._changed = changed
         self.is_away = False  # the last attempt to connect failed
-        self._known = _pinned(host)
+        self._known = pinned(host)
         self._connection: asyncssh.SSHClientConnection | None = None
         self._connecting = asyncio.Lock()
         self._commands = asyncio.Semaphore(COMMANDS)
@@ -221,7 +221,8 @@ class _Client(asyncssh.SSHClient):
         self._lost()
 
 
-def _pinned(host: Host) -> tuple[Sequence[asyncssh.SSHKey], Sequence[asyncssh.SSHKey], Sequence[asyncssh.SSHKey]]:
+def pinned(host: Host) -> tuple[Sequence[asyncssh.SSHKey], Sequence[asyncssh.SSHKey], Sequence[asyncssh.SSHKey]]:
+    """Return the host's key as asyncssh takes known hosts. Raises BadSettings if it is not a key."""
     try:
         return [asyncssh.import_public_key(host.host_key)], [], []
     except asyncssh.KeyImportError:

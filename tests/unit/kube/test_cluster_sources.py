@@ -1,7 +1,9 @@
 """Clusters that files of a folder and Secrets declare, and what is said of those that cannot be used."""
 
+import asyncio
 import base64
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -50,7 +52,8 @@ class Holding:
 
 
 def settings(**parts: Any) -> Settings:
-    return parse_settings({"clusters": [{"name": "own", "in_cluster": True}], **parts}, origin="FILE")
+    own = [{"name": "own", "in_cluster": True}]
+    return parse_settings({"clusters": own, **parts}, origin="FILE")
 
 
 def with_secrets(**options: Any) -> Settings:
@@ -68,6 +71,8 @@ async def test_files_of_a_folder_are_clusters_that_come_and_go(tmp_path: Path) -
     (tmp_path / ".hidden").write_text("nonsense")
     found, troubles = await known.read(wanted)
     assert [(one.name, one.reach) for one in found] == [("own", "pod"), ("team-a", "api-server")]
+    assert not known.is_complete  # before they are in force
+    known.in_force()
     assert (list(troubles), known.is_complete) == ([], True)
     (tmp_path / "Team A.yaml").unlink()
     (tmp_path / "b.yaml").write_text(kubeconfig())
@@ -86,6 +91,85 @@ async def test_a_file_that_is_broken_keeps_its_cluster_and_is_named(tmp_path: Pa
         assert [f"{tmp_path}/a.yaml cannot be used" in troubles[0], "never-good.yaml" in troubles[1]] == [True, True]
 
 
+@pytest.mark.parametrize("becomes", ["fifo", "dangling", "loop", "huge", "deep", "locked"])
+async def test_a_file_that_becomes_something_else_keeps_its_cluster_and_holds_nobody_up(
+    tmp_path: Path, becomes: str
+) -> None:
+    folder = tmp_path / "clusters"
+    folder.mkdir()
+    (folder / "cache").mkdir()
+    file = folder / "a.yaml"
+    file.write_text(kubeconfig())
+    known, wanted = sources(), settings(cluster_folders=[{"folder": str(folder)}])
+    before, _ = await known.read(wanted)
+    file.unlink()
+    match becomes:
+        case "fifo":
+            os.mkfifo(file)
+        case "dangling":
+            file.symlink_to(tmp_path / "nowhere")
+        case "loop":
+            file.symlink_to(file)
+        case "huge":
+            file.write_text(kubeconfig() + " " * (1 << 20))
+        case "deep":
+            file.write_text("[" * 100_000)
+        case "locked":
+            file.symlink_to("/proc/self/mem")  # which root cannot read from its beginning either
+    for _ in range(2):
+        async with asyncio.timeout(10):
+            found, [trouble] = await known.read(wanted)
+        assert found == before
+        assert trouble.startswith(f"The kubeconfig {file} cannot be used: ")
+    file.unlink()
+    file.write_text(kubeconfig())
+    assert await known.read(wanted) == (before, [])
+
+
+async def test_a_kubeconfig_that_leads_elsewhere_is_another_cluster_and_one_with_another_token_is_not(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "clusters"
+    folder.mkdir()
+    one, other = tmp_path / "one.yaml", folder / "two.yaml"
+    one.write_text(kubeconfig())
+    other.write_text(kubeconfig())
+    known = sources()
+    clusters = [{"name": "own", "kubeconfig": str(one)}]
+    wanted = settings(clusters=clusters, cluster_folders=[{"folder": str(folder)}])
+    before, _ = await known.read(wanted)
+    for file in (one, other):
+        file.write_text(kubeconfig().replace('"t"', '"another"'))
+    assert (await known.read(wanted))[0] == before
+    one.write_text("")
+    assert (await known.read(wanted))[0] == before
+    for file in (one, other):
+        file.write_text(kubeconfig("https://elsewhere:6443"))
+    found, _ = await known.read(wanted)
+    assert [one.name for one in found] == ["own", "two"]
+    assert not any(now == then for now, then in zip(found, before, strict=True))
+
+
+async def test_more_files_than_a_folder_may_have_are_left_out_and_that_is_said(tmp_path: Path) -> None:
+    for number in range(1001):
+        (tmp_path / f"c{number:04}").write_text("")
+    found, troubles = await sources().read(settings(cluster_folders=[{"folder": str(tmp_path)}]))
+    assert (len(found), "more than 1000 files" in troubles[0]) == (1, True)
+
+
+async def test_a_secret_that_has_not_changed_is_not_read_again() -> None:
+    declared = secret("a", config={"bearerToken": "t"})
+    declared["metadata"] |= {"uid": "u", "resourceVersion": "1"}
+    holding = Holding(declared)
+    known = sources(holding)
+    [_, first], _ = await known.read(with_secrets())
+    [_, again], _ = await known.read(with_secrets())
+    assert again is first
+    declared["metadata"]["resourceVersion"] = "2"
+    [_, changed], _ = await known.read(with_secrets(reach="api-server"))
+    assert changed.reach == "api-server"
+
+
 async def test_a_folder_that_is_not_there_keeps_its_clusters(tmp_path: Path) -> None:
     known, folder = sources(), tmp_path / "clusters"
     wanted = settings(cluster_folders=[{"folder": str(folder)}])
@@ -96,6 +180,7 @@ async def test_a_folder_that_is_not_there_keeps_its_clusters(tmp_path: Path) -> 
     before, _ = await known.read(wanted)
     folder.rename(tmp_path / "elsewhere")
     found, troubles = await known.read(wanted)
+    known.in_force()
     assert (found, len(troubles), known.is_complete) == (before, 1, True)
 
 
@@ -134,6 +219,7 @@ async def test_the_cluster_that_argo_cd_runs_in_is_the_gateways_own() -> None:
         (secret("x", config={"execProviderConfig": {"command": "sh"}}), "execProviderConfig would have the gateway"),
         (secret("x", config={"awsAuthConfig": {"clusterName": "c"}}), "awsAuthConfig would have the gateway run"),
         (secret("x", config="{"), "its config is not JSON"),
+        (secret("x", config="[" * 100_000), "its config is not JSON"),
         (secret("x", config=[]), "its config is not an object"),
         (secret("x", config={}, server="ftp://two"), "is not an http or https URL"),
         (secret("///", config={}), "its name is not one that a cluster can have"),
@@ -155,6 +241,7 @@ async def test_secrets_that_cannot_be_read_keep_their_clusters() -> None:
     before, _ = await known.read(wanted)
     holding.secrets = None
     found, [trouble] = await known.read(wanted)
+    known.in_force()
     assert (found, "It does not answer." in trouble, known.is_complete) == (before, True, True)
     holding.secrets = [secret("a", config="{")]
     assert (await known.read(wanted))[0] == before
