@@ -9,11 +9,13 @@ Each part is followed by a task of its own: one that takes long holds up no othe
 """
 
 import asyncio
+import hashlib
 import logging
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -39,6 +41,8 @@ LOOK_INTERVAL_S = 1.0  # at the configuration's file; a look costs some microsec
 # place of another one (which is done at once, mostly), and after it was written over.
 REPLACED_WITHIN_S, WRITTEN_WITHIN_S = 1.0, 5.0
 CLUSTERS_EVERY_S = 5.0  # their kubeconfigs, folders and Secrets; these are one GET each of some KiB
+CONFIRMED_EVERY_S = 10.0  # what was refused may have been confirmed at another gateway of the same database
+CONFIRMED_FOR = timedelta(hours=1)  # gateways read their sources minutes apart
 MOST_SAID = 5  # things that cannot be read, each in a sentence: pages show them
 FEW = 3  # of what there are not more, any number may go at once
 READ_AT_START = ("gateway", "sessions", "access", "webhook", "trail")
@@ -70,6 +74,18 @@ class Part:
     confirmed: frozenset[str] = field(default=frozenset(), init=False)  # meant to be gone, at the next reading
     reading: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
+    @property
+    def fingerprint(self) -> str:
+        """Return by what a confirmation names those that were refused: no gateway has to be told thousands of names."""
+        return hashlib.sha256("\n".join((self.what, *sorted(self.refused))).encode()).hexdigest()
+
+    def due_in_s(self, settings: Settings) -> float | None:
+        """Return after how many seconds it is to be read again; None: when it is asked for."""
+        every_s = self.every_s(settings)
+        if not self.refused:
+            return every_s
+        return CONFIRMED_EVERY_S if every_s is None else min(every_s, CONFIRMED_EVERY_S)
+
 
 class Inventory:
     def __init__(
@@ -79,11 +95,14 @@ class Inventory:
         parts: Sequence[Part],
         *,
         permit: Callable[[Settings], Awaitable[None]],
+        confirmations: Callable[[], Awaitable[Collection[str]]],
     ) -> None:
         """*file*: where the settings are from; without one they stay as they are.
 
-        *permit* is called whenever others may do something, or have other limits.
+        *permit* is called whenever others may do something, or have other limits. *confirmations* returns the
+        fingerprints that were confirmed lately, at whichever gateway of the database.
         """
+        self._confirmations = confirmations
         self.parts = parts
         self._permit = permit
         self._at_start = settings
@@ -137,10 +156,20 @@ class Inventory:
         part.asked.set()  # the sources may have more than they had when the gateway started
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(part.every_s(self._settings)):
+                async with asyncio.timeout(part.due_in_s(self._settings)):
                     await part.asked.wait()
             part.asked.clear()
             await self._read(part)
+            if refused := part.refused:
+                await self._look_for_confirmation(part, refused)
+
+    async def _look_for_confirmation(self, part: Part, refused: frozenset[str]) -> None:
+        fingerprint = part.fingerprint
+        with suppress(NoahError):  # the database is away; it is asked again
+            if fingerprint in await self._confirmations():
+                log.info("that %d %s are gone was confirmed at another gateway", len(refused), part.what)
+                part.confirmed = refused
+                await self._read(part)
 
     async def _read_file(self, file: Path, *, afresh: bool) -> bool:
         """Go by the file, and have all parts read *afresh*; return whether its present content is settled by that."""
@@ -262,6 +291,9 @@ def make_inventory(
         permissions.configure(settings)
         await trail.note_grants(settings.grants)
 
+    async def confirmations() -> Collection[str]:
+        return await trail.confirmed_removals(within=CONFIRMED_FOR)
+
     def clusters_every_s(settings: Settings) -> float | None:
         are_elsewhere = settings.cluster_folders or settings.cluster_secrets
         return CLUSTERS_EVERY_S if are_elsewhere or any(one.kubeconfig for one in settings.clusters) else None
@@ -292,6 +324,7 @@ def make_inventory(
             Part("JVMs of this machine", "local", settings.local, all_local, applied_by(configure_local)),
         ],
         permit=permit,
+        confirmations=confirmations,
     )
 
 

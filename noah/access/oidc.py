@@ -21,6 +21,7 @@ from urllib.parse import urlencode
 
 import aiohttp
 
+from noah.access.followed_file import FollowedFile, secret_of
 from noah.core.pkce import challenge_of
 from noah.core.session.principal import Principal, PrincipalKind, principal_from_outside
 from noah.errors import BadSettings, Forbidden, NoahError, Unauthenticated, Unavailable
@@ -78,7 +79,8 @@ class OidcProvider:
         self.name = settings.name
         self._http = http
         self._clock = clock
-        self._secret = _secret_of(settings)
+        file, what = settings.client_secret_file, f"client_secret_file of the provider {settings.name!r}"
+        self._secret = None if file is None else FollowedFile(file, what, _secret_in)
         self._metadata: tuple[float, Mapping[str, Any]] | None = None
         self._keys: tuple[float, KeySet] | None = None
         self._keys_lock = asyncio.Lock()
@@ -362,12 +364,13 @@ class OidcProvider:
         described, client_id = await self._described(), self.settings.client_id
         headers, sent = {"Accept": "application/json"}, dict(form)
         methods = described.get("token_endpoint_auth_methods_supported", ["client_secret_basic"])
-        if self._secret is None:
+        secret = None if self._secret is None else self._secret.current()
+        if secret is None:
             sent["client_id"] = client_id
         elif "client_secret_basic" in methods:
-            headers["Authorization"] = aiohttp.encode_basic_auth(_quoted(client_id), _quoted(self._secret))
+            headers["Authorization"] = aiohttp.encode_basic_auth(_quoted(client_id), _quoted(secret))
         else:
-            sent |= {"client_id": client_id, "client_secret": self._secret}
+            sent |= {"client_id": client_id, "client_secret": secret}
         return await self._ask("POST", str(described[endpoint]), data=sent, headers=headers)
 
     async def _ask(self, method: str, url: str, **more: Any) -> tuple[int, Mapping[str, Any]]:
@@ -463,12 +466,5 @@ def _quoted(text: str) -> str:
     return urlencode({"": text})[1:]
 
 
-def _secret_of(settings: OidcSettings) -> str | None:
-    if settings.client_secret_file is None:
-        return None
-    try:
-        return settings.client_secret_file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as e:
-        raise BadSettings(
-            f"client_secret_file of the provider {settings.name!r} cannot be read: {getattr(e, 'strerror', None) or e}."
-        ) from None
+def _secret_in(content: bytes) -> str:
+    return secret_of(content, shortest=1).decode()

@@ -9,12 +9,14 @@ is configured, and the person's own rights are the limit in any case.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from noah.access.followed_file import FollowedFile, secret_of
 from noah.access.oidc import SKEW_S
 from noah.core.session.principal import Principal, PrincipalKind, principal_from_outside
-from noah.errors import BadSettings, Unauthenticated
+from noah.errors import Unauthenticated
 from noah.settings import PortalSettings
 
 AUDIENCE = "noah"
@@ -31,8 +33,8 @@ class Portal:
     people_of: str  # the name of their provider
     rights: frozenset[str]
     audiences: tuple[str, ...]
-    key: "Key | None"
-    secret: bytes | None
+    key: "FollowedFile[Key] | None"
+    secret: FollowedFile[bytes] | None
 
     @property
     def principal(self) -> Principal:
@@ -47,7 +49,7 @@ class Portal:
         try:
             if self.key is None:
                 raise ValueError
-            claims = decoded(assertion, self.key).claims
+            claims = decoded(assertion, self.key.current()).claims
         except ValueError:
             raise Unauthenticated(f"This is not an assertion that the portal {self.name} has signed.") from None
         _check(claims, now_s, audience)
@@ -111,27 +113,20 @@ def _portal_of(settings: PortalSettings) -> Portal:
     )
 
 
-def _secret_of(name: str, file: Path) -> bytes:
-    secret = _read(file, f"secret_file of the portal {name!r}").strip()
-    if len(secret) < SHORTEST_SECRET:
-        raise BadSettings(f"secret_file of the portal {name!r} has fewer than {SHORTEST_SECRET} characters.")
-    return secret
+def _secret_of(name: str, file: Path) -> FollowedFile[bytes]:
+    return FollowedFile(file, f"secret_file of the portal {name!r}", partial(secret_of, shortest=SHORTEST_SECRET))
 
 
-def _key_of(name: str, file: Path) -> "Key":
+def _key_of(name: str, file: Path) -> "FollowedFile[Key]":
+    return FollowedFile(file, f"public_key_file of the portal {name!r}", _parsed_key)
+
+
+def _parsed_key(content: bytes) -> "Key":
     from noah.access.signatures import key_of_pem  # 8 MiB, for those who have portals
 
-    what = f"public_key_file of the portal {name!r}"
-    key = key_of_pem(_read(file, what))
+    key = key_of_pem(content)
     if key is None:
-        raise BadSettings(f"{what} has no public key in PEM form.")
+        raise ValueError("has no public key in PEM form")
     if key.is_private:
-        raise BadSettings(f"{what} has its private key: that is the portal's.")
+        raise ValueError("has its private key: that is the portal's")
     return key
-
-
-def _read(file: Path, what: str) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as e:
-        raise BadSettings(f"{what} cannot be read: {e.strerror}.") from None

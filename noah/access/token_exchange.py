@@ -95,7 +95,7 @@ class TokenExchange:
             return self._by_assertion(form["client_assertion"], form.get("client_id"), endpoint)
         name, secret = basic or (form.get("client_id", ""), form.get("client_secret", ""))
         portal = self._portals.get(name)
-        known = portal.secret if portal is not None else None
+        known = portal.secret.current() if portal is not None and portal.secret is not None else None
         if portal is None or known is None or not hmac.compare_digest(secret.encode(errors="replace"), known):
             raise ClientUnknown("The portal is not known here by this name and secret.")
         return portal

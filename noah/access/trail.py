@@ -10,9 +10,9 @@ import json
 import logging
 import sys
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -128,6 +128,14 @@ class Trail:
         sentence = f"The configuration grants something else than before: {len(grants)} in all."
         more = {"fingerprint": fingerprint, "grants": grants}
         self.record(TrailCode.RIGHTS_CHANGED, via="configuration", sentence=sentence, more=more)
+
+    async def confirmed_removals(self, *, within: timedelta) -> Collection[str]:
+        """Return what names the removals from the inventory that somebody has confirmed in this time."""
+        rows = [json.loads(row.text) for row in await self._store.find(code=TrailCode.REMOVAL_CONFIRMED, limit=100)]
+        since = self._clock() - within
+        return {
+            name for row in rows if datetime.fromisoformat(row["at"]) > since for name in row["more"].get("named", ())
+        }
 
     # -- lines of JSON
 

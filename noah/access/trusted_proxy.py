@@ -8,13 +8,16 @@ twice is refused: the second may be the client's own.
 import hmac
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 
+from noah.access.followed_file import FollowedFile, secret_of
 from noah.core.session.principal import Principal, PrincipalKind, principal_from_outside
-from noah.errors import BadSettings, Unauthenticated
+from noah.errors import Unauthenticated
 from noah.settings import IpAddress, ProxyLoginSettings
 
 SECRET_HEADER = "Noah-Proxy-Secret"  # noqa: S105
 ISSUER = "proxy"
+SHORTEST_SECRET = 16  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,8 @@ class TrustedProxy:
     def __init__(self, settings: ProxyLoginSettings) -> None:
         """Raises BadSettings if the secret cannot be read."""
         self.settings = settings
-        self._secret = _secret_of(settings)
+        file, parse = settings.secret_file, partial(secret_of, shortest=SHORTEST_SECRET)
+        self._secret = None if file is None else FollowedFile(file, "secret_file of [access.proxy]", parse)
 
     def principal(self, sent: ProxyRequest) -> Principal | None:
         """Return whom the proxy names; None if it is not the proxy, or names nobody.
@@ -62,21 +66,9 @@ class TrustedProxy:
         if names:
             proofs.append(not set(names).isdisjoint(sent.certified))
         if self._secret is not None:
-            proofs.append(len(sent.secrets) == 1 and _is_same(sent.secrets[0], self._secret))
+            proofs.append(len(sent.secrets) == 1 and _is_same(sent.secrets[0], self._secret.current()))
         return bool(proofs) and all(proofs)
 
 
 def _is_same(given: str, secret: bytes) -> bool:
     return hmac.compare_digest(given.encode(errors="replace"), secret)
-
-
-def _secret_of(settings: ProxyLoginSettings) -> bytes | None:
-    if settings.secret_file is None:
-        return None
-    try:
-        secret = settings.secret_file.read_bytes().strip()
-    except OSError as e:
-        raise BadSettings(f"secret_file of [access.proxy] cannot be read: {e.strerror}.") from None
-    if len(secret) < 16:
-        raise BadSettings("secret_file of [access.proxy] has fewer than 16 characters.")
-    return secret

@@ -4,6 +4,7 @@ Each has a line, and a deadline: one that hangs costs the others nothing.
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,7 +16,9 @@ from noah.errors import NoahError
 from noah.targets.host.hosts import Hosts
 from noah.targets.pod.doctor import Doctor, Level
 
-AT_ONCE = 16  # of all kinds; each host is a connection and a shell or more there
+log = logging.getLogger(__name__)
+
+AT_ONCE = 64  # of all kinds; each host is a connection and a shell or more there, and many may hang
 EACH_TAKES_S = 20.0
 LONGEST_MESSAGE = 500  # characters; hosts and clusters say what they like
 
@@ -66,6 +69,9 @@ async def _line(what: str, look: Look, turns: asyncio.Semaphore) -> Examined:
             level, message = Level.ERROR, e.sentence
         except TimeoutError:
             level, message = Level.ERROR, f"It does not answer within {EACH_TAKES_S:.0f} s."
+        except Exception:  # the outermost of each look: the others have their lines
+            log.exception("%s cannot be looked at", what)
+            level, message = Level.ERROR, "It cannot be looked at, for a reason that only the gateway's log has."
         return Examined(what, level, printable(" ".join(message.split()))[:LONGEST_MESSAGE], clock() - began)
 
 

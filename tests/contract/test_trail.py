@@ -147,3 +147,13 @@ def test_a_row_has_no_more_of_a_text_than_a_terminal_can_show() -> None:
     assert "\u202e" not in written
     assert "\\u0000" not in written
     assert len(written) < 1500
+
+
+async def test_what_was_confirmed_to_be_gone_is_named_for_as_long_as_that_counts(store: Store) -> None:
+    now = datetime.now(UTC)
+    for hours, named in ((2, "earlier"), (0, "lately")):
+        at = now - timedelta(hours=hours)
+        await store.trail.add([Entry(code=TrailCode.REMOVAL_CONFIRMED, at=at, more={"hosts": ["a"], "named": [named]})])
+    await store.trail.add([Entry(code=TrailCode.REMOVAL_CONFIRMED, at=now, more={})])  # of a gateway of before
+    trail = Trail(store.trail, clock=lambda: now)
+    assert await trail.confirmed_removals(within=timedelta(hours=1)) == {"lately"}

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -49,14 +49,17 @@ def replace(file: Path, content: str) -> None:
 
 @asynccontextmanager
 async def followed(
-    file: Path, *kept: Kept, began: Settings = NOTHING
+    file: Path, *kept: Kept, began: Settings = NOTHING, confirmed: Collection[str] = ()
 ) -> AsyncIterator[tuple[Inventory, list[Settings]]]:
     permitted: list[Settings] = []
 
     async def permit(settings: Settings) -> None:
         permitted.append(settings)
 
-    inventory = Inventory(file, began, [one.part for one in kept], permit=permit)
+    async def confirmations() -> Collection[str]:
+        return confirmed
+
+    inventory = Inventory(file, began, [one.part for one in kept], permit=permit, confirmations=confirmations)
     async with following(inventory):
         yield inventory, permitted
 
@@ -183,6 +186,28 @@ async def test_sighup_confirms_what_was_refused_and_nothing_that_nobody_was_show
         inventory.read_now()
         await until(lambda: kept.had[-1] == [])
         assert inventory.trouble is None
+
+
+async def test_what_is_confirmed_at_one_gateway_is_confirmed_at_all_that_refuse_the_same(tmp_path: Path) -> None:
+    file, other_file = tmp_path / "noah.toml", tmp_path / "other.toml"
+    one, same, other = Kept(), Kept(), Kept()
+    confirmed: set[str] = set()
+    for each in (file, other_file):
+        each.write_text(text(*"abcdefgh"))
+    async with (
+        followed(file, one) as (inventory, _),
+        followed(file, same, confirmed=confirmed),
+        followed(other_file, other, confirmed=confirmed),
+    ):
+        await until(lambda: one.had and same.had and other.had)
+        replace(file, text("a"))
+        replace(other_file, text("b"))
+        await until(lambda: one.part.refused and same.part.refused and other.part.refused)
+        confirmed.add(one.part.fingerprint)
+        await inventory.confirm()
+        assert one.had[-1] == ["a"]
+        await until(lambda: same.had[-1] == ["a"])
+        assert (len(other.had), len(other.part.refused)) == (1, 7)
 
 
 async def test_a_hundred_changes_in_a_moment_end_with_the_last_one(tmp_path: Path) -> None:

@@ -259,7 +259,9 @@ class Hosts:
         return [ssh.host for ssh in self._ssh.values()]
 
     async def examine(self, host: str) -> tuple[list[str], list[str]]:
-        """Look at the apps of a host. Return what is well and what is not, in sentences. Raises Unavailable."""
+        """Look at a host's apps. Return what is well and what is not, in sentences. Raises Unavailable, NotFound."""
+        if host not in self._ssh:
+            raise NotFound("It is gone from the configuration by now.")
         apps = [self._apps[target] for target in self._targets_on(self._ssh[host].host)]
         good, bad = [], []
         for app in apps:

@@ -28,6 +28,7 @@ WAITS_S = 1.0  # for a look's result; HAProxy gives a check 2 s, a kubelet 1 s b
 EXCUSED_S = 30.0
 # The answer to anybody who asks: the database's address and user are for the log only.
 AWAY = "The database does not answer: the gateway's log says why."
+BEHIND = "The gateway goes by an earlier configuration: its log says why."
 SILENT = f"The database does not answer: nothing came within {WAITS_S:.0f} s."
 
 
@@ -157,7 +158,7 @@ async def readyz(call: Call[Nothing, Nothing]) -> Reply[HealthJson]:
     ok = all(check["ok"] for check in checks)
     # A gateway with an inventory of yesterday serves all the same.
     behind = health.not_followed()
-    message = None if behind is None else "The gateway goes by an earlier configuration: its log says why."
+    message = None if behind is None else BEHIND
     if waiting := [part.what for part in call.request.app[INVENTORY].parts if part.refused]:
         what = " and of the ".join(waiting)
         message = f"More than half of the {what} would be gone at once: an operator has to confirm that."

@@ -32,6 +32,9 @@ class PartView(Protocol):
     @property
     def refused(self) -> Collection[str]: ...
 
+    @property
+    def fingerprint(self) -> str: ...
+
 
 class InventoryView(Protocol):
     @property
@@ -76,6 +79,7 @@ async def confirm_inventory(call: Call[Nothing, Nothing]) -> Reply[InventoryJson
         raise Conflict("Nothing waits to be confirmed: `noah inventory` shows what there is.")
     said = "; ".join(f"{len(names)} of the {what}" for what, names in refused)
     more = {what: names[:MOST_NAMED] for what, names in refused}
+    more["named"] = [part.fingerprint for part in inventory.parts if part.refused]  # for the other gateways
     record(call.request, TrailCode.REMOVAL_CONFIRMED, sentence=f"They are meant to be gone: {said}.", more=more)
     await inventory.confirm()
     return Reply(_json(inventory))

@@ -19,10 +19,11 @@ from yarl import URL
 from noah.core import ide
 from noah.core.page import Page as Rows
 from noah.core.session.event_kind import EventKind
-from noah.core.session.rights import Right
+from noah.core.session.principal import Principal
+from noah.core.session.rights import Right, may_do_everything
 from noah.duration import format_duration
 from noah.errors import NoahError, Unauthenticated
-from noah.web.api.health import HEALTH
+from noah.web.api.health import BEHIND, HEALTH
 from noah.web.api.route import Call, Raw, Routes, types_of
 from noah.web.identity import cookie_of, known_principal
 from noah.web.keys import FEED, SETTINGS
@@ -155,6 +156,14 @@ def render_form(
     return response
 
 
+def _behind(request: web.Request, me: Principal | None) -> str | None:
+    """Return why the configuration is not followed: which hosts, files and addresses it has is for operators."""
+    why = request.app[HEALTH].not_followed()
+    if why is None or me is None:
+        return None
+    return why if may_do_everything(me) else BEHIND
+
+
 def _render(request: web.Request, template: str, context: Context, status: int = 200) -> web.Response:
     nonce = secrets.token_urlsafe(16)
     layout = "part.html" if PART in request.headers else "base.html"
@@ -168,7 +177,7 @@ def _render(request: web.Request, template: str, context: Context, status: int =
             "nonce": nonce,
             "user": me and me.name,
             "me": me and me.id,
-            "behind": request.app[HEALTH].not_followed() if me else None,
+            "behind": _behind(request, me),
             "is_logged_in": cookie_of(request) is not None,
             "root": root_of(request),
             "url": path_inside(request) + (f"?{request.rel_url.raw_query_string}" if request.rel_url.query else ""),

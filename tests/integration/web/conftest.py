@@ -4,7 +4,7 @@ not there, so that a test can stop the gateway, take its database away, and look
 import asyncio
 import sqlite3
 import subprocess
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -230,7 +230,7 @@ async def serving(
             metrics=metrics,
             clock=_now,
             health=health,
-            inventory=Inventory(None, settings, [], permit=_permit),
+            inventory=Inventory(None, settings, [], permit=_permit, confirmations=_confirmations),
         )
         for route in more_routes:
             site.router.add_route(route.method, route.path, route.serve)
@@ -267,6 +267,10 @@ async def _end_all(gateway: Gateway) -> None:
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+async def _confirmations() -> Collection[str]:
+    return ()
 
 
 async def _permit(_: Settings) -> None:

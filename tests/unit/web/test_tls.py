@@ -36,10 +36,16 @@ def _issue(folder: Path, name: str) -> None:
         (folder / f"{file}.new").replace(folder / file)
 
 
+def _anybody() -> ssl.SSLContext:
+    """Return what a client has that believes every server."""
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    made.check_hostname, made.verify_mode = False, ssl.CERT_NONE
+    return made
+
+
 async def _name_at(port: int) -> str:
     """Return the name in the certificate that a new connection is shown."""
-    anybody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
+    anybody = _anybody()
     _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=anybody)
     shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
     writer.close()
@@ -81,3 +87,44 @@ def test_files_that_are_not_a_certificate_and_its_key_are_named(tmp_path: Path) 
             (tmp_path / "tls.crt").write_text(content)
         with pytest.raises(BadSettings, match=r"TLS with \S+tls.crt and \S+tls.key is not possible: \S"):
             Tls(tmp_path / "tls.crt", tmp_path / "tls.key")
+
+
+async def test_another_authority_of_clients_counts_from_the_next_connection_on(tmp_path: Path) -> None:
+    """Also for a client that wants to resume what it had: its certificate is looked at each time."""
+    for name in ("gateway", "one", "other"):
+        (tmp_path / name).mkdir()
+        _issue(tmp_path / name, name)
+    trusted, files = tmp_path / "ca.crt", (tmp_path / "gateway" / "tls.crt", tmp_path / "gateway" / "tls.key")
+    trusted.write_bytes((tmp_path / "one" / "tls.crt").read_bytes())
+    tls = Tls(*files, client_ca=trusted)
+    server = await asyncio.start_server(_greet, "127.0.0.1", 0, ssl=tls.context)
+    clients = {name: _anybody() for name in ("one", "other")}
+    for name, client in clients.items():
+        client.load_cert_chain(tmp_path / name / "tls.crt", tmp_path / name / "tls.key")
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        assert [await _is_let_in(port, clients[name]) for name in ("one", "other")] == [True, False]
+        (tmp_path / "ca.new").write_bytes((tmp_path / "other" / "tls.crt").read_bytes())
+        (tmp_path / "ca.new").replace(trusted)
+        await tls.renew()
+        assert [await _is_let_in(port, clients[name]) for name in ("one", "other")] == [False, True]
+        trusted.write_text("")
+        await tls.renew()
+        assert [await _is_let_in(port, clients[name]) for name in ("one", "other")] == [False, True]
+        assert await _is_let_in(port, _anybody())  # no certificate at all
+
+
+async def _greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"hi")
+    await writer.drain()
+    writer.close()
+
+
+async def _is_let_in(port: int, client: ssl.SSLContext) -> bool:
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=client)
+        said = await reader.read()
+        writer.close()
+    except (OSError, ssl.SSLError):
+        return False
+    return said == b"hi"
