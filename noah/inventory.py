@@ -76,7 +76,7 @@ class Part:
 
     @property
     def fingerprint(self) -> str:
-        """Return by what a confirmation names those that were refused: no gateway has to be told thousands of names."""
+        """Return by what a confirmation names those that were refused, of which there may be thousands."""
         return hashlib.sha256("\n".join((self.what, *sorted(self.refused))).encode()).hexdigest()
 
     def due_in_s(self, settings: Settings) -> float | None:
