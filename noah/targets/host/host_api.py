@@ -7,7 +7,8 @@ configuration names, since the token goes with each request.
 import asyncio
 import ssl
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -34,6 +35,7 @@ class _Page:
     """One answer, kept because the next one may be that nothing has changed."""
 
     etag: str | None
+    digest: bytes  # of the answer; many APIs have no ETags
     hosts: Sequence[Any]
     after: URL | None
     size: int  # in bytes
@@ -44,7 +46,10 @@ class HostApi:
         self._pages: dict[URL, _Page] = {}
 
     async def read(self, wanted: InventorySettings) -> list[Any]:
-        """Return what it has on all its pages. Raises BadSettings with a sentence that names it."""
+        """Return what it has on all its pages: the same objects as before, of a page that has not changed.
+
+        Raises BadSettings with a sentence that names it.
+        """
         named = without_secrets(wanted.url)
         try:
             connector = aiohttp.TCPConnector(ssl=await asyncio.to_thread(_trust, wanted.ca_file))
@@ -94,8 +99,8 @@ class HostApi:
                 if len(body) > LONGEST_PAGE:
                     raise ValueError(f"it answers with more than {LONGEST_PAGE >> 20} MiB: let it have more pages")
             linked = str(answer.links["next"]["url"]) if "next" in answer.links else None
-            hosts, after = await asyncio.to_thread(_page_in, bytes(body), url, linked)
-            return _Page(_sendable(answer.headers.get("ETag")), hosts, after, len(body))
+            etag = _sendable(answer.headers.get("ETag"))
+            return await asyncio.to_thread(_page_of, bytes(body), url, linked, etag, known)
 
 
 def without_secrets(url: str) -> str:
@@ -104,20 +109,26 @@ def without_secrets(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
-def _page_in(body: bytes, url: URL, linked: str | None) -> tuple[Sequence[Any], URL | None]:
-    """Return the hosts of a page, and where the next one is. *linked*: what a header says of that."""
+def _page_of(body: bytes, url: URL, linked: str | None, etag: str | None, known: _Page | None) -> _Page:
+    """Return a page. *linked*: what a header says of the next one; *known*: what it was before."""
+    digest = sha256(body + (linked or "").encode(errors="replace")).digest()
+    if known is not None and known.digest == digest:
+        return replace(known, etag=etag)
     try:
         hosts, after = hosts_json.read_page(body)
     except ValueError as e:
         form = '{"hosts": [...], "next": URL}'
         raise ValueError(f"it has to answer with a list of hosts, or with {form}: {e}") from None
-    after = after or linked
+    return _Page(etag, digest, hosts, _next(url, after or linked), len(body))
+
+
+def _next(url: URL, after: Any) -> URL | None:
     if after is None or after == "":
-        return hosts, None
+        return None
     if not isinstance(after, str) or len(after) > LONGEST_URL:
         raise ValueError(f"its next page has no address of at most {LONGEST_URL} characters")
     try:
-        return hosts, url.join(URL(after))
+        return url.join(URL(after))
     except ValueError:
         raise ValueError("the address of its next page is not a URL") from None
 

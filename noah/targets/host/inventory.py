@@ -49,7 +49,8 @@ class _Source:
         self._new: tuple[Host, ...] = ()  # what it has without them
         self._trouble: str | None = None
         self._tried, self._is_asked = asyncio.Event(), asyncio.Event()
-        self._api = HostApi()
+        self._api, self._printed = HostApi(), (b"", list[Any]())
+        self._made_of: tuple[list[Any], tuple[Host, ...]] = [], ()  # what was read last, and the hosts that it says
 
     @property
     def trouble(self) -> str | None:
@@ -101,8 +102,17 @@ class _Source:
     async def _read(self) -> tuple[Host, ...]:
         """Raises BadSettings."""
         source, named = self.wanted.source, self.wanted.named
-        tree = await (self._api.read(source) if isinstance(source, InventorySettings) else _printed(source, named))
-        return await asyncio.to_thread(_usable, tree, named)
+        if isinstance(source, InventorySettings):
+            tree = await self._api.read(source)
+        else:
+            self._printed = await _printed(source, named, before=self._printed)
+            tree = self._printed[1]
+        # A thousand hosts take 0.1 s of processor time, and most of the time nothing has changed.
+        before, hosts = self._made_of
+        if len(tree) != len(before) or any(one is not other for one, other in zip(tree, before, strict=True)):
+            hosts = await asyncio.to_thread(_usable, tree, named)
+            self._made_of = tree, hosts
+        return hosts
 
 
 class HostSources:
@@ -219,8 +229,11 @@ def _usable(tree: list[Any], named: str) -> tuple[Host, ...]:
     return hosts
 
 
-async def _printed(argv: Sequence[str], named: str) -> list[Any]:
-    """Return what the command prints. BadSettings, with what it said, if it fails or prints something else."""
+async def _printed(argv: Sequence[str], named: str, *, before: tuple[bytes, list[Any]]) -> tuple[bytes, list[Any]]:
+    """Return what the command prints, and what that says. *before*: what that was the last time.
+
+    Raises BadSettings, with what it said, if it fails or prints something else.
+    """
     try:
         code, out, err = await command.run(argv, timeout=COMMAND_TAKES_S, reads_stderr=True)
     except TimeoutError:  # which is an OSError too
@@ -231,10 +244,12 @@ async def _printed(argv: Sequence[str], named: str) -> list[Any]:
         lines = err.decode("utf-8", "replace").strip().splitlines()
         said = printable(lines[-1])[:LONGEST_LAMENT] if lines else "it printed nothing"
         raise BadSettings(f"{named} failed with exit code {code}: {said}.")
+    if before[0] == out and out:
+        return before
     try:
         hosts = await asyncio.to_thread(hosts_json.read_list, out)
     except ValueError as e:
         raise BadSettings(f"{named} has to print a JSON list of hosts: {e}.") from None
     if len(hosts) > MOST_OF_COMMAND:
         raise BadSettings(f"{named} prints more than {MOST_OF_COMMAND} hosts: use [[inventory]], which has pages.")
-    return hosts
+    return out, hosts

@@ -68,6 +68,15 @@ async def test_pages_follow_their_links_and_are_asked_for_with_their_etags() -> 
     assert not any("If-None-Match" in one for one in (asked[1], asked[3]))  # what cannot be sent is not remembered
 
 
+async def test_a_page_that_has_not_changed_is_not_read_again() -> None:
+    sent = answer('[{"name": "a"}]')
+    async with answering(sent, sent, answer('[{"name": "b"}]')) as (url, _):
+        api, wanted = HostApi(), InventorySettings(url=url)
+        [first], [again], [changed] = [await api.read(wanted) for _ in range(3)]
+    assert again is first
+    assert changed == {"name": "b"}
+
+
 async def test_a_linked_page_is_the_next_one() -> None:
     assert await read(answer("[1]", 'Link: <?page=2>; rel="next"'), answer("[2]")) == [1, 2]
 
