@@ -385,6 +385,8 @@ async def _serve(settings: Settings, file: Path) -> None:
     # What wants it to end waits for the debuggers that it has; a second one, or Ctrl-C, does not.
     loop.add_signal_handler(signal.SIGTERM, lambda: stop.set() if drain.is_set() else drain.set())
     loop.add_signal_handler(signal.SIGINT, stop.set)
+    # What SIGHUP asks for is done anyway while the gateway starts; it must not end it.
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)
     async with tracing(), gateway(settings, file) as serving:
         print(f"The gateway serves {serving.url}", flush=True)
         _tell_systemd("READY=1")

@@ -685,6 +685,8 @@ class Settings(_Part):
                 raise ValueError(f"access.portals: {portal.name!r} has people_of a provider that is not there")
         if self.access.proxy and self.access.proxy.client_ca and not self.gateway.tls_certificate:
             raise ValueError("access.proxy: client_ca needs the gateway's own TLS: set tls_certificate and tls_key")
+        if self.hosts_command_every < timedelta(seconds=1):
+            raise ValueError("hosts_command_every is at least 1s")
         if (url := _twice(one.url for one in self.inventory)) is not None:
             raise ValueError(f"inventory: the url {url!r} stands there twice")
         for secrets in self.cluster_secrets:

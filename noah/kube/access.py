@@ -187,6 +187,8 @@ class _KubeconfigReader:
         if len(files) > 1 and not (files := [file for file in files if file.exists()]):
             raise FileNotFoundError(f"none of the files {self._kubeconfig} exists")
         texts = [(file, content_of(file, longest=LONGEST_KUBECONFIG).decode()) for file in files]
+        if not any(text.strip() for _, text in texts):
+            raise NoCredentials(f"{self._kubeconfig} is empty")  # it is being written, most likely
         if self._parsed is None or self._parsed[0] != texts:
             self._parsed = texts, choose([(file, tree_of(text)) for file, text in texts], self._context)
         return self._parsed[1]

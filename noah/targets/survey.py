@@ -51,7 +51,7 @@ async def survey(
         async with asyncio.timeout(within_s), asyncio.TaskGroup() as group:
             for what, look in looks.items():
                 group.create_task(take(what, look), name=f"examine {what}")
-    late = f"It was not looked at within {within_s:.0f} s: `noah doctor` looks at one alone, too."
+    late = f"It was not looked at to the end within {within_s:.0f} s: run `noah doctor` again."
     return [
         *(found.get(what) or Examined(what, Level.WARNING, late, within_s) for what in looks),
         *(_of_local(info) for info in local),

@@ -5,6 +5,8 @@ The proxy takes a token of its own, and is somebody else at the API server, as R
 
 import asyncio
 import base64
+import json
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +17,7 @@ import pytest
 from noah.demo.debugger import jdb
 from noah.kube.clusters import Cluster
 from noah.kube.exec.commands import Container
+from noah.kube.logs import Run
 from noah.settings import ClusterSettings
 from tests.cluster.conftest import Kubectl, flattened
 from tests.cluster.test_exec import Receiver
@@ -74,7 +77,8 @@ async def test_pods_are_watched_and_debugged_through_the_proxy(
 ) -> None:
     await asyncio.to_thread(kubectl.run, "orders")
     async with behind_nginx(tmp_path, kubeconfig) as settings:
-        await listed_watched_and_reached(settings, kubectl)
+        for server in (f"{settings.url}/", str(settings.url)):
+            await listed_watched_and_reached(_by_kubeconfig(tmp_path, server), kubectl)
         config = "".join(f'{key} = "{value}"\n' for key, value in _given(settings).items())
         async with serving(tmp_path, f"[[clusters]]\n{config}") as (_, api):
             session = await api.ready(f"pod/rancher/{kubectl.namespace}/orders/app")
@@ -90,16 +94,33 @@ async def listed_watched_and_reached(settings: ClusterSettings, kubectl: Kubectl
         assert await cluster.informer.wait_synced(30)
         changed = asyncio.Event()
         cluster.informer.subscribe(lambda pod, _: changed.set() if pod["metadata"]["name"] == "orders" else None)
-        await asyncio.to_thread(kubectl, "label", "pod", "orders", "seen=yes")
+        await asyncio.to_thread(kubectl, "label", "pod", "orders", f"seen=a{uuid.uuid4().hex}")
         await changed.wait()
         pod = Container(kubectl.namespace, "orders", "app")
         assert (await cluster.exec.run(pod, ["cat"], stdin=b"hi\n", timeout=60)).stdout == b"hi\n"
+        uid = (await cluster.get(f"/api/v1/namespaces/{kubectl.namespace}/pods/orders"))["metadata"]["uid"]
+        async for line in cluster.logs.follow(Run(kubectl.namespace, "orders", uid, "app", 0)):
+            assert line.text
+            break
         receiver = Receiver()
         transport = await cluster.port_forward.connect(pod, 8080, lambda: receiver, on_behalf=None)
         transport.write(b"GET /checkurl HTTP/1.0\r\n\r\n")
         await receiver.lost.wait()
         assert receiver.first.startswith(b"HTTP/1.")
         assert b" 200 " in receiver.first.partition(b"\r\n")[0]
+
+
+def _by_kubeconfig(folder: Path, server: str) -> ClusterSettings:
+    """Return a cluster as Rancher's own kubeconfigs name it, with a slash at the end of its server or without."""
+    there = {"server": server, "certificate-authority": str(folder / "proxy.crt")}
+    tree = {
+        "current-context": "it",
+        "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
+        "clusters": [{"name": "it", "cluster": there}],
+        "users": [{"name": "it", "user": {"token": TOKEN}}],
+    }
+    (folder / "kubeconfig").write_text(json.dumps(tree))
+    return ClusterSettings(name="rancher", kubeconfig=folder / "kubeconfig", reach="api-server")
 
 
 def _given(settings: ClusterSettings) -> dict[str, Any]:

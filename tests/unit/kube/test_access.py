@@ -136,9 +136,13 @@ async def test_a_file_that_comes_to_be_refused_ends_the_rights_that_it_gave(
         await client.ask("GET", "/version")
         kubeconfig.path.unlink()  # as for a moment, when it is replaced
         await client.ask("GET", "/version")
-        kubeconfig.path.write_text("clusters: [")  # as for a moment, while it is written
+        for half in ("clusters: [", " \n"):  # as for a moment, while it is written
+            kubeconfig.path.write_text(half)
+            await client.ask("GET", "/version")
+        kubeconfig.path.unlink()
+        os.mkfifo(kubeconfig.path)  # that nobody ever writes to
         await client.ask("GET", "/version")
-    assert [call.headers.get("impersonate-user") for call in tls_api.calls] == [None, "jane", "jane", "jane"]
+    assert [call.headers.get("impersonate-user") for call in tls_api.calls] == [None, *["jane"] * 5]
 
 
 async def test_a_tokens_file_counts_more_than_the_token_while_it_can_be_read(
@@ -150,6 +154,16 @@ async def test_a_tokens_file_counts_more_than_the_token_while_it_can_be_read(
             (tmp_path / "token").write_text(content) if content else (tmp_path / "token").unlink()
             await client.ask("GET", "/version")
     assert sent(tls_api, "authorization") == ["Bearer first", "Bearer second", "Bearer written"]
+
+
+@pytest.mark.parametrize("token", ["a\nb", "ü", "\x1b[2J"])
+async def test_a_token_that_no_header_can_hold_is_a_reason(kubeconfig: Kubeconfig, tmp_path: Path, token: str) -> None:
+    for user in ({"token": token}, {"tokenFile": "token"}):
+        (tmp_path / "token").write_text(token)
+        kubeconfig.write(user)
+        async with Client(kubeconfig.settings) as client:
+            with pytest.raises(Unavailable, match="its token is not one line of ASCII"):
+                await client.ask("GET", "/version")
 
 
 @pytest.mark.parametrize("indent", [None, 2, "\t"])
@@ -360,6 +374,9 @@ async def test_a_plugin_is_not_run_where_the_file_has_other_credentials(
     [
         ("", "printed no credentials"),
         ("[]", "not an ExecCredential"),
+        ("[" * 100_000, "printed no credentials"),
+        ("[" + "{}," * 1_000_000 + "{}]", "printed no credentials: It sent more values at once"),
+        (" " * (17 << 20), "printed more than 16 MiB"),
         ('{"kind": "ExecCredential", "apiVersion": "client.authentication.k8s.io/v1beta1"}', "v1beta1' and not"),
         (f'{{"kind": "ExecCredential", "apiVersion": "{EXEC_V1}"}}', "there is no status"),
         (f'{{"kind": "ExecCredential", "apiVersion": "{EXEC_V1}", "status": {{}}}}', "neither a token"),
