@@ -32,6 +32,7 @@ OWN = "https://kubernetes.default.svc"  # Argo CD's address of the cluster that 
 MOST = 1000  # clusters of one source
 LONGEST_FILE = 1 << 20  # bytes of a kubeconfig; one with a certificate in it has some 10 KiB
 PAGE = 100  # Secrets; each has some KiB
+MOST_PAGES = 100  # an API server may send shorter ones
 
 
 class Unusable(Exception):
@@ -102,10 +103,13 @@ class ClusterSources:
         found: list[Mapping[str, Any]] = []
         path = f"/api/v1/namespaces/{quote(where.namespace, safe='')}/secrets"
         params = {"labelSelector": where.label, "limit": str(PAGE)}
-        while len(found) <= MOST:
+        for _ in range(MOST_PAGES):
             page = await cluster.get(path, params=params)
-            found += [one for one in page.get("items") or () if isinstance(one, dict)]
-            after = (page.get("metadata") or {}).get("continue")
+            items = page.get("items")
+            found += [one for one in items if isinstance(one, dict)] if isinstance(items, list) else ()
+            after = _object(page.get("metadata")).get("continue")
+            if len(found) > MOST:
+                break
             if not after:
                 return found
             params["continue"] = str(after)
@@ -207,14 +211,14 @@ def _of_secrets(
 ) -> Mapping[str, _Source]:
     found = {}
     for secret in secrets:
-        about = secret.get("metadata") or {}
+        about = _object(secret.get("metadata"))
         name, state = str(about.get("name")), (str(about.get("uid")), str(about.get("resourceVersion")))
         named, known = f"Secret {where.namespace}/{name}", before.get(name)
         if known is not None and "resourceVersion" in about and known.state == state and known.options == where:
             found[name] = known
             continue
         try:
-            found[name] = _Source(named, _of_secret(secret.get("data") or {}, where), None, state, where)
+            found[name] = _Source(named, _of_secret(_object(secret.get("data")), where), None, state, where)
         except Unusable as e:
             kept = known.cluster if known else None
             found[name] = _Source(named, kept, f"{named} cannot be used: {e}.", state, where)
@@ -272,6 +276,10 @@ def _kubeconfig(server: str, config: Mapping[str, Any], tls: Mapping[str, Any]) 
         "clusters": [{"name": "it", "cluster": {key: value for key, value in cluster.items() if value}}],
         "users": [{"name": "it", "user": {key: value for key, value in user.items() if value}}],
     }
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _options(given: ClusterOptions) -> dict[str, Any]:

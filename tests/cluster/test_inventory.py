@@ -134,6 +134,40 @@ async def test_clusters_of_a_folder_and_of_secrets_come_and_go(
         await following.until_configuration(lambda check: check["ok"])
 
 
+async def test_no_debugger_is_cut_when_the_secret_of_its_cluster_has_another_token(
+    tmp_path: Path, kubeconfig: Path, kubectl: Kubectl
+) -> None:
+    await asyncio.to_thread(kubectl.run, "orders")
+    there = flattened(kubeconfig)[0]
+    tls = {"caData": there["certificate-authority-data"], "serverName": there.get("tls-server-name", "")}
+
+    def declare(token: str) -> None:
+        declared = declared_as_in_argo_cd("declared", kubeconfig)
+        config = json.dumps({"bearerToken": token, "tlsClientConfig": tls})
+        kubectl.apply({**declared, "stringData": {**declared["stringData"], "config": config}})
+
+    await asyncio.to_thread(declare, await asyncio.to_thread(token_of, kubectl))
+    config = cluster("own", kubeconfig) + (
+        f'namespaces = ["{kubectl.namespace}"]\n[[cluster_secrets]]\ncluster = "own"\n'
+        f'namespace = "{kubectl.namespace}"\nlabel = "argocd.argoproj.io/secret-type=cluster"\n'
+        f'namespaces = ["{kubectl.namespace}"]\nreach = "api-server"\n'
+    )
+    async with serving(tmp_path, config) as (process, api):
+        following = Following(process, api)
+        target = f"pod/declared/{kubectl.namespace}/orders/app"
+        await following.until_names(lambda names: target in names)
+        session = await api.ready(target)
+        async with jdb(session["host"], session["port"]) as debugger:
+            was = (await api.until(session, "attached"))["attached"]
+            await asyncio.to_thread(declare, await asyncio.to_thread(kubectl, "create", "token", "gateway"))
+            await following.until_log("cluster declared: closed")
+            debugger.type("threads")
+            await debugger.says("main")
+            assert (await api.until(session, "attached"))["attached"] == was
+        assert (await api.end(session))["end_reason"] == "closed"
+        assert await socats(kubectl, "orders") == []
+
+
 async def test_a_name_that_means_another_cluster_from_now_on_ends_its_sessions(
     tmp_path: Path, kubeconfig: Path, second_kubeconfig: Path, kubectl: Kubectl
 ) -> None:

@@ -157,6 +157,28 @@ async def test_more_files_than_a_folder_may_have_are_left_out_and_that_is_said(t
     assert (len(found), "more than 1000 files" in troubles[0]) == (1, True)
 
 
+@pytest.mark.parametrize(
+    "page", [{"items": [], "metadata": {"continue": "again"}}, {"items": [secret("a", config={})] * 1001}]
+)
+async def test_secrets_without_end_are_not_read(page: dict[str, Any]) -> None:
+    class Endless(Holding):
+        async def get(self, path: str, *, params: Mapping[str, str]) -> dict[str, Any]:
+            return page
+
+    found, [trouble] = await sources(Endless()).read(with_secrets())
+    assert ([one.name for one in found], "more than 1000" in trouble) == (["own"], True)
+
+
+@pytest.mark.parametrize("page", [{}, {"items": 1, "metadata": []}, {"items": [1, {}, {"data": [], "metadata": 2}]}])
+async def test_an_answer_that_is_not_a_list_of_secrets_breaks_nothing(page: dict[str, Any]) -> None:
+    class Strange(Holding):
+        async def get(self, path: str, *, params: Mapping[str, str]) -> dict[str, Any]:
+            return page
+
+    found, _ = await sources(Strange()).read(with_secrets())
+    assert [one.name for one in found] == ["own"]
+
+
 async def test_a_secret_that_has_not_changed_is_not_read_again() -> None:
     declared = secret("a", config={"bearerToken": "t"})
     declared["metadata"] |= {"uid": "u", "resourceVersion": "1"}
