@@ -45,7 +45,7 @@ class Following:
         async with self.api.http.get(f"{self.api.url}/metrics", headers=self.api.headers("ada")) as answer:
             return "noah_configuration_current 1.0" in await answer.text()
 
-    async def until_log(self, words: str) -> None:
+    async def until_log(self, words: str, *, times: int = 1) -> None:
         async with asyncio.timeout(SECONDS):
-            while words not in await asyncio.to_thread(self.process.log.read_text):
+            while (await asyncio.to_thread(self.process.log.read_text)).count(words) < times:
                 await asyncio.sleep(0.1)

@@ -94,7 +94,7 @@ async def listed_watched_and_reached(settings: ClusterSettings, kubectl: Kubectl
         assert await cluster.informer.wait_synced(30)
         changed = asyncio.Event()
         cluster.informer.subscribe(lambda pod, _: changed.set() if pod["metadata"]["name"] == "orders" else None)
-        await asyncio.to_thread(kubectl, "label", "pod", "orders", f"seen=a{uuid.uuid4().hex}")
+        await asyncio.to_thread(kubectl, "label", "pod", "orders", f"seen=a{uuid.uuid4().hex}", "--overwrite")
         await changed.wait()
         pod = Container(kubectl.namespace, "orders", "app")
         assert (await cluster.exec.run(pod, ["cat"], stdin=b"hi\n", timeout=60)).stdout == b"hi\n"

@@ -146,7 +146,7 @@ async def test_no_debugger_is_cut_when_the_secret_of_its_cluster_has_another_tok
         config = json.dumps({"bearerToken": token, "tlsClientConfig": tls})
         kubectl.apply({**declared, "stringData": {**declared["stringData"], "config": config}})
 
-    await asyncio.to_thread(declare, await asyncio.to_thread(token_of, kubectl))
+    await asyncio.to_thread(declare, await asyncio.to_thread(token_of, kubectl, "rotated"))
     config = cluster("own", kubeconfig) + (
         f'namespaces = ["{kubectl.namespace}"]\n[[cluster_secrets]]\ncluster = "own"\n'
         f'namespace = "{kubectl.namespace}"\nlabel = "argocd.argoproj.io/secret-type=cluster"\n'
@@ -159,12 +159,13 @@ async def test_no_debugger_is_cut_when_the_secret_of_its_cluster_has_another_tok
         session = await api.ready(target)
         async with jdb(session["host"], session["port"]) as debugger:
             was = (await api.until(session, "attached"))["attached"]
-            await asyncio.to_thread(declare, await asyncio.to_thread(kubectl, "create", "token", "gateway"))
-            await following.until_log("cluster declared: closed")
+            await asyncio.to_thread(declare, await asyncio.to_thread(kubectl, "create", "token", "rotated"))
+            await following.until_log("cluster declared: reachable", times=2)
             debugger.type("threads")
             await debugger.says("main")
             assert (await api.until(session, "attached"))["attached"] == was
         assert (await api.end(session))["end_reason"] == "closed"
+        await following.until_log("cluster declared: closed")
         assert await socats(kubectl, "orders") == []
 
 
@@ -219,9 +220,9 @@ async def test_a_cluster_that_is_gone_and_does_not_answer_holds_no_session_up(
         assert await following.names() == set()
 
 
-def token_of(kubectl: Kubectl) -> str:
+def token_of(kubectl: Kubectl, account: str = "gateway") -> str:
     """A token of a ServiceAccount that may do everything in the namespace."""
-    kubectl("create", "serviceaccount", "gateway")
-    subject = f"{kubectl.namespace}:gateway"
-    kubectl("create", "rolebinding", "gateway", "--clusterrole=admin", f"--serviceaccount={subject}")
-    return kubectl("create", "token", "gateway").strip()
+    kubectl("create", "serviceaccount", account)
+    subject = f"{kubectl.namespace}:{account}"
+    kubectl("create", "rolebinding", account, "--clusterrole=admin", f"--serviceaccount={subject}")
+    return kubectl("create", "token", account).strip()
