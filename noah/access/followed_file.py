@@ -14,7 +14,7 @@ _T = TypeVar("_T")
 
 
 class FollowedFile(Generic[_T]):
-    """What a file says; if that cannot be used, what it said before."""
+    """Holds what a file says; if that cannot be used, what it said before."""
 
     def __init__(self, file: Path, what: str, parse: Callable[[bytes], _T]) -> None:
         """*what*: the file, in a sentence. *parse* raises ValueError with what is wrong, as "is empty".
