@@ -145,6 +145,7 @@ async def gateway(settings: Settings, file: Path | None = None) -> AsyncIterator
         broker = await stack.enter_async_context(
             open_broker(
                 kinds=kinds,
+                catalog=catalog,
                 holders=holders,
                 lease=lease,
                 peers=peers,

@@ -15,6 +15,7 @@ from functools import partial
 
 from noah.access.permissions import Permissions
 from noah.access.trail import Trail
+from noah.catalog.catalog import Catalog
 from noah.catalog.holders import Holders
 from noah.catalog.target_info import TargetInfo
 from noah.core.lease import Fence
@@ -409,6 +410,7 @@ class PeerPort:
 async def open_broker(
     *,
     kinds: Mapping[str, Kind],
+    catalog: Catalog,
     holders: Holders,
     lease: Lease,
     store: Store,
@@ -432,6 +434,7 @@ async def open_broker(
             ownership = Ownership(
                 group,
                 kinds=kinds,
+                catalog=catalog,
                 holders=holders,
                 lease=lease,
                 peers=PeerClient(peers.identity),

@@ -15,6 +15,7 @@ from datetime import datetime
 from noah.access.permissions import Permissions
 from noah.access.trail import Trail
 from noah.backoff import Backoff
+from noah.catalog.catalog import Catalog
 from noah.catalog.holders import Holders
 from noah.core.lease import Fence, fair_share
 from noah.core.session.audit import left_behind
@@ -65,6 +66,7 @@ class Ownership:
         group: asyncio.TaskGroup,
         *,
         kinds: Mapping[str, Kind],
+        catalog: Catalog,
         holders: Holders,
         lease: Lease,
         peers: PeerClient,
@@ -82,6 +84,7 @@ class Ownership:
         self._coming: asyncio.Task[bool] | None = None  # a refresh that has not begun
         self._is_stopping = False
         self._kinds = kinds
+        self._catalog = catalog
         self._holders = holders
         self._lease = lease
         self.passing = Passing(peers, lease=lease, live_of=self.live_of, task_of=self.task_of)
@@ -147,6 +150,7 @@ class Ownership:
         task = SessionTask(
             live,
             kinds=self._kinds,
+            catalog=self._catalog,
             holders=self._holders,
             lease=self._lease,
             ports=self._ports,

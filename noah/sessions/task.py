@@ -21,6 +21,7 @@ from typing import Any
 from noah.access.permissions import Permissions
 from noah.access.trail import Trail
 from noah.backoff import Backoff
+from noah.catalog.catalog import Catalog
 from noah.catalog.holders import Holders
 from noah.core.lease import Fence
 from noah.core.session.event_kind import EventKind
@@ -77,6 +78,7 @@ NEED_LEASE = OpenPort | StartForwarder | StopForwarder | Follow | EndSession | F
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0  # seconds between attempts that fail
 # A cluster's answer is remembered for half a minute: so a right that is taken away ends a session within a minute.
 CHECK_RIGHT_EVERY_S = 20.0
+LOOK_WHERE_EVERY_S = 10.0  # in which environment the target is; people see it in lists
 # What of a session's port is kept in the trail.
 RECORDED = {
     EventKind.ATTACHED: (TrailCode.ATTACHED, Outcome.DONE),
@@ -91,6 +93,7 @@ class SessionTask:
         live: LiveSession,
         *,
         kinds: Mapping[str, Kind],
+        catalog: Catalog,
         holders: Holders,
         lease: Lease,
         ports: Ports,
@@ -104,6 +107,7 @@ class SessionTask:
         trail: Trail,
         is_taken_over: bool = False,
         check_right_every_s: float = CHECK_RIGHT_EVERY_S,
+        look_where_every_s: float = LOOK_WHERE_EVERY_S,
     ) -> None:
         """*is_taken_over*: the gateway before may still live, with a debugger attached."""
         self.live = live
@@ -114,6 +118,7 @@ class SessionTask:
         self._ports = ports
         self._is_taken_over = is_taken_over
         self._kinds = kinds
+        self._catalog = catalog
         self._holders = holders
         self._store = store
         self._audits = audits
@@ -122,6 +127,7 @@ class SessionTask:
         self._permissions = permissions
         self._trail = trail
         self._check_right_every_s = check_right_every_s
+        self._look_where_every_s = look_where_every_s
         self._announcer = Announcer(live, feed=feed, clock=clock, took=took)
         self._link = self._new_link()
         self._reporter = Reporter(
@@ -194,6 +200,10 @@ class SessionTask:
                         repeat(self.check_right, name=f"the right to {session_id}", every_s=self._check_right_every_s),
                         name=f"right to {session_id}",
                     ),
+                    group.create_task(
+                        repeat(self._look_where, name=f"where {session_id} is", every_s=self._look_where_every_s),
+                        name=f"environment of {session_id}",
+                    ),
                 ]
                 while self.live.session.ended_at is None and not self._is_done_with:
                     await self._once()
@@ -230,6 +240,14 @@ class SessionTask:
         self._record(TrailCode.RIGHT_LOST, outcome=Outcome.DENIED, sentence=verdict.sentence)
         reason = EndReason.RIGHT_LOST
         await self.write(lambda: self._end(reason, sentence))
+
+    async def _look_where(self) -> None:
+        """Keep the session in the environment of its target, which a label may change. One that is gone has none."""
+        session, found = self.live.session, self._catalog.get(self.live.session.target)
+        if found is None or found.environment == session.environment or session.is_over or not self.may_act:
+            return
+        await self.write(lambda: self._store.place(session.id, environment=found.environment, fence=self._fence))
+        self._announcer.step(f"{session.target} is in environment {found.environment} now.")
 
     async def _verdict(self) -> Verdict:
         session = self.live.session

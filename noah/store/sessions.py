@@ -354,6 +354,11 @@ class SessionStore:
                     await _raise_if_held(connection, target)
         raise Unavailable(f"{target} is wanted by many at the same time: try again.")
 
+    async def place(self, id: str, *, environment: str, fence: Fence) -> Session:
+        """Note in which environment the session's target is now."""
+        async with self._database.writing() as connection:
+            return await _change(connection, replace(await _there(connection, id, fence), environment=environment))
+
     async def move_port(self, id: str, *, ports: range, avoid: Set[int], fence: Fence) -> Session:
         """Give the session another port, which is kept from now on; *avoid*: ports that another program has."""
         async with self._database.writing() as connection:

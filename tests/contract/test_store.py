@@ -10,9 +10,10 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from noah.core.host.edits import EditState, HostEdit
+from noah.core.lease import Fence
 from noah.core.session.session import EndReason, Session
 from noah.core.session.target import HostTarget, LocalTarget, PodTarget
-from noah.errors import AlreadyDebugged, BadInput, Conflict, NotFound
+from noah.errors import AlreadyDebugged, BadInput, Conflict, LostSession, NotFound
 from noah.store import Store
 from tests.contract.asking import FENCE, HOUR, add, end, live
 from tests.principals import ADA, BOB
@@ -82,6 +83,15 @@ async def test_a_session_moves_but_not_onto_somebody_elses_target(store: Store) 
         await store.sessions.move("s1", target=LocalTarget("b"), fence=FENCE)
     assert caught.value.holder == "bob"
     await add(store, "s3", LocalTarget("a"))
+
+
+async def test_a_session_is_found_in_the_environment_in_which_its_target_is_now(store: Store) -> None:
+    before = await add(store, "s1", LocalTarget("a"))
+    assert (await store.sessions.place("s1", environment="load", fence=FENCE)).environment == "load"
+    for environment, found in ((before.environment, 0), ("load", 1)):
+        assert (await store.sessions.find(environment=environment, limit=9)).total == found
+    with pytest.raises(LostSession):
+        await store.sessions.place("s1", environment="test", fence=Fence("other", 1))
 
 
 async def test_what_is_not_there_is_said(store: Store) -> None:

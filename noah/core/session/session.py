@@ -46,7 +46,7 @@ class Session:
     target: Target  # the JVM that it is on; changes when the session follows its workload to another pod
     workload: str | None  # "Deployment/shop": where a successor comes from; None: there will be none
     app: str
-    environment: str  # in which its target was when debugging was enabled
+    environment: str  # in which its target is, or was when it was there last
     owner: Principal
     port: int
     created_at: datetime

@@ -158,7 +158,7 @@ class SessionJson(TypedDict):
     owner_principal: PrincipalJson
     mine: bool
     app: str
-    environment: str  # in which its target was when debugging was enabled
+    environment: str  # in which its target is, or was when it was there last
     workload: str | None
     host: str
     port: int

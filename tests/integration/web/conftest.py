@@ -170,6 +170,7 @@ async def serving(
         broker = await stack.enter_async_context(
             open_broker(
                 kinds={"pod": pods, "host": on_hosts, "local": local},
+                catalog=catalog,
                 holders=holders,
                 lease=lease,
                 peers=PeerPort(Identity(), None),

@@ -12,6 +12,7 @@ import pytest
 from noah.access.permissions import Permissions
 from noah.access.reviews import ClusterReviews
 from noah.access.trail import Trail
+from noah.catalog.catalog import Catalog
 from noah.catalog.holders import Holders
 from noah.core.jdwp.wire import HANDSHAKE
 from noah.core.lease import Fence
@@ -158,6 +159,11 @@ class FakeStore:
         self.session = replace(self.session, target=target)
         return self.session
 
+    async def place(self, id: str, *, environment: str, fence: Fence) -> Session:
+        self.check(fence)
+        self.session = replace(self.session, environment=environment)
+        return self.session
+
     async def extend(self) -> Session:
         self.session = replace(self.session, expires_at=self.session.expires_at + timedelta(hours=1))
         return self.session
@@ -186,6 +192,7 @@ class Story:
     kind: FakeKind
     store: FakeStore
     lease: FakeLease
+    catalog: Catalog = field(default_factory=Catalog)
 
     @property
     def live(self) -> LiveSession:
@@ -267,13 +274,14 @@ async def telling(
         FakeStore(session),
         LiveSession(session, fence=FENCE),
     )
-    lease = FakeLease()
+    lease, catalog = FakeLease(), Catalog()
     async with asyncio.TaskGroup() as group:
         feed = Feed(epoch="e", clock=now)
         ports = Ports(group, gateway=GatewaySettings(), live_of=lambda _: live, dial=_passed_on, feed=feed, trail=trail)
         task = SessionTask(
             live,
             kinds=cast(Mapping[str, Kind], {"pod": kind}),
+            catalog=catalog,
             holders=Holders(),
             lease=cast(Lease, lease),
             store=cast(SessionStore, store),
@@ -287,9 +295,10 @@ async def telling(
             trail=trail,
             is_taken_over=is_taken_over,
             check_right_every_s=0.05,
+            look_where_every_s=0.05,
         )
         running = group.create_task(task.run(), name="the session")
-        yield Story(task, kind, store, lease)
+        yield Story(task, kind, store, lease, catalog)
         running.cancel()
         ports.close(session.id)  # which passes debuggers on when another gateway has the session
 

@@ -7,6 +7,7 @@ from typing import cast
 
 from noah.access.permissions import Permissions
 from noah.access.trail import Trail
+from noah.catalog.catalog import Catalog
 from noah.catalog.holders import Holders
 from noah.core.session.session import Status
 from noah.peers.client import PeerClient
@@ -50,6 +51,7 @@ class Gateway:
         self.ownership = Ownership(
             group,
             kinds=cast(Mapping[str, Kind], {"pod": self.kind}),
+            catalog=Catalog(),
             holders=Holders(),
             lease=cast(Lease, lease),
             peers=cast(PeerClient, None),

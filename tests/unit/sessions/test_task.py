@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from noah.catalog.target_info import TargetInfo
 from noah.core.session.event_kind import EventKind
 from noah.core.session.session import EndReason, Presence, Status, Word
 from noah.errors import CannotDebug, Unavailable
@@ -69,6 +70,19 @@ async def test_a_forwarder_that_is_lost_at_once_is_not_held_again_without_a_paus
     story.link.lose()
     await asyncio.sleep(3)
     assert 2 <= story.link.starts <= 6
+
+
+async def test_a_session_is_in_the_environment_of_its_target_and_stays_there_when_that_is_gone(story: Story) -> None:
+    await ready(story)
+    there = TargetInfo(name=str(TARGET), app="shop", environment="load", ready=True, phase="Running")
+    story.catalog.put(there)
+    await story.until(lambda: story.live.session.environment == "load")
+    assert story.store.session.environment == "load"
+    assert story.steps[-1] == "pod/dev/team-a/shop-1/app is in environment load now."
+    story.catalog.remove(TARGET)
+    story.link.sees(presence=Presence.GONE)
+    await story.until(lambda: story.live.status is Status.WAITING)
+    assert story.live.session.environment == "load"
 
 
 async def test_a_killed_forwarder_is_started_again_at_once(story: Story) -> None:
