@@ -46,6 +46,8 @@ def _name(text: str) -> str:
 def _environment(text: str) -> str:
     if not (text.isprintable() and text == text.strip() and 0 < len(text) <= 63):
         raise ValueError("an environment's name is 1 to 63 characters that can be printed")
+    if {"", ".", ".."} & {*text.split("/")}:  # core/environment.py says the same of pods' values
+        raise ValueError("an environment's name is a part of addresses: '', '.' and '..' cannot be parts of it")
     return text
 
 

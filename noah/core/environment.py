@@ -3,11 +3,15 @@
 A value that is missing, or that cannot be a name, leaves the pod in the environment of its namespace's name.
 """
 
-from collections.abc import Mapping
+import string
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 LONGEST_NAME = 63  # characters; as long as a label's value can be. An annotation may hold anything.
+
+_LETTERS = f"{string.ascii_lowercase}{string.digits}-._"  # of which almost all names are
+_NOT_IN_PATHS = {"", ".", ".."}  # browsers and proxies take these parts out of addresses, which names are in
 
 Metadata = Mapping[str, Any]  # an object's metadata, as JSON
 
@@ -41,7 +45,22 @@ def environment_of(rule: EnvironmentRule | None, *, namespace: str, pod: Metadat
     return _as_name((metadata.get(rule.part) or {}).get(rule.key)) or namespace
 
 
+def names_near(name: str) -> Iterator[str]:
+    """Yield the names that differ from *name* by one letter: more, less, another one, or two that are exchanged."""
+    for at in range(len(name) + 1):
+        before, rest = name[:at], name[at:]
+        if rest:
+            yield before + rest[1:]
+        if len(rest) > 1:
+            yield before + rest[1] + rest[0] + rest[2:]
+        for letter in _LETTERS:
+            yield before + letter + rest
+            if rest:
+                yield before + letter + rest[1:]
+
+
 def _as_name(value: object) -> str:
     if not isinstance(value, str):
         return ""
-    return "".join(c for c in value[: 4 * LONGEST_NAME] if c.isprintable()).strip()[:LONGEST_NAME].strip()
+    name = "".join(c for c in value[: 4 * LONGEST_NAME] if c.isprintable()).strip()[:LONGEST_NAME].strip()
+    return "" if _NOT_IN_PATHS & {*name.split("/")} else name
