@@ -191,6 +191,8 @@ class Pods:
             and wanted.environment in (None, cluster.environment_of(namespace, pod["metadata"]))
         ]
         where = f" in namespace {namespace} of cluster {cluster.name}"
+        if wanted.environment is not None:
+            where += f" and environment {wanted.environment[:80]}"
         if not found:
             raise _nowhere(wanted, where)
         pod = pods.oldest_ready(found)

@@ -21,7 +21,20 @@ from noah.targets.pod.pods import MOST_PLACES, in_several
 from noah.web.api.route import Call, Reply, Routes
 from noah.web.keys import BROKER, CATALOG, HOLDERS
 from noah.web.permission import demand, not_there, seen
-from noah.web.wire import Model, Moment, Nothing, Paged, Text, cursor_of, maybe, moment, with_tokens
+from noah.web.wire import (
+    MOST_WORDS,
+    Model,
+    Moment,
+    Nothing,
+    Paged,
+    Text,
+    Words,
+    cursor_of,
+    maybe,
+    moment,
+    with_tokens,
+    words_of,
+)
 
 ROUTES = Routes()
 FEW_AREAS = 100  # about so many a cluster may be asked at once
@@ -32,16 +45,16 @@ class TargetsQuery(Paged):
     cluster: Text | None = None
     namespace: Text | None = None
     app: Text | None = None
-    label: list[Text] = Field([], description="KEY=VALUE; several: all of them")
+    label: list[Text] = Field([], max_length=MOST_WORDS, description="KEY=VALUE; several: all of them")
     kind: Literal["pod", "host", "local"] | None = None
-    q: Text | None = Field(None, description="parts of the target's or the app's name; several: all of them")
+    q: Words | None = Field(None, description="parts of the target's or the app's name; several: all of them")
 
 
 class AppsQuery(Paged):
     environment: Text | None = None
     cluster: Text | None = None
     namespace: Text | None = None
-    q: Text | None = Field(None, description="parts of the app's name; several: all of them")
+    q: Words | None = Field(None, description="parts of the app's name; several: all of them")
 
 
 class TargetQuery(Model):
@@ -109,7 +122,7 @@ def filter_of(query: TargetsQuery, areas: Collection[str] | None) -> TargetFilte
         namespace=query.namespace,
         app=query.app,
         labels=[_label(text) for text in query.label],
-        words=(query.q or "").lower().split(),
+        words=words_of(query.q),
         areas=areas,
     )
 
@@ -129,11 +142,13 @@ async def find_target(request: web.Request, text: str, right: Right, *, environm
     """Return the one target that is meant, if the person has the *right* on it.
 
     Raises NotFound for one that they may not see, whether it is there or not; Forbidden if they may only see it.
-    *environment*: where a workload or an app is looked for; a name that says where it is does not need it.
+    *environment*: where a workload or an app is looked for; a pod's name does not need it.
     """
     wanted = parse_wanted(text)
     if isinstance(wanted, WantedPod) and wanted.cluster is None:
         wanted = await _narrowed(request, wanted, environment)
+    elif isinstance(wanted, WantedPod):  # two environments may share a namespace
+        wanted = replace(wanted, environment=environment)
     area = _area_of(wanted)
     if area is not None:
         await demand(request, right, area, called=str(wanted))
@@ -199,7 +214,7 @@ async def list_apps(call: Call[AppsQuery, Nothing]) -> Reply[AppsJson]:
         cluster=query.cluster,
         namespace=query.namespace,
         environment=query.environment,
-        words=(query.q or "").lower().split(),
+        words=words_of(query.q),
         areas=areas,
         after=cursor_of(query.after),
         limit=query.limit,
