@@ -86,7 +86,8 @@ class Permissions:
             until = min(until, soonest)
             await asyncio.sleep(0)
         made = _Kept(wanted, frozenset(allowed), until)
-        self._keep(key, made)
+        if kept is None or kept.until <= now or len(kept.areas) <= len(wanted):  # which cost more to decide about
+            self._keep(key, made)
         return made.allowed
 
     def _keep(self, key: object, made: "_Kept") -> None:

@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import repeat
-from operator import itemgetter
+from operator import add, itemgetter
 from sys import intern
 
-from noah.catalog.environments import Environments, EnvironmentSummary, summary_of
+from noah.catalog.environments import Environments, EnvironmentSummary
 from noah.catalog.sorted_keys import Among, Column, Matches, SortedKeys, Span, Substring, Test
 from noah.catalog.tally import Tally, count_down
 from noah.catalog.target_info import END, AppPlace, TargetInfo, area_of_name, label_text, workload_text
@@ -153,7 +153,7 @@ class Catalog:
         if before is not None and (before.app, before.environment) == (info.app, info.environment):
             if before != info:
                 info = self._infos[name] = info.sharing(before)
-                self._environments.change(before, info)
+                self._environments.change(info)
                 group = self._group(info)
                 group.count(info, before=before)
                 if _in_columns(before) != _in_columns(info):
@@ -299,14 +299,18 @@ class Catalog:
         limit: int,
     ) -> Page[tuple[AppPlace, Tally]]:
         """Return a page of apps, each once per place. *words*: parts of the app's name, in lower case."""
+        if (found := self._environments.get(environment or "")) and len(found.keys) == len(self._infos):
+            environment = None  # everything is in it
         wanted = TargetFilter(environment=environment, cluster=cluster, namespace=namespace, areas=areas)
         areas = self._areas_of(wanted)
         if environment is not None or (areas is not None and self._are_few(areas)):
             span = self._by_app(wanted)[0]
             # A place is all of a key but the names of a pod and its container, or of a host or a JVM.
             split = map(str.rsplit, span.listed(), repeat("/"), repeat(2))
-            places = [f"{place}/" for place in dict.fromkeys(map(itemgetter(0), split))]
-            span = Span.whole([key for key in places if _has(key[: key.index(END)].lower(), words)])
+            places = list(map(add, dict.fromkeys(map(itemgetter(0), split)), repeat("/")))
+            if words:
+                places = [key for key in places if _has(key[: key.index(END)].lower(), words)]
+            span = Span.whole(places)
         else:
             scope = self._all if cluster is None else self._groups.get(("pod", cluster)) or Group([])
             span, tests = scope.places.span(""), list[Test](map(Substring, words))
@@ -326,12 +330,12 @@ class Catalog:
     def environment(self, name: str, areas: Collection[str] | None = None) -> EnvironmentSummary | None:
         """Return what there is in an environment, or what of it is in *areas*; None if that is nothing."""
         found = self._environments.get(name)
-        if found is None:
-            return None
-        if areas is None or found.is_within(areas):
-            return found.summary
-        infos = [info for info in map(self._info, found.keys) if info.area in areas]
-        return summary_of(name, infos) if infos else None
+        return found.summary(areas) if found is not None else None
+
+    def has_environment(self, name: str, areas: Collection[str] | None = None) -> bool:
+        """Return whether there is anything in an environment, or in those of its *areas*."""
+        found = self._environments.get(name)
+        return found is not None and (areas is None or found.has_part_in(areas))
 
     def find_environments(
         self,
@@ -357,7 +361,7 @@ class Catalog:
         if more:
             span = Span.whole(sorted(more.union(span.listed())))
         shown, following, before = _cut(span, after, limit)
-        items = [self.environment(name, areas) or summary_of(name, ()) for name in shown]
+        items = [self.environment(name, areas) or EnvironmentSummary(name) for name in shown]
         return Page(items, following, len(span), before)
 
     # -- inside

@@ -13,7 +13,8 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from noah.catalog.catalog import Catalog
-from noah.catalog.environments import EnvironmentSummary, summary_of
+from noah.catalog.environments import EnvironmentSummary
+from noah.core.environment import LONGEST_NAME, names_near
 from noah.core.page import Page
 from noah.core.session.rights import Right, area_of
 from noah.core.session.session import Status
@@ -24,13 +25,14 @@ from noah.web.api.targets import HoldingJson, holding_json
 from noah.web.identity import principal_of
 from noah.web.keys import BROKER, CATALOG
 from noah.web.permission import seen
-from noah.web.wire import Nothing, Paged, Text, cursor_of, with_tokens
+from noah.web.wire import Nothing, Paged, Words, cursor_of, with_tokens, words_of
 
 ROUTES = Routes()
+MOST_NEAR = 3  # names that are proposed in place of one that there is not
 
 
 class EnvironmentsQuery(Paged):
-    q: Text | None = Field(None, description="parts of the name; several: all of them")
+    q: Words | None = Field(None, description="parts of the name; several: all of them")
 
 
 class EnvironmentSessionJson(HoldingJson):
@@ -76,13 +78,13 @@ class SeenEnvironments:
 
     catalog: Catalog
     areas: Collection[str] | None  # None: all of them
-    sessions: Mapping[str, Sequence[LiveSession]]  # live ones, by their environments
+    sessions: Mapping[str, Sequence[LiveSession]]  # live ones that they may see, or have, by their environments
 
     def find(self, query: EnvironmentsQuery) -> Page[EnvironmentJson]:
         found = self.catalog.find_environments(
-            words=(query.q or "").lower().split(),
+            words=words_of(query.q),
             areas=self.areas,
-            gone=[name for name in self.sessions if self.catalog.environment(name, self.areas) is None],
+            gone=[name for name in self.sessions if not self.catalog.has_environment(name, self.areas)],
             after=cursor_of(query.after),
             limit=query.limit,
         )
@@ -93,7 +95,7 @@ class SeenEnvironments:
         """Return those of some environments that there are."""
         there = ((name, self.catalog.environment(name, self.areas)) for name in names)
         return [
-            _json(summary or summary_of(name, ()), self.sessions.get(name, ()))
+            _json(summary or EnvironmentSummary(name), self.sessions.get(name, ()))
             for name, summary in there
             if summary is not None or name in self.sessions
         ]
@@ -102,30 +104,32 @@ class SeenEnvironments:
         """Raises NotFound for one that there is not, or not for the person who asks."""
         found = self.named([name])
         if not found:
-            raise NotFound(f"There is no environment {name[:80]!r} that you may see, or not any more.")
+            meant = f" Did you mean {' or '.join(near)}?" if (near := self._near(name)) else ""
+            raise NotFound(f"There is no environment {name[:80]!r} that you may see, or not any more.{meant}")
         return found[0]
+
+    def _near(self, name: str) -> Sequence[str]:
+        """Return some that somebody may have meant who wrote *name*."""
+        if len(name) > LONGEST_NAME:
+            return ()
+        near = [one for one in names_near(name) if self.catalog.has_environment(one, self.areas)]
+        longer = self.catalog.find_environments(
+            words=[name.lower()], areas=self.areas, after=None, limit=MOST_NEAR
+        ).items
+        return list(dict.fromkeys((*near, *(one.name for one in longer))))[:MOST_NEAR]
 
 
 async def seen_environments(request: web.Request) -> SeenEnvironments:
-    areas = await _seen(request)
-    return SeenEnvironments(request.app[CATALOG], areas, _sessions(request, areas))
-
-
-async def _seen(request: web.Request) -> Collection[str] | None:
-    """Return the areas that the person may see, of those with targets or live sessions; None: all of them."""
-    areas = request.app[CATALOG].areas()
-    left = {area_of(live.session.target) for live in request.app[BROKER].live()}.difference(areas)
-    return await seen(request, {*areas, *left} if left else areas)
-
-
-def _sessions(request: web.Request, areas: Collection[str] | None) -> Mapping[str, Sequence[LiveSession]]:
-    """Return the live sessions that the person may see, or has, by their environments."""
-    me, found = principal_of(request), defaultdict[str, list[LiveSession]](list)
-    for live in request.app[BROKER].live():
-        session = live.session
-        if areas is None or session.owner == me or area_of(session.target) in areas:
-            found[session.environment].append(live)
-    return found
+    catalog, me, sessions = request.app[CATALOG], principal_of(request), defaultdict[str, list[LiveSession]](list)
+    areas = await seen(request, catalog.areas())
+    live = [(one, area_of(one.session.target)) for one in request.app[BROKER].live()]
+    gone = {area for _, area in live}.difference(catalog.areas())
+    seen_gone = await seen(request, gone)
+    for one, area in live:
+        among = seen_gone if area in gone else areas
+        if among is None or area in among or one.session.owner == me:
+            sessions[one.session.environment].append(one)
+    return SeenEnvironments(catalog, areas, sessions)
 
 
 def _json(summary: EnvironmentSummary, sessions: Iterable[LiveSession]) -> EnvironmentJson:

@@ -50,6 +50,14 @@ async def test_the_same_areas_are_decided_about_once() -> None:
     assert cluster.asked > asked + 4
 
 
+async def test_a_question_about_a_few_areas_does_not_have_all_decided_about_again() -> None:
+    permissions = Cluster("a", "b").permissions()
+    first = await permissions.among(AREAS, ADA)
+    for few in (frozenset[str](), frozenset({"pod/test/a"})):
+        assert await permissions.among(few, ADA) == few
+        assert await permissions.among(AREAS, ADA) is first
+
+
 async def test_a_right_that_a_cluster_takes_away_is_not_remembered_for_longer_than_its_answer() -> None:
     cluster = Cluster("a")
     permissions = cluster.permissions()
