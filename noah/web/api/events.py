@@ -17,7 +17,8 @@ from noah.errors import CannotDebug, NotFound, Unavailable
 from noah.store.feed import Event
 from noah.web.api.route import Call, Routes
 from noah.web.api.targets import find_target
-from noah.web.keys import FEED
+from noah.web.identity import principal_of
+from noah.web.keys import BROKER, FEED
 from noah.web.permission import demand, may
 from noah.web.sse import EventWriter, streamed
 from noah.web.wire import Model, Nothing, Text, maybe, moment
@@ -28,8 +29,9 @@ Concerns = Callable[[Event], bool]
 
 class EventsQuery(Model):
     environment: Text | None = None
-    target: Text | None = None
+    target: Text | None = Field(None, description="a target; a session on it is followed when it goes to another one")
     session: Text | None = None
+    mine: bool = Field(False, description="those of one's own sessions too; without the three above, only those")
     last_event_id: Text | None = Field(None, description="where to continue, if Last-Event-ID cannot be sent")
 
 
@@ -45,7 +47,7 @@ async def events(call: Call[EventsQuery, Nothing]) -> web.StreamResponse:
     name = None if query.target is None else await _full_name(request, query.target)
     area = maybe(_area_named, name)
     await demand(request, Right.SEE, area, called=query.target or "")
-    concerns = _concerning(name, query.session, query.environment)
+    concerns = _concerning(request, query, name)
     feed = request.app[FEED]
 
     async def write(stream: EventWriter) -> None:
@@ -60,14 +62,34 @@ async def events(call: Call[EventsQuery, Nothing]) -> web.StreamResponse:
     return await streamed(request, last_id, write, right=(Right.SEE, area))
 
 
-def _concerning(name: str | None, session: str | None, environment: str | None) -> Concerns:
+def _concerning(request: web.Request, query: EventsQuery, target: str | None) -> Concerns:
+    """Return what chooses the events that were asked for. *target*: the full name of the one in *query*."""
+    me = principal_of(request).id
+    is_narrowed = not (query.environment is query.target is query.session is None)
+    on_target = set[str | None]()
+    if target is not None:
+        live = (one.session for one in request.app[BROKER].live())
+        on_target.update(one.id for one in live if _is_of(target, str(one.target)))
+
     def concerns(event: Event) -> bool:
-        # A pod's name without a container stands for all of them.
-        about_target = name is None or f"{event.subject}/".startswith(f"{name}/")
-        is_there = environment in (None, event.data.get("environment"))
-        return is_there and about_target and session in (None, event.data.get("session"))
+        session = event.data.get("session")
+        if query.mine and event.data.get("owner_principal", {}).get("id") == me:
+            return True
+        if query.mine and not is_narrowed:
+            return False
+        if target is not None:
+            if _is_of(target, event.subject):
+                on_target.add(session)
+            elif session is None or session not in on_target:
+                return False
+        return query.session in (None, session) and query.environment in (None, event.data.get("environment"))
 
     return concerns
+
+
+def _is_of(target: str, name: str) -> bool:
+    """A pod's name without a container stands for all of them."""
+    return f"{name}/".startswith(f"{target}/")
 
 
 async def _full_name(request: web.Request, target: str) -> str:

@@ -134,6 +134,35 @@ async def test_a_stream_tells_only_of_the_target_or_session_that_was_asked_for(g
         assert [(await session.next())["subject"] for _ in range(2)] == ["pod/a/ns/shop/app", "local/shop"]
 
 
+async def test_a_stream_of_a_target_follows_a_session_that_goes_to_another(gateway: Gateway) -> None:
+    async with watching(gateway, target="pod/a/ns/shop-1/app") as stream:
+        for subject, about in (
+            ("pod/a/ns/shop-2/app", "s-1"),  # before it was on the target
+            ("pod/a/ns/shop-1/app", "s-1"),
+            ("pod/a/ns/shop-2/app", "s-1"),
+            ("pod/a/ns/shop-2/app", "s-2"),
+            ("pod/a/ns/shop-1/app", "s-3"),
+        ):
+            gateway.feed.publish(EventKind.STEP, subject, {"session": about})
+        seen = [await stream.next() for _ in range(3)]
+    assert [(event["subject"][-5], event["session"]) for event in seen] == [("1", "s-1"), ("2", "s-1"), ("1", "s-3")]
+
+
+async def test_ones_own_sessions_are_told_of_beside_what_one_looks_at(gateway: Gateway) -> None:
+    async with gateway.http.get(f"{gateway.url}/api/v1/me") as answer:
+        me = (await answer.json())["principal"]
+    async with (
+        watching(gateway, mine="true") as only_mine,
+        watching(gateway, mine="true", environment="shop") as with_shop,
+    ):
+        for n, environment in enumerate(("shop", "other")):
+            gateway.feed.publish(EventKind.STEP, "local/shop", {"n": n, "environment": environment})
+        mine = {"owner_principal": me, "environment": "other"}
+        gateway.feed.publish(EventKind.STEP, "local/shop", {"n": 2, **mine})
+        assert (await only_mine.next())["n"] == 2
+        assert [(await with_shop.next())["n"] for _ in range(2)] == [0, 2]
+
+
 async def test_what_an_event_says_cannot_end_its_line(gateway: Gateway) -> None:
     nasty = "a\nid: 9\r\n\ndata: {}\u2028\0</script>"
     async with watching(gateway) as stream:

@@ -9,21 +9,14 @@ import { count, tick } from "./times.js";
 
 const TYPING = 150; // ms
 
-const live = document.getElementById("live");
-const { subject, poll } = live.dataset;
-
-function concerns(event) {
-  if (event.kind === "reload" || !subject) return true;
-  // A session may follow its app to another target.
-  return event.subject === subject || event.session === live.querySelector("[data-session]")?.dataset.session;
-}
+const { events, poll } = document.getElementById("live").dataset;
 
 subscribe((event) => {
   if (event.kind === "asked" && event.owner_principal.id === document.body.dataset.me)
     notice(`${event.by} asks you to resume ${event.subject}${event.text ? `: ${event.text}` : "."}`, {
       link: at(`sessions/${encodeURIComponent(event.session)}`),
     });
-  if (concerns(event)) refresh();
+  refresh();
 });
 
 const filter = document.querySelector("[data-filter]");
@@ -52,4 +45,4 @@ setInterval(count, 1000);
 setInterval(() => document.hidden || refresh(), (poll ?? 10) * 1000);
 listen();
 followEnvironments();
-connect();
+connect(events);

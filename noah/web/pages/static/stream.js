@@ -9,6 +9,7 @@ const AGAIN = 2000; // ms; a browser gives up on an answer that is not a stream,
 const REST_AFTER = 10000;
 
 const subscribers = new Set();
+let narrowed = ""; // to what the page shows, and to the reader's own sessions; "": everything
 let source = null;
 let resting = null;
 let lastId = document.body.dataset.lastEvent; // the stream begins with what happened since the page was made
@@ -31,7 +32,9 @@ function say(isLost) {
 }
 
 function open() {
-  const opened = new EventSource(at(`api/v1/events?last_event_id=${encodeURIComponent(lastId)}`));
+  const query = new URLSearchParams(narrowed);
+  query.set("last_event_id", lastId);
+  const opened = new EventSource(at(`api/v1/events?${query}`));
   source = opened;
   opened.onopen = () => say(false);
   opened.onerror = () => {
@@ -51,7 +54,9 @@ function rest() {
   document.body.dataset.stream = "resting";
 }
 
-export function connect() {
+/** Open the stream of the events that *query* asks for; without it, of all. */
+export function connect(query = "") {
+  narrowed = query;
   open();
   document.addEventListener("visibilitychange", () => {
     clearTimeout(resting);
