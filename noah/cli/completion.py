@@ -16,6 +16,7 @@ from noah.cli.terminal import echo
 from noah.client.environment import client_from_environment
 from noah.client.gateway_client import GatewayClient, Json
 from noah.core.printable import printable
+from noah.core.release.release import PATHS
 from noah.core.workload import SHORT_NAMES, in_pod_name, workload_kind_of
 from noah.errors import BadInput, NoahError
 
@@ -45,14 +46,32 @@ def _asks_gateway(find: Callable[[GatewayClient, click.Context, str], Iterable[t
 def complete_targets(gateway: GatewayClient, ctx: click.Context, typed: str) -> Iterable[tuple[str, str]]:
     cluster, namespace, environment = (ctx.params.get(key) for key in ("cluster", "namespace", "environment"))
     wanted = {"cluster": cluster, "namespace": namespace, "environment": environment}
+    if typed.startswith("app="):
+        named = _names(gateway, ctx, typed.removeprefix("app="), of="apps", where=wanted)
+        return [(f"app={app}", "") for app, _ in named]
     if "/" in typed:
         # The API looks for a part of a full name; of a short one that is what follows its kind.
         wanted["q"] = in_pod_name(typed.rpartition("/")[2]) if namespace or environment else typed
     items = gateway.items("/targets", wanted, limit=MOST_OFFERED)["items"]
     full = [(item["target"], item["app"]) for item in items]
     if namespace:
-        return _short_names(items)
-    return [*_short_names(items), *full] if environment else full
+        in_namespace = (("/".join(["pod", *item["target"].split("/")[3:]]), item["app"]) for item in items)
+        return [*_workloads(items), *in_namespace]
+    if environment:
+        apps = [(f"app={app}", "") for app in sorted({item["app"] for item in items})]
+        return [*_workloads(items), *apps, *full]
+    return full
+
+
+@_asks_gateway
+def complete_workloads(gateway: GatewayClient, ctx: click.Context, typed: str) -> Iterable[tuple[str, str]]:
+    """Offer the workloads that have releases."""
+    wanted = {key: ctx.params.get(key) for key in ("environment", "cluster", "namespace")} | {"kind": "pod"}
+    if "/" in typed:
+        wanted["q"] = in_pod_name(typed.rpartition("/")[2])
+    kinds = {SHORT_NAMES[kind] for kind in PATHS}
+    named = _workloads(gateway.items("/targets", wanted, limit=MOST_OFFERED)["items"])
+    return [(name, app) for name, app in named if name.partition("/")[0] in kinds]
 
 
 @_asks_gateway
@@ -94,14 +113,13 @@ def _names(
     return [(name, "") for name in gateway.get("/names", wanted)["items"]]
 
 
-def _short_names(items: Iterable[Json]) -> list[tuple[str, str]]:
-    """Return deploy/NAME, sts/NAME and so on once for all pods of a workload, and pod/NAME for each pod."""
+def _workloads(items: Iterable[Json]) -> list[tuple[str, str]]:
+    """Return deploy/NAME, sts/NAME and so on once for all pods of a workload, each with its app."""
     found: dict[str, str] = {}
     for item in items:
         kind, _, name = (item.get("workload") or "").partition("/")
         if workload_kind := workload_kind_of(kind):
             found[f"{SHORT_NAMES[workload_kind]}/{name}"] = item["app"]
-        found["/".join(["pod", *item["target"].split("/")[3:]])] = item["app"]
     return sorted(found.items())
 
 

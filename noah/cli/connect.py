@@ -24,7 +24,7 @@ from noah.cli.target_names import Place, find_session, full_name, place_options
 from noah.cli.terminal import BAD, CARE, GOOD, QUIET, echo, echo_styled
 from noah.cli.times import short
 from noah.cli.wait import until_usable
-from noah.client.environment import client_from_environment
+from noah.client.environment import client_from_environment, gateway_url
 from noah.client.gateway_client import GatewayClient, Json, session_path
 from noah.errors import NoahError, NotFound, Unavailable
 
@@ -73,8 +73,8 @@ def connect(
 ) -> int:
     """Point debuggers at this machine: one line to the gateway, no other port.
 
-    All your sessions are connected unless you name some. A line that is lost comes back by itself, and the debugger
-    stays attached meanwhile.
+    All your sessions are connected unless you name some, or with --env those of an environment. A line that is lost
+    comes back by itself, and the debugger stays attached meanwhile.
 
     \b
       noah connect deploy/shop --enable   debug it, at a port of localhost
@@ -86,20 +86,25 @@ def connect(
         return _print_status()
     if targets == ("stop",):
         return _stop()
+    if place.is_in_cluster and not targets:
+        raise click.UsageError("--cluster and -n go with the short name of a target.")
     client = client_from_environment()
     sessions = list(_sessions(client, targets, place, enable=enable))
     if not sessions:
-        raise NotFound("You have no session: name a target and let --enable begin one.")
+        where = f" in environment {place.environment}" if place.environment else ""
+        raise NotFound(f"You have no session{where}: name a target and let --enable begin one.")
     if detach:
         switches = [
             name for name, is_set in (("--take-over", take_over), ("--no-accelerator", no_accelerator)) if is_set
         ]
-        return _detach([str(session["id"]) for session in sessions] if targets else [], switches)
+        which = [str(session["id"]) for session in sessions] if targets else ["--env", place.environment or ""]
+        return _detach(which, switches)
     from noah.connect.connector import connecting
 
     try:
         lines = partial(connecting, client_from_environment, take_over=take_over, accelerate=not no_accelerator)
-        asyncio.run(_connect(client, sessions, lines, follow=not targets, quiet=quiet))
+        more = None if targets else partial(_mine, client, place.environment)
+        asyncio.run(_connect(sessions, lines, more, quiet=quiet))
     except KeyboardInterrupt:
         raise click.Abort from None
     except BaseExceptionGroup as group:
@@ -119,7 +124,7 @@ def _first(group: BaseExceptionGroup[Any]) -> BaseException:
 
 def _sessions(client: GatewayClient, targets: tuple[str, ...], place: Place, *, enable: bool) -> Iterator[Json]:
     if not targets:
-        yield from _mine(client)
+        yield from _mine(client, place.environment)
     for target in targets:
         if enable:
             wanted = {"target": full_name(client, target, place)}
@@ -130,19 +135,20 @@ def _sessions(client: GatewayClient, targets: tuple[str, ...], place: Place, *, 
             yield client.get(session_path(session_id))
 
 
-def _mine(client: GatewayClient) -> list[Json]:
-    items: list[Json] = client.items("/sessions", {"state": "live", "mine": "true"})["items"]
+def _mine(client: GatewayClient, environment: str | None) -> list[Json]:
+    wanted = {"state": "live", "mine": "true", "environment": environment}
+    items: list[Json] = client.items("/sessions", wanted)["items"]
     return [session for session in items if not session.get("end_reason")]
 
 
 async def _connect(
-    client: GatewayClient,
     sessions: list[Json],
     lines: "Callable[[], AbstractAsyncContextManager[Connector]]",
+    more: Callable[[], list[Json]] | None,
     *,
-    follow: bool,
     quiet: bool,
 ) -> None:
+    """Keep lines to *sessions*, and to those that *more* returns later, until all are over or this is stopped."""
     from noah.connect.running import answering, state_folder
 
     stopped = asyncio.Event()
@@ -153,14 +159,14 @@ async def _connect(
         await connector.add(sessions)
 
         def status() -> Json:
-            return {"gateway": client.url, "pid": os.getpid(), "lines": _rows(connector)}
+            return {"gateway": gateway_url(), "pid": os.getpid(), "lines": _rows(connector)}
 
         async with answering(state_folder(), status=status, stop=stopped.set):
-            tasks = [group.create_task(_until_over(connector, stopped, follow=follow), name="end")]
+            tasks = [group.create_task(_until_over(connector, stopped, follow=more is not None), name="end")]
             if not quiet:
                 tasks.append(group.create_task(_draw(connector), name="table"))
-            if follow:
-                tasks.append(group.create_task(connector.keep_adding(lambda: _mine(client)), name="new sessions"))
+            if more is not None:
+                tasks.append(group.create_task(connector.keep_adding(more), name="new sessions"))
             await stopped.wait()
             for task in tasks:
                 task.cancel()
@@ -240,13 +246,16 @@ def _size(count: int) -> str:
 # In the background
 
 
-def _detach(session_ids: list[str], switches: list[str]) -> int:
-    """Start the one in the background; return the exit code when it is connected, or has ended at once."""
+def _detach(which: list[str], switches: list[str]) -> int:
+    """Start the one in the background; return the exit code when it is connected, or has ended at once.
+
+    *which*: sessions' IDs, or the environment whose sessions it connects.
+    """
     from noah.connect.running import all_running, state_folder
 
     folder = state_folder()
     folder.mkdir(parents=True, exist_ok=True)
-    argv = [sys.executable, "-m", "noah", "connect", *session_ids, "--quiet", *switches]
+    argv = [sys.executable, "-m", "noah", "connect", *which, "--quiet", *switches]
     log = folder / "connect.log"
     with log.open("wb") as out:
         child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, **_apart())

@@ -8,7 +8,7 @@ import click
 from noah.cli.completion import complete_sessions, complete_targets
 from noah.cli.manifests.writing import to_yaml
 from noah.cli.output import output_option
-from noah.cli.target_names import Place, find_session, full_name, place_options
+from noah.cli.target_names import Place, find_session, full_name, missing_environment, place_options
 from noah.cli.terminal import BAD, CARE, QUIET, echo, echo_styled, json_text, styled
 from noah.cli.times import clock
 from noah.client.environment import client_from_environment
@@ -46,8 +46,11 @@ def events(
         )
     gateway = client_from_environment()
     is_of_one = target or session
+    environment = None if is_of_one else place.environment
+    if environment and (missing := missing_environment(gateway, environment)):
+        echo(f"{missing} Its events are shown once it is there.", err=True)
     query = {
-        "environment": None if is_of_one else place.environment,
+        "environment": environment,
         "target": target and full_name(gateway, target, place),
         "session": session and find_session(gateway, session, place),
     }

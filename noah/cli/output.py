@@ -40,8 +40,14 @@ def output_option(command: _Command) -> _Command:
 
 
 def print_list(
-    answer: Json, output: str | None, columns: Sequence[Column], *, name: Callable[[Json], str], nothing: str
+    answer: Json,
+    output: str | None,
+    columns: Sequence[Column],
+    *,
+    name: Callable[[Json], str],
+    nothing: str | Callable[[], str],
 ) -> None:
+    """Print the items of *answer*; *nothing* is, or returns, what a person reads when there are none."""
     if output in ("json", "yaml"):
         print_data(answer, output)
     elif output == "name":
@@ -50,7 +56,7 @@ def print_list(
     elif answer["items"]:
         echo_styled("\n".join(table(answer["items"], columns, width=_width())))
     else:
-        echo(nothing, err=True)
+        echo(nothing if isinstance(nothing, str) else nothing(), err=True)
 
 
 def print_one(

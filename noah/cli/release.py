@@ -1,15 +1,24 @@
 """`noah release`: shows a rollout as it happens, and how it ended; lists past ones."""
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from urllib.parse import quote
 from zlib import crc32
 
 import click
 
+from noah.cli.completion import complete_clusters, complete_namespaces, complete_workloads
 from noah.cli.exit_codes import ExitCode
 from noah.cli.output import Column, output_option, print_list
 from noah.cli.repeat_filter import RepeatFilter
-from noah.cli.target_names import Place, environment_option, nothing, only_cluster, place_options
+from noah.cli.target_names import (
+    Place,
+    environment_option,
+    missing_environment,
+    nothing,
+    only_cluster,
+    place_options,
+)
 from noah.cli.terminal import BAD, CARE, GOOD, QUIET, echo, echo_styled, json_text, styled
 from noah.cli.times import clock
 from noah.client.environment import client_from_environment
@@ -47,7 +56,7 @@ def release() -> None:
 
 
 @release.command()
-@click.argument("workload", metavar="[deploy/|sts/|ds/]NAME|ID")
+@click.argument("workload", metavar="[deploy/|sts/|ds/]NAME|ID", shell_complete=complete_workloads)
 @place_options
 @click.option("--since", metavar="TIME", help="Nothing older: 10m, or 2026-01-31T08:00:00Z.")
 @click.option("--tail", type=click.IntRange(0, 10_000), help="Of the lines already there, only the last ones.")
@@ -95,8 +104,8 @@ def watch(
 
 @release.command("list")
 @environment_option("Only of this environment.")
-@click.option("--cluster", metavar="NAME", help="Only in this cluster.")
-@click.option("-n", "--namespace", metavar="NAME", help="Only in this namespace.")
+@click.option("--cluster", metavar="NAME", help="Only in this cluster.", shell_complete=complete_clusters)
+@click.option("-n", "--namespace", metavar="NAME", help="Only in this namespace.", shell_complete=complete_namespaces)
 @click.option("--workload", metavar="NAME", help="Only of this workload.")
 @click.option("--result", type=click.Choice([result.value for result in Result]), help="Only with this result.")
 @click.option("--all", "everything", is_flag=True, help=f"Not only the last {MOST_LISTED}.")
@@ -119,8 +128,11 @@ def list_releases(
         "workload": workload,
         "result": result,
     }
-    found = client_from_environment().items("/releases", wanted, limit=None if everything else MOST_LISTED)
-    print_list(found, output, COLUMNS, name=lambda r: str(r["id"]), nothing=nothing("releases", environment))
+    gateway = client_from_environment()
+    found = gateway.items("/releases", wanted, limit=None if everything else MOST_LISTED)
+    print_list(
+        found, output, COLUMNS, name=lambda r: str(r["id"]), nothing=partial(nothing, gateway, "releases", environment)
+    )
     if found["continue"]:
         echo(f"{len(found['items'])} of {found['total']} releases are shown: --all shows them all.", err=True)
 
@@ -154,7 +166,10 @@ def _place_of(gateway: GatewayClient, kind: str, name: str, environment: str) ->
     targets = gateway.items("/targets", wanted)["items"]
     places = sorted({(str(t["cluster"]), str(t["namespace"])) for t in targets if t["workload"] == workload})
     if not places:
-        raise NotFound(f"There is no {kind}/{name} with pods in environment {environment}: name its namespace with -n.")
+        missing = missing_environment(gateway, environment)
+        raise NotFound(
+            missing or f"There is no {kind}/{name} with pods in environment {environment}: name its namespace with -n."
+        )
     if len(places) > 1:
         several = ", ".join("/".join(place) for place in places)
         raise BadInput(f"{kind}/{name} is in several places of {environment} ({several}): say which, with -n.")

@@ -1,6 +1,7 @@
 """`noah sessions`, `extend`, `end`, `resume`: list and show sessions, lengthen and end them, resume their JVMs."""
 
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import click
@@ -9,7 +10,7 @@ from noah.cli.completion import complete_sessions
 from noah.cli.duration_type import DURATION
 from noah.cli.output import output_option, print_list, print_one
 from noah.cli.session_text import COLUMNS, describe, name, until
-from noah.cli.target_names import Place, find_session, get_session, place_options
+from noah.cli.target_names import Place, find_session, get_session, nothing, place_options
 from noah.cli.terminal import echo
 from noah.cli.wait import until_ended
 from noah.client.environment import client_from_environment
@@ -49,7 +50,7 @@ def sessions(
     wanted = {"state": state or "live", "owner": owner, "mine": "true" if mine else None}
     wanted["environment"] = place.environment
     found = gateway.items("/sessions", wanted, limit=MOST_ENDED if state else None)
-    print_list(found, output, COLUMNS, name=name, nothing="No sessions found.")
+    print_list(found, output, COLUMNS, name=name, nothing=partial(nothing, gateway, "sessions", place.environment))
     if found["continue"]:
         echo(f"{len(found['items'])} of {found['total']} sessions are shown.", err=True)
 

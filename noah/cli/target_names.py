@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import click
 from click.core import ParameterSource
@@ -39,7 +40,8 @@ class Place:
 def _unless_placed(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     """Return the environment; not that of NOAH_ENV where -n or --cluster say something else."""
     is_general = ctx.get_parameter_source(param.name or "") is ParameterSource.ENVIRONMENT
-    return None if is_general and (ctx.params.get("namespace") or ctx.params.get("cluster")) else value or None
+    is_placed = is_general and (ctx.params.get("namespace") or ctx.params.get("cluster"))
+    return None if is_placed else (value or "").strip() or None
 
 
 def environment_option(help: str) -> Callable[[_Command], _Command]:
@@ -54,11 +56,22 @@ def environment_option(help: str) -> Callable[[_Command], _Command]:
     )
 
 
-def nothing(things: str, environment: str | None) -> str:
+def nothing(gateway: GatewayClient, things: str, environment: str | None) -> str:
     """Return what is said when none are found: where they were looked for may come from NOAH_ENV."""
     if environment is None:
         return f"No {things} found."
+    if missing := missing_environment(gateway, environment):
+        return f"No {things} found. {missing}"
     return f"No {things} found in environment {environment}: `noah environments` lists what there is."
+
+
+def missing_environment(gateway: GatewayClient, name: str) -> str | None:
+    """Return the gateway's sentence if there is no environment of that name."""
+    try:
+        gateway.get(f"/environments/{quote(name, safe='')}")
+    except NotFound as e:
+        return e.sentence
+    return None
 
 
 def place_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -78,9 +91,19 @@ def place_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def full_name(gateway: GatewayClient, text: str, place: Place) -> str:
     """Return the name by which the API knows *text*. In an environment, a short name stands for one target there."""
     wanted = _wanted(gateway, text, place)
-    if place.environment and _is_short(wanted):
-        return str(gateway.get(target_path(str(wanted)), {"environment": place.environment})["target"])
-    return str(wanted)
+    environment = _environment_of(wanted, place)
+    if environment is None:
+        return str(wanted)
+    try:
+        return str(gateway.get(target_path(str(wanted)), {"environment": environment})["target"])
+    except NotFound as e:
+        raise NotFound(missing_environment(gateway, environment) or e.sentence) from None
+
+
+def _environment_of(wanted: Wanted, place: Place) -> str | None:
+    """Return the environment in which *wanted* is looked for; None for a name that says itself where it is."""
+    is_short = _is_short(wanted) or (place.is_in_cluster and isinstance(wanted, WantedPod) and wanted.pod is None)
+    return place.environment if is_short else None
 
 
 def _wanted(gateway: GatewayClient, text: str, place: Place) -> Wanted:
@@ -131,9 +154,11 @@ def find_session(gateway: GatewayClient, text: str, place: Place, *, otherwise: 
     if SESSION_ID.fullmatch(text) and not place.is_in_cluster:
         return text
     wanted = _wanted(gateway, text, place)
-    environment = place.environment if _is_short(wanted) else None
+    environment = _environment_of(wanted, place)
     live = gateway.items("/sessions", {"state": "live", "environment": environment})["items"]
     found = [session for session in live if means(wanted, session)]
+    if not found and environment and (missing := missing_environment(gateway, environment)):
+        raise NotFound(missing)
     return _one_of(found, text, otherwise)
 
 
@@ -142,11 +167,14 @@ def get_session(gateway: GatewayClient, text: str, place: Place) -> Json:
 
 
 def means(wanted: Wanted, session: Json) -> bool:
-    """Return whether *session* is on *wanted*; for a workload or an app, on any of its pods."""
+    """Return whether *session* is on *wanted*: for a workload on any of its pods, for an app on any of its targets."""
     target = parse_target(session["target"])
     if not isinstance(wanted, WantedPod):
         return target == wanted
-    return isinstance(target, PodTarget) and all(
+    if not isinstance(target, PodTarget):
+        is_app = wanted.app is not None and wanted.container is None and _is_short(wanted)
+        return is_app and wanted.app == session.get("app")
+    return all(
         asked in (None, there)
         for asked, there in (
             (wanted.cluster, target.cluster),

@@ -1,5 +1,7 @@
 """`noah targets`: what can be debugged, and who is debugging it."""
 
+from functools import partial
+
 import click
 
 from noah.cli.completion import complete_apps, complete_clusters, complete_namespaces
@@ -16,7 +18,8 @@ COLUMNS = (
     Column("TARGET", lambda t: t["target"]),
     Column("ENVIRONMENT", lambda t: t.get("environment")),
     Column("APP", lambda t: t.get("app")),
-    Column("READY", lambda t: "yes" if t.get("ready") else "no", {"no": CARE}),
+    # An app on a host is not asked before somebody wants it.
+    Column("READY", lambda t: None if t.get("phase") == "Unknown" else "yes" if t.get("ready") else "no", {"no": CARE}),
     Column("STATUS", lambda t: t.get("phase"), _PHASES),
     Column("RESTARTS", lambda t: t.get("restarts")),
     Column("AGE", lambda t: age(t.get("started_at"))),
@@ -54,10 +57,12 @@ def targets(
         "label": _labels(labels),
         "kind": kind,
     }
-    found = client_from_environment().items("/targets", {**wanted, "q": query})
+    gateway = client_from_environment()
+    found = gateway.items("/targets", {**wanted, "q": query})
     is_in_several = len({target.get("environment") for target in found["items"]}) > 1
     columns = COLUMNS if is_in_several else [one for one in COLUMNS if one.header != "ENVIRONMENT"]
-    print_list(found, output, columns, name=lambda t: str(t["target"]), nothing=nothing("targets", environment))
+    none = partial(nothing, gateway, "targets", environment)
+    print_list(found, output, columns, name=lambda t: str(t["target"]), nothing=none)
 
 
 def _labels(given: tuple[str, ...]) -> list[str]:

@@ -27,6 +27,10 @@ from tests.processes import output_of
         ("noah targets --env s", ["shop-test"]),
         ("noah enable --env s", ["shop-test"]),
         ("noah enable --env shop-test d", ["deploy/shop"]),
+        ("noah enable --env shop-test app=s", ["app=shop"]),  # which may be on a host
+        ("noah enable --env shop-test po", ["pod/dev/team-a/shop-1/app"]),
+        ("noah release watch --env shop-test d", ["deploy/shop"]),
+        ("noah release watch --env shop-test p", []),
         ("noah ide s-1 --format e", ["eclipse"]),
     ],
 )

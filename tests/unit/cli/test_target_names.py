@@ -90,3 +90,12 @@ def test_a_local_session_is_meant_by_its_own_name_only() -> None:
     assert means(parse_wanted("local/orders"), session)
     assert not means(parse_wanted("local/other"), session)
     assert not means(parse_wanted("deploy/orders"), session)
+
+
+@pytest.mark.parametrize("target", ["host/kvm-1/orders", "local/orders"])
+def test_a_session_on_a_host_is_meant_by_its_app_where_no_namespace_is_said(target: str) -> None:
+    session = {"id": "s4", "target": target, "app": "orders", "workload": None}
+    assert means(parse_wanted("app=orders"), session)
+    assert not means(parse_wanted("app=shop"), session)
+    assert not means(parse_wanted("app=orders/sidecar"), session)
+    assert not means(parse_wanted("pod/dev/team-a/app=orders"), session)
