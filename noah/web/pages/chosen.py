@@ -20,10 +20,6 @@ class Chosen:
     pinned: Sequence[str] = ()
     last: Sequence[str] = ()  # the last one first
 
-    @property
-    def names(self) -> Sequence[str]:
-        return list(dict.fromkeys((*self.pinned, *self.last)))
-
 
 def chosen_of(request: web.Request) -> Chosen:
     """Return what the browser has sent; nothing of what is not as our script writes it."""

@@ -17,18 +17,20 @@ from noah.core.page import Page
 from noah.core.session.rights import Right
 from noah.core.session.target import parse_target
 from noah.sessions.broker import Broker
+from noah.sessions.live_session import LiveSession
 from noah.web.api import environments, releases, sessions, targets
 from noah.web.api.route import Call, Routes
+from noah.web.identity import principal_of
 from noah.web.keys import BROKER, CATALOG, HOLDERS
 from noah.web.pages.chosen import chosen_of
 from noah.web.pages.page import PER_PAGE, Context, filled_in, links, page
 from noah.web.paths import link_to
 from noah.web.permission import demand, seen
-from noah.web.wire import MOST, Nothing, cursor_of, with_tokens
+from noah.web.wire import MOST, Nothing, cursor_of, with_tokens, words_of
 
 ROUTES = Routes()
 FEW = 8  # of each kind of thing that a search over everything finds
-SEARCHED = 1000  # live sessions and releases in which it looks
+SEARCHED = 1000  # releases in which it looks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +81,11 @@ async def home(call: Call[TargetsPage, Nothing]) -> Context:
     there = await environments.seen_environments(request)
     listed = there.find(query)
     if listed.total <= 1:
-        return await _listing(request, targets.TargetsQuery.model_validate(asked))
-    chosen = chosen_of(request)
+        shown = await _listing(request, targets.TargetsQuery.model_validate(asked))
+        return {**shown, "left": _left(request, listed.items)}
+    chosen, me = chosen_of(request), principal_of(request)
+    debugged = [name for name, live in there.sessions.items() if any(one.session.owner == me for one in live)]
+    yours = there.named(dict.fromkeys((*chosen.pinned, *debugged, *chosen.last)))
     return {
         "here": "targets",
         "is_home": True,
@@ -89,7 +94,8 @@ async def home(call: Call[TargetsPage, Nothing]) -> Context:
         "found": await _search(request, call.query.q, there) if call.query.q else None,
         "listed": listed,
         "pinned": chosen.pinned,
-        "yours": there.named(chosen.names),
+        "yours": yours,
+        "missed": sorted({*chosen.pinned}.difference(one["name"] for one in yours)),
         "links": links(request, listed),
     }
 
@@ -104,19 +110,29 @@ async def environment(call: Call[TargetsPage, Nothing]) -> Context:
     request, name = call.request, call.path("environment")
     shown = (await environments.seen_environments(request)).get(name)
     query = targets.TargetsQuery.model_validate({**filled_in(call.query), "environment": name})
-    catalog = request.app[CATALOG]
+    listing = await _listing(request, query)
     return {
-        **await _listing(request, query),
+        **listing,
         "environment": shown,
         "is_pinned": name in chosen_of(request).pinned,
-        "left": [one for one in shown["sessions"] if catalog.get(parse_target(one["target"])) is None],
+        "narrowed": [one for one in listing["narrowed"] if one[0] != "environment"],
+        "left": _left(request, [shown]),
     }
+
+
+def _left(
+    request: web.Request, there: Iterable[environments.EnvironmentJson]
+) -> Sequence[environments.EnvironmentSessionJson]:
+    """Return the sessions of environments whose targets are gone."""
+    sessions, catalog = (session for one in there for session in one["sessions"]), request.app[CATALOG]
+    return [one for one in sessions if catalog.get(parse_target(one["target"])) is None]
 
 
 async def _listing(request: web.Request, query: targets.TargetsQuery) -> Context:
     areas = await seen(request, request.app[CATALOG].areas())
     shown = _shown(request.app, targets.filter_of(query, areas), after=query.after, limit=query.limit)
-    narrowed = [(name, getattr(query, name)) for name in ("app", "cluster", "namespace") if getattr(query, name)]
+    given = [(name, getattr(query, name)) for name in ("environment", "app", "cluster", "namespace")]
+    narrowed = [(name, value) for name, value in given if value]
     narrowed += [("label", label) for label in query.label]
     return {
         "here": "targets",
@@ -132,29 +148,35 @@ async def _listing(request: web.Request, query: targets.TargetsQuery) -> Context
 
 async def _search(request: web.Request, q: str, there: environments.SeenEnvironments) -> Found:
     """Look for each word of *q* in what things are called. What a person may not see is not found."""
-    words = q.lower().split()
+    words = words_of(q)
     catalog, broker = request.app[CATALOG], request.app[BROKER]
     areas = await seen(request, catalog.areas())
     named = environments.EnvironmentsQuery.model_validate({"q": q, "limit": FEW})
     wanted = TargetFilter(words=words, areas=areas)
     shown = catalog.find(wanted, after=None, limit=FEW)
-    live = await sessions.find(request, sessions.SessionsFilter.model_validate({}), limit=SEARCHED, after=None)
     # Each look at all names takes some milliseconds; others have turns in between.
-    apps = catalog.find_apps(cluster=None, namespace=None, words=words, areas=areas, after=None, limit=50)
-    of_sessions = [sessions.json_of(request, one) for one in live.items]
     rolled_out = await releases.find_releases(request, releases.ReleasesQuery.model_validate({"limit": SEARCHED}))
-    of_releases = [releases.release_json(one) for one in rolled_out.items]
+    apps = catalog.find_apps(cluster=None, namespace=None, words=words, areas=areas, after=None, limit=50)
+    live = [one for of_environment in there.sessions.values() for one in of_environment if _is_called(words, one)]
+    live.sort(key=lambda one: one.session.created_at, reverse=True)
     return Found(
         environments=there.find(named),
         apps=list(dict.fromkeys(place.app for place, _ in apps.items)),
         targets=Page(
             [targets.target_json(info, broker.holder(info.target)) for info in shown.items], None, shown.total, None
         ),
-        sessions=[one for one in of_sessions if _has(words, one["app"], one["target"], one["owner"], one["id"])][:FEW],
+        sessions=[sessions.json_of(request, one) for one in live[:FEW]],
         releases=[
-            one for one in of_releases if _has(words, one["workload"], one["namespace"], one["environment"], one["id"])
+            releases.release_json(one)
+            for one in rolled_out.items
+            if _has(words, one.workload, one.namespace, one.environment, one.id)
         ][:FEW],
     )
+
+
+def _is_called(words: Iterable[str], live: LiveSession) -> bool:
+    session = live.session
+    return _has(words, session.app, str(session.target), session.owner.name, session.id)
 
 
 def _has(words: Iterable[str], *texts: str) -> bool:

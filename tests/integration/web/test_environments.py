@@ -7,7 +7,7 @@ import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import pytest
 import pytest_asyncio
@@ -166,6 +166,9 @@ async def test_who_debugs_in_an_environment_is_shown_and_can_be_asked_for(runnin
         assert session["environment"] == "local"
         [shown] = (await _environments(running.api))["local"]["sessions"]
         assert (shown["id"], shown["owner"], shown["app"]) == (session["id"], session["owner"], "shop")
+        text = await _page(running, "/")
+        assert re.search(r"Yours local \d of 2 ready", text)  # although nobody has looked at it
+        assert "Yours" not in await _page(running, "/", user="seer")
         for environment, ids in (("local", [session["id"]]), ("shop-test", [])):
             found = await running.api.ask("GET", f"sessions?environment={environment}")
             assert [one["id"] for one in found["items"]] == ids
@@ -182,6 +185,21 @@ async def test_what_one_may_not_see_is_in_no_environment_and_no_count(running: G
             await running.api.ask("GET", f"environments/{name}", user="seer")
         assert refused.value.status == 404
     assert await _environments(running.api, user="nobody") == {}
+
+
+async def test_a_name_that_is_almost_right_is_answered_with_those_that_may_be_meant(running: Gateway) -> None:
+    for written, meant, user in (
+        ("shop-tset", "Did you mean shop-test?", "ada"),
+        ("shop", "Did you mean shop-load or shop-test?", "ada"),
+        ("loca", "Did you mean local?", "ada"),
+        ("loca", "or not any more.", "seer"),
+        ("%2e%2e%2fempty", "or not any more.", "ada"),
+        ("x" * 5000, "or not any more.", "ada"),
+        ("a%0Ab%00%F0%9F%9A%80", "or not any more.", "ada"),
+    ):
+        with pytest.raises(Refused) as refused:
+            await running.api.ask("GET", f"environments/{written}", user=user)
+        assert (refused.value.status, str(refused.value).endswith(meant)) == (404, True), str(refused.value)
 
 
 async def test_a_grant_by_environment_is_for_hosts_there_and_for_no_pods(running: Gateway) -> None:
@@ -212,6 +230,13 @@ async def test_a_cluster_names_environments_by_what_its_settings_say(
         async with asyncio.timeout(30):
             while {n: one["pods"] for n, one in (await _environments(gateway.api)).items() if one["pods"]} != names:
                 await asyncio.sleep(0.05)
+        if rule == "label:app":  # three environments share the namespaces
+            found = await gateway.api.ask("GET", "targets/pod/dev/shop-test/app=orders?environment=orders")
+            assert found["environment"] == "orders"
+            with pytest.raises(
+                Refused, match="no pod of app orders in namespace shop-test of cluster dev and environment pay"
+            ):
+                await gateway.api.ask("GET", "targets/pod/dev/shop-test/app=orders?environment=pay")
         if rule.startswith("namespace-label"):
             assert there.asked
             assert all("as=PartialObjectMetadata" in one for one in there.asked)
@@ -236,9 +261,30 @@ async def test_the_first_page_has_the_environments_those_of_the_person_first(run
     text = await _page(running, "/", chosen=chosen)
     yours, everything = text.split("Yours")[1].split("5 environments")
     assert re.findall(r"(\S+) \d+ of \d+ ready", yours) == ["shop-test", "local"]
+    assert "nowhere not there, or not any more Pin nowhere" in yours  # and can be taken off
     assert re.search(r"shop-test 2 of 5 ready .*3 apps · 3 pods, 2 KVM hosts nobody debugs", everything)
     for broken in ("", "%", quote("[]"), quote('{"pinned": {}, "last": 1}'), quote('{"pinned": [1], "last": []}')):
         assert "Yours" not in await _page(running, "/", chosen=broken)
+
+
+@pytest.mark.parametrize(
+    ("path", "events"),
+    [
+        ("/", None),
+        ("/targets", None),
+        ("/sessions", None),
+        ("/trail", None),
+        ("/environments/shop-test?q=orders", "mine=true&environment=shop-test"),
+        ("/targets/local/shop", "mine=true&target=local/shop"),
+        ("/releases", "mine=true"),
+        ("/environments/nowhere", "mine=true"),
+    ],
+)
+async def test_a_page_asks_for_the_events_of_what_it_shows(running: Gateway, path: str, events: str | None) -> None:
+    headers = {**running.api.headers(), "Accept": "text/html"}
+    async with running.http.get(running.url + path, headers=headers) as answer:
+        found = re.search(r'id="live"[^>]* data-events="([^"]*)"', await answer.text())
+    assert (found and unquote(html.unescape(found[1]))) == events
 
 
 async def test_one_box_searches_everything_that_a_person_may_see(running: Gateway) -> None:
@@ -279,6 +325,19 @@ async def test_an_environments_page_says_how_an_app_runs_there(running: Gateway)
 async def test_an_environment_that_one_may_not_see_has_no_page(running: Gateway) -> None:
     said = await _page(running, "/environments/local", user="seer", status=404)
     assert "There is no environment 'local' that you may see, or not any more." in said
+
+
+async def test_targets_of_an_environment_say_so_also_beside_its_page(running: Gateway) -> None:
+    text = await _page(running, "/targets?environment=shop-test&q=orders")
+    assert "3 targets of 1 app" in text
+    assert "Only environment shop-test" in text
+    assert "Only environment" not in await _page(running, "/environments/shop-test?q=orders")
+
+
+async def test_who_may_see_nothing_is_not_sent_to_add_a_cluster(running: Gateway) -> None:
+    text = await _page(running, "/", user="nobody")
+    assert "There are no targets yet, or none that you may see." in text
+    assert "nvironment" not in text
 
 
 async def test_links_to_targets_from_before_there_were_environments_lead_on(running: Gateway) -> None:
