@@ -1,7 +1,9 @@
 """The environment: thousands of targets, app by app."""
 
+import json
 import re
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from playwright.async_api import Page, expect
@@ -121,6 +123,26 @@ async def test_environments_that_somebody_pins_or_has_used_come_first(
     await expect(yours.first.get_by_role("button")).to_have_attribute("aria-pressed", "true")
     await page.reload()
     await expect(yours.first).to_contain_text("hosts")
+
+
+async def test_pins_of_what_is_gone_make_room_and_one_too_many_is_refused_with_a_sentence(
+    gateway: tuple[Process, Api], opened: Opened
+) -> None:
+    process, _ = gateway
+    page = await opened(process.url)
+    cookie = quote(json.dumps({"pinned": [f"gone-{n}" for n in range(20)], "last": []}))
+    await page.evaluate(f"document.cookie = 'noah-environments={cookie}; path=/'")
+    await page.reload()
+    yours = page.get_by_role("region", name="Yours").get_by_role("listitem")
+    await expect(yours).to_have_count(20)
+    pin = page.get_by_role("region", name="3 environments").get_by_role("button", name="Pin hosts")
+    await pin.click()
+    await expect(page.locator("#notices")).to_contain_text("You have pinned as many as your browser keeps")
+    await expect(pin).to_have_attribute("aria-pressed", "false")
+    await yours.get_by_role("button", name="Pin gone-0").click()
+    await expect(yours).to_have_count(19, timeout=SOON)
+    await pin.click()
+    await expect(yours.first).to_contain_text("hosts", timeout=SOON)
 
 
 async def test_the_first_page_searches_everything_while_one_types(gateway: tuple[Process, Api], opened: Opened) -> None:
