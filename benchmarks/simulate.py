@@ -211,7 +211,7 @@ def _session(number: int, now: datetime) -> Session:
         target=PodTarget(cluster, f"scale-{cluster}-{place:05d}", f"{app}-7d9c5b8f6-x", "app"),
         workload=None,
         app=app,
-        environment="",
+        environment=f"scale-{cluster}-{place:05d}",
         owner=person(f"person-{number // 2}"),
         port=FIRST_PORT + number,
         created_at=now,

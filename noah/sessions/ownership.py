@@ -39,7 +39,7 @@ from noah.store.lease import Lease
 from noah.store.sessions import Head, SessionRow, SessionStore
 from noah.store.wishes import Wish, WishKind, WishStore
 from noah.targets.base import Kind
-from noah.turns import turn
+from noah.turns import turn, until_calm
 
 log = logging.getLogger(__name__)
 
@@ -107,6 +107,7 @@ class Ownership:
         self._asked_back_at: dict[str, float] = {}  # by the loop's clock
         self._past_traffic = Traffic()
         self._refreshing = asyncio.Lock()
+        self._beginning = asyncio.Lock()  # of sessions that were taken over
         self._saved_at = 0.0  # by the loop's clock
         self._left: list[LiveSession] = []  # to the next gateway, when this one stops
 
@@ -168,13 +169,19 @@ class Ownership:
         self._pass_on(session.id, live)
         self._holders.put(session)
         self._audits.keep(live)
-        running = self._group.create_task(task.run(), name=f"session {session.id} {session.target}")
+        run = task.run(after=self._when_calm if is_taken_over else None)
+        running = self._group.create_task(run, name=f"session {session.id} {session.target}")
         self._running[session.id] = running
         if self._is_stopping:  # what was being read before makes no task that would outlive the others
             running.cancel()
         running.add_done_callback(lambda _: self._running.pop(session.id))
         running.add_done_callback(lambda _: self._ended(session.id, task))
         return task
+
+    async def _when_calm(self) -> None:
+        """Return in turn, as the event loop has time: thousands that begin at once would hold it for half a second."""
+        async with self._beginning:
+            await until_calm()
 
     def _pass_on(self, session_id: str, live: LiveSession) -> None:
         """Wake those who wait for a change of the session as it was seen before."""
@@ -342,7 +349,9 @@ class Ownership:
         # A session that ended at another gateway before this one knew that it had been added has a task, and no more.
         gone = [id for id in {*self._versions, *self._elsewhere, *self._tasks} if id not in heads]
         self._forget_missing(gone, await self._see_all([*changed, *gone]))
+        await turn()  # each of these looks at all sessions, for some milliseconds if there are thousands
         await self._ports.refresh(self._elsewhere.values(), own=self._tasks)
+        await turn()
         taken = await self._take_over(heads.values())
         await self._fulfil_wishes([*changed, *taken])
         await self._ask_back(heads)
