@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 
 TURN_S = 0.00005  # of work; a debugger's bytes wait for one such turn, and between two turns pass some 10 us
 CALM_S = 0.002  # of processor time, in a pass of the event loop
-MOST_PASSES = 200  # that are waited for: however busy the loop is, what waits goes on
+CALM_WITHIN_S = 0.02  # however busy the loop is, what waits for that goes on then
 TALKS_S = 0.02  # after an answer, in which a debugger is taken to ask again
 GAP_S = 0.0002  # from one turn to the next meanwhile, at least
 PAUSE_S = 0.001  # at most, for an answer; the shortest that uvloop knows
@@ -40,12 +40,12 @@ async def turn() -> None:
 
 async def until_calm() -> None:
     """Return when a pass of the event loop takes little: what was begun before waits for others by now."""
-    for _ in range(MOST_PASSES):
+    since, spent = perf_counter(), CALM_S
+    while spent >= CALM_S and perf_counter() - since < CALM_WITHIN_S:
         await turn()
         began = thread_time()
         await asyncio.sleep(0)
-        if thread_time() - began < CALM_S:
-            return
+        spent = thread_time() - began
 
 
 class Turns:
