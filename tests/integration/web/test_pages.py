@@ -102,3 +102,17 @@ async def test_a_holder_is_told_that_somebody_asks(gateway: Gateway) -> None:
         "by_principal": BOB.public(),
         "text": "my order hangs",
     }
+
+
+async def test_what_of_the_configuration_cannot_be_read_is_named_to_operators_only(gateway: Gateway) -> None:
+    gateway.not_followed = "https://cmdb.example/hosts cannot be read."
+    gateway.api.admit("grace")
+    try:
+        for path in ("/targets", "/clusters"):
+            _, shown, _ = await _get(gateway, path)
+            _, hidden, _ = await _get(gateway, path, gateway.api.headers("grace"))
+            assert "cmdb.example" in shown
+            assert "cmdb.example" not in hidden
+            assert "The gateway goes by an earlier configuration" in hidden
+    finally:
+        gateway.not_followed = None
