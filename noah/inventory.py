@@ -108,7 +108,7 @@ class Inventory:
         self._at_start = settings
         self._file = file
         self._settings = settings
-        self._file_trouble: str | None = None
+        self.file_trouble: str | None = None  # why the file as it is now does not count
         self._asked = asyncio.Event()
 
     @property
@@ -118,7 +118,7 @@ class Inventory:
     @property
     def trouble(self) -> str | None:
         """Say why the gateway does not go by the configuration as it is now, if it does not."""
-        return " ".join(filter(None, (self._file_trouble, *(part.trouble for part in self.parts)))) or None
+        return " ".join(filter(None, (self.file_trouble, *(part.trouble for part in self.parts)))) or None
 
     def read_now(self) -> None:
         """Read everything again soon, as SIGHUP asks for; what was refused to be gone is meant to be gone."""
@@ -178,16 +178,16 @@ class Inventory:
             settings, is_permitted_otherwise = await asyncio.to_thread(_changed, file, before)
         except NoahError as e:
             sentence = f"The gateway goes by the configuration as it was, because it cannot be used now: {e.sentence}"
-            self._file_trouble = _logged(sentence, before=self._file_trouble)
+            self.file_trouble = _logged(sentence, before=self.file_trouble)
             return True
         try:
             if is_permitted_otherwise:
                 await self._permit(settings)
         except NoahError as e:
             sentence = f"Who may do what has changed in the configuration, which the trail cannot say now: {e.sentence}"
-            self._file_trouble = _logged(sentence, before=self._file_trouble)
+            self.file_trouble = _logged(sentence, before=self.file_trouble)
             return False
-        self._file_trouble = _logged(None, before=self._file_trouble)
+        self.file_trouble = _logged(None, before=self.file_trouble)
         if waiting := _waiting(self._at_start, settings) - _waiting(self._at_start, before):
             log.warning("what has changed in %s counts from the gateway's next start on", " and ".join(sorted(waiting)))
         self._settings = settings

@@ -18,7 +18,7 @@ from noah.targets.pod.doctor import Doctor, Level
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 64  # of all kinds; each host is a connection and a shell or more there, and many may hang
+AT_ONCE = 16  # of all kinds; each host is a handshake, which costs the event loop milliseconds, and a shell there
 EACH_TAKES_S = 20.0
 LONGEST_MESSAGE = 500  # characters; hosts and clusters say what they like
 

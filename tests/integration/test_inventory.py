@@ -96,6 +96,9 @@ async def test_a_configuration_that_cannot_be_read_changes_nothing_and_is_report
         assert not await following.current()
         assert await following.names() == {"local/kept"}
         assert "is not TOML" in process.log.read_text()
+        shown = {one["part"]: one for one in (await api.ask("GET", "inventory"))["items"]}
+        assert [name for name, one in shown.items() if not one["current"]] == ["configuration file"]
+        assert "is not TOML" in shown["configuration file"]["message"]
         following.write(kept + jvms("new"))
         await following.until_configuration(lambda check: check["ok"])
         assert await following.current()

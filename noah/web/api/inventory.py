@@ -14,6 +14,7 @@ from noah.web.permission import demand, record
 from noah.web.wire import Nothing
 
 ROUTES = Routes()
+FILE = "configuration file"  # in the list, before its parts
 MOST_NAMED = 100  # of those that would be gone
 
 
@@ -37,6 +38,9 @@ class PartView(Protocol):
 
 
 class InventoryView(Protocol):
+    @property
+    def file_trouble(self) -> str | None: ...
+
     @property
     def parts(self) -> Sequence[PartView]: ...
 
@@ -86,16 +90,17 @@ async def confirm_inventory(call: Call[Nothing, Nothing]) -> Reply[InventoryJson
 
 
 def _json(inventory: InventoryView) -> InventoryJson:
+    why = inventory.file_trouble
+    file = PartJson(part=FILE, count=1, current=why is None, message=why, gone=0, removed=[])
+    return {"items": [file, *map(_part, inventory.parts)]}
+
+
+def _part(part: PartView) -> PartJson:
     return {
-        "items": [
-            {
-                "part": part.what,
-                "count": len(part.have),
-                "current": part.trouble is None,
-                "message": part.trouble,
-                "gone": len(part.refused),
-                "removed": sorted(part.refused)[:MOST_NAMED],
-            }
-            for part in inventory.parts
-        ]
+        "part": part.what,
+        "count": len(part.have),
+        "current": part.trouble is None,
+        "message": part.trouble,
+        "gone": len(part.refused),
+        "removed": sorted(part.refused)[:MOST_NAMED],
     }
