@@ -47,7 +47,7 @@ def server() -> Iterator[Postgres]:
     """A PostgreSQL that counts statements."""
     folder = new_folder()
     binaries = max(Path("/usr/lib/postgresql").glob("*/bin/initdb")).parent
-    postgres = Postgres(binaries, folder, shared_preload_libraries="pg_stat_statements")
+    postgres = Postgres(binaries, folder, shared_preload_libraries="pg_stat_statements", autovacuum="on")
     try:
         postgres.create()
         postgres.start()

@@ -8,13 +8,11 @@ a question waits for one turn, or for none.
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable
-from time import perf_counter, thread_time
+from time import perf_counter
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 TURN_S = 0.00005  # of work; a debugger's bytes wait for one such turn, and between two turns pass some 10 us
-CALM_S = 0.002  # of processor time, in a pass of the event loop
-CALM_WITHIN_S = 0.02  # however busy the loop is, what waits for that goes on then
 TALKS_S = 0.02  # after an answer, in which a debugger is taken to ask again
 GAP_S = 0.0002  # from one turn to the next meanwhile, at least
 PAUSE_S = 0.001  # at most, for an answer; the shortest that uvloop knows
@@ -36,16 +34,6 @@ async def in_turns(pieces: Iterable[_T]) -> AsyncGenerator[_T, None]:
 async def turn() -> None:
     """Wait for a turn: the event loop has served its sockets since the last one, whose it ever was."""
     await turns().mine()
-
-
-async def until_calm() -> None:
-    """Return when a pass of the event loop takes little: what was begun before waits for others by now."""
-    since, spent = perf_counter(), CALM_S
-    while spent >= CALM_S and perf_counter() - since < CALM_WITHIN_S:
-        await turn()
-        began = thread_time()
-        await asyncio.sleep(0)
-        spent = thread_time() - began
 
 
 class Turns:

@@ -39,7 +39,7 @@ from noah.store.lease import Lease
 from noah.store.sessions import Head, SessionRow, SessionStore
 from noah.store.wishes import Wish, WishKind, WishStore
 from noah.targets.base import Kind
-from noah.turns import turn, until_calm
+from noah.turns import turn
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +107,6 @@ class Ownership:
         self._asked_back_at: dict[str, float] = {}  # by the loop's clock
         self._past_traffic = Traffic()
         self._refreshing = asyncio.Lock()
-        self._beginning = asyncio.Lock()  # of sessions that were taken over
         self._saved_at = 0.0  # by the loop's clock
         self._left: list[LiveSession] = []  # to the next gateway, when this one stops
 
@@ -169,19 +168,13 @@ class Ownership:
         self._pass_on(session.id, live)
         self._holders.put(session)
         self._audits.keep(live)
-        run = task.run(after=self._when_calm if is_taken_over else None)
-        running = self._group.create_task(run, name=f"session {session.id} {session.target}")
+        running = self._group.create_task(task.run(), name=f"session {session.id} {session.target}")
         self._running[session.id] = running
         if self._is_stopping:  # what was being read before makes no task that would outlive the others
             running.cancel()
         running.add_done_callback(lambda _: self._running.pop(session.id))
         running.add_done_callback(lambda _: self._ended(session.id, task))
         return task
-
-    async def _when_calm(self) -> None:
-        """Return in turn, as the event loop has time: thousands that begin at once would hold it for half a second."""
-        async with self._beginning:
-            await until_calm()
 
     def _pass_on(self, session_id: str, live: LiveSession) -> None:
         """Wake those who wait for a change of the session as it was seen before."""

@@ -190,11 +190,8 @@ class SessionTask:
         if self.live.session.is_over and self._acting is not None:
             self._acting.reschedule(asyncio.get_running_loop().time())
 
-    async def run(self, *, after: Callable[[], Awaitable[None]] | None = None) -> None:
-        """Run the session to its end; *after*: what to wait for before anything is done."""
+    async def run(self) -> None:
         try:
-            if after is not None:
-                await after()
             async with asyncio.TaskGroup() as group:
                 session_id = self.live.session.id
                 beside = [

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from itertools import pairwise
 
-from noah.turns import GAP_S, PAUSE_S, TURN_S, in_turns, turn, turns, until_calm
+from noah.turns import GAP_S, PAUSE_S, TURN_S, in_turns, turn, turns
 
 
 def busy(count: int) -> Iterator[int]:
@@ -131,28 +131,3 @@ async def test_a_debugger_that_never_stops_asking_leaves_others_a_turn_every_few
         for _ in range(20):
             await turn()
     is_over = True
-
-
-async def test_what_waits_for_a_calm_loop_begins_one_by_one_and_goes_on_however_busy_it_is() -> None:
-    begun, most_at_once, is_over = list[int](), 0, False
-    gate = asyncio.Lock()
-
-    async def work(number: int) -> None:
-        async with gate:
-            await until_calm()
-        begun.append(number)
-        list(busy(100))
-
-    def look(before: int) -> None:
-        nonlocal most_at_once
-        most_at_once = max(most_at_once, len(begun) - before)
-        list(busy(60))  # 3 ms, so that no pass is calm
-        if not is_over:
-            asyncio.get_running_loop().call_soon(look, len(begun))
-
-    async with asyncio.TaskGroup() as group, asyncio.timeout(60):
-        look(0)
-        await asyncio.wait([group.create_task(work(number)) for number in range(10)])
-        is_over = True
-    assert begun == list(range(10))
-    assert most_at_once == 1
