@@ -6,9 +6,10 @@ by functions that are C all through and with what the rest of a filter leaves: 2
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import repeat
+from heapq import merge
+from itertools import islice, repeat
 from operator import add, itemgetter
 from sys import intern
 
@@ -20,6 +21,7 @@ from noah.core.page import Page
 from noah.core.session.rights import namespace_area
 from noah.core.session.target import Target
 
+MOST_MERGED = 2_000  # names, of which as many as there are clusters may be the same
 FEW = 4  # targets of an app; counting them costs less than the 250 bytes in which they would be counted per change
 
 
@@ -206,17 +208,25 @@ class Catalog:
 
     def app_names(self, wanted: TargetFilter, *, prefix: str, most: int) -> Sequence[str]:
         """Return the names of apps that begin with *prefix*, in order: the first *most* of them."""
-        firsts = self._by_app(wanted)[0].within(prefix).firsts(lambda key: key.partition(END)[0] + END, most)
-        return [key.partition(END)[0] for key in firsts]
+        firsts = self._by_app(wanted)[0].within(prefix).firsts(lambda key: key.partition(END)[0] + END)
+        return [key.partition(END)[0] for key in islice(firsts, most)]
 
     def namespaces(self, wanted: TargetFilter, *, prefix: str, most: int) -> Sequence[str]:
-        """Return the names of namespaces that begin with *prefix*, in order: the first *most* of them."""
-        found = set[str]()
+        """Return the names of namespaces that begin with *prefix*: the first *most* of them, in the order of targets.
+
+        Fewer, if very many clusters have namespaces of the same names.
+        """
+        in_each: list[Iterator[str]] = []
         for _, cluster in self._groups:
             if cluster is not None and wanted.cluster in (None, cluster):
                 names = self._names(replace(wanted, kind="pod", cluster=cluster)).within(f"pod/{cluster}/{prefix}")
-                found.update(key.split("/")[2] for key in names.firsts(lambda key: area_of_name(key) + "/", most))
-        return sorted(found, key=lambda name: f"{name}/")[:most]  # as their targets are
+                in_each.append(names.firsts(lambda key: area_of_name(key) + "/"))
+        found = dict[str, None]()
+        for key in islice(merge(*in_each, key=lambda key: key.split("/")[2] + "/"), MOST_MERGED):
+            found[key.split("/")[2]] = None
+            if len(found) == most:
+                break
+        return list(found)
 
     def places(self, wanted: TargetFilter, *, workload: str | None = None, most: int) -> Sequence[AppPlace]:
         """Return the namespaces that have pods of what is *wanted*, one place of each, in order, and at most *most*.
@@ -234,7 +244,8 @@ class Catalog:
         return [place for _, place in sorted(namespaces.items())][:most]
 
     def _places_in(self, span: Span, most: int) -> Sequence[AppPlace]:
-        return [self._info(key).place for key in span.firsts(lambda key: key.rsplit("/", 2)[0] + "/", most)]
+        firsts = span.firsts(lambda key: key.rsplit("/", 2)[0] + "/")
+        return [self._info(key).place for key in islice(firsts, most)]
 
     def cluster(self, name: str, areas: Collection[str] | None = None) -> ClusterSummary:
         """Return what there is in a cluster, or in those of its *areas*."""
