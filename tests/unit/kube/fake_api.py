@@ -9,7 +9,7 @@ import hashlib
 import json
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -170,9 +170,11 @@ async def _read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> C
 async def fake_api(tls: ssl.SSLContext | None = None) -> AsyncIterator[FakeApi]:
     """Ends what hangs when it is left."""
     api = FakeApi()
+    writers: list[asyncio.StreamWriter] = []
     async with asyncio.TaskGroup() as group:
 
         def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writers.append(writer)
             tasks.append(group.create_task(api.serve(reader, writer)))
 
         tasks: list[asyncio.Task[None]] = []
@@ -184,3 +186,9 @@ async def fake_api(tls: ssl.SSLContext | None = None) -> AsyncIterator[FakeApi]:
             server.close()
             for task in tasks:
                 task.cancel()
+    # One that is still closing when its loop ends is found as a leak later, in some other test.
+    for writer in writers:
+        writer.transport.abort()
+    for writer in writers:
+        with suppress(ConnectionError):
+            await writer.wait_closed()
