@@ -171,7 +171,7 @@ async def test_a_killed_socat_is_started_again(api: Api, shop: Shop, kubeconfig:
     assert len(before) == 1
     await shop.exec("pkill", "-9", "socat")
     await asyncio.sleep(0.5)
-    await api.until(session, "ready", within=15)
+    await api.until(session, "ready")
     async with jdb(session["host"], session["port"]):
         await api.until(session, "attached")
     await api.end(session)

@@ -107,9 +107,9 @@ async def test_a_jvm_that_restarts_is_waited_for(gateway: tuple[Process, Api], a
     _, api = gateway
     session = await api.ready(f"local/{app.name}")
     await app.kill()
-    await api.until(session, "waiting", within=20)
+    await api.until(session, "waiting")
     await app.start()
-    await api.until(session, "ready", within=20)
+    await api.until(session, "ready")
     async with app.at_a_breakpoint(session["host"], session["port"]):
         await api.until(session, "suspended")
 
@@ -144,7 +144,7 @@ async def test_a_pause_budget_warns_and_then_resumes(gateway: tuple[Process, Api
         session = await api.ready(f"local/{app.name}", pause_budget="4s")
         async with app.at_a_breakpoint(session["host"], session["port"]):
             await api.until(session, "suspended")
-            await api.until(session, "ready", within=20)
+            await api.until(session, "ready")
             assert await app.answers(within=30)
         said = await _until_said(events, "used up")
         assert "ends soon" in said

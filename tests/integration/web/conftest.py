@@ -262,7 +262,7 @@ async def _end_all(gateway: Gateway) -> None:
     """The JVM is free for the next test."""
     for live in gateway.broker.live():
         await gateway.broker.end(live.session.id, by=ADA)
-        await gateway.broker.ended(live.session.id, within=20)
+        await gateway.broker.ended(live.session.id, within=60)
         assert live.session.ended_at is not None, live
 
 

@@ -111,7 +111,7 @@ class Session:
     def run(self, verb: str, *more: object) -> list[str]:
         """The lines of a verb that ends."""
         done = subprocess.run(
-            self.argv(verb, *more), env=self.env, capture_output=True, text=True, timeout=60, check=False
+            self.argv(verb, *more), env=self.env, capture_output=True, text=True, timeout=200, check=False
         )
         assert done.stderr == ""
         lines = done.stdout.splitlines()
@@ -581,7 +581,7 @@ def test_words_that_are_on_their_way_leave_nothing_behind(no_socat: Session) -> 
     no_socat.start(state="free")
     stdin = no_socat.started[0].stdin
     assert stdin is not None
-    stdin.write("running 60\nsuspended 60\n" * 100)
+    stdin.write("running 60\nsuspended 60\n" * 25)
     stdin.close()
     assert no_socat.run("stop")[-1] == "done"
     assert list(no_socat.reports.iterdir()) == []
