@@ -12,7 +12,7 @@ from time import perf_counter
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
-TURN_S = 0.00005  # of work; a debugger's bytes wait for one such turn, and between two turns pass some 10 us
+TURN_S = 0.00003  # of work; a debugger's bytes wait for one such turn, and between two turns pass some 10 us
 TALKS_S = 0.02  # after an answer, in which a debugger is taken to ask again
 GAP_S = 0.0002  # from one turn to the next meanwhile, at least
 PAUSE_S = 0.001  # at most, for an answer; the shortest that uvloop knows

@@ -3,7 +3,7 @@
 A watch may stop silently, may be too old to resume (410: list again), may be refused for an hour. Each costs time and
 no change: a list hands on all that there is, page by page, and in the end what it was, so that the rest can be removed.
 
-An object is found, read and handed on in pieces of some 50 us, and everybody else has turns in between.
+An object is found, read and handed on in pieces of some 30 to 60 us, and everybody else has turns in between.
 """
 
 import asyncio
