@@ -40,6 +40,7 @@ _MOST_CHECKS: Final = 4096  # that are under way
 _LONGEST_COMMAND: Final = 256 << 10  # bytes that are gathered; longer ones only redefine classes
 _ACKNOWLEDGED: Final = 16 << 10  # bytes of AHEAD frames that are acknowledged together
 _OF_A_STOP: Final = (Lifetime.THREAD, Lifetime.STILL, Lifetime.MOMENT)  # what every effect ends
+_MOST_SHOWN: Final = 8  # bytes of an answer, which may be of secrets; a status of a thread has as many
 _SLICE: Final = 1000  # units of effort in one call: some 20 ms
 _BYTES_PER_EFFORT: Final = 100  # reading so many bytes of IDs costs as much as a packet
 
@@ -399,4 +400,10 @@ class Near:
         if said.error == truth.error and is_same(check.number, said.payload, truth.payload):
             self.checked += 1
         elif not check.found.is_brief and not is_collected_since(check.number, truth.error):
-            self._switch_off(f"the JVM's answer to {wire.NAMES[check.number]} is not the one in memory")
+            answers = f"{_shown(truth)}, and not {_shown(said)} as in memory"
+            self._switch_off(f"the JVM's answer to {wire.NAMES[check.number]} is {answers}")
+
+
+def _shown(answer: JvmReply) -> str:
+    """Return an answer for a sentence: its error, or how it begins."""
+    return f"error {answer.error}" if answer.error else bytes(answer.payload[:_MOST_SHOWN]).hex(" ", 4) or "empty"
