@@ -1,5 +1,5 @@
 # make demo    the point of it all, in half a minute, with nothing but a JDK; goes on serving until Ctrl-C
-# make test    everything that can be tested here, six files at a time, since most tests wait; says at its end what it
+# make test    everything that can be tested here, four files at a time, since most tests wait; says at its end what it
 #              skipped and why; if a few fail, they run once more, alone, and it says so
 # make soak    the long tests
 # make bench   the figures of README.md
@@ -23,7 +23,7 @@ test: .venv/installed-dev
 	@scripts/need $(JDK) wget:wget busybox:busybox-static socat:socat ip:iproute2 nft:nftables sudo:sudo \
 		sshd:openssh-server chromium:chromium /usr/lib/postgresql:postgresql pgbouncer:pgbouncer haproxy:haproxy nginx:nginx-light npm:npm promtool:prometheus faketime:faketime git:git
 	@scripts/helm > /dev/null
-	$(PY) -m pytest -m "not soak" --cache-clear --numprocesses 6 --dist loadfile --no-loadscope-reorder --durations 30 $(ARGS) \
+	$(PY) -m pytest -m "not soak" --cache-clear --numprocesses 4 --dist loadfile --no-loadscope-reorder --durations 30 $(ARGS) \
 		|| scripts/failed-again $$?
 
 check: mypy ruff lint-imports vulture
@@ -35,7 +35,7 @@ ruff: .venv/installed-dev
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 
-# Before six processes would compile the same at once, 13 s of CPU each, and beside mypy, which uses one processor.
+# Before four processes would compile the same at once, 13 s of CPU each, and beside mypy, which uses one processor.
 # What cannot be collected is reported by the run itself.
 compiled-tests: .venv/installed-dev
 	-@$(PY) -m pytest --collect-only -qq -p no:cacheprovider > /dev/null

@@ -274,7 +274,7 @@ async def test_a_report_from_beside_counts_for_the_probe_of_its_own_port(
 def real_jvm(folder: Path, *, suspend: str, until: bytes) -> Iterator[int]:
     """A JVM that has printed *until*; its agent's port."""
     source = folder / "Sleeps.java"
-    sleeps = 'System.out.println("runs"); Thread.sleep(600000);'
+    sleeps = 'System.out.println("runs"); Thread.sleep(Long.MAX_VALUE);'
     source.write_text(f"class Sleeps {{ public static void main(String[] a) throws Exception {{ {sleeps} }} }}")
     subprocess.run(["javac", "-d", folder, source], check=True)
     port = free_port()
