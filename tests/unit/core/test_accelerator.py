@@ -499,8 +499,8 @@ def test_a_shadow_that_differs_switches_the_memory_off_and_says_so() -> None:
     joined.ask(wire.THREAD_NAME, long(OTHER))
     assert not joined.near.is_on
     assert joined.near.notes == [
-        "The accelerator is off for this connection: the JVM's answer to ThreadReference.Name is 00000007 72656e61, and "
-        "not 00000008 74687265 as in memory."
+        "The accelerator is off for this connection: the JVM's answer to ThreadReference.Name is 00000007 72656e61, "
+        "and not 00000008 74687265 as in memory."
     ]
     joined.jvm.asked.clear()
     assert joined.ask(wire.THREAD_NAME, long(OTHER)) == string("renamed")

@@ -67,7 +67,9 @@ class Jvm:
 @pytest.fixture(scope="module")
 def jvm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jvm]:
     source = tmp_path_factory.mktemp("java") / "Waits.java"
-    source.write_text("class Waits { public static void main(String[] a) throws Exception { Thread.sleep(Long.MAX_VALUE); } }")
+    source.write_text(
+        "class Waits { public static void main(String[] a) throws Exception { Thread.sleep(Long.MAX_VALUE); } }"
+    )
     port = free_port()
     agent = f"-agentlib:jdwp=transport=dt_socket,server=y,suspend=n,address=127.0.0.1:{port},quiet=y"
     with subprocess.Popen(["java", agent, str(source)]) as java:
