@@ -107,13 +107,16 @@ class Group(Scope):
         self.tallies: dict[str, Tally] = {}  # of apps that have had more than FEW targets here; others are counted
         self.namespaces: Counter[str] = Counter()  # targets in each
         self.ready: Counter[str] = Counter()  # targets in each that are ready
+        self.ready_in_all = 0
 
     def count(self, info: TargetInfo, *, before: TargetInfo | None = None) -> None:
         """Count a target that is new, or that was *before* in another state."""
         namespace = info.place.namespace
         if namespace is not None:
+            by = info.ready - (before is not None and before.ready)
             self.namespaces[namespace] += before is None
-            self.ready[namespace] += info.ready - (before is not None and before.ready)
+            self.ready[namespace] += by
+            self.ready_in_all += by
         tally = self.tallies.get(info.app)
         if tally is not None:
             if before is not None:
@@ -125,6 +128,7 @@ class Group(Scope):
         if namespace is not None:
             count_down(self.namespaces, namespace)
             self.ready[namespace] -= info.ready
+            self.ready_in_all -= info.ready
             if namespace not in self.namespaces:
                 del self.ready[namespace]
         tally = self.tallies.get(info.app)
@@ -251,12 +255,10 @@ class Catalog:
         """Return what there is in a cluster, or in those of its *areas*."""
         group = self._groups.get(("pod", name)) or Group([])
         if areas is None:
-            targets, apps, seen = len(group.by_app), group.apps, list(group.namespaces)
-        else:
-            span, _ = self._by_app(TargetFilter(kind="pod", cluster=name, areas=areas))
-            targets, apps = len(span), self._apps_in(span)
-            seen = [one for one in group.namespaces if namespace_area(name, one) in areas]
-        return ClusterSummary(targets, sum(map(group.ready.__getitem__, seen)), len(seen), apps)
+            return ClusterSummary(len(group.by_app), group.ready_in_all, len(group.namespaces), group.apps)
+        span, _ = self._by_app(TargetFilter(kind="pod", cluster=name, areas=areas))
+        seen = [one for one in group.namespaces if namespace_area(name, one) in areas]
+        return ClusterSummary(len(span), sum(map(group.ready.__getitem__, seen)), len(seen), self._apps_in(span))
 
     def areas(self) -> Collection[str]:
         """Return every area that has targets; the same collection until there are others."""
