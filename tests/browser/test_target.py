@@ -138,7 +138,7 @@ async def test_the_address_and_the_ides_files_are_copied_and_downloaded(
     page = await opened(f"{process.url}/targets/local/{app.name}", permissions=["clipboard-read", "clipboard-write"])
     address = f"{session['host']}:{session['port']}"
     await page.get_by_role("button", name="Copy", exact=True).click()
-    await expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    await expect(page.locator("#said")).to_have_text("Copied.", timeout=SOON)
     assert await page.evaluate("navigator.clipboard.readText()") == address
     files = {kind: await _downloaded(page, kind) for kind in ("intellij", "vscode", "eclipse", "jdb")}
     intellij, eclipse = (ElementTree.fromstring(files[kind][1]) for kind in ("intellij", "eclipse"))
