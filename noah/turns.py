@@ -10,7 +10,8 @@ from collections import deque
 from collections.abc import AsyncGenerator, Iterable
 from time import perf_counter
 from typing import TypeVar
-from weakref import WeakKeyDictionary
+
+from noah.per_loop import PerLoop
 
 TURN_S = 0.00003  # of work; a debugger's bytes wait for one such turn, and between two turns pass some 10 us
 TALKS_S = 0.02  # after an answer, in which a debugger is taken to ask again
@@ -88,13 +89,9 @@ class Turns:
                 self._next = loop.call_soon(self._give)
 
 
-_by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, Turns] = WeakKeyDictionary()
+_by_loop = PerLoop(Turns)
 
 
 def turns() -> Turns:
     """Return those of the running event loop. Who needs them often asks for them once."""
-    loop = asyncio.get_running_loop()
-    found = _by_loop.get(loop)
-    if found is None:
-        found = _by_loop[loop] = Turns()
-    return found
+    return _by_loop.get()

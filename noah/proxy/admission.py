@@ -9,8 +9,8 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from typing import Final, Protocol, cast
-from weakref import WeakKeyDictionary
 
+from noah.per_loop import PerLoop
 from noah.proxy.handshake import Handshake
 from noah.proxy.local_peer import uid_of_peer
 
@@ -21,7 +21,7 @@ MOST_WAITING: Final = 256
 MOST_OF_ADDRESS: Final = 32
 
 # By event loop, as descriptors are one for all ports; in the order in which they came.
-_waiting: WeakKeyDictionary[asyncio.AbstractEventLoop, dict["Caller", None]] = WeakKeyDictionary()
+_waiting = PerLoop[dict["Caller", None]](dict)
 
 
 class Admitting(Protocol):
@@ -46,7 +46,7 @@ class Admission:
         self.slot = slot  # may be replaced at any time: the session got another gateway
         self._admits = admits
         self._admits_user = admits_user
-        self._waiting = _waiting.setdefault(asyncio.get_running_loop(), {})
+        self._waiting = _waiting.get()
 
     def caller(self) -> "Caller":
         return Caller(self)

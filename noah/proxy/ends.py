@@ -13,24 +13,18 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from os import write
 from typing import Final, Protocol, cast
-from weakref import WeakKeyDictionary
 
 from noah.core.jdwp.observer import Data, FromDebugger, FromJvm, Observer, OversizedPacket
 from noah.core.jdwp.wire import HANDSHAKE
 from noah.errors import NoahError
+from noah.per_loop import PerLoop
 from noah.proxy.handshake import Handshake
 from noah.turns import turns
 
 READ_SIZE: Final = 256 * 1024  # bytes
 
 # Shared by all connections of an event loop, as nothing else runs between a read and its write.
-_buffers: WeakKeyDictionary[asyncio.AbstractEventLoop, memoryview] = WeakKeyDictionary()
-
-
-def shared_buffer(loop: asyncio.AbstractEventLoop) -> memoryview:
-    if loop not in _buffers:
-        _buffers[loop] = memoryview(bytearray(READ_SIZE))
-    return _buffers[loop]
+shared_buffer = PerLoop(lambda: memoryview(bytearray(READ_SIZE)))
 
 
 class NotGreeted(Exception):

@@ -44,7 +44,7 @@ class Relay:
         self.is_joined = False  # the JVM has greeted
         self.why: str | None = None  # it has ended or is about to
         self.over: asyncio.Future[None] = self._loop.create_future()
-        self.buffer = shared_buffer(self._loop)
+        self.buffer = shared_buffer.get()
         self.debugger = DebuggerEnd(self, observer)
         self.jvm = JvmEnd(self, observer)
         self.debugger.other, self.jvm.other = self.jvm, self.debugger

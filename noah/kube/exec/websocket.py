@@ -7,26 +7,19 @@ import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import aiohttp
 
 from noah.kube.errors import ExecCut
+from noah.per_loop import PerLoop
 from noah.websocket import NO_CODE, NORMAL, Opcode, WebSocket, upgraded_by
 
 BEAT = 10.0  # seconds between pings; load balancers cut streams that are quiet for a minute
 MISSED = 3  # beats without a single byte, and the peer counts as dead
 BUFFER = 256 * 1024  # bytes read at once
 
-
 # One for each event loop, however many clusters and streams there are: nothing stays in it between two calls.
-_buffers: WeakKeyDictionary[asyncio.AbstractEventLoop, memoryview] = WeakKeyDictionary()
-
-
-def _shared_buffer(loop: asyncio.AbstractEventLoop) -> memoryview:
-    if loop not in _buffers:
-        _buffers[loop] = memoryview(bytearray(BUFFER))
-    return _buffers[loop]
+_shared_buffer = PerLoop(lambda: memoryview(bytearray(BUFFER)))
 
 
 @dataclass(slots=True)
@@ -51,7 +44,7 @@ class ChannelSocket(WebSocket, asyncio.BufferedProtocol):
             raise ExecCut(f"{name} was cut in its handshake.")
         super().__init__(upgraded, name=name)
         self.protocol = answer.headers.get("Sec-WebSocket-Protocol", "")
-        self._buffer = _shared_buffer(self._loop)
+        self._buffer = _shared_buffer.get()
         self._counts = counts
         self._every = beat
         self._channel = -1  # of the present message; -1: its first byte has not come
