@@ -177,11 +177,8 @@ async def test_a_list_of_10000_pods_holds_nobody_up() -> None:
             call.begin_watch()
             await call.reader.read()
             return
-        begin, limit = int(call.param("continue") or 0), int(call.param("limit") or 0)
-        limits.append(limit)
-        more = {"continue": str(begin + limit)} if begin + limit < len(objects) else {}
-        items = objects[begin : begin + limit]
-        body = await asyncio.to_thread(json.dumps, {"metadata": {"resourceVersion": "9", **more}, "items": items})
+        limits.append(int(call.param("limit") or 0))
+        body = await asyncio.to_thread(json.dumps, page_of(objects, call))
         head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
         call.writer.write(f"{head}Connection: close\r\n\r\n".encode() + body.encode())
 
@@ -209,10 +206,7 @@ async def test_an_object_that_is_too_large_costs_nobody_the_others() -> None:
             call.event("ADDED", pod(meta={"name": "c"}))
             await call.reader.read()
             return
-        begin, limit = int(call.param("continue") or 0), int(call.param("limit") or 0)
-        more = {"continue": str(begin + limit)} if begin + limit < len(objects) else {}
-        page = {"metadata": {"resourceVersion": "9", **more}, "items": objects[begin : begin + limit]}
-        call.json(200, page)
+        call.json(200, page_of(objects, call))
 
     async with api_in_a_thread(pods) as api, Client(api.settings) as client:
         informer = Informer(client)
@@ -242,10 +236,7 @@ async def test_a_namespace_of_very_many_pods_that_changes_its_environment_holds_
                 call.event("MODIFIED", namespace("after"))
             await call.reader.read()
         elif call.path.endswith(("/pods", "/namespaces")):
-            begin, limit = int(call.param("continue") or 0), int(call.param("limit") or 0)
-            items = objects[begin : begin + limit] if is_of_pods else [namespace("before")]
-            more = {"continue": str(begin + limit)} if is_of_pods and begin + limit < len(objects) else {}
-            call.json(200, {"metadata": {"resourceVersion": "9", **more}, "items": items})
+            call.json(200, page_of(objects if is_of_pods else [namespace("before")], call))
         else:
             call.json(200, {})
 
@@ -275,6 +266,13 @@ def set_member(name: str, of: str, *, made_at: datetime) -> dict[str, Any]:
     return pod(meta={**about, "ownerReferences": [owner], "annotations": {ORIGINAL: "{}"}})
 
 
+def page_of(objects: Sequence[dict[str, Any]], call: Call) -> dict[str, Any]:
+    """Return the page of a list that *call* asks for."""
+    begin, limit = int(call.param("continue") or 0), int(call.param("limit") or 0)
+    more = {"continue": str(begin + limit)} if begin + limit < len(objects) else {}
+    return {"metadata": {"resourceVersion": "9", **more}, "items": objects[begin : begin + limit]}
+
+
 def listing(
     objects: Sequence[dict[str, Any]], changes: Sequence[tuple[str, dict[str, Any]]] = (), *, after: threading.Event
 ) -> Callable[[Call], Awaitable[None]]:
@@ -288,9 +286,7 @@ def listing(
                     call.event(kind, changed)
             await call.reader.read()
         elif call.path.endswith("/pods"):
-            begin, limit = int(call.param("continue") or 0), int(call.param("limit") or 0)
-            more = {"continue": str(begin + limit)} if begin + limit < len(objects) else {}
-            call.json(200, {"metadata": {"resourceVersion": "9", **more}, "items": objects[begin : begin + limit]})
+            call.json(200, page_of(objects, call))
         else:
             call.json(200, {})
 
