@@ -6,7 +6,7 @@ A failure is never shown: the shell would print it into the line that is being t
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import click
@@ -44,10 +44,10 @@ def _asks_gateway(find: Callable[[GatewayClient, click.Context, str], Iterable[t
 
 @_asks_gateway
 def complete_targets(gateway: GatewayClient, ctx: click.Context, typed: str) -> Iterable[tuple[str, str]]:
-    cluster, namespace, environment = (ctx.params.get(key) for key in ("cluster", "namespace", "environment"))
-    wanted = {"cluster": cluster, "namespace": namespace, "environment": environment}
+    wanted = _where(ctx)
+    namespace, environment = wanted["namespace"], wanted["environment"]
     if typed.startswith("app="):
-        named = _names(gateway, ctx, typed.removeprefix("app="), of="apps", where=wanted)
+        named = _names(gateway, wanted, typed.removeprefix("app="), of="apps")
         return [(f"app={app}", "") for app, _ in named]
     if "/" in typed:
         # The API looks for a part of a full name; of a short one that is what follows its kind.
@@ -66,7 +66,7 @@ def complete_targets(gateway: GatewayClient, ctx: click.Context, typed: str) -> 
 @_asks_gateway
 def complete_workloads(gateway: GatewayClient, ctx: click.Context, typed: str) -> Iterable[tuple[str, str]]:
     """Offer the workloads that have releases."""
-    wanted = {key: ctx.params.get(key) for key in ("environment", "cluster", "namespace")} | {"kind": "pod"}
+    wanted = _where(ctx) | {"kind": "pod"}
     if "/" in typed:
         wanted["q"] = in_pod_name(typed.rpartition("/")[2])
     kinds = {SHORT_NAMES[kind] for kind in PATHS}
@@ -98,19 +98,23 @@ def complete_clusters(gateway: GatewayClient, _: click.Context, typed: str) -> I
 
 @_asks_gateway
 def complete_namespaces(gateway: GatewayClient, ctx: click.Context, typed: str) -> Iterable[tuple[str, str]]:
-    return _names(gateway, ctx, typed, of="namespaces", where=("environment", "cluster"))
+    return _names(gateway, _where(ctx) | {"namespace": None}, typed, of="namespaces")
 
 
 @_asks_gateway
 def complete_apps(gateway: GatewayClient, ctx: click.Context, typed: str) -> Iterable[tuple[str, str]]:
-    return _names(gateway, ctx, typed, of="apps", where=("environment", "cluster", "namespace"))
+    return _names(gateway, _where(ctx), typed, of="apps")
+
+
+def _where(ctx: click.Context) -> dict[str, str | None]:
+    """Return what has been said so far of where something is."""
+    return {key: ctx.params.get(key) for key in ("environment", "cluster", "namespace")}
 
 
 def _names(
-    gateway: GatewayClient, ctx: click.Context, typed: str, *, of: str, where: Iterable[str]
+    gateway: GatewayClient, where: Mapping[str, str | None], typed: str, *, of: str
 ) -> Iterable[tuple[str, str]]:
-    wanted = {"of": of, "prefix": typed, **{key: ctx.params.get(key) for key in where}}
-    return [(name, "") for name in gateway.get("/names", wanted)["items"]]
+    return [(name, "") for name in gateway.get("/names", {"of": of, "prefix": typed, **where})["items"]]
 
 
 def _workloads(items: Iterable[Json]) -> list[tuple[str, str]]:

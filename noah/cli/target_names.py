@@ -181,7 +181,7 @@ def means(wanted: Wanted, session: Json) -> bool:
             (wanted.namespace, target.namespace),
             (wanted.pod, target.pod),
             (wanted.container, target.container),
-            (wanted.workload and "/".join(wanted.workload), session.get("workload")),
+            (wanted.workload_name, session.get("workload")),
             (wanted.app, session.get("app")),
         )
     )

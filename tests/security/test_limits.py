@@ -218,7 +218,7 @@ async def test_silent_connections_to_debug_ports_are_few_in_all_and_keep_no_debu
 
 def _assert_few_wait() -> None:
     """They would all be gone after some seconds; what counts is how many there are before."""
-    waiting = Counter(one.host for one in admission._waiting[asyncio.get_running_loop()])
+    waiting = Counter(one.host for one in admission._waiting.get())
     assert waiting.total() <= MOST_WAITING
     assert max(waiting.values(), default=0) <= MOST_OF_ADDRESS
 

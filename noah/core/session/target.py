@@ -71,6 +71,11 @@ class WantedPod:
     container: str | None = None
     environment: str | None = None  # in which it is; what is written of it says where it is instead
 
+    @property
+    def workload_name(self) -> str | None:
+        """Return the workload's kind and name in one, "Deployment/shop"."""
+        return "/".join(self.workload) if self.workload else None
+
     def __str__(self) -> str:
         name = self.pod or f"app={self.app}"
         if self.workload:

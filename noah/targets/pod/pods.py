@@ -170,7 +170,7 @@ class Pods:
 
     async def _choose_anywhere(self, wanted: WantedPod) -> tuple[Cluster, Pod]:
         where = TargetFilter(app=wanted.app)
-        places = self._catalog.places(where, workload=_workload_of(wanted), most=MOST_PLACES)
+        places = self._catalog.places(where, workload=wanted.workload_name, most=MOST_PLACES)
         if len(places) > 1:
             raise in_several(wanted, places)
         for place in places:
@@ -183,7 +183,7 @@ class Pods:
         raise _nowhere(wanted)
 
     async def _in_namespace(self, cluster: Cluster, namespace: str, wanted: WantedPod) -> Pod:
-        workload = _workload_of(wanted)
+        workload = wanted.workload_name
         found = [
             pod
             async for pod in in_turns(cluster.informer.in_namespace(namespace, workload))
@@ -219,10 +219,6 @@ def in_several(wanted: WantedPod, places: Sequence[AppPlace]) -> BadInput:
     return BadInput(
         f"{wanted} is in several places ({', '.join(named[: MOST_PLACES - 1])}{more}): say which, as in {first}."
     )
-
-
-def _workload_of(wanted: WantedPod) -> str | None:
-    return "/".join(wanted.workload) if wanted.workload else None
 
 
 def _name(wanted: WantedPod) -> str:

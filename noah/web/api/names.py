@@ -2,7 +2,6 @@
 
 from typing import Literal
 
-from pydantic import Field
 from typing_extensions import TypedDict
 
 from noah.catalog.catalog import TargetFilter
@@ -22,7 +21,6 @@ class NamesQuery(Model):
     environment: Text | None = None
     cluster: Text | None = None
     namespace: Text | None = None
-    limit: int = Field(MOST, ge=1, le=MOST)
 
 
 class NamesJson(TypedDict):
@@ -35,4 +33,4 @@ async def list_names(call: Call[NamesQuery, Nothing]) -> Reply[NamesJson]:
     areas = await seen(call.request, catalog.areas())
     where = TargetFilter(environment=query.environment, cluster=query.cluster, namespace=query.namespace, areas=areas)
     find = catalog.app_names if query.of == "apps" else catalog.namespaces
-    return Reply({"items": list(find(where, prefix=query.prefix, most=query.limit))})
+    return Reply({"items": list(find(where, prefix=query.prefix, most=MOST))})

@@ -160,13 +160,13 @@ async def find_target(request: web.Request, text: str, right: Right, *, environm
 
 async def _narrowed(request: web.Request, wanted: WantedPod, environment: str | None) -> Wanted:
     """Return *wanted* with the only place that it means among those that the person sees."""
-    catalog, workload = request.app[CATALOG], "/".join(wanted.workload) if wanted.workload else None
+    catalog = request.app[CATALOG]
     named = TargetFilter(app=wanted.app, environment=environment)
-    places = catalog.places(named, workload=workload, most=FEW_AREAS)
+    places = catalog.places(named, workload=wanted.workload_name, most=FEW_AREAS)
     areas = await _seen_among(request, [place.area for place in places if place.area is not None])
     if environment is None and areas is None:
         return wanted
-    places = catalog.places(replace(named, areas=areas), workload=workload, most=MOST_PLACES)
+    places = catalog.places(replace(named, areas=areas), workload=wanted.workload_name, most=MOST_PLACES)
     if len(places) > 1:
         raise in_several(wanted, places)
     if places:
